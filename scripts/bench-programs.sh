@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What programs cost: the sandbox's overhead for one call beside bare ones, taken in turns, and tasks a second of an empty
+# Cost of programs: the sandbox's overhead for one call beside bare ones, taken in turns, and tasks a second of an empty
 # program over two slots beside `xargs -P2` and GNU parallel, and how much a program on one slot is slowed by a hostile one on
 # the other. Prints Markdown. TASKS=10000 ROUNDS=7 PROFILE=release.
 set -euo pipefail

@@ -50,7 +50,7 @@ build() {
   echo "built $component: $((size / 1000)) kB in $((SECONDS - started)) s"
 }
 
-# What is in the image that should not be: a user with rights, programs that give rights, files that anyone may change.
+# Faults of the image: a user with rights, programs that give rights, files that anyone may change.
 look_into() {
   local component=$1 user listing
   user=$("$docker" image inspect --format '{{.Config.User}}' "$run-$component")

@@ -13,10 +13,10 @@ use tokio::task::JoinSet;
 use url::Url;
 use worker::startup::Worker;
 
-/// Where a grid listens; with several coordinators at the ports behind these, too.
+/// Addresses of the first coordinator; further coordinators use the ports that follow.
 #[derive(Clone, Copy, Debug)]
 pub struct Ports {
-    /// Where clients ask; port 0 picks a free one.
+    /// Public address for clients; port 0 picks a free port.
     pub public: SocketAddr,
     /// The port on 127.0.0.1 for workers and metrics; 0 picks a free one.
     pub internal: u16,
@@ -37,14 +37,14 @@ pub struct Shape {
     pub coordinators: NonZeroU32,
     /// Workers of one slot each.
     pub workers: u32,
-    /// Where SQLite's file is; without it the jobs end with the grid.
+    /// Directory of the SQLite file; without it the jobs end with the grid.
     pub data_dir: Option<PathBuf>,
-    /// A database instead of SQLite.
+    /// URL of a database instead of SQLite.
     pub store_url: Option<StoreUrl>,
 }
 
 impl Shape {
-    /// One coordinator whose jobs end with it.
+    /// One coordinator with `workers` workers; its jobs end with the grid.
     #[must_use]
     pub fn of_workers(workers: u32) -> Self {
         Self { coordinators: NonZeroU32::MIN, workers, data_dir: None, store_url: None }
@@ -62,11 +62,11 @@ pub struct EmbeddedGrid {
     stop_coordinators: watch::Sender<bool>,
     workers: JoinSet<anyhow::Result<()>>,
     coordinators: JoinSet<anyhow::Result<()>>,
-    /// Last: it goes when nothing uses it any more.
+    /// Last field: the directory is deleted after its users are dropped.
     own_data: Option<TempDir>,
 }
 
-/// Of one coordinator.
+/// The parts of one coordinator.
 #[derive(Clone, Copy, Debug)]
 struct Addresses {
     public: SocketAddr,
@@ -148,7 +148,7 @@ impl EmbeddedGrid {
         Ok(())
     }
 
-    /// Where to ask it: each coordinator's URL, the first one's in front.
+    /// The public URLs of all coordinators, the first coordinator's first.
     ///
     /// # Errors
     /// None in practice: every bound address makes a URL.
@@ -157,7 +157,7 @@ impl EmbeddedGrid {
         self.addresses.iter().map(|addresses| url(addresses).context("the grid's URL")).collect()
     }
 
-    /// Where to ask it.
+    /// The first coordinator's public URL.
     ///
     /// # Errors
     /// None in practice: every bound address makes a URL.
@@ -165,25 +165,25 @@ impl EmbeddedGrid {
         self.urls()?.into_iter().next().context("a grid has a coordinator")
     }
 
-    /// Where workers fetch tasks and metrics are read, of each coordinator.
+    /// The internal URL of each coordinator, for workers that pull and for metrics.
     #[must_use]
     pub fn internal_urls(&self) -> Vec<String> {
         self.addresses.iter().map(|addresses| format!("{}://{}", self.internal_scheme, addresses.internal)).collect()
     }
 
-    /// A view of its jobs.
+    /// A view of the grid's jobs.
     #[must_use]
     pub fn jobs(&self) -> &JobWatch {
         &self.jobs
     }
 
-    /// Stops it: what is in flight is answered as long as the drain timeout allows.
+    /// Stops the grid: open requests are answered as long as the drain timeout allows.
     ///
     /// # Errors
-    /// A part of it had failed.
+    /// A part of the grid had failed.
     pub async fn stop(mut self) -> anyhow::Result<()> {
         let mut stopped = Ok(());
-        // Workers without a job say goodbye while there is somebody to hear it.
+        // Workers without a job deregister while the coordinator still listens.
         if self.jobs.progress().is_empty() {
             self.stop_workers.send_replace(true);
             stopped = join(&mut self.workers).await;
@@ -194,7 +194,7 @@ impl EmbeddedGrid {
         stopped.and(join(&mut self.workers).await)
     }
 
-    /// Resolves when a part of it ends without having been told to.
+    /// Resolves when a part of the grid ends without a stop.
     pub async fn failed(&mut self) -> anyhow::Error {
         let ended = tokio::select! {
             Some(ended) = self.coordinators.join_next() => ended,
@@ -209,7 +209,7 @@ impl EmbeddedGrid {
     }
 }
 
-/// The directory that ends with the grid, where no other one is given.
+/// A temporary directory that ends with the grid, where none is given.
 fn own_data(data_dir: Option<PathBuf>, config: &mut coordinator::config::Config) -> anyhow::Result<Option<TempDir>> {
     if let Some(data_dir) = data_dir {
         config.data_dir = data_dir;
@@ -223,7 +223,7 @@ fn own_data(data_dir: Option<PathBuf>, config: &mut coordinator::config::Config)
     Ok(Some(own))
 }
 
-/// The port so many behind another one; 0 stays a free one.
+/// The port `number` after `port`; port 0 stays 0.
 fn port_behind(port: u16, number: u32) -> anyhow::Result<u16> {
     if port == 0 {
         return Ok(0);

@@ -1,4 +1,4 @@
-//! How a command fails: one line on stderr and an exit code that scripts can rely on.
+//! Failures of commands: one line on stderr and a stable exit code.
 
 use std::process::ExitCode;
 
@@ -15,7 +15,7 @@ const UNAUTHORIZED: u16 = 401;
 /// The exit code of a program that SIGINT has ended, as a shell reports it.
 pub(crate) const INTERRUPTED: u8 = 128 + 2;
 
-/// Why a command did not do what it was asked.
+/// The reason why a command failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
     #[error("{0}")]
@@ -61,7 +61,7 @@ impl Failure {
         Some(if failed { Self::Failed(message) } else { Self::Canceled(message) })
     }
 
-    /// One failure of many: the exit code is the first one's, unless the grid went away.
+    /// The failure that stands for several: the first one's exit code applies, unless the grid became unreachable.
     pub(crate) fn first_of(mut failures: Vec<(JobId, Self)>) -> Option<Self> {
         if let Some((_, unreachable)) = failures.pop_if(|(_, last)| matches!(last, Self::Unreachable { .. })) {
             return Some(unreachable);
@@ -134,7 +134,8 @@ impl From<anyhow::Error> for Failure {
 }
 
 impl From<&clap::Error> for Failure {
-    /// In one line: clap writes the error first, over some lines, then its tips and a usage, each after a blank line.
+    /// An error of clap in one line: clap writes the error first, over some lines, then its tips and a usage, each after a blank
+    /// line.
     fn from(error: &clap::Error) -> Self {
         let one_line = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
         let text = error.to_string();

@@ -15,7 +15,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(200);
 /// The longest pause between two connections.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
-/// How long a grid may be away, such as for a restart, before it counts as unreachable.
+/// Longest absence of a grid, such as a restart, before it counts as unreachable.
 const AWAY_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A coordinator sends something every 15 s: one that has said nothing for so long is gone, or was halted and keeps its
@@ -26,15 +26,15 @@ const SILENCE_TIMEOUT: Duration = Duration::from_secs(45);
 /// before the first event is then opened again without a gap.
 const BEYOND_ALL: u64 = u64::MAX;
 
-/// What a stream of events brings.
+/// A step of an event stream.
 #[derive(Debug)]
 pub(crate) enum Step {
-    /// A connection is open: what happens from now on will be told.
+    /// The connection is open: the stream reports all later events.
     Opened,
     Event(JobEvent),
     /// Events are missing between the last one and the next.
     Reset(StreamReset),
-    /// All events have been told: the job is over, or only those that were there were asked for.
+    /// The stream is at its end: the job is over, or only existing events were asked for.
     Over,
 }
 
@@ -44,7 +44,7 @@ pub(crate) struct EventStream<'a> {
     grid: &'a Client,
     id: Option<JobId>,
     after: Option<u64>,
-    /// Whether what is still to come is asked for too.
+    /// Whether later events are asked for, too.
     follow: bool,
     connection: Option<Connection>,
     away: Away,
@@ -129,7 +129,7 @@ impl<'a> EventStream<'a> {
     }
 }
 
-/// Since when the grid has not been there.
+/// Start of the grid's absence.
 #[derive(Debug, Default)]
 pub(crate) struct Away {
     since: Option<Instant>,
@@ -147,7 +147,7 @@ impl Away {
         }
         if let Some(doublings) = self.attempts.checked_sub(1) {
             let pause = FIRST_PAUSE.saturating_mul(1 << doublings.min(16)).min(LONGEST_PAUSE);
-            // Half of it by chance, so that many who wait do not come back at once.
+            // Half of the pause is random, so that many waiting clients do not come back at once.
             sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
         }
         self.attempts += 1;
@@ -172,7 +172,7 @@ pub(crate) async fn follow_job(grid: &Client, id: JobId, mut on_progress: impl F
     }
     let mut stream = EventStream::new(grid, Some(id), None);
     loop {
-        // What happened while there was no connection shows in the job itself.
+        // A job read after a reconnection shows the changes in between.
         let is_news = match stream.next().await? {
             Step::Opened | Step::Reset(_) | Step::Over => true,
             // Events of progress have the number of tasks alone. They come once a second at most.

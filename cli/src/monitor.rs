@@ -15,7 +15,7 @@ use crate::printable::printable;
 use crate::words::{instant, percent};
 use crate::worker_list::worker_state;
 
-/// How long a look for the next record takes.
+/// Longest wait of one poll for the next record.
 const PATIENCE: Duration = Duration::from_millis(500);
 
 /// Prints what Kafka has of the grid: a line for each worker each second, until Ctrl-C.
@@ -95,7 +95,7 @@ fn read(arguments: &Monitor) -> Result<(), Failure> {
     }
 }
 
-/// One line of fixed columns: the next worker is not known yet.
+/// One line of fixed columns, since later workers are not known yet.
 fn describe(worker: &WorkerStatus) -> String {
     let WorkerStatus { id, at, state, load, slots, busy, tasks_done } = worker;
     let (busy, done) = (format!("{busy}/{slots}"), tasks_done.to_string());

@@ -6,7 +6,7 @@ use std::time::Duration;
 use api::client::Error;
 use tokio::time::{Instant, sleep};
 
-/// How long after its first failure a request is made again: longer than a takeover and the start of a coordinator take.
+/// Time after its first failure in which a request is repeated: longer than a takeover and the start of a coordinator.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The pause before the second try; it doubles.
@@ -38,7 +38,7 @@ pub(crate) async fn patiently<T>(ask: impl AsyncFn() -> Result<T, Error>) -> Res
 /// Whether the grid may be there soon. A grid that has never answered is more likely to be elsewhere.
 fn may_pass(error: &Error, was_there: bool) -> bool {
     match error {
-        // No time, no room for another upload, and what stands before a coordinator that is away.
+        // Timeouts, no room for another upload, and answers of a proxy whose coordinator is away.
         Error::Refused { status, .. } => [408, 429, 502, 503, 504].contains(&status.as_u16()),
         Error::Unreachable { source, .. } => !source.is_timeout() && (was_there || !source.is_connect()),
         Error::Start(_) | Error::NoResult { .. } | Error::Answer { .. } => false,

@@ -1,4 +1,4 @@
-//! How answers are printed: data to stdout, in the format that was asked for.
+//! Prints answers to stdout in the requested format.
 
 use std::io::{ErrorKind, Write, stderr, stdout};
 
@@ -92,7 +92,7 @@ pub(crate) fn state_cell(job: &Job) -> Cell {
     Cell::new(state).toned(tone)
 }
 
-/// A job's state for people: one that has started and that no worker can run now is waiting.
+/// A job's state for people: a started job that no worker can run now is waiting.
 pub(crate) fn job_state(job: &Job) -> (&'static str, Tone) {
     if job.state == JobState::Running && job.tasks.running == 0 && job.notice.is_some() {
         return ("waiting", Tone::Waiting);

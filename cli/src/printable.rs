@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-/// In one line and without control characters, which could move the cursor or change the terminal.
+/// Text in one line and without control characters, which could move the cursor or change the terminal.
 pub(crate) fn printable(text: &str) -> Cow<'_, str> {
     if text.contains(is_unprintable) {
         Cow::Owned(text.split(is_unprintable).filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" "))

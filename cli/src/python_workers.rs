@@ -39,7 +39,7 @@ fn become_one(mut arguments: impl Iterator<Item = OsString>) -> anyhow::Error {
     if let Err(error) = set_parent_process_death_signal(Some(Signal::TERM)) {
         return anyhow::Error::from(io::Error::from(error)).context("ask to be told of the grid's end");
     }
-    // It may have ended before that.
+    // The process may have ended before that.
     if grid.is_none() || getppid() != grid {
         return anyhow!("the grid is gone");
     }
@@ -90,11 +90,11 @@ impl PythonWorkers {
         }
     }
 
-    /// Lets them finish or hand back what they hold.
+    /// Lets the workers finish or hand back their leases.
     pub(crate) async fn stop(mut self) -> anyhow::Result<()> {
         let pids = self.0.iter().filter_map(|child| Pid::from_raw(i32::try_from(child.id()?).ok()?));
         for pid in pids {
-            // It may have ended since.
+            // The process may have ended since.
             let _ = kill_process(pid, Signal::TERM);
         }
         for child in &mut self.0 {

@@ -113,7 +113,7 @@ fn start(grain: Grain, at: Timestamp) -> String {
     at.strftime(format).to_string()
 }
 
-/// A count of what is not expected to happen: nothing where it has not, so that a column without any is left out.
+/// A count of unexpected events: empty at 0, so that a column without any is left out.
 fn rare(count: u64, tone: Tone) -> Cell {
     Cell::number(if count == 0 { String::new() } else { count.to_string() }).toned(tone)
 }

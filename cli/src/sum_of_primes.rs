@@ -15,7 +15,7 @@ use crate::failure::{Failure, INTERRUPTED};
 use crate::print::print_line;
 use crate::up::warn_about_variables;
 
-/// How often the progress bar looks at the job.
+/// Interval at which the progress bar reads the job.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
 
 /// The longest that a grid without a question takes to stop.
@@ -63,7 +63,7 @@ async fn ask_own_grid(arguments: &SumOfPrimes) -> Result<api::SumOfPrimes, Failu
         error = grid.failed() => Err(error.into()),
         () = stop => Err(Failure::Quiet(INTERRUPTED)),
     };
-    // Also after a failure or a signal: the grid's directory can go when nothing writes to it any more.
+    // The grid stops also after a failure or a signal: its directory can only be deleted when nothing writes to it.
     match tokio::time::timeout(STOP_TIMEOUT, grid.stop()).await {
         Ok(Err(error)) if answer.is_ok() => Err(error.into()),
         _ => answer,

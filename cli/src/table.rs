@@ -11,7 +11,7 @@ use crate::printable::printable;
 /// The spaces between two columns.
 const GAP: usize = 2;
 
-/// What a cell's colour says.
+/// The meaning of a cell's color.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Tone {
     Plain,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 const DAY: u64 = 86_400;
-/// Of 365 days: a time this long is told without its leap days.
+/// A year of 365 days: longer times are shown without leap days.
 const YEAR: u64 = 365 * DAY;
 
 /// A span of time in its two largest units: `850ms`, `12s`, `3m 20s`, `5h 2m`, `12d 4h`, `2y 40d`; from 100 years on in years
@@ -27,7 +27,7 @@ pub(crate) fn span(time: Duration) -> String {
     }
 }
 
-/// As [`span`], of seconds that another program counted.
+/// [`span`] for seconds that another program counted.
 pub(crate) fn span_of_seconds(seconds: f64) -> String {
     Duration::try_from_secs_f64(seconds).map_or_else(|_| "∞".to_owned(), span)
 }
@@ -69,7 +69,7 @@ pub(crate) fn memory(bytes: u64) -> String {
     if unit == 0 { format!("{bytes} B") } else { format!("{value:.1} {}", UNITS[unit]) }
 }
 
-/// A share of one in whole percent, rounded down: only what is done is 100%.
+/// A share of one in whole percent, rounded down: 100% only when all is done.
 pub(crate) fn percent(share: f64) -> String {
     format!("{}%", (share.clamp(0.0, 1.0) * 100.0).floor())
 }

@@ -54,12 +54,12 @@ fn worker_table(workers: &[WorkerSummary]) -> Table<9> {
     table
 }
 
-/// Nothing for a worker that claims its tasks: it tells neither its load nor its memory.
+/// The load of the worker's CPUs; empty for a worker that claims its tasks, which reports neither load nor memory.
 pub(crate) fn load(worker: &WorkerSummary) -> String {
     if worker.delivery == Delivery::Pulled { String::new() } else { percent(worker.cpu_load.into()) }
 }
 
-/// As [`load`].
+/// The free memory; empty for a worker that claims its tasks.
 pub(crate) fn free_memory(worker: &WorkerSummary) -> String {
     if worker.delivery == Delivery::Pulled { String::new() } else { memory(worker.free_memory_bytes) }
 }

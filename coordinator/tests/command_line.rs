@@ -5,7 +5,7 @@ use std::process::{Command, Output, Stdio};
 
 fn run(arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_divvy-coordinator"));
-    // Where it does start, it ends at once: the address cannot be bound.
+    // A coordinator that does start ends at once: the address cannot be bound.
     command.env("DIVVY_LISTEN_ADDR", "192.0.2.1:1").env("DIVVY_PUBLIC_ADDR", "192.0.2.1:1");
     command.args(arguments).output().expect("run the service")
 }

@@ -1,7 +1,7 @@
-// What open dashboards cost a grid that is saturated: tasks a second and processor time, without viewers and with five on five
-// pages. Each task is a lease of its own and takes no time, so that the coordinator is what there is too little of. A browser on
-// the same machine would take processors from the grid: so the requests that five browsers send are recorded first, and
-// sent again at the same times while it is measured. Not a test:
+// The cost of open dashboards to a saturated grid: tasks a second and processor time, without viewers and with five on five
+// pages. Each task is a lease of its own and takes no time, so that the coordinator is the bottleneck. A browser on the same
+// machine would take processors from the grid: so the requests that five browsers send are recorded first, and sent again at the
+// same times during the measurement. Not a test:
 //   BROWSER_DIVVY=target/release/divvy BROWSER_MODULES=$PWD/target/browser node e2e/browser/cost.mjs
 
 import { readFile } from "node:fs/promises";

@@ -1,4 +1,4 @@
-// What particular users look at: texts from anywhere in the world, long ones and hostile ones, tabs, ids, and the way back.
+// Pages for unusual needs: texts from anywhere in the world, long and hostile ones, tabs, ids, and the way back.
 
 import assert from "node:assert/strict";
 import { test } from "node:test";

@@ -1,4 +1,4 @@
-// What is asked before a change that cannot be taken back, and what is told where no page is.
+// Questions before a change that cannot be undone, and the answers for missing pages.
 
 import assert from "node:assert/strict";
 import { test } from "node:test";

@@ -1,4 +1,4 @@
-// What the tests of a file share: a browser, and a grid that it looks at.
+// The common set-up of a file's tests: a browser, and a grid that it shows.
 
 import { after, before } from "node:test";
 

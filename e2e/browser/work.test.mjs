@@ -1,4 +1,4 @@
-// What people do with a grid that works: tasks of a worker that pulls, changes of many jobs, drains, a restart, notifications.
+// Operation of a grid: tasks of a worker that pulls, changes of many jobs, drains, a restart, notifications.
 
 import assert from "node:assert/strict";
 import { test } from "node:test";

@@ -5,14 +5,14 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
-/// Of the test command: the line of its plan that checks the dependencies, and its last words.
+/// The test command's plan: the line that checks the dependencies, and the last words.
 fn check_of_dependencies_and_end() -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/test.sh");
     let script = fs::read_to_string(path).expect("the script");
     let is_check = |line: &&str| line.starts_with("  lints: ") && line.contains("check-dependencies.sh");
     let check = script.lines().find(is_check).expect("a line of the plan").trim_start_matches("  lints: ");
     let (_, end) = script.split_once("\nif [ -e target/unchecked ]").expect("its last words");
-    // The plan escapes what its lines expand.
+    // The plan escapes the expansions in its lines.
     format!("{} || exit\nif [ -e target/unchecked ]{end}", check.replace(r"\$", "$"))
 }
 

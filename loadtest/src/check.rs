@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::measured::Measured;
 use crate::scenario::{Limits, Ramp};
 
-/// One limit and what the run made of it.
+/// A limit and the run's figure for it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Check {
     /// The scenario's name of the limit.

@@ -9,14 +9,14 @@ const OTHER_FILES: u64 = 64;
 /// Raises the limit of this process as far as the system allows.
 ///
 /// # Errors
-/// That is not enough for this many connections at once.
+/// The system's limit is too low for this many connections at once.
 pub(crate) fn make_room(connections: usize) -> Result<()> {
     let needed = connections as u64 + OTHER_FILES;
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     if current.is_none_or(|current| current >= needed) {
         return Ok(());
     }
-    // Not to the maximum, which may be huge: what is needed is known.
+    // The limit is raised to the need only: the maximum may be huge.
     let raised = setrlimit(Resource::Nofile, Rlimit { current: Some(needed), maximum });
     ensure!(
         raised.is_ok(),

@@ -1,4 +1,4 @@
-//! From samples to figures.
+//! Figures of samples.
 //!
 //! Latencies count the right answers, and the requests that timed out with the time they waited; other failures are fast
 //! and would flatter the percentiles, so they only count as failed.
@@ -19,7 +19,7 @@ const SLICES_MAX: f64 = 60.0;
 const EXAMPLES_MAX: usize = 10;
 /// Points of the percentile curve from one nine to the next.
 const POINTS_PER_NINE: u32 = 16;
-/// One hour in microseconds, the longest latency told apart.
+/// One hour in microseconds, the longest distinct latency.
 const LATENCY_US_MAX: u64 = 3_600_000_000;
 
 /// The figures of one run at one rate.
@@ -57,7 +57,7 @@ pub(crate) struct Latency {
     pub(crate) max: f64,
 }
 
-/// One point of the latency distribution.
+/// A point of the latency distribution.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(crate) struct Percentile {
     /// 0 to below 100.
@@ -65,7 +65,7 @@ pub(crate) struct Percentile {
     pub(crate) latency_ms: f64,
 }
 
-/// One slice of the run's time.
+/// A slice of the run's time.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Slice {
     /// Middle of the slice, from the start of the run.

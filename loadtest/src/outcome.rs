@@ -1,21 +1,21 @@
-//! What became of one planned request.
+//! Outcomes of planned requests.
 
 use std::fmt;
 use std::time::Duration;
 
-/// One planned request after the run.
+/// A planned request after the run.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Sample {
-    /// When it was to leave, from the start of the run.
+    /// Intended time of the send, from the start of the run.
     pub(crate) intended: Duration,
-    /// How much later than intended it left.
+    /// Delay of the send against the intended time.
     pub(crate) late: Duration,
-    /// From the intended send to the outcome.
+    /// Time from the intended send to the outcome.
     pub(crate) latency: Duration,
     pub(crate) outcome: RequestOutcome,
 }
 
-/// How a planned request ended.
+/// The end of a planned request.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum RequestOutcome {
     Correct,
@@ -24,7 +24,7 @@ pub(crate) enum RequestOutcome {
     Failed(Failure),
 }
 
-/// Why a request that left did not get the right answer.
+/// The reason why a sent request did not get the right answer.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Failure {
     pub(crate) kind: FailureKind,

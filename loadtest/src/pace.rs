@@ -17,7 +17,7 @@ use crate::plan::Request;
 use crate::stop::Stop;
 use crate::target::Targets;
 
-/// One run at one rate.
+/// A run at one rate.
 pub(crate) struct Run {
     pub(crate) requests: Vec<Request>,
     pub(crate) rate_qps: f64,
@@ -84,7 +84,7 @@ impl Run {
     }
 }
 
-/// One request that leaves now.
+/// A request that is sent now.
 struct Send {
     start: Instant,
     intended: Duration,

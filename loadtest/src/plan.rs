@@ -6,7 +6,7 @@ use rand::{RngExt, SeedableRng};
 use crate::expected::prefix_sums;
 use crate::scenario::RequestSpec;
 
-/// One request and what a right answer says.
+/// A request and the right answer.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Request {
     pub(crate) a: u64,

@@ -1,4 +1,4 @@
-//! The search for the highest rate that keeps the limits: which rate to try next, from what the earlier ones showed.
+//! The search for the highest rate that keeps the limits: the next rate follows from the earlier ones' figures.
 
 use crate::scenario::Ramp;
 

@@ -24,7 +24,7 @@ use crate::scenario::{Load, Ramp, Scenario};
 use crate::stop::Stop;
 use crate::target::{Targets, token_from_environment};
 
-/// Why there is no result.
+/// The reason why there is no result.
 pub(crate) enum RunError {
     Usage(anyhow::Error),
     Unreachable(anyhow::Error),
@@ -47,11 +47,11 @@ impl From<anyhow::Error> for RunError {
     }
 }
 
-/// What a report says of its run.
+/// The verdict of a report on its run.
 pub(crate) enum Verdict {
     Kept,
     Missed,
-    /// The run was interrupted: it says nothing of the limits.
+    /// The run was interrupted: the report has no verdict on the limits.
     Partial,
 }
 
@@ -90,7 +90,7 @@ pub(crate) fn run(args: &Args) -> Result<Verdict, RunError> {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => return Err(RunError::Io(error.into())),
         _ => (),
     }
-    // What was measured is printed also where the disk is full.
+    // The figures are printed even if the disk is full.
     written?;
     Ok(match (report.partial, report.passed) {
         (true, _) => Verdict::Partial,
@@ -107,7 +107,7 @@ struct Bench<'a> {
     stop: Stop,
 }
 
-/// What the rates of a scenario showed.
+/// The measurements of a scenario's rates.
 struct Results {
     partial: bool,
     measured: Measured,

@@ -1,4 +1,4 @@
-//! Scenario files: what is asked, how often, for how long, and which limits the answers must keep.
+//! Scenario files: the requests, their rate, the duration, and the limits of the answers.
 //!
 //! Strict: an unknown key or a value out of range is refused with the name of the field. The ranges bound the time, the
 //! number of requests and the cost of checking the answers.
@@ -19,7 +19,7 @@ const B_MAX: u64 = 10_000_000_000;
 const RATE_QPS: RangeInclusive<f64> = 0.01..=50_000.0;
 const DURATION_S: RangeInclusive<f64> = 0.1..=3600.0;
 
-/// One scenario, checked.
+/// A checked scenario.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Scenario {
     /// Name of the run's report directory: `a-z`, `0-9` and `-`.
@@ -30,7 +30,7 @@ pub(crate) struct Scenario {
     pub(crate) limits: Limits,
 }
 
-/// How the rate moves.
+/// The course of the rate.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Load {
@@ -38,7 +38,7 @@ pub(crate) enum Load {
     Ramp(Ramp),
 }
 
-/// One rate from start to end.
+/// A constant rate.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Steady {
@@ -60,7 +60,7 @@ pub(crate) struct Ramp {
     pub(crate) rate_floor_qps: f64,
 }
 
-/// What is asked: `r` uniform in `0..=r_max`, `a = a_step r`, `b = b_offset + b_step r`.
+/// The request: `r` uniform in `0..=r_max`, `a = a_step r`, `b = b_offset + b_step r`.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RequestSpec {
@@ -68,7 +68,7 @@ pub(crate) struct RequestSpec {
     pub(crate) a_step: u64,
     pub(crate) b_offset: u64,
     pub(crate) b_step: u64,
-    /// How the service is asked to compute; `auto` sums most long ranges without a sieve.
+    /// The algorithm in the request; `auto` sums most long ranges without a sieve.
     #[serde(default)]
     pub(crate) algorithm: Algorithm,
     pub(crate) timeout_ms: u64,
@@ -82,7 +82,7 @@ impl RequestSpec {
     }
 }
 
-/// What a steady run, or a step of a ramp, must keep.
+/// The limits of a steady run, or of a step of a ramp.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Limits {

@@ -14,10 +14,10 @@ use tokio::time::sleep;
 
 use crate::INTERRUPTED;
 
-/// How often a thread that waits for its next send looks whether the run is to end.
+/// Interval at which a thread that waits for its next send looks for the end of the run.
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 
-/// How long the answers that are still to come are waited for.
+/// Longest wait for open answers after a stop.
 const GRACE: Duration = Duration::from_secs(2);
 
 /// Whether the run is to end early.

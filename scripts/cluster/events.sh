@@ -1,4 +1,4 @@
-# What happens to a cluster: a function for each, and the table of them. For scripts/try-cluster.sh, which has `grid`, `component`,
+# Events of a cluster: a function for each, and the table of all. For scripts/try-cluster.sh, which has `grid`, `component`,
 # `kd` and `lab`.
 
 workers=app.kubernetes.io/component=worker
@@ -106,7 +106,7 @@ coordinator_node_lost() {
   k taint nodes "$node" node.kubernetes.io/out-of-service=nodeshutdown:NoExecute- >/dev/null
 }
 
-# What Prometheus would read: from the pod's own node, which the policies let in.
+# The wanted slots, as Prometheus would read them: from the pod's own node, which the policies admit.
 wanted_slots() {
   local pod address node
   pod=$(leading)
@@ -115,7 +115,7 @@ wanted_slots() {
     awk '$1 == "divvy_wanted_slots" { print ($2 > 10 ? 10 : int($2)) }'
 }
 
-# What an autoscaler does: as many workers as there are wanted slots, to zero and back. Stored jobs lose nothing by it.
+# Scales as an autoscaler does: as many workers as there are wanted slots, to zero and back. Stored jobs lose nothing by it.
 autoscaled() {
   local wanted id round most=0
   kd scale deployment/divvy-worker --replicas=0 >/dev/null

@@ -55,9 +55,9 @@ pub(crate) struct Submit {
 /// The kind of job and its parameters.
 #[derive(Debug)]
 pub(crate) enum Work {
-    /// By a command of its own.
+    /// A kind with a command of its own.
     Named(WorkCommand),
-    /// By the command that the description of its kind makes.
+    /// A kind whose command its description makes.
     Described(Described),
 }
 
@@ -157,7 +157,7 @@ pub(crate) struct SubmitOptions {
     pub(crate) wait: bool,
 }
 
-/// Which jobs.
+/// The filter of jobs.
 #[derive(Debug, Default, Args)]
 pub(crate) struct Filter {
     /// Jobs in this state; may be repeated

@@ -66,7 +66,7 @@ pub(crate) enum Command {
     Completions(Completions),
 }
 
-/// Which grid, and how to print what it answers.
+/// The grid to ask, and the format of its answers.
 #[derive(Debug, Args)]
 pub(crate) struct Grid {
     #[command(flatten)]
@@ -76,7 +76,7 @@ pub(crate) struct Grid {
     pub(crate) output: Format,
 }
 
-/// Which grid.
+/// The grid to ask.
 #[derive(Debug, Args)]
 pub(crate) struct Place {
     /// The grid to ask [env: DIVVY_URL] [default: http://127.0.0.1:8080]
@@ -92,7 +92,7 @@ impl Place {
     }
 }
 
-/// Where a grid of this machine is asked.
+/// URL of a grid on this machine.
 fn local() -> Url {
     Url::parse("http://127.0.0.1:8080").expect("a valid URL")
 }
@@ -296,7 +296,7 @@ pub(crate) struct SumOfPrimes {
     pub(crate) output: Output,
 }
 
-/// How primes are found.
+/// The choice of the algorithm for primes.
 #[derive(Clone, Copy, Debug, Args)]
 pub(crate) struct Method {
     /// A sieve of the range, or two sums of all primes up to its ends in about x^(2/3) steps; auto takes what is expected

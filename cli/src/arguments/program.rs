@@ -123,7 +123,7 @@ pub(crate) enum CombineName {
     None,
     /// Their exact sum: each is a decimal integer
     Sum,
-    /// One after the other
+    /// The results' bytes, concatenated in task order
     Concat,
 }
 

@@ -64,7 +64,7 @@ pub(crate) enum Moment {
 }
 
 impl Moment {
-    /// As a time.
+    /// The point in time, seen from `now`.
     pub(crate) fn resolve(self, now: Timestamp) -> Timestamp {
         match self {
             Self::At(at) => at,

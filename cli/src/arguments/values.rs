@@ -1,4 +1,4 @@
-//! How single values of the command line are read.
+//! Parsers of single values of the command line.
 
 use std::fmt::Display;
 use std::net::IpAddr;

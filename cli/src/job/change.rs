@@ -59,7 +59,7 @@ fn told(Changed { matched, changed }: Changed) -> String {
     if changed == matched { format!("{all} changed") } else { format!("{changed} of {all} changed") }
 }
 
-/// The states of the jobs that are meant by all: what was canceled on purpose is not retried by the way.
+/// The states of the jobs that `--all` means; canceled jobs are not retried.
 fn usual_states(action: Action) -> &'static [JobState] {
     match action {
         Action::Cancel => &[JobState::Queued, JobState::Running, JobState::Paused],

@@ -13,7 +13,7 @@ use crate::words::instant;
 pub(super) async fn run(grid: &Client, format: Format, arguments: &Events) -> Result<(), Failure> {
     let (id, after) = (arguments.id, arguments.after);
     let mut stream = if arguments.follow {
-        // Of one job its whole life, of all jobs what comes.
+        // A job's events start with its submission, the events of all jobs with the next one.
         EventStream::new(grid, id, after.or(id.map(|_| 0)))
     } else {
         EventStream::stored(grid, id, after.unwrap_or(0))
@@ -36,7 +36,7 @@ fn print_event(format: Format, event: &JobEvent) -> Result<(), Failure> {
     }
 }
 
-/// One line of fixed columns: the next event is not known yet.
+/// One line of fixed columns, since later events are not known yet.
 pub(crate) fn describe(event: &JobEvent) -> String {
     let mut line = format!("{:>8}  {}  {}  {:<11}", event.seq, instant(event.at), event.job, event.kind.as_str());
     if let (Some(done), Some(total)) = (event.tasks_done, event.tasks_total) {

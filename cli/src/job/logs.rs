@@ -14,7 +14,7 @@ use crate::follow::Away;
 use crate::print::{print_json, print_line};
 use crate::printable::printable;
 
-/// How long one request waits for something new.
+/// Longest wait of one request for new lines.
 const WAIT: &str = "30s";
 
 /// After something new, before more is asked for: programs side by side then share an answer.
@@ -75,7 +75,7 @@ impl Printer {
         Self { format, printed: HashMap::new() }
     }
 
-    /// Prints what is new of a log: whole lines, each behind its task; of one that has ended also the rest.
+    /// Prints the new lines of a log, each behind its task, and the rest of a log that has ended.
     fn print(&mut self, log: &TaskLog) -> Result<(), Failure> {
         let printed = self.printed.entry((log.task, log.attempt)).or_default();
         let new = usize::try_from(printed.bytes.saturating_sub(log.omitted_bytes)).unwrap_or(usize::MAX);

@@ -20,7 +20,7 @@ use crate::print::unwritable;
 /// Symbolic links that are followed: as many as Linux follows.
 const MAX_LINKS: u32 = 40;
 
-/// How long one request waits; longer waits take several.
+/// Longest wait of one request; a longer wait takes several requests.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
 pub(super) async fn run(grid: &Client, arguments: &ResultOf) -> Result<(), Failure> {

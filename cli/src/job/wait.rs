@@ -46,7 +46,7 @@ pub(crate) async fn until_over(grid: &Client, ids: &[JobId]) -> Result<Vec<Job>,
     stream::iter(ids.iter().copied()).map(follow).buffered(MAX_FOLLOWED).try_collect().await
 }
 
-/// Why jobs that are over did not succeed, with the error of the first failed task where the job's own error lacks it.
+/// The failure of jobs that are over and did not succeed, with the error of the first failed task where the job has none.
 pub(crate) async fn failure(grid: &Client, jobs: &[Job]) -> Option<Failure> {
     let failure = Failure::from_jobs(jobs)?;
     let (Failure::Failed(message), Some(failed)) = (&failure, jobs.iter().find(|job| job.state == JobState::Failed))

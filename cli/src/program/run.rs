@@ -26,7 +26,7 @@ pub(super) fn run(arguments: &RunProgram, bytes: Vec<u8>, stop: &AtomicBool) -> 
     // Compiling is no part of a task's time.
     sandbox.prepare(&program, stop).map_err(|failure| Failure::Failed(failure.reason.to_string()))?;
     let finished = sandbox.run(&program, &call, stop, &mut |chunk| {
-        // Where nobody reads stderr there is nothing to be done.
+        // A closed stderr does not fail the run.
         let _ = stderr().write_all(chunk);
     });
     let finished = finished.map_err(|failure| Failure::Failed(failure.reason.to_string()))?;

@@ -25,7 +25,7 @@ use check::Check;
 const STORED: [Grain; 3] = [Grain::Minute, Grain::Hour, Grain::Day];
 /// An event can be read a moment before its number is told.
 const TELLING: Duration = Duration::from_secs(1);
-/// How long the brokers may have nothing while an event is missing.
+/// Longest silence of the brokers while an event is missing.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Events that may wait for those before them.
 const MAX_HELD: usize = 2_000_000;
@@ -119,7 +119,7 @@ fn replay(settings: &Settings, latest: u64, check: &mut Check) -> Result<u64, Fa
                 held.insert(event.seq, event);
                 last_at = Instant::now();
             }
-            // Nothing more than what is missing can come.
+            // Only missing events can still come.
             Some(Followed::End) if held.last_key_value().is_some_and(|(&seq, _)| seq == latest) => break,
             Some(_) | None => (),
         }

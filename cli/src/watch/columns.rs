@@ -9,7 +9,7 @@ use ratatui::widgets::{Row, Table};
 /// Columns between two columns of the table.
 const GAP: u16 = 1;
 
-/// One column of a table.
+/// A column of a table.
 pub(super) struct Column {
     head: &'static str,
     cells: Vec<Line<'static>>,

@@ -51,7 +51,7 @@ pub(crate) async fn run(arguments: &Watch) -> Result<(), Failure> {
     let mut stop = Box::pin(service::shutdown_signal().context("catch signals")?);
     let mut hang_up = Box::pin(service::hang_up().context("catch signals")?);
     let is_coloured = is_coloured();
-    // Without colours none is asked for; crossterm's own way would cut the other attributes too.
+    // Without colors the screen asks for none; crossterm's own way would drop the other attributes too.
     force_color_output(true);
     let mut view = View::new(grid.url().as_str(), Palette { is_coloured });
     view.show(Ok(first));
@@ -80,7 +80,8 @@ pub(crate) async fn run(arguments: &Watch) -> Result<(), Failure> {
 struct Screen(ManuallyDrop<DefaultTerminal>);
 
 impl Screen {
-    /// As `ratatui::try_init`, whose hook and whose `restore` print an error, and so panic, where the terminal is gone.
+    /// Sets the terminal up in place of `ratatui::try_init`, whose hook and `restore` print an error, and so panic, where
+    /// the terminal is gone.
     fn open() -> std::io::Result<Self> {
         let hook = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |panic| {
@@ -101,7 +102,7 @@ impl Drop for Screen {
     }
 }
 
-/// What is typed, from a thread of its own: reading blocks, and no runtime may wait for it at the end.
+/// Keys and terminal events, read on a thread of its own: reading blocks, and the runtime must not wait for it when it ends.
 fn read_input() -> mpsc::Receiver<Event> {
     let (sender, receiver) = mpsc::channel(INPUT_BOUND);
     thread::spawn(move || {

@@ -35,20 +35,20 @@ const KEYS: [(&str, &str); 2] = [("q, Esc, Ctrl-C", "quit"), ("?, h", "show or h
 /// From this width on, jobs have their whole id; below it, its end, which is chance and tells them apart.
 const WHOLE_ID_WIDTH: u16 = 130;
 
-/// What the screen shows.
+/// The state of the screen.
 #[derive(Debug)]
 pub(super) struct View {
     url: String,
     palette: Palette,
     snapshot: Snapshot,
-    /// Why the snapshot is not the latest.
+    /// The error that kept the latest snapshot from being read.
     trouble: Option<String>,
     /// Tasks a second, in thousandths, the latest last.
     history: VecDeque<u64>,
     shows_help: bool,
 }
 
-/// How things look.
+/// The styles of the screen.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Palette {
     pub(super) is_coloured: bool,
@@ -155,7 +155,7 @@ fn draw_queue(frame: &mut Frame, area: Rect, stats: &Stats, palette: Palette) {
     let depths: Vec<(u8, u64)> =
         stats.queue_depth_by_priority.iter().rev().map(|(&priority, &depth)| (priority, depth)).collect();
     let rows = usize::from(block.inner(area).height).saturating_sub(usize::from(!others.is_empty()));
-    // The last row tells of those that have none.
+    // The last row sums up the entries without a row.
     let shown = if depths.len() > rows { rows.saturating_sub(1) } else { depths.len() };
     let most = depths.iter().map(|&(_, depth)| depth).max().unwrap_or(0).max(1);
     let mut lines: Vec<Line> = depths[..shown]

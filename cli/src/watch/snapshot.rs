@@ -1,4 +1,4 @@
-//! What the screen shows of a grid at one moment.
+//! A snapshot of a grid for the screen.
 
 use api::client::{Client, Query};
 use api::{Job, Stats, WorkerSummary};

@@ -1,4 +1,4 @@
-//! What goes wrong is one line on stderr and a stable exit code.
+//! Failures are one line on stderr and a stable exit code.
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
@@ -219,6 +219,6 @@ fn up_names_the_package_that_brings_the_python_worker() {
     let shown = shown.expect("run divvy");
     assert_eq!(shown.status.code(), Some(1), "{shown:?}");
     let error = String::from_utf8_lossy(&shown.stderr);
-    // That of the checkout: the `divvy` on PyPI is another program.
+    // The message names the checkout's package: the `divvy` on PyPI is another program.
     assert!(error.contains("divvy-python-worker") && error.contains("pip install './sdk/python[executor]'"), "{error}");
 }

@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 
 use serde::de::DeserializeOwned;
 
-/// How long anything may take on a busy machine.
+/// Longest wait for any condition on a busy machine.
 const DEADLINE: Duration = Duration::from_secs(60);
 
-/// Where nobody ever listens.
+/// URL of a port without a listener.
 pub(crate) const NOWHERE: &str = "http://127.0.0.1:1";
 
 /// `divvy up`; killed when dropped.
@@ -20,7 +20,7 @@ pub(crate) const NOWHERE: &str = "http://127.0.0.1:1";
 pub(crate) struct Grid {
     process: Child,
     pub(crate) url: String,
-    /// Where its workers fetch tasks, as `host:port`.
+    /// The first coordinator's internal address, as `host:port`.
     pub(crate) internal: String,
 }
 
@@ -68,7 +68,7 @@ impl Grid {
         self.command(arguments).output().expect("run the command")
     }
 
-    /// What the command prints when it succeeds.
+    /// The stdout of a command that must succeed.
     pub(crate) fn stdout(&self, arguments: &[&str]) -> String {
         let output = self.run(arguments);
         let stderr = String::from_utf8_lossy(&output.stderr);
@@ -78,7 +78,7 @@ impl Grid {
         String::from_utf8(output.stdout).expect("UTF-8")
     }
 
-    /// What the command prints with `--output json`.
+    /// The parsed stdout of the command with `--output json`.
     pub(crate) fn json<T: DeserializeOwned>(&self, arguments: &[&str]) -> T {
         let stdout = self.stdout(&[arguments, &["--output", "json"]].concat());
         serde_json::from_str(&stdout).unwrap_or_else(|error| panic!("{arguments:?}: {error}: {stdout}"))

@@ -1,4 +1,4 @@
-//! The `divvy` command against a real grid: what scripts and people see of it.
+//! The `divvy` command against a real grid, as scripts and people see it.
 
 mod change;
 mod completions;

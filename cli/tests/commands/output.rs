@@ -1,4 +1,4 @@
-//! Where output goes, and what happens when that place is gone.
+//! Destinations of output, also closed and full ones.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};

@@ -1,4 +1,4 @@
-//! What the command draws on a terminal: a real one of the kernel's, opened by `script` of util-linux.
+//! Output of the command on a terminal: a pseudo terminal of the kernel, opened by `script` of util-linux.
 
 use std::io::{Read, Write};
 use std::num::NonZeroU16;

@@ -203,7 +203,7 @@ impl Drop for Running {
     }
 }
 
-/// Runs a grid until it has printed its URL, stops it, and answers what it wrote to stderr.
+/// Runs a grid until it has printed its URL, stops it, and returns its stderr.
 fn run_until_it_serves(command: &mut Command) -> String {
     let mut process = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("start a grid");
     let mut url = String::new();

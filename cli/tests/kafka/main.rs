@@ -49,7 +49,7 @@ impl Grid {
 
 impl Drop for Grid {
     fn drop(&mut self) {
-        // It may be gone already.
+        // The process may be gone already.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }

@@ -1,4 +1,4 @@
-//! Sums, and what a client is told when there is none.
+//! Sums, and the answers to requests without one.
 
 use api::{SumOfPrimes, WorkerState, WorkerSummary};
 use serde_json::{Value, json};

@@ -1,4 +1,4 @@
-//! Requests that are wrong get a problem that says what is allowed.
+//! Invalid requests get a problem that names the allowed values.
 
 use crate::helpers::{TestCoordinator, config, problem};
 

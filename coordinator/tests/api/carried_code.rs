@@ -1,4 +1,4 @@
-//! Jobs whose payloads carry code: who may submit them, and what workers are told.
+//! Jobs whose payloads carry code: rights to submit them, and the mark that workers see.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -115,7 +115,7 @@ async fn a_client_cannot_admit_its_own_job() {
 async fn the_form_demands_the_right_too() {
     let any: SocketAddr = (Ipv4Addr::UNSPECIFIED, 0).into();
     let grid = TestCoordinator::start(Config { public_addr: any, ..config() });
-    // One entry of the list: {"divvy":1,"call":"gASV"}.
+    // The list has one entry: {"divvy":1,"call":"gASV"}.
     let form = "kind=tasks&p.list=%7B%22divvy%22%3A1%2C%22call%22%3A%22gASV%22%7D";
     let request = grid.client.post(format!("http://{}/submit", grid.public));
     let request = request.header("content-type", "application/x-www-form-urlencoded").body(form);

@@ -40,7 +40,7 @@ async fn a_name_is_free_for_other_abilities_when_its_worker_does_not_wait_any_mo
     grid.wait_for_pulling(1).await;
     let other = claim("one", &json!({"labels": {"gpu": "yes"}}));
     problem(grid.post_internal("/v1/worker/claim", &other).await, 409).await;
-    // As the process that waits is killed.
+    // The abort closes the connection as a kill of the waiting process does.
     waiting.abort();
     drop((waiting.await, own_connection));
     let deadline = Instant::now() + PATIENCE;

@@ -1,4 +1,4 @@
-//! What stands before the handlers: tokens, host names, types of bodies, and the memory that bodies take.
+//! Checks before the handlers: tokens, host names, media types, and the memory that bodies take.
 
 use std::io::Write;
 use std::net::TcpStream;

@@ -1,4 +1,4 @@
-//! What happens to jobs, as Server-Sent Events.
+//! Events of jobs, as Server-Sent Events.
 
 use std::time::Duration;
 
@@ -70,7 +70,7 @@ async fn a_client_that_comes_back_gets_what_it_missed() {
     let job = grid.submit(&numbered_tasks(1)).await;
     let path = format!("/v1/jobs/{}/events", job.id);
     let first = EventStream::open(&grid, &path, None).await.next().await.expect("an event");
-    // It is away while these happen.
+    // The client is away during these events.
     assert_eq!(grid.act(job.id, "pause").await.status(), 200);
     assert_eq!(grid.act(job.id, "resume").await.status(), 200);
     let mut events = EventStream::open(&grid, &path, Some(first.seq)).await;
@@ -99,7 +99,7 @@ async fn who_comes_after_the_end_learns_of_it_and_then_of_nothing() {
     assert_eq!(events.next().await, None);
     assert_eq!(EventStream::open(&grid, &path, Some(submitted.seq)).await.rest().await, [EventKind::Canceled]);
     assert_eq!(grid.get(&format!("{path}?after={}", end.seq)).await.status(), 204);
-    // A retried job has more to tell to who knew of its end.
+    // A retried job has more events for a follower that knew of its end.
     assert_eq!(grid.act(job.id, "retry").await.status(), 200);
     let mut events = EventStream::open(&grid, &path, Some(end.seq)).await;
     assert_eq!(events.next().await.expect("an event").kind, EventKind::Retried);

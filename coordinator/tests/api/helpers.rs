@@ -63,7 +63,7 @@ impl TestCoordinator {
         Self::run(data_dir, coordinator)
     }
 
-    /// Starts on what another coordinator has left. Its threads may still hold the directory: they end by themselves.
+    /// Starts on another coordinator's data. Its threads may still hold the directory: they end by themselves.
     pub(crate) async fn start_on(data_dir: TempDir, config: Config) -> Self {
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -94,7 +94,7 @@ impl TestCoordinator {
         Self { public, internal, client, data_dir, stop, running }
     }
 
-    /// Stops it as SIGTERM does; hands back what it has left.
+    /// Stops it as SIGTERM does; returns its data.
     pub(crate) async fn stop(self) -> TempDir {
         self.stop.send(()).expect("it runs");
         self.running.await.expect("no panic").expect("a clean end");
@@ -152,7 +152,7 @@ impl TestCoordinator {
         self.job_when(id, |job| job.state == state).await
     }
 
-    /// The first task of a list, when there is one: what the grid knows is on its way to the store.
+    /// The first task of a list, once there is one: the engine's state is on its way to the store.
     pub(crate) async fn first_task(&self, id: JobId, query: &str) -> Task {
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -187,7 +187,7 @@ impl TestCoordinator {
         page.tasks
     }
 
-    /// Fetches tasks as the worker `id`, any kind, with what `more` adds.
+    /// Fetches tasks of any kind as the worker `id`; `more` is added to the claim.
     pub(crate) async fn claim(&self, id: &str, more: &Value) -> Option<Claimed> {
         let response = self.post_internal("/v1/worker/claim", &claim(id, more)).await;
         if response.status() == StatusCode::NO_CONTENT {
@@ -289,7 +289,7 @@ pub(crate) async fn pause() {
     tokio::time::sleep(Duration::from_millis(5)).await;
 }
 
-/// What a worker of this name says when it fetches tasks of any kind.
+/// The body of a claim for tasks of any kind by worker `id`.
 pub(crate) fn claim(id: &str, more: &Value) -> Value {
     let mut claim = json!({ "worker_id": id, "kinds": ["sum-of-primes", "count-primes", "sleep", "tasks"] });
     let more = more.as_object().into_iter().flatten();
@@ -359,7 +359,7 @@ pub(crate) fn start_worker(answer: fn(LeaseRequest) -> HttpResponse) -> (Heartbe
     (heartbeat, tokio::spawn(async move { server.await.expect("serve") }))
 }
 
-/// Computes what was asked, one slow method for all.
+/// Computes the request, by one slow method for all.
 pub(crate) fn compute(lease: LeaseRequest) -> HttpResponse {
     assert_eq!(lease.kind, model::JobKind::SUM_OF_PRIMES);
     let range: Value = serde_json::from_str(lease.work.get()).expect("a range");

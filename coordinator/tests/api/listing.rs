@@ -49,7 +49,7 @@ async fn pages_hold_every_job_once_newest_first_while_new_ones_come() {
 async fn a_page_of_jobs_with_many_long_words_ends_early_and_the_pages_have_every_job_once() {
     const JOBS: usize = 260;
     let grid = TestCoordinator::start(config());
-    // As long as they may be: 48 KiB a job.
+    // The longest texts that are allowed: 48 KiB a job.
     let words = |first: char| -> Labels {
         let long = |number: u32| (format!("{first}{number:0255}"), "v".repeat(256));
         (0..32).map(long).collect()

@@ -16,7 +16,7 @@ pub(crate) async fn claim_and_break(internal: SocketAddr, worker: &str) {
     post_and_break(internal, "/v1/worker/claim".to_owned(), &claim(worker, &Value::Null)).await;
 }
 
-/// The same with a claim that comes with the completion of another one of the same worker.
+/// Sends a claim together with the completion of `claimed` by the same worker, and breaks the connection.
 pub(crate) async fn complete_and_break(internal: SocketAddr, claimed: &Claimed) {
     let next = claim(claimed.lease.worker_id.as_str(), &Value::Null);
     let body = json!({"results": ["done"], "claim": next});

@@ -36,7 +36,7 @@ async fn metrics_tell_requests_leases_queue_and_workers() {
     }
 }
 
-/// An autoscaler must add no other workers for what only pulling workers can run.
+/// An autoscaler must add no pushed workers for jobs that only pulling workers can run.
 #[actix_web::test]
 async fn metrics_tell_wanted_slots_by_kind() {
     let grid = TestCoordinator::start(config());

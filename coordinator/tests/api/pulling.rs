@@ -219,7 +219,7 @@ async fn a_renewed_lease_lasts_and_an_expired_one_runs_elsewhere() {
     let job = grid.submit(&numbered_tasks(2)).await;
     let (kept, lost) = (grid.claimed("keeps", &Value::Null).await, grid.claimed("vanishes", &Value::Null).await);
     let mut until = kept.expires_at;
-    // It renews for longer than one lease lasts.
+    // The worker renews for longer than one lease lasts.
     while grid.job(job.id).await.tasks.running == 2 || until < kept.expires_at + jiff::SignedDuration::from_millis(500)
     {
         let renewed: api::Renewed = read(grid.report(&kept, "renew", &Value::Null).await, 200).await;

@@ -1,4 +1,4 @@
-//! Who may register, and as what.
+//! Registration of workers: admitted clients, names and addresses.
 
 use std::net::TcpListener;
 use std::time::{Duration, Instant};

@@ -146,7 +146,7 @@ async fn a_standby_passes_on_what_only_the_leader_can_do() {
     let claimed = standby.claimed("puller", &json!({"wait_seconds": 30.0, "max_tasks": 1})).await;
     assert_eq!(claimed.job, job);
     standby.complete(&claimed, &json!(["done"])).await;
-    // That it runs is stored a little later.
+    // The state `running` is stored a little later.
     standby.job_in(job, JobState::Running).await;
     let explained: Value = read(standby.get(&format!("/v1/jobs/{job}/explain")).await, 200).await;
     assert_eq!(explained["state"], "running");

@@ -1,4 +1,4 @@
-//! Simulated workers and their jobs, and what the grid says of itself.
+//! Simulated workers and their jobs, and the figures of the grid.
 
 use std::time::Instant;
 

@@ -1,4 +1,4 @@
-//! What a coordinator that does not lead answers itself, with a leader and without one.
+//! Answers that a standby gives itself, with a leader and without one.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -137,7 +137,7 @@ async fn a_standby_shows_what_only_the_leader_knows() {
     assert_eq!(listed.jobs[0].tasks.running, 1);
     let running: TaskPage = read(standby.get(&format!("/v1/jobs/{job}/tasks?state=running")).await, 200).await;
     assert_eq!(running.tasks.len(), 1);
-    // What is stored the standby shows itself, in versions that the same ticks tell of.
+    // The standby serves stored data itself, with versions that the same ticks announce.
     let stored = version(&html(standby.get("/statistics").await, 200).await);
     assert!(stored.starts_with('e'), "{stored}");
     let deadline = Instant::now() + PATIENCE;

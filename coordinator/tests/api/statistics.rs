@@ -1,4 +1,4 @@
-//! Statistics over HTTP, compared with what the jobs and the event stream say.
+//! Statistics over HTTP, compared with the jobs and the event stream.
 
 use std::collections::BTreeMap;
 
@@ -205,7 +205,7 @@ async fn periods_without_events_are_listed_on_demand_while_jobs_are_open() {
     let grid = TestCoordinator::start(config());
     let waits = json!({"kind": "sleep", "params": {"seconds": 1, "tasks": 7}, "requires": {"labels": {"gpu": "yes"}}});
     let waits = grid.submit(&waits).await;
-    // Whatever minute it is, the next ones are ahead.
+    // The next minutes are in the future, whatever the current minute is.
     let plain = periods(&grid, "grain=minute").await.periods;
     assert_eq!((plain.len(), plain[0].jobs.pending), (1, 1));
     let filled = periods(&grid, "grain=minute&fill=true&from=2020-01-01&to=2200-01-01").await.periods;

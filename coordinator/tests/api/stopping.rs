@@ -1,4 +1,4 @@
-//! A coordinator that stops ends what would last for ever, and loses nothing.
+//! A coordinator that stops ends endless requests, and loses nothing.
 
 use std::time::{Duration, Instant};
 
@@ -19,7 +19,7 @@ async fn streams_and_waits_end_at_once() {
     let job = grid.submit(&numbered_tasks(1)).await;
     let mut of_job = EventStream::open(&grid, &format!("/v1/jobs/{}/events", job.id), None).await;
     let mut of_all = EventStream::open(&grid, "/v1/events?after=0", None).await;
-    // Both have begun.
+    // Both requests have begun.
     assert_eq!(of_job.next().await.expect("an event").kind, EventKind::Submitted);
     assert_eq!(of_all.next().await.expect("an event").kind, EventKind::Submitted);
     let url = format!("http://{}/v1/jobs/{}/result?wait=60s", grid.public, job.id);

@@ -1,4 +1,4 @@
-//! What brokers acknowledge: events whose answers are lost, and events that are refused while those behind them are taken.
+//! Acknowledgements of brokers: events whose answers are lost, and refused events before events that are taken.
 
 use std::time::{Duration, Instant};
 
@@ -6,7 +6,7 @@ use test_postgres::Mode;
 
 use crate::helpers::*;
 
-/// How long answers are lost, where the connections stay: longer than the coordinator waits for them.
+/// Time for which answers are lost on open connections: longer than the coordinator waits for them.
 const OUTAGE: Duration = Duration::from_secs(5);
 /// Answers are waited for as short as librdkafka allows, where a minute is the default.
 const IMPATIENT: &str = "socket.timeout.ms=1500,api.version.request.timeout.ms=1000,socket.connection.setup.timeout.ms=1500,\

@@ -1,4 +1,4 @@
-//! The alerts about Kafka, with what a real coordinator answers to `GET /metrics`: see the grid's alerts in `e2e`.
+//! The alerts about Kafka on a real coordinator's answers to `GET /metrics`: see the grid's alerts in `e2e`.
 
 #[path = "../../../e2e/tests/grid/alerts/promtool.rs"]
 #[expect(dead_code, reason = "the dashboard's queries are tried there")]
@@ -17,7 +17,7 @@ mod scrapes {
     pub(super) type Scrape = std::collections::BTreeMap<String, String>;
 }
 
-/// What the coordinator shows, as one series over its restarts.
+/// The coordinator's metrics, as one series across its restarts.
 fn scrape(coordinator: &Coordinator) -> scrapes::Scrape {
     let own = r#"namespace="divvy",job="coordinator""#;
     let metrics = coordinator.metrics();
@@ -32,7 +32,7 @@ fn scrape(coordinator: &Coordinator) -> scrapes::Scrape {
     samples.collect()
 }
 
-/// Those of the alerts that fire that are about Kafka.
+/// The names of firing alerts about Kafka.
 fn alerts(scrapes: &[scrapes::Scrape]) -> Vec<String> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../k8s/monitoring/rules.yaml");
     let object: Value = serde_saphyr::from_str(&fs::read_to_string(path).expect("rules")).expect("YAML");

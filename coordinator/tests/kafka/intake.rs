@@ -54,7 +54,7 @@ fn an_idempotency_key_makes_one_job_of_many_records_and_another_job_under_it_is_
     assert_eq!(dead.json()["tags"]["number"], "2");
     let cause = dead.header("divvy-cause").expect("a cause");
     assert!(cause.contains("idempotency key"), "{cause}");
-    // The same key by HTTP is the same job.
+    // A submission by HTTP with the same key names the same job.
     assert_eq!(coordinator.get("/v1/jobs?limit=10")["jobs"].as_array().map(Vec::len), Some(2));
 }
 
@@ -164,11 +164,11 @@ fn a_record_that_names_a_span_makes_a_job_of_its_trace() {
     assert_eq!(canceled["state"], "canceled", "{canceled}");
     let of_job = collector.wait_for(TRACE, "job tasks");
     assert_eq!(of_job.parent, taken.id, "the job is below its record");
-    // What is no job ends its span with the cause.
+    // A record that is no job ends its span with the cause.
     broker.produce("submit.6", &["{}".to_owned()], &headers);
     let refused = collector.wait_for(TRACE, &format!("process {}.submit.6", broker.prefix()));
     assert!(refused.is_error && !refused.attributes.contains_key("divvy.job.id"), "{refused:?}");
-    // What is no span is ignored.
+    // An invalid `traceparent` is ignored.
     broker.produce("submit.5", &[job(2)], &[("traceparent", "00-0-0-01")]);
     wait_for_jobs(&coordinator, 2);
     let claimed = coordinator.claim("other").expect("a task");

@@ -60,7 +60,7 @@ fn a_record_whose_key_fits_no_dead_letter_does_not_stop_the_intake() {
     assert_eq!((letter.key.as_deref().unwrap_or(""), letter.header("divvy-key")), ("", Some("too large")));
     assert_eq!(letter.header("divvy-cause"), Some("the record has no value"));
     eventually("it is counted", || (coordinator.kafka()["records_dead"] == 1).then_some(()));
-    // One that the topic takes and no segment of it.
+    // The topic accepts a record of this size, and none of its segments can hold it.
     broker.configure_topic("submit.dead", "max.message.bytes=2097152,segment.bytes=1048576");
     broker.produce_key("submit.4", &key);
     eventually("it is counted", || (coordinator.kafka()["records_dead"] == 2).then_some(()));

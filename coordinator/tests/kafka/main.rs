@@ -1,4 +1,4 @@
-//! The coordinator and a real broker of Apache Kafka, as processes; `kcat` is what reads and writes beside them.
+//! The coordinator and a real broker of Apache Kafka, as processes; `kcat` reads and writes beside them.
 //!
 //! Tests that do not end their broker share one, each with topics of its own: a broker takes seconds of a core to start.
 

@@ -1,10 +1,10 @@
-//! Brokers that know who asks.
+//! Brokers that authenticate and authorize their clients.
 
 use serde_json::json;
 
 use crate::helpers::*;
 
-/// What `docs/kafka.md` says that the client needs.
+/// Grants the rights that `docs/kafka.md` lists for the client.
 fn allow(broker: &Broker) {
     let written = ["events", "workers", "submit.dead"].map(|name| broker.topic(name));
     let read: Vec<_> = (1..=9).map(|priority| broker.topic(&format!("submit.{priority}"))).collect();

@@ -1,4 +1,4 @@
-//! What is refused before anything starts.
+//! Settings that are refused at the start.
 
 use crate::helpers::refusal;
 

@@ -21,7 +21,7 @@ fn events_records_and_statistics_stay_exact_while_leaders_are_killed_and_paused(
     let broker = Broker::shared();
     let mut group = Group::start(&broker, 3);
     for strike in 0..kills {
-        // Some of it on its way when the leader goes.
+        // Some jobs are on their way when the leader ends.
         let numbers = wanted * strike / kills..wanted * (strike + 1) / kills;
         broker.produce(&format!("submit.{}", strike % 3 + 1), &jobs(numbers), &[]);
         for _ in 0..5 {
@@ -86,7 +86,7 @@ fn a_leader_that_was_paused_publishes_nothing_when_it_wakes_up() {
     assert_eq!(wait_until_published(&group), 50);
     group.wake(leader);
     group.wait_until_follows(leader);
-    // What it had published by then would stand before this.
+    // An event that the coordinator had published by then would stand before this.
     group.post("/v1/jobs", &job(50));
     assert_eq!((wait_until_published(&group), group.leader()), (51, next));
     let records = broker.records("events");

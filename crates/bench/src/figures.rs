@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-/// What was measured in each round; the first round only warms up.
+/// The measurements of all rounds but the first, which only warms up.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Samples(Vec<f64>);
 
@@ -39,7 +39,7 @@ impl FromIterator<f64> for Samples {
     }
 }
 
-/// What lies above this share of the values, 0 to 1; `NaN` if there are none.
+/// The value at this share of the sorted values, 0 to 1; `NaN` if there are none.
 pub(crate) fn quantile(values: &mut [f64], share: f64) -> f64 {
     values.sort_by(f64::total_cmp);
     #[expect(

@@ -11,10 +11,10 @@ use tempfile::TempDir;
 use crate::http::Connection;
 use crate::process::{Binaries, Cpu, Process};
 
-/// Workers of a grid, one slot each, and threads of what it is compared with.
+/// Workers of a grid, one slot each, and threads of its references.
 pub(crate) const WORKERS: u32 = 2;
 
-/// How long the workers may take to register.
+/// Longest wait for the workers to register.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 #[derive(Debug)]
@@ -25,7 +25,7 @@ pub(crate) struct Grid {
     internal: Connection,
     public_addr: SocketAddr,
     internal_addr: SocketAddr,
-    /// Last: it goes when its coordinator has.
+    /// Last field: the directory is deleted after the coordinator has ended.
     _data_dir: TempDir,
 }
 
@@ -98,7 +98,7 @@ impl Grid {
         values.next().map_or(Ok(0.0), |value| value.parse().with_context(|| format!("read {sample}")))
     }
 
-    /// What its processes have used so far.
+    /// Processor time of the grid's processes so far.
     pub(crate) fn cpu(&self) -> anyhow::Result<GridCpu> {
         let coordinator = self.coordinator.cpu()?.total();
         let workers = self.workers.iter().try_fold(Cpu::default(), |sum, worker| Ok(sum.plus(worker.cpu()?)));
@@ -137,7 +137,7 @@ impl GridCpu {
         self.coordinator + self.workers.total()
     }
 
-    /// What was used since an earlier look.
+    /// Processor time since an earlier reading.
     pub(crate) fn since(self, earlier: Self) -> Self {
         Self { coordinator: self.coordinator - earlier.coordinator, workers: self.workers.minus(earlier.workers) }
     }

@@ -15,7 +15,7 @@ const MAX_BODY_BYTES: usize = 1 << 20;
 /// The longest line of a head that is read.
 const MAX_LINE_BYTES: u64 = 8192;
 
-/// A connection that stays open from request to request. Dropping it gives up what is in flight.
+/// A connection that stays open from request to request. Dropping it gives up the request in flight.
 #[derive(Debug)]
 pub(crate) struct Connection {
     stream: BufReader<TcpStream>,

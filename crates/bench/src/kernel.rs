@@ -15,12 +15,12 @@ use crate::process;
 
 static NEVER: AtomicBool = AtomicBool::new(false);
 
-/// How the threads divide a range.
+/// The division of a range over threads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Division {
-    /// One contiguous part each: the least CPU time.
+    /// Each thread takes one contiguous part: the least CPU time.
     Parts,
-    /// The same in steps, of which a thread that is done takes over the last ones of another: the least time.
+    /// Each thread takes one part in steps; an idle thread takes over the last steps of another: the least time.
     Balanced,
 }
 
@@ -33,7 +33,7 @@ pub(crate) struct Kernel {
     shares: Receiver<anyhow::Result<Share>>,
 }
 
-/// What a computation came to.
+/// The figures of one computation.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Computed {
     pub(crate) sum: u128,
@@ -50,7 +50,7 @@ struct Share {
 #[derive(Debug)]
 struct Job {
     split: Split,
-    /// What is left of each thread's part.
+    /// The rest of each thread's part.
     left: Mutex<Vec<Range<u64>>>,
 }
 
@@ -95,7 +95,7 @@ impl Job {
         Self { split, left: Mutex::new(left) }
     }
 
-    /// The next step for a thread, and where what follows it ends.
+    /// The next step for a thread, and the end of the steps that follow it.
     fn claim(&self, thread: usize) -> Option<(Range<u64>, u64)> {
         let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
         let own = &mut left[thread];

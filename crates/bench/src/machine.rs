@@ -1,4 +1,4 @@
-//! Which machine the figures are of.
+//! The machine of the figures.
 
 use std::fs;
 use std::thread;

@@ -49,7 +49,7 @@ enum Table {
     Grid,
     /// CPU time of the grid against that of the best leases
     Cpu,
-    /// What a lease costs beside its computation
+    /// Cost of a lease beside its computation
     Leases,
     /// A job of 50 million tasks
     Job,
@@ -63,7 +63,7 @@ enum Table {
     Tasks,
     /// From a job's submission to the start of its first task
     Starts,
-    /// What many workers, waiting clients and event streams cost that have nothing to do with each other
+    /// Cost of many workers, waiting clients and event streams beside unrelated requests
     Growth,
     /// Jobs submitted one by one over HTTP, to SQLite and to PostgreSQL
     Submissions,
@@ -73,7 +73,7 @@ enum Table {
     Kafka,
 }
 
-/// What every table is measured with.
+/// The settings that all tables share.
 #[derive(Debug)]
 struct Setting {
     rounds: usize,

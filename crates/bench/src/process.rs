@@ -15,13 +15,13 @@ use serde_json::Value;
 
 use crate::tables::kafka;
 
-/// What a compute thread's name begins with.
+/// Prefix of the names of compute threads.
 const COMPUTE_THREAD: &str = "slot-";
 
 /// Fields of `/proc/PID/stat` between the name and the ticks of user and system.
 const USER_TICKS_AFTER_NAME: usize = 11;
 
-/// Where the services are.
+/// The directory of the services' binaries.
 #[derive(Debug)]
 pub(crate) struct Binaries(PathBuf);
 
@@ -36,9 +36,9 @@ pub(crate) struct Process {
 /// CPU time in seconds, user and system.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Cpu {
-    /// Of the threads that compute.
+    /// Processor time of the compute threads.
     pub(crate) computing: f64,
-    /// Of all others.
+    /// Processor time of all other threads.
     pub(crate) serving: f64,
 }
 
@@ -60,7 +60,7 @@ impl Binaries {
         Ok(Self(directory))
     }
 
-    /// A directory for what is fetched, beside what is built.
+    /// A directory for fetched files, beside the build's.
     pub(crate) fn cache(&self) -> &Path {
         self.0.parent().unwrap_or(&self.0)
     }
@@ -95,12 +95,12 @@ impl Process {
         self.child.wait().context("wait for a service").map(drop)
     }
 
-    /// What it said of itself when it began to serve.
+    /// A field of the log event with which the service began to serve.
     pub(crate) fn serving(&self, field: &str) -> anyhow::Result<&str> {
         self.serving[field].as_str().with_context(|| format!("{field} of a service"))
     }
 
-    /// What its threads have used so far, those that have ended included as far as they were seen: see [`Accounts`].
+    /// Processor time of the process so far, with ended threads as far as they were seen: see [`Accounts`].
     pub(crate) fn cpu(&self) -> anyhow::Result<Cpu> {
         let mut accounts = self.accounts.lock().unwrap_or_else(PoisonError::into_inner);
         accounts.look(&format!("/proc/{}", self.child.id()))
@@ -129,18 +129,18 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // It may be gone already.
+        // The process may be gone already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// What the threads of this process that have not ended have used so far.
+/// Processor time in seconds of the live threads of this process.
 pub(crate) fn own_cpu() -> anyhow::Result<f64> {
     Ok(cpu_by_thread("/proc/self")?.into_values().map(Cpu::total).sum())
 }
 
-/// What this thread has used so far, in seconds.
+/// Processor time of this thread so far, in seconds.
 pub(crate) fn own_thread_cpu() -> anyhow::Result<f64> {
     // Otherwise the account is as old as the last tick.
     thread::yield_now();
@@ -171,7 +171,7 @@ struct Accounts {
 }
 
 impl Accounts {
-    /// What all threads have used so far.
+    /// Processor time of all threads so far.
     fn look(&mut self, process: &str) -> anyhow::Result<Cpu> {
         let seen = cpu_by_thread(process)?;
         for (number, cpu) in &self.seen {
@@ -235,7 +235,7 @@ mod tests {
 
     use super::*;
 
-    /// How long a loaded machine may take to give a thread the time.
+    /// Longest wait for a thread to be scheduled on a loaded machine.
     const DEADLINE: Duration = Duration::from_secs(60);
 
     #[test]
@@ -249,7 +249,7 @@ mod tests {
                 ensure!(started_at.elapsed() < DEADLINE, "the account does not grow");
             }
             busy.send(()).context("it is waited for")?;
-            // It fails when the other end is dropped.
+            // The send fails when the other end is dropped.
             let _ = is_to_end.recv();
             anyhow::Ok(())
         });

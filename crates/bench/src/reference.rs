@@ -17,7 +17,7 @@ pub(crate) struct Program {
     name: &'static str,
     /// Debian's package, if there is one; the libraries that it needs are asked for there.
     package: Option<&'static str>,
-    /// What makes it start and end.
+    /// The arguments of a run that starts and ends without work.
     nothing: &'static [&'static str],
 }
 
@@ -39,7 +39,7 @@ const STARTS: usize = 5;
 pub(crate) struct Reference {
     program: Program,
     path: PathBuf,
-    /// Where its libraries are, if it was unpacked and not installed.
+    /// The directory of its libraries, if the program was unpacked and not installed.
     libraries: Option<PathBuf>,
     version: String,
 }
@@ -140,7 +140,7 @@ fn fetch(package: &str, root: &Path) -> anyhow::Result<()> {
     let depends = match run(root, "apt-cache", ["depends", package]) {
         Ok(depends) => depends,
         Err(_) => {
-            // Only root can.
+            // Only root may do this.
             run(root, "apt-get", ["update", "-qq"])?;
             run(root, "apt-cache", ["depends", package])?
         }

@@ -1,6 +1,6 @@
 "use strict";
-// What controls do beyond what links and forms do: a question is shown as a dialog over the page, an id is copied, and a form to
-// which its user has come back gets another key.
+// Controls beyond links and forms: a question is a dialog over the page, an id is copied, and a form to which its user has come
+// back gets another key.
 (() => {
   const COPIED_MS = 2000;
   const ANSWER_MS = 30000;

@@ -193,7 +193,7 @@
     }
     port.onmessage = (event) => {
       grid = event.data;
-      // Its connection may be as dead as the stream's.
+      // The connection of the request may be as dead as the stream's.
       if (grid.is !== "live") asked?.abort();
       show();
       document.dispatchEvent(new CustomEvent("divvy:tick", { detail: { ...grid, isPaused } }));

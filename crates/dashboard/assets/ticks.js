@@ -1,7 +1,6 @@
 "use strict";
-// One event stream for all tabs of a browser: a shared worker, or a worker of its own tab where there are none. It tells
-// every port whether the coordinator is there, or wants a token first, and which versions its pages have now, with spaces
-// between.
+// One event stream for all tabs of a browser: a shared worker, or a worker of the tab where there are none. It tells every port
+// whether the coordinator is reachable, or demands a token first, and the present versions of its pages, separated by spaces.
 
 /** A stream without a tick for so long is taken for broken. */
 const SILENCE_MS = 5000;

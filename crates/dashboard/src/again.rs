@@ -1,4 +1,4 @@
-//! The form of another job like one that is there.
+//! The form of a new job, filled in from an existing one.
 
 use api::Job;
 use model::{DEFAULT_MAX_ATTEMPTS, JobKind, Labels};

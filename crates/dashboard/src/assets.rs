@@ -8,11 +8,11 @@ use sha2::{Digest, Sha256};
 /// A file that pages refer to.
 #[derive(Debug)]
 pub struct Asset {
-    /// Its path, with the hash of its content.
+    /// The path, with a hash of the content.
     pub path: String,
-    /// Its type.
+    /// The media type.
     pub content_type: &'static str,
-    /// Its content.
+    /// The content.
     pub content: &'static str,
 }
 

@@ -1,4 +1,4 @@
-//! The list of what somebody should look at, on the overview.
+//! The overview's list of conditions that need attention.
 
 use api::{Job, KafkaStats, Stats};
 use jiff::Timestamp;
@@ -22,7 +22,7 @@ const MANY_EVENTS: u64 = 10_000;
 /// The longest reason of a failure that is told.
 const SHOWN_CHARS: usize = 300;
 
-/// One entry. Its id tells it from the others, so that it stays where it is while the list changes.
+/// An entry of the list. Its id keeps its place while the list changes.
 struct Entry {
     id: String,
     is_failure: bool,

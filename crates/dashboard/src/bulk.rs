@@ -35,7 +35,7 @@ fn done(action: &str) -> Option<&'static str> {
     }
 }
 
-/// What a change of many jobs has done, in words; none for an action that is unknown.
+/// The outcome of a change of many jobs, in words; `None` for an unknown action.
 #[must_use]
 pub fn bulk_outcome(action: &str, changed: u64, matched: u64) -> Option<String> {
     let done = done(action)?;

@@ -15,7 +15,7 @@ const SIZE: (u32, u32) = (520, 180);
 /// Values over time, in the order of time.
 pub(crate) struct Series {
     pub(crate) name: &'static str,
-    /// Its color and its dashes: 0 to 2, and 3 for what failed.
+    /// Index of the series' color and dashes: 0 to 2, and 3 for failures.
     pub(crate) tone: usize,
     /// Places on the horizontal axis and the values there.
     pub(crate) points: Vec<(f64, f64)>,
@@ -25,7 +25,7 @@ pub(crate) struct Series {
 pub(crate) struct VerticalAxis {
     /// Writes the label of a value.
     pub(crate) label: fn(f64) -> String,
-    /// Its unit by its highest value: the labels are round numbers of it.
+    /// The unit for the highest value: the labels are round numbers of it.
     pub(crate) unit: fn(f64) -> f64,
     /// The least that it ends at.
     pub(crate) least_top: f64,
@@ -34,7 +34,7 @@ pub(crate) struct VerticalAxis {
 pub(crate) struct Chart<'a> {
     pub(crate) id: &'static str,
     pub(crate) title: &'static str,
-    /// What the chart says, in words.
+    /// The text alternative of the chart.
     pub(crate) summary: &'a str,
     /// The ends of the horizontal axis, about how many labels it has, and what they say.
     pub(crate) x: Range<f64>,

@@ -39,7 +39,7 @@ pub(crate) fn parts(job: &Job) -> [(u64, &'static str); 3] {
     [(done, "done"), (share(job.tasks.running).min(PARTS - done - failed), "running"), (failed, "lost")]
 }
 
-/// How much of a job is done, in whole percent: 100 only when all tasks are.
+/// The done share of a job in whole percent: 100 only when all tasks are done.
 pub(crate) fn percent_done(job: &Job) -> u64 {
     if job.tasks.succeeded == job.tasks.total {
         return 100;
@@ -134,7 +134,7 @@ pub(crate) fn plain(value: &Value) -> String {
     }
 }
 
-/// How long a job ran, has run or has waited.
+/// The time for which a job ran, has run or has waited.
 pub(crate) fn lasted(job: &Job, now: Timestamp) -> Markup {
     html! {
         @match (job.started_at, job.finished_at) {

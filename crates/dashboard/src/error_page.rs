@@ -1,11 +1,11 @@
-//! A page for what cannot be shown.
+//! The page of an error.
 
 use maud::{Markup, html};
 
 use crate::layout::{Page, Place, Viewer, page};
 use crate::words::sentence;
 
-/// A page that says why there is no other, with a link to `back`: its path and what the link says.
+/// A page that explains an error, with a link to `back`: its path and its text.
 #[must_use]
 pub fn error_page(viewer: &Viewer, title: &str, detail: &str, (path, name): (&str, &str)) -> Markup {
     let content = html! {

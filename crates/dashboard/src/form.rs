@@ -6,7 +6,7 @@ use model::{InvalidJob, JobKind, Labels, json_error, json_error_at, split_word, 
 use serde_json::{Map, Number, Value};
 use workloads::{Input, Parameter, parameters};
 
-/// The prefix that tells a parameter's field from those that every job has.
+/// The prefix of a parameter's field, which the fields of all jobs lack.
 const PARAMETER: &str = "p.";
 
 /// The name of a parameter's field.
@@ -14,14 +14,14 @@ pub(crate) fn field_name(parameter: &Parameter) -> String {
     format!("{PARAMETER}{}", parameter.name)
 }
 
-/// What a browser sent, or the start of a form.
+/// Names and values of a form's fields, as a browser sent them or as a form begins.
 pub(crate) type Values = [(String, String)];
 
 pub(crate) fn value<'a>(values: &'a Values, name: &str) -> Option<&'a str> {
     values.iter().find(|(field, _)| field == name).map(|(_, value)| value.as_str())
 }
 
-/// A field with its label, its hint and what is wrong with it.
+/// A field with its label, its hint and its error.
 pub(crate) fn field(
     name: &str,
     label: &str,
@@ -47,7 +47,7 @@ pub(crate) fn field(
     }
 }
 
-/// A text with what stands between backticks as code.
+/// A text with the parts between backticks as code.
 pub(crate) fn with_code(text: &str) -> Markup {
     html! {
         @for (place, part) in text.split('`').enumerate() {
@@ -210,7 +210,7 @@ fn whole(text: &str) -> Result<Value, String> {
 /// A whole number of a form, also one with its thousands apart, or such as `1e6`.
 ///
 /// # Errors
-/// It is none, or takes more than 64 bits.
+/// The text is no whole number, or takes more than 64 bits.
 pub fn form_number(text: &str) -> Result<u64, String> {
     let text: String = text.chars().filter(|c| *c != ',' && !c.is_whitespace()).collect();
     let is_long = text.len() > 19 && text.bytes().all(|byte| byte.is_ascii_digit());
@@ -232,7 +232,7 @@ fn labels(text: &str) -> Result<Value, String> {
     read.collect::<Result<Map<_, _>, _>>().map(Value::from)
 }
 
-/// The form's field that an error of the API is about, and what is wrong with it.
+/// The form's field that an error of the API names, and the error's text.
 #[must_use]
 pub fn form_field(kind: JobKind, error: &InvalidJob) -> (String, String) {
     let names = parameters(kind);

@@ -1,4 +1,4 @@
-//! One job: how far it is, its stages, why it waits, its tasks.
+//! The page of one job: progress, stages, the reason why it waits, tasks.
 
 mod settings;
 mod tasks;
@@ -24,16 +24,16 @@ use crate::program::{TaskLogs, stderr_of};
 use crate::question::possible;
 use crate::words::{between, bytes, clock, count, count_wide, counted, excerpt, sentence, short, span};
 
-/// What a job's page shows.
+/// The contents of a job's page.
 #[derive(Debug)]
 pub struct JobPage<'a> {
     /// The job.
     pub job: &'a Job,
-    /// Why it waits; none where it is over.
+    /// The reason why the job waits; `None` when it is over.
     pub explanation: Option<&'a Explanation>,
-    /// Its tasks; none where they are not individual.
+    /// The job's tasks; `None` where they are not individual.
     pub tasks: Option<&'a TaskList>,
-    /// Its last events, the newest first.
+    /// The job's last events, the newest first.
     pub events: &'a [JobEvent],
     /// The beginning of its result, and the size of the whole.
     pub result: Option<(String, u64)>,
@@ -90,12 +90,12 @@ pub fn job_page(viewer: &Viewer, shown: &JobPage<'_>) -> Markup {
     page(&Page { title: &title, place: Place::Jobs, is_live: true, viewer }, &content)
 }
 
-/// How far a job is, in a word for the title.
+/// The stage of a job in a word, for the title.
 fn stage(job: &Job) -> String {
     if job.state == JobState::Running { format!("{} %", percent_done(job)) } else { job.state.as_str().to_owned() }
 }
 
-/// What a heading says where times by the clock stand below it.
+/// The heading's note above columns of calendar times.
 fn utc() -> Markup {
     html! { span.zone { "times in UTC" } }
 }

@@ -1,4 +1,4 @@
-//! Which jobs a list shows: a filter that lives in the page's address, so that it survives a reload and can be shared.
+//! The filter of a list of jobs. It lives in the page's address, so that it survives a reload and can be shared.
 
 use std::time::Duration;
 
@@ -7,18 +7,18 @@ use model::{InvalidJob, JobKind, JobState};
 /// The longest text that is looked for.
 const MAX_TEXT_CHARS: usize = 200;
 
-/// How far back a list goes.
+/// The age limit of a list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Since {
-    /// As it stands in the address.
+    /// The name in the address.
     pub name: &'static str,
-    /// As it is shown.
+    /// The shown label.
     pub label: &'static str,
-    /// How far.
+    /// The largest age.
     pub age: Duration,
 }
 
-/// Every choice of how far back.
+/// The choices of the largest age.
 const SINCE: &[Since] = &[
     Since { name: "10m", label: "last 10 minutes", age: Duration::from_mins(10) },
     Since { name: "1h", label: "last hour", age: Duration::from_hours(1) },
@@ -35,17 +35,17 @@ impl Since {
 /// A filter and the page of its list.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct JobQuery {
-    /// In one of these states; empty for any.
+    /// Jobs in one of these states; empty for any.
     pub states: Vec<JobState>,
-    /// Of this kind.
+    /// Jobs of this kind.
     pub kind: Option<JobKind>,
-    /// With all of these tags: `key` or `key:value`.
+    /// Jobs with all of these tags: `key` or `key:value`.
     pub tags: Vec<String>,
-    /// With this text in the id, the kind, the parameters, a tag or the error.
+    /// Jobs with this text in the id, the kind, the parameters, a tag or the error.
     pub text: Option<String>,
     /// Submitted no longer ago.
     pub since: Option<Since>,
-    /// Where the page begins: the token of the page before.
+    /// The token of the page, from the page before.
     pub page: Option<String>,
 }
 
@@ -76,7 +76,7 @@ impl JobQuery {
         Ok(wanted)
     }
 
-    /// Whether it leaves no job out.
+    /// Whether the filter leaves no job out.
     #[must_use]
     pub fn is_all(&self) -> bool {
         let Self { states, kind, tags, text, since, page: _ } = self;

@@ -17,13 +17,13 @@ pub struct JobList<'a> {
     pub query: &'a JobQuery,
     /// The jobs, the newest first.
     pub jobs: &'a [Job],
-    /// Where the next page begins; none where there is none.
+    /// The token of the next page; `None` on the last page.
     pub next: Option<&'a str>,
-    /// How many jobs were looked at where the search ended before the end of the list.
+    /// The number of examined jobs, if the search ended before the end of the list.
     pub gave_up_after: Option<u64>,
-    /// What is wrong with the filter.
+    /// The error of the filter.
     pub error: Option<String>,
-    /// What a change of many jobs has done.
+    /// The outcome of a change of many jobs.
     pub changed: Option<String>,
 }
 

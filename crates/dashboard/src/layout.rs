@@ -1,10 +1,10 @@
-//! What all pages have around their content.
+//! The frame of all pages.
 
 use maud::{DOCTYPE, Markup, html};
 
 use crate::assets::{CONTROLS, ICON, SCRIPT, STYLE, TICKS};
 
-/// Who looks at a page, and when.
+/// The viewer of a page, and the time of the view.
 #[derive(Clone, Debug)]
 pub struct Viewer {
     /// The name of the token; none where none was shown.
@@ -19,7 +19,7 @@ pub struct Viewer {
     pub may_administer: bool,
     /// Now.
     pub now: jiff::Timestamp,
-    /// The version of what the page shows; a page is asked for again when the grid has another.
+    /// The version of the page's content; a page is asked for again when the grid has another.
     pub version: String,
 }
 
@@ -46,7 +46,7 @@ const PLACES: &[(Place, &str, &str)] = &[
     (Place::Statistics, "/statistics", "Statistics"),
 ];
 
-/// What a page is.
+/// The title, the section and the content of a page.
 pub(crate) struct Page<'a> {
     pub(crate) title: &'a str,
     pub(crate) place: Place,

@@ -4,7 +4,7 @@ use api::Job;
 use maud::{Markup, html};
 use model::{JobState, TaskState};
 
-/// How a state looks.
+/// The look of a state.
 struct Mark {
     class: &'static str,
     /// A path in a square of 12 by 12.
@@ -46,7 +46,7 @@ pub(crate) fn job_state(state: JobState) -> Markup {
     chip(&mark, state.as_str())
 }
 
-/// A job's state for people: one that has started and that no worker can run now is waiting.
+/// A job's state for people: a started job that no worker can run now is waiting.
 pub(crate) fn job(job: &Job) -> Markup {
     if job.state == JobState::Running && cannot_run(job) { warning("waiting") } else { job_state(job.state) }
 }

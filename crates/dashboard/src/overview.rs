@@ -11,7 +11,7 @@ use crate::layout::{Page, Place, Viewer, page};
 use crate::marks;
 use crate::words::{count, counted, short, span};
 
-/// How far back the charts go.
+/// Span of the charts in minutes.
 const MINUTES: f64 = 60.0;
 
 /// Samples further apart than this are not joined: the coordinator was away.
@@ -20,7 +20,7 @@ const GAP_MINUTES: f64 = 0.5;
 /// The grid at one moment.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Sample {
-    /// When.
+    /// Time of the sample.
     pub at: Timestamp,
     /// Tasks done a second.
     pub tasks_per_second: f64,
@@ -35,13 +35,13 @@ pub struct Sample {
 pub struct Failures {
     /// The job that failed last.
     pub newest: Job,
-    /// How many others there are.
+    /// The number of further entries.
     pub others: u64,
     /// Whether there may be more.
     pub is_more: bool,
 }
 
-/// What the overview shows.
+/// The contents of the overview.
 #[derive(Debug)]
 pub struct Overview<'a> {
     /// Counts and rates; none while no coordinator leads.
@@ -54,7 +54,7 @@ pub struct Overview<'a> {
     pub stuck: &'a [Job],
     /// Failures of the last hour by their reason, the newest first.
     pub failed: &'a [Failures],
-    /// Slots of the workers that are there, also of simulated ones: those that compute, and all.
+    /// Slots of the present workers, also of simulated ones: busy slots, and all.
     pub slots: (u64, u64),
     /// Workers that are set aside.
     pub suspended: &'a [String],
@@ -121,7 +121,7 @@ fn to_f64(number: u64) -> f64 {
     number as f64
 }
 
-/// What was sampled, up to the value that is shown as the present one.
+/// A figure over the sampled time, up to the value that is shown as the present one.
 fn over_time(overview: &Overview<'_>, now: Timestamp, value: impl Fn(&Sample) -> f64, present: f64) -> Vec<(f64, f64)> {
     let minutes = |at: Timestamp| now.duration_since(at).as_secs_f64() / -60.0;
     let sampled = overview.history.iter().map(|sample| (minutes(sample.at), value(sample)));

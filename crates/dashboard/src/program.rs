@@ -9,12 +9,12 @@ use crate::words::count;
 /// The end of stderr that a page shows of an attempt.
 const SHOWN_BYTES: usize = 8 << 10;
 
-/// What the programs of one task wrote to stderr.
+/// The stderr of one task's programs.
 #[derive(Debug)]
 pub struct TaskLogs {
     /// The task.
     pub task: u64,
-    /// Its attempts.
+    /// The task's attempts.
     pub logs: Vec<TaskLog>,
 }
 
@@ -58,7 +58,7 @@ pub(crate) fn stderr_of(logs: &TaskLogs) -> Markup {
     }
 }
 
-/// The end of a log without what a terminal would act on, and how much is before it.
+/// The end of a log without control characters, and the number of bytes before it.
 fn end_of(log: &TaskLog) -> (u64, String) {
     let start = log.text.ceil_char_boundary(log.text.len().saturating_sub(SHOWN_BYTES));
     let is_shown = |c: &char| !c.is_control() || matches!(c, '\n' | '\t');

@@ -14,9 +14,9 @@ use crate::words::{count, counted};
 pub(crate) struct Question<'a> {
     /// The action, which is the label of the button too: `Cancel job`.
     pub(crate) title: &'a str,
-    /// Whether it stops work.
+    /// Whether the change stops work.
     pub(crate) is_dangerous: bool,
-    /// Where the form is sent; none where there is nothing to change.
+    /// The target of the form; `None` where there is nothing to change.
     pub(crate) action: Option<&'a str>,
     /// The page that was there before.
     pub(crate) back: &'a str,
@@ -44,7 +44,7 @@ pub(crate) fn question(question: &Question<'_>) -> Markup {
     }
 }
 
-/// The changes that a job can undergo, and what they are called.
+/// The changes that a job can undergo, with their names.
 pub(crate) fn possible(job: &Job) -> &'static [(&'static str, &'static str)] {
     match job.state {
         JobState::Queued | JobState::Running if job.tasks.failed > 0 => {

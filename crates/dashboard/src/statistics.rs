@@ -1,4 +1,4 @@
-//! What happened by minute, hour, day, week or month, as charts and as tables.
+//! Statistics by minute, hour, day, week or month, as charts and as tables.
 
 use std::time::Duration;
 
@@ -13,20 +13,20 @@ use crate::words::{count, counted, short, span};
 /// The figures of one period.
 #[derive(Clone, Debug)]
 pub struct Period {
-    /// When it begins.
+    /// Start of the period.
     pub start: Timestamp,
-    /// What was counted.
+    /// Counts of the period.
     pub counts: Counts,
 }
 
 /// Figures over some time.
 #[derive(Debug)]
 pub struct Statistics<'a> {
-    /// How long the periods are.
+    /// Length of the periods.
     pub grain: Grain,
     /// Only jobs of this kind; none for all.
     pub kind: Option<JobKind>,
-    /// Every period, also those in which nothing happened, in order of time.
+    /// All periods in order of time, also those without events.
     pub periods: &'a [Period],
     /// The sums over all periods, by kind.
     pub by_kind: &'a [(JobKind, Counts)],

@@ -8,12 +8,12 @@ use crate::form::{field, field_name, parameter_field, value};
 use crate::layout::{Page, Place, Viewer, page};
 use crate::program::upload_form;
 
-/// A form with what was filled in.
+/// A form with its filled-in values.
 #[derive(Debug)]
 pub struct SubmitForm<'a> {
-    /// What it submits; none for a simulation.
+    /// The kind that the form submits; `None` for a simulation.
     pub kind: Option<JobKind>,
-    /// What was filled in.
+    /// The values of the fields.
     pub values: &'a [(String, String)],
     /// The field that is wrong and why.
     pub wrong: Option<(String, String)>,
@@ -113,7 +113,7 @@ fn job_form(form: &SubmitForm<'_>, kind: JobKind) -> Markup {
     }
 }
 
-/// How much of the job is computed twice.
+/// The field for the share of leases that is computed twice.
 fn share(form: &SubmitForm<'_>) -> Markup {
     let hint = "of its leases that another worker computes again, above 0 and up to 1; for kinds whose tasks add up to a number";
     let wrong = wrong(form, "verify");

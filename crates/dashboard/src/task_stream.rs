@@ -14,9 +14,9 @@ pub const WINDOWS: [u32; 6] = [30, 60, 300, 900, 1_800, 3_600];
 /// A window of the stream. Times are milliseconds from its start.
 #[derive(Debug, Default, Serialize)]
 pub struct TaskStream {
-    /// Its length in seconds.
+    /// Length of the window in seconds.
     pub seconds: u32,
-    /// Its end, in milliseconds since 1970.
+    /// End of the window, in milliseconds since 1970.
     pub ends_at_ms: i64,
     /// The slots with a lease in it, by name.
     pub rows: Vec<StreamRow>,
@@ -32,20 +32,20 @@ pub struct TaskStream {
     pub is_aggregated: bool,
 }
 
-/// What a slot did in the window.
+/// The leases of one slot in the window.
 #[derive(Debug, Default, Serialize)]
 pub struct StreamRow {
     /// The worker.
     pub worker: String,
-    /// Its slot, from 0.
+    /// Index of the slot, from 0.
     pub slot: u32,
-    /// How long it had a lease, in milliseconds.
+    /// Time with a lease, in milliseconds.
     pub busy_ms: u64,
     /// Leases that ended.
     pub leases: u64,
-    /// Those that failed.
+    /// Failed leases.
     pub failed: u64,
-    /// Those whose tasks had another lease when they began.
+    /// Leases whose tasks had another lease at their start.
     pub seconds: u64,
 }
 
@@ -53,17 +53,17 @@ pub struct StreamRow {
 #[derive(Clone, Copy, Debug, Serialize)]
 #[serde(into = "[u64; 9]")]
 pub struct StreamBar {
-    /// Its place in the rows.
+    /// Index of the row.
     pub row: usize,
-    /// When it begins.
+    /// Start of the bar, in milliseconds.
     pub start_ms: u64,
-    /// How long it is.
+    /// Length of the bar, in milliseconds.
     pub length_ms: u64,
-    /// Its place in the jobs.
+    /// Index of the job.
     pub job: usize,
     /// Leases that it stands for.
     pub leases: u64,
-    /// Those that failed.
+    /// Failed leases.
     pub failed: u64,
     /// Second attempts among them.
     pub seconds: u64,
@@ -127,7 +127,7 @@ pub fn task_stream_page(viewer: &Viewer, stream: &TaskStream) -> Markup {
 /// Windows that are longer, in seconds, are slow to gather.
 const LONG: u32 = 300;
 
-/// What the canvas is, to those who cannot see it.
+/// The text alternative of the canvas.
 const CANVAS: &str = "Leases of each slot over time. Arrow keys walk through the leases, + and − zoom, 0 shows all, Enter opens the lease's job. The table \
                       below has the figures.";
 

@@ -10,7 +10,7 @@ pub(crate) fn count(number: u64) -> String {
     grouped(&number.to_string())
 }
 
-/// The same for numbers beyond 64 bits.
+/// [`count`] for numbers beyond 64 bits.
 pub(crate) fn count_wide(number: u128) -> String {
     grouped(&number.to_string())
 }
@@ -50,7 +50,7 @@ fn two_digits(number: f64) -> String {
 }
 
 const DAY: u64 = 86_400;
-/// Of 365 days: a time this long is told without its leap days.
+/// A year of 365 days: longer times are shown without leap days.
 const YEAR: u64 = 365 * DAY;
 
 /// A time in its two largest units: `2 y 40 d`, `1 d 3 h`, `4 min 10 s`, `2.5 s`, `130 ms`; from 100 years on in years alone.
@@ -72,12 +72,12 @@ fn two_units(large: u64, large_unit: &str, small: u64, small_unit: &str) -> Stri
     if small == 0 { format!("{large} {large_unit}") } else { format!("{large} {large_unit} {small} {small_unit}") }
 }
 
-/// From `start` to `end`; zero where the clock was set back between them.
+/// The time from `start` to `end`; zero where the clock was set back between them.
 pub(crate) fn between(start: Timestamp, end: Timestamp) -> Duration {
     Duration::try_from(end.duration_since(start)).unwrap_or_default()
 }
 
-/// How long ago, in whole units, with the exact time for a pointer that rests on it.
+/// Time since an instant in whole units, with the exact time as a tooltip.
 pub(crate) fn ago(at: Timestamp, now: Timestamp) -> Markup {
     let seconds = between(at, now).as_secs();
     let words = match seconds {
@@ -90,7 +90,7 @@ pub(crate) fn ago(at: Timestamp, now: Timestamp) -> Markup {
     html! { time datetime=(at) title=(exact(at)) { (words) } }
 }
 
-/// How long nothing has been heard of a process that says a word every second.
+/// Time since the last message of a process that sends one every second.
 pub(crate) fn seen(milliseconds_ago: u64) -> String {
     if milliseconds_ago < 2_000 {
         "now".to_owned()
@@ -139,7 +139,7 @@ pub(crate) fn sentence(text: &str) -> String {
     first + chars.as_str()
 }
 
-/// A text without what is beyond its first characters.
+/// The first characters of a text.
 pub(crate) fn cut(chars: usize, text: &str) -> String {
     match text.char_indices().nth(chars) {
         Some((end, _)) => format!("{}…", &text[..end]),

@@ -50,7 +50,7 @@ fn ordered<'a>(workers: &'a [WorkerSummary], after: Option<&str>) -> (Vec<&'a Wo
     ordered.sort_by_cached_key(|worker| key(worker));
     let first = after.map_or(0, |after| match ordered.iter().position(|worker| worker.id.as_str() == after) {
         Some(place) => place + 1,
-        // It is gone.
+        // The worker is gone.
         None => ordered.partition_point(|worker| key(worker) <= (true, after.to_owned())),
     });
     (ordered, first)

@@ -1,4 +1,4 @@
-//! The base primes: those that sieve.
+//! The base primes, whose multiples a sieve crosses off.
 
 use std::sync::atomic::AtomicBool;
 
@@ -41,7 +41,7 @@ impl BasePrimes {
         Ok(())
     }
 
-    /// How far the base primes are known.
+    /// The number up to which all base primes are known.
     pub(crate) fn limit(&self) -> u32 {
         self.limit
     }

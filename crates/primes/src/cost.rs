@@ -1,4 +1,4 @@
-//! How far to sieve: to the square root, or less far with a primality test for what is left.
+//! The sieve's bound: the square root, or less far out, with a primality test for the survivors.
 
 use std::ops::RangeInclusive;
 
@@ -21,7 +21,7 @@ pub(crate) struct Work {
     /// The square root of `last`, rounded down.
     pub(crate) root: u32,
     pub(crate) level: Level,
-    /// How far base primes are known.
+    /// The number up to which base primes are known.
     pub(crate) known: u32,
 }
 

@@ -250,7 +250,7 @@ impl Engine {
     }
 }
 
-/// Where a walk stands: in a sieved segment, of which a part has been visited.
+/// Position of a walk: a sieved segment, and the part of it that has been visited.
 #[derive(Debug)]
 pub(crate) struct Walk {
     /// The first number that has not been visited, none behind the last `u64`.
@@ -302,7 +302,7 @@ impl Walk {
         self.pad + (byte - self.byte) as usize
     }
 
-    /// How far before the segment positions begin: only first periods start before it.
+    /// Bytes before the segment in which positions may begin; only first periods start there.
     fn front(&self) -> usize {
         if self.is_first { self.pad } else { 0 }
     }

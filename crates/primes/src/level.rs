@@ -1,4 +1,4 @@
-//! Which vector instructions the hot loops use.
+//! The vector instructions of the hot loops.
 
 /// A set of instructions that the sieve's hot loops are compiled for.
 ///

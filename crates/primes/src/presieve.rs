@@ -83,7 +83,7 @@ impl Table {
 
 /// Fills `map`, whose first byte is byte `first_byte` of the numbers, with the pattern of the primes 7 to [`LARGEST`].
 ///
-/// These primes themselves stay set, and 1 does not. `level` is one that the CPU has.
+/// These primes themselves stay set, and 1 does not. The CPU has the instructions of `level`.
 pub(crate) fn fill(map: &mut [u8], first_byte: u64, level: Level) {
     let tables = &*TABLES;
     let mut phases = tables.each_ref().map(|table| table.phase(first_byte));

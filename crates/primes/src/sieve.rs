@@ -188,13 +188,13 @@ impl Sieve {
     }
 }
 
-/// A walk with what was decided for it.
+/// A walk with the decisions made for it.
 #[derive(Debug)]
 struct Course {
     walk: Walk,
     /// The sieving primes end here.
     limit: u32,
-    /// Up to this byte what the sieve leaves is prime.
+    /// The byte up to which all survivors of the sieve are prime.
     proven_bytes: u64,
 }
 

@@ -9,7 +9,7 @@ pub(crate) const fn class_of(number: u64) -> Option<usize> {
     if class < 8 { Some(class as usize) } else { None }
 }
 
-/// The class of every residue, 8 for those that are not coprime to 30.
+/// The class of every residue; 8 for residues that are not coprime to 30.
 const CLASSES: [u8; 30] = {
     let mut classes = [8; 30];
     let mut class = 0;

@@ -23,7 +23,7 @@ const SEGMENT_BITS: u32 = SEGMENT.trailing_zeros() + 3;
 /// The hits in the segments of a window.
 #[derive(Debug, Default)]
 pub(crate) struct Window {
-    /// One list for each segment from the present one on, the last one first.
+    /// A list for each segment from the present one on, the last segment first.
     ahead: Vec<Vec<Hit>>,
     /// Empty lists, kept for their memory.
     spare: Vec<Vec<Hit>>,
@@ -156,5 +156,5 @@ impl Windowed {
     }
 }
 
-/// So that they and their hits stay in the first caches.
+/// Bound by which the primes and their hits stay in the first caches.
 const PRIMES_BETWEEN_CHECKS: usize = 1024;

@@ -1,11 +1,11 @@
-//! What a sieve takes of memory where it takes the most, in a process of its own, whose peak it is.
+//! The largest memory of a sieve, measured as the peak of a process of its own.
 
 use std::fs;
 use std::sync::atomic::AtomicBool;
 
 use primes::Sieve;
 
-/// What a slot may take: 256 MiB.
+/// The bound of a slot: 256 MiB.
 const MOST_KILOBYTES: u64 = 256 << 10;
 
 #[test]

@@ -14,10 +14,10 @@ const PATIENCE: Duration = Duration::from_millis(500);
 /// Computing time after which a call is in the midst of its work.
 const UNDER_WAY: Duration = Duration::from_millis(30);
 
-/// How long a loaded machine may take to give a thread that time.
+/// Longest wait for a thread to be scheduled on a loaded machine.
 const DEADLINE: Duration = Duration::from_secs(60);
 
-/// Where Linux tells of the calling thread.
+/// The directory of the calling thread in `/proc`.
 fn this_thread() -> PathBuf {
     Path::new("/proc").join(fs::read_link("/proc/thread-self").expect("Linux has it"))
 }

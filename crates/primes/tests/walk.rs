@@ -21,9 +21,9 @@ fn magnitude(bits: u32) -> impl Strategy<Value = u64> {
 struct Step {
     /// The numbers of the step, less one.
     len: u64,
-    /// How far the horizon is beyond the step.
+    /// Distance of the horizon from the end of the step.
     reach: u64,
-    /// Where another call comes in between.
+    /// First number of an unrelated call before the step, if there is one.
     foreign: Option<u64>,
     is_count: bool,
 }

@@ -1,4 +1,4 @@
-//! What the sandbox adds to a call: a warm WASI call beside a bare instance of the same module, and a native program
+//! Overhead of the sandbox for one call: a warm WASI call beside a bare instance of the same module, and a native program
 //! beside a bare `posix_spawn` of the same one, taken in turns. Prints Markdown, with the goals and whether they are met.
 //!
 //! `cargo run --release -p sandbox --example overhead [CALLS]`
@@ -14,7 +14,7 @@ use wasmtime::{Engine, Linker, Module, Store};
 const EMPTY: &str = r#"(module (memory (export "memory") 1) (func (export "_start")))"#;
 const TRUE: &str = "/usr/bin/true";
 
-/// What a quantile of the calls' times should be at most.
+/// The largest allowed quantile of the calls' times.
 #[derive(Clone, Copy)]
 struct Goal {
     name: &'static str,

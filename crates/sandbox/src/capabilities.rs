@@ -1,4 +1,4 @@
-//! What the kernel has to run and contain native programs with.
+//! Abilities of the kernel to run and contain native programs.
 
 use std::fmt;
 use std::path::Path;
@@ -7,7 +7,7 @@ use rustix::fs::{StatVfsMountFlags, statvfs};
 
 use crate::native::{has_seccomp_filters, landlock_abi};
 
-/// What this process's kernel and container let it use.
+/// The abilities that the kernel and the container give this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capabilities {
     /// Version of Landlock's interface; 0 where there is none. From 1 on files are contained, from 6 on (Linux 6.12)
@@ -49,7 +49,7 @@ impl Capabilities {
         }
     }
 
-    /// What is missing to run uploaded executables; empty when they can be contained.
+    /// The missing abilities for uploaded executables; empty when they can be contained.
     pub fn missing_for_native(&self) -> Vec<Missing> {
         let mut missing = self.missing_for_cage();
         if !self.executable_files {
@@ -58,7 +58,7 @@ impl Capabilities {
         missing
     }
 
-    /// What is missing to contain a process.
+    /// The missing abilities to contain a process.
     pub(crate) fn missing_for_cage(&self) -> Vec<Missing> {
         let mut missing = self.missing_for_named();
         if self.landlock_abi == 0 {
@@ -73,7 +73,7 @@ impl Capabilities {
         missing
     }
 
-    /// What is missing to run named commands.
+    /// The missing abilities for named commands.
     pub fn missing_for_named(&self) -> Vec<Missing> {
         if self.process_tree { Vec::new() } else { vec![Missing::ProcessTree] }
     }

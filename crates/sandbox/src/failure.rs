@@ -1,4 +1,4 @@
-//! How a call ends: with a result, or with a reason why there is none.
+//! Ends of a call: a result, or the reason why there is none.
 
 use std::fmt;
 use std::fs::File;
@@ -9,78 +9,78 @@ use crate::hash::ProgramHash;
 /// The result of a program that exited with 0.
 #[derive(Debug, Default)]
 pub struct Finished {
-    /// All that it wrote to stdout; empty where that is in a file.
+    /// The whole stdout; empty if it is in a file.
     pub stdout: Vec<u8>,
-    /// What it wrote to stdout where that is longer than [`crate::Call::spool`] keeps in memory.
+    /// The stdout, if it is longer than [`crate::Call::spool`] keeps in memory.
     pub stdout_file: Option<File>,
-    /// The last 64 KiB of what it wrote to stderr.
+    /// The last 64 KiB of stderr.
     pub stderr_tail: Vec<u8>,
-    /// What it took.
+    /// The resources that the execution used.
     pub usage: Usage,
 }
 
-/// What an execution took.
+/// Resources that an execution used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
-    /// On the clock, from the program's start to the end of its last process. Compiling is not counted.
+    /// Elapsed time from the program's start to the end of its last process, without compiling.
     pub wall_time: Duration,
-    /// Of all processors, user and system, by all its processes.
+    /// Processor time of all its processes, user and system.
     pub cpu_time: Duration,
-    /// The most memory that was seen; of a native program that ran for less than 5 ms, nothing.
+    /// The largest observed memory in bytes; 0 for a native program that ran for less than 5 ms.
     pub peak_memory_bytes: u64,
 }
 
-/// Why there is no result, with what is known of the execution.
+/// A call without a result.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
-    /// What to act on.
+    /// The reason, by which a caller decides.
     pub reason: Reason,
-    /// The last 64 KiB of what it wrote to stderr.
+    /// The last 64 KiB of stderr.
     pub stderr_tail: Vec<u8>,
-    /// What it took; nothing when it did not start.
+    /// The resources that the execution used; zero if it did not start.
     pub usage: Usage,
 }
 
-/// Where the cause of a failure lies, and so what can be done.
+/// The cause of a failure, which tells whether another attempt may succeed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Blame {
-    /// The program, its input or its limits: it may fail the same way anywhere.
+    /// The program, its input or its limits: it may fail the same way on any worker.
     Program,
-    /// This worker: another one may do better.
+    /// This worker: another worker may succeed.
     Worker,
-    /// Nobody: the call was stopped.
+    /// No part: the call was stopped.
     Stopped,
 }
 
-/// Why there is no result.
+/// The reason why a call has no result.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Reason {
-    /// It ran for longer than it may.
+    /// The program ran for longer than its limit.
     #[error("it ran for longer than its limit of {limit:?}")]
     TimeLimit {
         /// The limit.
         limit: Duration,
     },
-    /// It took more memory than it may.
+    /// The program took more memory than its limit.
     #[error("it needs more memory than its limit of {limit} bytes")]
     MemoryLimit {
         /// The limit.
         limit: u64,
     },
-    /// It wrote more to stdout than it may.
+    /// The program wrote more to stdout than its limit.
     #[error("it wrote more to stdout than its limit of {limit} bytes")]
     OutputLimit {
         /// The limit.
         limit: u64,
     },
-    /// Its files take more space than they may, lie deeper than 64 directories or cannot be measured.
+    /// The program's files take more space than their limit, lie deeper than 64 directories or cannot be measured.
     #[error("its files need more space than its limit of {limit} bytes, or are nested too deep to tell")]
     ScratchLimit {
         /// The limit.
         limit: u64,
     },
-    /// It has more processes and threads than it may.
+    /// The program has more processes and threads than its limit.
     #[error("it has more processes and threads than its limit of {limit}")]
     ProcessLimit {
         /// The limit.
@@ -89,10 +89,10 @@ pub enum Reason {
     /// A process of a native program has made its descriptors unreadable, so what it takes cannot be metered.
     #[error("a process of it hides from the watch")]
     Hidden,
-    /// It said so itself. The end of stderr tells more.
+    /// The program exited with another code than 0. The end of stderr tells more.
     #[error("it exited with code {code}")]
     Exit {
-        /// From 1 to 255; a WASI module has those up to 125, a component only 1.
+        /// The exit code, 1 to 255; a WASI module has codes up to 125, a component only 1.
         code: i32,
     },
     /// A WASI module exited with a code that WASI does not know, such as the -1 of a C program.
@@ -104,16 +104,16 @@ pub enum Reason {
         /// The number.
         signal: i32,
     },
-    /// A WASI program did what WebAssembly forbids: a wrong address, `unreachable`, recursion without end.
+    /// A WASI program trapped: a wrong address, `unreachable`, endless recursion.
     #[error("it trapped: {message}")]
     Trap {
-        /// What it did.
+        /// The trap, in wasmtime's words.
         message: String,
     },
     /// The bytes are no module or component that can be run.
     #[error("it cannot be run: {message}")]
     BadModule {
-        /// What is wrong with them.
+        /// The error in the bytes.
         message: String,
     },
     /// Compiling takes more than it may.
@@ -122,7 +122,7 @@ pub enum Reason {
         /// The limit it met.
         what: String,
     },
-    /// The program is not the one that was asked for.
+    /// The module has another hash than the one asked for.
     #[error("its SHA-256 is {found}, not {expected}")]
     HashMismatch {
         /// The one asked for.
@@ -133,7 +133,7 @@ pub enum Reason {
     /// The module is larger than the worker accepts.
     #[error("it has {bytes} bytes, at most {limit} are accepted")]
     TooLarge {
-        /// Its length.
+        /// The module's length.
         bytes: u64,
         /// The bound.
         limit: u64,
@@ -141,19 +141,19 @@ pub enum Reason {
     /// The file cannot be executed here: another architecture, no interpreter, no permission.
     #[error("it cannot be executed: {message}")]
     NotExecutable {
-        /// What the system says.
+        /// The system's error.
         message: String,
     },
     /// This worker cannot contain it, or was not allowed to run it.
     #[error("this worker does not run it: {missing}")]
     Unsupported {
-        /// What is missing.
+        /// The missing ability or permission.
         missing: String,
     },
     /// Arguments, environment or input that the program cannot be given.
     #[error("its arguments, environment or input cannot be used: {message}")]
     BadCall {
-        /// What is wrong.
+        /// The error of the call.
         message: String,
     },
     /// The flag to stop was set.
@@ -162,13 +162,13 @@ pub enum Reason {
     /// The worker failed, not the program.
     #[error("the sandbox failed: {message}")]
     Sandbox {
-        /// What failed.
+        /// The error of the sandbox.
         message: String,
     },
 }
 
 impl Reason {
-    /// Where the cause lies.
+    /// The cause of the failure.
     pub fn blame(&self) -> Blame {
         match self {
             Self::TimeLimit { .. }

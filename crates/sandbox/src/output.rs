@@ -1,15 +1,15 @@
-//! What a program writes to stdout: in memory while it is short, beyond that in a file, up to its limit.
+//! A program's stdout: in memory while it is short, in a file beyond that, up to its limit.
 
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::PathBuf;
 
-/// Where a long stdout goes.
+/// The file of a long stdout.
 #[derive(Clone, Debug)]
 pub struct Spool {
     /// The directory of its file, which has no name there and is gone with its last descriptor.
     pub directory: PathBuf,
-    /// How much stays in memory.
+    /// The length in bytes above which stdout goes to the file.
     pub above: u64,
 }
 
@@ -60,12 +60,12 @@ impl Output {
         file.write_all(chunk)
     }
 
-    /// Why a chunk could not be kept, if that was so.
+    /// The error of a chunk that could not be kept, if there was one.
     pub(crate) fn failure(&self) -> Option<&io::Error> {
         self.failure.as_ref()
     }
 
-    /// What stayed in memory, and the file of a longer output.
+    /// The bytes in memory, and the file of a longer output.
     pub(crate) fn into_parts(self) -> (Vec<u8>, Option<File>) {
         (self.memory, self.file)
     }

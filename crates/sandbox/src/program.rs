@@ -1,4 +1,4 @@
-//! What is run: the program, what it is called with, and its limits.
+//! A program, its arguments and its limits.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -20,14 +20,14 @@ const MAX_ARGUMENT_BYTES: usize = 1 << 20;
 pub enum Program {
     /// A WASI preview 1 module or preview 2 component that exports a command's entry. Needs the feature `wasm`.
     Wasm {
-        /// What the bytes hash to; a mismatch is an error.
+        /// SHA-256 of the bytes; another hash is an error.
         sha256: ProgramHash,
-        /// Where the bytes are; read only when the module is not compiled yet.
+        /// The bytes; they are read only when the module is not compiled yet.
         source: Source,
     },
     /// An uploaded executable, run in the cage.
     Native {
-        /// What the file hashes to; a mismatch is an error.
+        /// SHA-256 of the file; another hash is an error.
         sha256: ProgramHash,
         /// The file, which the worker's user may execute.
         path: PathBuf,
@@ -36,12 +36,12 @@ pub enum Program {
     Named(NamedCommand),
 }
 
-/// Where a module's bytes are.
+/// The source of a module's bytes.
 #[derive(Clone, Debug)]
 pub enum Source {
-    /// Here.
+    /// In memory.
     Bytes(Bytes),
-    /// In a file.
+    /// In a file at this path.
     File(PathBuf),
 }
 
@@ -52,11 +52,11 @@ pub struct NamedCommand {
     pub argv: Vec<String>,
     /// Variables beside `PATH`, `HOME`, `TMPDIR` and `LANG`; a call's own come on top.
     pub env: BTreeMap<String, String>,
-    /// Where it starts; without it in the task's scratch directory.
+    /// The working directory; `None` means the task's scratch directory.
     pub working_directory: Option<PathBuf>,
 }
 
-/// One execution.
+/// An execution of a program.
 #[derive(Clone, Debug, Default)]
 pub struct Call {
     /// Arguments after the program's name.
@@ -65,11 +65,11 @@ pub struct Call {
     pub stdin: Input,
     /// The whole environment of a WASI program; what a native one gets beside `PATH`, `HOME`, `TMPDIR` and `LANG`.
     pub env: BTreeMap<String, String>,
-    /// What it may take.
+    /// The limits of the execution.
     pub limits: Limits,
     /// Clocks that only count their readings and random numbers that repeat. WASI programs only.
     pub reproducible: bool,
-    /// Where a long stdout goes; without it all of it stays in memory.
+    /// The file for a long stdout; without it all of stdout stays in memory.
     pub spool: Option<Spool>,
 }
 
@@ -85,12 +85,12 @@ pub enum Input {
     File(PathBuf),
 }
 
-/// What a program may take before it is ended.
+/// The limits of a program, at which it is ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Time on the clock from the program's start; compiling is not counted.
     pub wall_time: Duration,
-    /// From SIGTERM to SIGKILL, at the time limit and when stopped. WASI programs have no signals and no grace.
+    /// Time from SIGTERM to SIGKILL, at the time limit and at a stop. WASI programs have no signals and no grace.
     pub grace: Duration,
     /// Memory of all its processes together, page cache not counted. They can exceed it by what they allocate in 5 ms.
     pub memory_bytes: u64,
@@ -116,7 +116,7 @@ impl Default for Limits {
 }
 
 impl Call {
-    /// Refuses what no program can be called with.
+    /// Refuses calls that no program can be started with.
     pub(crate) fn check(&self) -> Result<(), Reason> {
         let bad = |message: String| Err(Reason::BadCall { message });
         let variables = self.env.iter().flat_map(|(name, value)| [name, value]);

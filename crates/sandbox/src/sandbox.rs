@@ -13,11 +13,11 @@ use crate::native::{Executables, Job, Ran, Supervisors};
 use crate::program::{Call, NamedCommand, Program};
 use crate::scratch::{Scratch, ScratchRoot, private_directory};
 
-/// How a sandbox is set up.
+/// The settings of a sandbox.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Where scratch directories and compiled modules are kept. It is made with mode 0700; one that others can enter
-    /// is refused. Several processes may share it.
+    /// The directory of scratch directories and compiled modules. It is made with mode 0700; a directory that other users can
+    /// enter is refused. Several processes may share it.
     pub directory: PathBuf,
     /// The binary that supervisors and compilers are started from, which has to call [`crate::run_child_if_asked`]
     /// first. `/proc/self/exe`, the host itself, unless told otherwise.
@@ -28,7 +28,7 @@ pub struct Config {
     pub allow_native: bool,
     /// Trees and files that caged programs may read and execute from: libraries and interpreters. Nothing secret.
     pub readable: Vec<PathBuf>,
-    /// What compiling a module may take.
+    /// The limits of compiling a module.
     pub compile: CompileLimits,
     /// Compiled modules on disk; the least recently used go first.
     pub cache_bytes: u64,
@@ -37,12 +37,12 @@ pub struct Config {
     pub newest_landlock_abi: u32,
 }
 
-/// What compiling one module may take.
+/// The limits of compiling one module.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CompileLimits {
     /// Length of the module.
     pub module_bytes: u64,
-    /// Length of what it is compiled to.
+    /// Largest length of its compiled form.
     pub compiled_bytes: u64,
     /// Time on the clock.
     pub wall_time: Duration,
@@ -66,7 +66,7 @@ impl Config {
     }
 }
 
-/// Libraries, interpreters and what the dynamic linker and the C library read.
+/// Libraries, interpreters and the files that the dynamic linker and the C library read.
 const READABLE: [&str; 11] = [
     "/usr",
     "/bin",
@@ -92,21 +92,21 @@ impl Default for CompileLimits {
     }
 }
 
-/// Why there is no sandbox.
+/// The reason why a sandbox cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// Its directory cannot be used.
+    /// The directory cannot be used.
     #[error("use {} for the sandbox", path.display())]
     Directory {
-        /// Which.
+        /// The directory.
         path: PathBuf,
-        /// Why not.
+        /// The system's error.
         source: io::Error,
     },
     /// The engine for WASI programs does not start.
     #[error("start the WebAssembly engine: {message}")]
     Engine {
-        /// Why not.
+        /// The engine's error.
         message: String,
     },
 }
@@ -124,10 +124,10 @@ pub struct Sandbox {
 }
 
 impl Sandbox {
-    /// Sets it up, and removes what killed processes left in its directory.
+    /// Opens the directory, and removes the remains of killed processes in it.
     ///
     /// # Errors
-    /// When its directory cannot be used.
+    /// The directory cannot be used, or the engine for WASI programs does not start.
     pub fn open(config: Config) -> Result<Self, OpenError> {
         let path = config.directory.clone();
         let at = |source| OpenError::Directory { path, source };
@@ -147,7 +147,7 @@ impl Sandbox {
         })
     }
 
-    /// What the kernel lets it use.
+    /// The abilities that the kernel gives the sandbox.
     pub fn capabilities(&self) -> &Capabilities {
         &self.capabilities
     }
@@ -156,7 +156,7 @@ impl Sandbox {
     /// an executable. [`Self::run`] does the same when it was not done.
     ///
     /// # Errors
-    /// As [`Self::run`], for reasons that are known without running it.
+    /// The errors of [`Self::run`] that are known without a run.
     pub fn prepare(&self, program: &Program, stop: &AtomicBool) -> Result<(), Box<Failure>> {
         match program {
             #[cfg(feature = "wasm")]
@@ -179,10 +179,10 @@ impl Sandbox {
     /// Blocks the calling thread, which must not be one that drives asynchronous tasks. When `stop` becomes true the
     /// program is ended within its grace and 20 ms. `on_stderr` gets what is written to stderr as it comes, all of it,
     /// in chunks of at most 64 KiB; it must not block for long, since the program's other streams wait meanwhile.
-    /// When this returns, no process, descriptor or file of the program is left but the one that is returned.
+    /// After the return no process, descriptor or file of the program is left but the returned file.
     ///
     /// # Errors
-    /// When there is no result; [`Failure::reason`] says why and [`Reason::blame`] whose cause it is.
+    /// There is no result; [`Failure::reason`] tells why and [`Reason::blame`] where the cause lies.
     pub fn run(
         &self,
         program: &Program,
@@ -321,7 +321,7 @@ fn utf8(path: &Path) -> Result<String, Reason> {
     text.ok_or_else(|| Reason::sandbox("use a path", format!("{} is not UTF-8", path.display())))
 }
 
-/// What a native run comes to. The first bound that was met counts, whatever the program made of it.
+/// The outcome of a native run. The first bound that was met counts, even if the program exited with 0.
 fn conclude(ran: Ran, call: &Call) -> Result<Finished, Box<Failure>> {
     let reason = ran.reason(&call.limits);
     let usage = Usage {

@@ -18,7 +18,7 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-/// What a file, directory or link takes beside its blocks: an inode and its name.
+/// Assumed size of an inode and its name, for each file, directory or link, beside its blocks.
 const ENTRY_BYTES: u64 = 4096;
 const BLOCK_BYTES: u64 = 512;
 /// Each level is an open descriptor while the size is taken.
@@ -82,7 +82,7 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        // What is left is removed by the next process that uses the root.
+        // The next process that uses the root removes the remains.
         let _ = remove(&self.path);
     }
 }
@@ -126,7 +126,7 @@ fn remove_abandoned(directory: &Path) {
     }
 }
 
-/// Why a directory has no size.
+/// The directory is nested too deep to be measured.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct TooDeep;
 

@@ -1,6 +1,6 @@
 //! The end of a stream.
 
-/// Keeps the last bytes of what is pushed.
+/// Keeps the last bytes of a stream.
 #[derive(Debug)]
 pub(crate) struct Tail {
     bytes: Vec<u8>,

@@ -10,7 +10,7 @@ use std::time::Duration;
 use helpers::{Grid, call, grid, with_limits};
 use sandbox::{Program, ProgramHash, Source};
 
-/// What the process has.
+/// The numbers of descriptors, threads and children of the process.
 fn held() -> [usize; 3] {
     let count = |path: &str| std::fs::read_dir(path).expect("/proc").count();
     [count("/proc/self/fd"), count("/proc/self/task"), children()]

@@ -17,7 +17,7 @@ use crate::world::World;
 /// last lease: the bound of fairness. Each is as long as the longest of them or a task of its own: shares are shares of time.
 const MAX_OVERTAKEN: u64 = 64;
 
-/// How long a worker that is reached may go on with an attempt that lost its lease.
+/// Longest time for which a reachable worker may go on with an attempt that lost its lease.
 const STOP_WITHIN: Micros = 5 * SECOND;
 
 #[derive(Debug, Default)]
@@ -39,20 +39,20 @@ pub(crate) struct Audit {
     /// Whether a worker or a lease was lost: tasks may have run again.
     pub(crate) is_lossy: bool,
     insisted_at: Micros,
-    /// Since when workers hold what the engine does not.
+    /// Start of the time in which workers hold attempts that the engine does not know.
     void_since: BTreeMap<AttemptId, Micros>,
 }
 
-/// What others got since the last lease of a job that waits.
+/// Work time that other jobs got since the last lease of a waiting job.
 #[derive(Clone, Copy, Debug, Default)]
 struct Overtaken {
-    /// The time that its own last lease takes.
+    /// The duration of the job's own last lease.
     own: Micros,
     others: Micros,
     longest: Micros,
 }
 
-/// What is committed of a job, task by task.
+/// The committed state of a job, task by task.
 #[derive(Debug, Default)]
 struct Ledger {
     done: BTreeSet<u64>,
@@ -150,7 +150,7 @@ impl World {
         let waits = |job: &&crate::client::SimJob| {
             let is_rival = job.new.kind == kind && job.new.options.priority >= priority && job.paused_since.is_none();
             let pending = coordinator.engine.job(job.new.id).map_or(0, |live| live.counts.pending);
-            // Those of a verified job may wait for a certain worker.
+            // Tasks of a verified job may wait for a certain worker.
             is_rival
                 && job.new.options.verify.is_none()
                 && pending > 0
@@ -179,7 +179,7 @@ impl World {
         }
     }
 
-    /// What a worker may forget is durable or void.
+    /// Checks that settled attempts, which their worker forgets, are durable or void.
     pub(crate) fn audit_settled(&mut self, settled: &[AttemptId]) {
         for attempt in settled {
             if self.audit.is_pending(*attempt) {
@@ -231,7 +231,7 @@ impl World {
         };
         match &change.kind {
             ChangeKind::Retried if !ledger.is_succeeded => ledger.is_over = false,
-            // It came while the end of its job was being committed: it does not count, and may after a retry.
+            // The outcome came during the commit of its job's end: it does not count, and may count after a retry.
             ChangeKind::Completed { .. } | ChangeKind::Checked { .. } if ledger.is_over => {
                 self.audit.outcomes.retain(|_, counted| *counted != number);
             }
@@ -275,7 +275,8 @@ impl World {
         }
     }
 
-    /// Every second: what is stored and not over is known to the engine, with a reason to wait; what lost its lease ends.
+    /// Checks each second that the engine knows all open stored jobs, with a reason to wait, and that attempts without a lease
+    /// end.
     pub(crate) fn check_tick(&mut self) {
         let Some(coordinator) = self.coordinator.as_ref() else { return };
         let mut wrong = Vec::new();
@@ -296,7 +297,7 @@ impl World {
 
     fn check_void(&mut self, wrong: &mut Vec<String>) {
         let now = self.clock();
-        // One that stops takes no heartbeats: its workers hear of nothing.
+        // A coordinator that stops takes no heartbeats, so its workers get no answers.
         let Some(coordinator) = self.coordinator.as_ref().filter(|found| !found.is_stopping) else { return };
         let reached = self.workers.iter().filter(|worker| worker.is_up && !worker.is_cut);
         // The connection of any other lease may be half open, and its computation then ends by itself.
@@ -321,7 +322,7 @@ impl World {
         }
     }
 
-    /// Whether all jobs are over and nothing is left of them. Clients ask again for what is paused or has failed.
+    /// Whether all jobs are over without remains. Clients resume paused jobs and retry failed ones.
     pub(crate) fn is_over(&mut self) -> bool {
         let Some(coordinator) = self.coordinator.as_ref().filter(|found| !found.is_stopping) else { return false };
         if !self.asks_are_over() || !coordinator.disk.is_idle() || !coordinator.locks.is_empty() {
@@ -407,7 +408,7 @@ impl World {
         }
     }
 
-    /// Where no fault made it necessary, every task ran once.
+    /// Checks that every task ran once where no fault made another run necessary.
     fn check_starts(&self, number: usize) -> Option<String> {
         let job = &self.jobs[number];
         let is_excused = job.new.options.verify.is_some()

@@ -36,28 +36,28 @@ pub(crate) struct Operation {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
     Begins,
-    /// What the engine does not know is read once all before it is committed.
+    /// A job that the engine does not know is read from the store once all earlier changes are committed.
     Flushed,
     Committed,
     RetryFlushed,
 }
 
-/// A stored job and what its clients know of it.
+/// A stored job and its clients' knowledge of it.
 #[derive(Debug)]
 pub(crate) struct SimJob {
     pub(crate) new: NewJob,
     pub(crate) expected: String,
     pub(crate) task_time: Micros,
-    /// How often the attempts at a task fail before one succeeds.
+    /// The number of failing attempts before one succeeds, by task.
     pub(crate) failures: BTreeMap<u64, u32>,
     pub(crate) is_poisoned: bool,
     pub(crate) is_accepted: bool,
     pub(crate) was_touched: bool,
-    /// Since when an acknowledged pause holds, with no other request since.
+    /// Start of an acknowledged pause, with no other request since.
     pub(crate) paused_since: Option<Micros>,
-    /// Whether an acknowledged cancellation holds, with no retry asked for since.
+    /// Whether a cancellation is acknowledged and no retry was requested since.
     pub(crate) is_canceled: bool,
-    /// What its clients want until it is acknowledged, in the end.
+    /// The number of retries that clients may still request before the end.
     retries_left: u32,
 }
 
@@ -173,8 +173,8 @@ impl World {
         let task = self.by_id.get(&job).map_or(2 * MS, |number| self.jobs[*number].task_time);
         let is_slow = self.plan.faults == Faults::All && !self.is_calm && self.rng.random_bool(0.02);
         let busy = task * tasks;
-        // However slow, it ends while the world settles: the first lease of a job has no rival that could outrun it, since
-        // nothing is known of the cost of the job before it ends.
+        // The slowed lease ends while the world settles: the first lease of a job has no faster rival, since the job's cost is
+        // unknown before that lease ends.
         let slowed = if is_slow { busy.max((busy * 30).min(SETTLING / 3)) } else { busy };
         slowed.max(100)
     }
@@ -369,7 +369,7 @@ impl World {
         self.end(operation);
     }
 
-    /// The faults have stopped: what is paused is resumed, what has failed is tried again.
+    /// The faults have stopped: paused jobs are resumed, failed ones are retried.
     pub(crate) fn finish_clients(&mut self) {
         for job in 0..self.jobs.len() {
             if !self.jobs[job].is_accepted {
@@ -379,7 +379,7 @@ impl World {
         }
     }
 
-    /// Asks again for what has not come to its end. Tells whether there is something to wait for.
+    /// Repeats the clients' request for a job that has not ended. Returns whether there is an end to wait for.
     pub(crate) fn insist(&mut self, job: usize, state: JobState) -> bool {
         let this = &mut self.jobs[job];
         let action = match state {

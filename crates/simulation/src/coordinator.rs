@@ -18,7 +18,7 @@ use crate::registrations::{PullerKeys, Registration};
 use crate::world::{Event, World};
 
 pub(crate) struct Coordinator {
-    /// Its epoch.
+    /// The epoch of this run of the coordinator.
     pub(crate) run: u64,
     pub(crate) engine: Engine,
     pub(crate) disk: Disk,
@@ -181,7 +181,7 @@ impl World {
                 match self.rng.random_range(0..3) {
                     0 => self.after(delay, Event::LeaseUndeliverable { run, attempt }),
                     1 => self.after(delay, Event::LeaseBroken { run, attempt }),
-                    // It arrives, at times much later than its connection has broken.
+                    // The message arrives, at times much later than its connection has broken.
                     _ => {
                         let late = self.rng.random_range(0..4 * SECOND);
                         self.after(delay, Event::LeaseBroken { run, attempt });
@@ -297,7 +297,7 @@ impl World {
         if self.run_number() != run {
             return;
         }
-        // It reads what is committed, so it flushes first.
+        // The composition reads committed rows, so it flushes first.
         self.call_disk(crate::disk::Waiter::Composition(job), None);
     }
 
@@ -311,7 +311,7 @@ impl World {
         self.check_tick();
     }
 
-    /// The process is gone: so is what it had in memory.
+    /// Ends the process with its memory.
     pub(crate) fn kill_coordinator(&mut self, what: &str) {
         let Some(coordinator) = self.coordinator.take() else { return };
         self.note("coordinator", format_args!("{what} at epoch {}", coordinator.run));
@@ -336,7 +336,7 @@ impl World {
         self.after(pause, Event::CoordinatorStarts);
     }
 
-    /// As on SIGTERM: what clients wait for ends, the rest is committed.
+    /// Stops as on SIGTERM: all waiting clients are answered, and the recorded changes are committed.
     pub(crate) fn stop_coordinator(&mut self) {
         let Some(coordinator) = self.coordinator.as_mut().filter(|coordinator| !coordinator.is_stopping) else {
             return;

@@ -17,7 +17,7 @@ use crate::outcome::json;
 use crate::plan::{MS, SECOND};
 use crate::world::{Event, World};
 
-/// What waits for a commit.
+/// A caller that waits for a commit.
 #[derive(Clone, Debug)]
 pub(crate) enum Waiter {
     Operation(Operation),
@@ -26,7 +26,7 @@ pub(crate) enum Waiter {
 
 #[derive(Clone, Debug)]
 struct Queued {
-    /// Nothing: the waiter waits for what came before.
+    /// No change: the waiter waits for earlier changes.
     entry: Option<Entry>,
     /// Of a recorded change; else 0.
     number: u64,
@@ -272,7 +272,7 @@ impl World {
         }
     }
 
-    /// What is being written when the process dies may be committed; what waits is lost.
+    /// Ends the disk with its process: the batch in writing may be committed, the waiting changes are lost.
     pub(crate) fn end_disk(&mut self, mut disk: Disk) {
         if let Some((batch, group, fate)) = disk.writing.take()
             && fate != Fate::RolledBack

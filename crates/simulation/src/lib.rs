@@ -24,7 +24,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 pub use sharing::run_shared;
 use world::World;
 
-/// What a run came to.
+/// The outcome of a run.
 #[derive(Clone, Debug)]
 pub struct Run {
     /// The seed.
@@ -33,14 +33,14 @@ pub struct Run {
     pub steps: u64,
     /// A hash of its trace: the same for the same run.
     pub hash: u64,
-    /// What was wrong.
+    /// The invariant that did not hold.
     pub failure: Option<Failure>,
 }
 
 /// An invariant that did not hold.
 #[derive(Clone, Debug)]
 pub struct Failure {
-    /// What is wrong.
+    /// The description of the violation.
     pub what: String,
     /// The last lines of the trace.
     pub trace: Vec<String>,
@@ -57,7 +57,7 @@ pub fn run(seed: u64, until_step: u64, is_traced: bool) -> Run {
     Run { seed, steps: world.steps, hash, failure }
 }
 
-/// What a run has panicked with.
+/// The message of a panic in `run`, if it panics.
 fn caught(run: impl FnOnce()) -> Option<String> {
     let panic = catch_unwind(AssertUnwindSafe(run)).err()?;
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());

@@ -1,4 +1,4 @@
-//! What becomes of a message: it arrives, once or twice, or it is lost and its connection breaks, at once or never.
+//! The fate of a message: it arrives, once or twice, or it is lost and its connection breaks, at once or never.
 
 use rand::RngExt;
 
@@ -8,11 +8,11 @@ use crate::world::{Event, World};
 /// The fate of one message between the coordinator and a worker.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Fate {
-    /// It arrives after this time.
+    /// The message arrives after this time.
     Arrives(Micros),
-    /// It does not arrive, and its sender learns after this time that the connection broke.
+    /// The message is lost, and its sender learns after this time that the connection broke.
     Broken(Micros),
-    /// It does not arrive, and nobody learns of it: the connection is half open.
+    /// The message is lost without notice: the connection is half open.
     Silent,
 }
 

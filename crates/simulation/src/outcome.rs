@@ -1,5 +1,5 @@
-//! What simulated workers compute. The value of a range is the sum of all its numbers or how many they are: both have a
-//! formula, so the answer to a whole job does not depend on how it was divided.
+//! The computation of simulated workers. The value of a range is the sum or the count of its numbers: both have a formula, so the
+//! answer to a whole job does not depend on its division.
 
 use std::ops::Range;
 
@@ -8,14 +8,14 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use workloads::Report;
 
-/// How a lease of a stored job ended at its worker.
+/// The end of a stored job's lease at its worker.
 #[derive(Clone, Debug)]
 pub(crate) enum Outcome {
     Done { value: Option<u128>, results: Vec<Box<RawValue>>, busy: u64 },
     Failed,
 }
 
-/// What a worker answers to a lease.
+/// A worker's answer to a lease.
 #[derive(Clone, Debug)]
 pub(crate) enum Answer {
     Ended(Outcome),
@@ -37,13 +37,13 @@ pub(crate) fn value(kind: JobKind, a: u64, b: u64) -> u128 {
     if kind == JobKind::SUM_OF_PRIMES { (a + b) * (b - a + 1) / 2 } else { b - a + 1 }
 }
 
-/// The value of what a lease says.
+/// The value of a lease's work.
 pub(crate) fn value_of(kind: JobKind, work: &RawValue) -> Option<u128> {
     let Numbers { a, b } = serde_json::from_str(work.get()).ok()?;
     Some(value(kind, a, b))
 }
 
-/// What a task of the kind `tasks` answers to its payload.
+/// The answer of a `tasks` task to its payload.
 pub(crate) fn answer_to(payload: u64) -> u64 {
     payload * payload + 1
 }
@@ -53,12 +53,12 @@ pub(crate) fn json(text: String) -> Box<RawValue> {
 }
 
 impl Outcome {
-    /// What a pushed worker computes.
+    /// The outcome of a pushed worker.
     pub(crate) fn pushed(kind: JobKind, work: &RawValue, busy: u64) -> Self {
         Self::Done { value: Some(value_of(kind, work).unwrap_or(0)), results: Vec::new(), busy }
     }
 
-    /// What a pulling worker computes of its payloads; `numbers` are those of the kind `tasks`.
+    /// The outcome of a pulling worker for its payloads; `numbers` are those of the kind `tasks`.
     pub(crate) fn pulled(
         kind: JobKind,
         tasks: &Range<u64>,

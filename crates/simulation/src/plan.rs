@@ -9,7 +9,7 @@ pub(crate) type Micros = u64;
 pub(crate) const MS: Micros = 1_000;
 pub(crate) const SECOND: Micros = 1_000_000;
 
-/// Which faults a run has.
+/// The faults of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Faults {
     /// None: every task runs once, and no job fails but by its own tasks.
@@ -27,9 +27,9 @@ pub(crate) struct Plan {
     pub(crate) pullers: usize,
     pub(crate) jobs: usize,
     pub(crate) asks: usize,
-    /// How long clients submit and faults happen.
+    /// Time in which clients submit and faults occur.
     pub(crate) busy: Micros,
-    /// From one fault to the next, on average.
+    /// Mean time between two faults.
     pub(crate) fault_interval: Micros,
     pub(crate) max_delay: Micros,
     /// Share of messages that are lost, and that arrive twice.

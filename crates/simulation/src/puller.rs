@@ -11,7 +11,7 @@ use crate::outcome::Outcome;
 use crate::plan::{MS, Micros, SECOND};
 use crate::world::{Event, World};
 
-/// How long a claim waits for tasks.
+/// Longest wait of a claim for tasks.
 const CLAIM_WAIT: Micros = 15 * SECOND;
 
 #[derive(Debug, Default)]
@@ -19,7 +19,7 @@ pub(crate) struct Puller {
     pub(crate) is_up: bool,
     boot: u64,
     work: Option<Pulled>,
-    /// When it last asked for something that was not answered.
+    /// Time of the last request without an answer.
     asked_at: Option<Micros>,
 }
 
@@ -57,7 +57,7 @@ impl World {
         self.pullers[puller].is_up && self.pullers[puller].boot == boot
     }
 
-    /// It claims, renews or reports, and looks again after a while.
+    /// Claims, renews or reports, and looks again after a while.
     pub(crate) fn puller_acts(&mut self, puller: usize, boot: u64) {
         if !self.is_pulling(puller, boot) {
             return;
@@ -198,7 +198,7 @@ impl World {
         if !self.is_pulling(puller, boot) || self.pullers[puller].attempt() != Some(attempt) {
             return;
         }
-        // A report that was taken is over; what is not taken is void.
+        // A report that was taken is over; a refused one is void.
         if !(is_taken && was_renewal) {
             self.pullers[puller].work = None;
             self.after(MS, Event::PullerActs { puller, boot });

@@ -1,4 +1,4 @@
-//! Which workers the simulated coordinator knows, by the rules of the real one.
+//! The workers that the simulated coordinator knows, by the rules of the real one.
 
 use engine::{Delivery, HeldLease, Reconciled, WorkerAnnouncement};
 use model::{BootId, JobKind, Labels, Resources, WorkerId};

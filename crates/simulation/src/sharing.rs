@@ -29,7 +29,7 @@ use client::SharedJob;
 use member::{Member, Power};
 use workers::{Held, SharedWorker};
 
-/// How long everything may take once the faults have stopped.
+/// Longest time from the last fault to the end of all jobs.
 const SETTLING: Micros = 120 * SECOND;
 
 /// More steps than any run needs.
@@ -38,7 +38,7 @@ const MAX_STEPS: u64 = 400_000;
 /// The longest time without a leader once the faults have stopped.
 const LONGEST_INTERREGNUM: Micros = 3 * SECOND;
 
-/// Something that happens at a moment. `boot` is the member's process: what is meant for an earlier one has no effect.
+/// An event at a moment. `boot` is the member's process: an event for an earlier process has no effect.
 #[derive(Clone, Debug)]
 pub(crate) enum Event {
     CandidacyDue { member: usize, boot: u64 },
@@ -176,7 +176,7 @@ impl Sharing {
     }
 
     fn handle(&mut self, event: Event) {
-        // A process that hangs takes nothing in; what comes waits until it wakes up.
+        // A process that hangs takes no events; they wait until it wakes up.
         if let Some(member) = member_of(&event)
             && self.members[member].power == Power::Hangs
         {
@@ -229,7 +229,7 @@ impl Sharing {
         }
     }
 
-    /// Something goes wrong with one coordinator, mostly with the one that leads.
+    /// A fault of one coordinator, mostly of the leader.
     fn fault(&mut self) {
         if self.is_calm {
             return;
@@ -294,7 +294,7 @@ impl Sharing {
         self.events.insert((self.now + delay, self.sequence), event);
     }
 
-    /// How long a message takes.
+    /// The transit time of a message.
     pub(crate) fn delay(&mut self) -> Micros {
         let most = if self.rng.random_bool(0.9) { 2 * MS } else { 60 * MS };
         self.rng.random_range(100..most)

@@ -1,4 +1,4 @@
-//! What happened in a run, line by line.
+//! The trace of a run, line by line.
 
 use std::collections::VecDeque;
 use std::fmt::Display;
@@ -12,7 +12,7 @@ const KEPT: usize = 400;
 pub(crate) struct Trace {
     is_printed: bool,
     lines: VecDeque<String>,
-    /// Of all lines: the same run has the same.
+    /// A hash of all lines: equal for equal runs.
     hash: u64,
 }
 

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// A thousand times what a seed takes, so that a busy machine ends none.
+/// A thousand times the duration of a seed, so that a busy machine ends none.
 const LONGEST_SEED: Duration = Duration::from_secs(120);
 
 /// The seeds that run, with the times at which they began.

@@ -22,7 +22,7 @@ pub(crate) struct SimWorker {
     pub(crate) is_up: bool,
     /// Whether the network does not reach it.
     pub(crate) is_cut: bool,
-    /// Its process, from 1.
+    /// The number of the worker's process, from 1.
     pub(crate) boot: u64,
     is_draining: bool,
     /// The highest epoch that it has seen.
@@ -40,7 +40,7 @@ struct SlotQueue {
     running: Option<(AttemptId, u64)>,
 }
 
-/// A lease: of a stored job, or one that lasts as long as its connection.
+/// A lease: of a stored job, or of a request that lasts as long as its connection.
 #[derive(Debug)]
 pub(crate) struct Held {
     pub(crate) order: LeaseOrder,
@@ -177,7 +177,7 @@ impl World {
         report: Option<Outcome>,
     ) {
         let Some(coordinator) = self.coordinator.as_mut().filter(|coordinator| coordinator.run == run) else { return };
-        // By its name, as the real one finds it; a worker that is not known is taken for one that pulls.
+        // The worker is found by its name, as in the real coordinator; an unknown worker counts as a pulling one.
         let key = coordinator.registrations.get(&worker).map(|known| known.key);
         let Some(key) = key else { return };
         let attempt = lease.attempt;
@@ -340,7 +340,7 @@ impl World {
         }
     }
 
-    /// As on SIGTERM.
+    /// Drains as on SIGTERM.
     pub(crate) fn drain_worker(&mut self, worker: usize) {
         let this = &mut self.workers[worker];
         if !this.is_up || std::mem::replace(&mut this.is_draining, true) {
@@ -353,7 +353,7 @@ impl World {
         self.after(patience, Event::DrainOver { worker, boot });
     }
 
-    /// What is still held is given back.
+    /// Gives back all leases that the worker still holds.
     pub(crate) fn drain_over(&mut self, worker: usize, boot: u64) {
         if !self.is_here(worker, boot) {
             return;

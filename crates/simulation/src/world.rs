@@ -1,4 +1,4 @@
-//! All parts of a run, the virtual clock and the queue of what happens next.
+//! All parts of a run, the virtual clock and the queue of events.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -21,7 +21,7 @@ use crate::puller::Puller;
 use crate::trace::Trace;
 use crate::worker::SimWorker;
 
-/// How long everything may take once the faults have stopped.
+/// Longest time from the last fault to the end of all jobs.
 pub(crate) const SETTLING: Micros = 1_800 * SECOND;
 
 /// More steps than any run needs: a run that takes more goes round in circles.
@@ -270,7 +270,7 @@ impl World {
         self.violation.get_or_insert(what);
     }
 
-    /// The faults stop; what is down is started again.
+    /// The faults stop, and stopped processes are started again.
     fn calm_down(&mut self) {
         self.note("world", "the faults stop");
         self.is_calm = true;

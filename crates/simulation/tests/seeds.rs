@@ -1,4 +1,4 @@
-//! Some hundred seeds, and that a seed is one run.
+//! Some hundred seeds without a violation, and the same run for the same seed.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;

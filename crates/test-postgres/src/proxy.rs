@@ -10,16 +10,16 @@ use crate::own_ip;
 
 /// The simple query `COMMIT`.
 const COMMIT: &[u8] = b"COMMIT\0";
-/// How long [`Mode::Spoil`] waits for more.
+/// Longest wait of [`Mode::Spoil`] for more bytes.
 const SPOILING: Duration = Duration::from_secs(1);
 
-/// What the proxy does with what it is sent.
+/// The treatment of the bytes that the proxy receives.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Mode {
     /// Hands it on.
     #[default]
     Pass,
-    /// Hands on what comes from clients; what the server answers is lost.
+    /// Hands on the bytes of clients; the server's answers are lost.
     Swallow,
     /// Hands everything on up to the next COMMIT of a client, then swallows.
     SwallowCommit,
@@ -89,19 +89,19 @@ impl Proxy {
         Self { address, shared }
     }
 
-    /// Its address.
+    /// The proxy's address.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// From now on it does so.
+    /// Changes the mode from now on.
     pub fn set(&self, mode: Mode) {
         self.shared.lock().mode = mode;
         self.shared.changed.notify_all();
     }
 
-    /// What it does now: what was set, or what followed by itself.
+    /// The present mode: the set one, or the one that followed by itself.
     #[must_use]
     pub fn mode(&self) -> Mode {
         self.shared.lock().mode
@@ -162,7 +162,7 @@ fn pump(mut from: TcpStream, mut to: TcpStream, shared: &Shared, are_answers: bo
     let _ = (from.shutdown(Shutdown::Both), to.shutdown(Shutdown::Both));
 }
 
-/// What a client sends within [`SPOILING`].
+/// The bytes that a client sends within [`SPOILING`].
 fn read_more(from: &mut TcpStream) -> Vec<u8> {
     let mut more = vec![0; 64 * 1024];
     let _ = from.set_read_timeout(Some(SPOILING));
@@ -173,7 +173,7 @@ fn read_more(from: &mut TcpStream) -> Vec<u8> {
     more
 }
 
-/// Where some bytes are in what a client sends.
+/// The position of `bytes` in `sent`.
 fn find(sent: &[u8], bytes: &[u8]) -> Option<usize> {
     sent.windows(bytes.len()).position(|some| some == bytes)
 }

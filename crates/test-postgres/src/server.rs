@@ -14,7 +14,7 @@ use tempfile::TempDir;
 
 use crate::own_addresses;
 
-/// How long the server may take to start or to end.
+/// Longest wait for the server to start or to end.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Debian's `nobody` and `nogroup`, as whom a test that runs as root runs the server.
 const NOBODY: u32 = 65534;
@@ -37,7 +37,7 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Where Debian has the programs of the newest installed version.
+/// Debian's directory of the newest installed version's programs.
 fn programs() -> PathBuf {
     let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
     let mut found: Vec<_> =
@@ -90,7 +90,7 @@ impl Server {
     #[must_use]
     pub fn start_on_small_disk(megabytes: u32) -> Option<Self> {
         let tried = Command::new("unshare").args(["--mount", "mount", "-t", "tmpfs", "none", "/mnt"]).status();
-        // Without it a checkpoint would need a file of its own, and end the server where it has no room.
+        // Without this setting a checkpoint would need a file of its own, and end the server where it has no room.
         let options = ["max_replication_slots=0", "max_wal_senders=0", "wal_level=minimal"];
         tried.is_ok_and(|tried| tried.success()).then(|| Self::start_with(&options, Some(megabytes)))
     }
@@ -118,7 +118,7 @@ impl Server {
         server
     }
 
-    /// Its address.
+    /// The server's address.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
@@ -169,17 +169,17 @@ impl Server {
     /// Makes a database that is empty. Returns its name.
     ///
     /// # Panics
-    /// It cannot be made.
+    /// The database cannot be made.
     pub fn create_database(&self) -> String {
         let name = format!("test{}", self.databases.fetch_add(1, Ordering::Relaxed));
         self.psql("postgres", &format!("CREATE DATABASE {name}"));
         name
     }
 
-    /// What a statement answers, without headings.
+    /// The output of a statement, without headings.
     ///
     /// # Panics
-    /// It fails.
+    /// The statement fails.
     pub fn psql(&self, database: &str, sql: &str) -> String {
         let output = succeed(&mut self.psql_command(database, sql));
         String::from_utf8_lossy(&output.stdout).trim().to_owned()
@@ -194,10 +194,10 @@ impl Server {
         command
     }
 
-    /// Ends the server as a crash would: no process of it does anything any more.
+    /// Ends the server as a crash would: all its processes end at once.
     ///
     /// # Panics
-    /// It does not end.
+    /// The server does not end.
     pub fn kill(&self) {
         let mut postmaster = lock(&self.postmaster);
         let _ = postmaster.kill();
@@ -207,7 +207,7 @@ impl Server {
     /// Stops the server in order; connections are ended.
     ///
     /// # Panics
-    /// It does not end.
+    /// The server does not end.
     pub fn stop(&self) {
         let mut postmaster = lock(&self.postmaster);
         end(&mut postmaster);
@@ -216,7 +216,7 @@ impl Server {
     /// Starts the server again after [`Server::kill`] or [`Server::stop`], and returns when it answers.
     ///
     /// # Panics
-    /// It does not start.
+    /// The server does not start.
     pub fn start_again(&self) {
         let since = Instant::now();
         let data = self.data_directory();
@@ -243,7 +243,7 @@ impl Server {
         ready.is_ok_and(|status| status.success())
     }
 
-    /// Where its programs find it, as their arguments.
+    /// The server's address, as arguments of PostgreSQL's programs.
     fn place(&self) -> [String; 4] {
         ["-h".to_owned(), self.address.ip().to_string(), "-p".to_owned(), self.address.port().to_string()]
     }

@@ -1,4 +1,4 @@
-//! What a slot of a worker computes with.
+//! Computation on a worker's slot.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -20,7 +20,7 @@ pub trait Execute {
     fn run(&mut self, work: &RawValue, tasks: &Range<u64>, stop: &AtomicBool) -> Result<Report, ExecuteError>;
 }
 
-/// Why a computation has no result.
+/// The reason why a computation has no result.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ExecuteError {
     /// The stop flag was set.
@@ -45,7 +45,7 @@ impl Executors {
     /// Computes with the executor of `kind`, which is made at its first use.
     ///
     /// # Errors
-    /// As [`Execute::run`]; also when no worker runs this kind.
+    /// The errors of [`Execute::run`]; also if no worker runs this kind.
     pub fn run(
         &mut self,
         kind: JobKind,
@@ -67,7 +67,7 @@ impl Executors {
         KINDS.iter().filter(|kind| kind.executor().is_some()).map(|kind| kind.name()).collect()
     }
 
-    /// What they can compute beyond what workers of earlier releases can: [`crate::Kind::abilities`].
+    /// The abilities of these kinds beyond workers of earlier releases: [`crate::Kind::abilities`].
     #[must_use]
     pub fn abilities() -> Labels {
         KINDS.iter().flat_map(|kind| kind.abilities()).collect()

@@ -28,7 +28,7 @@ pub use workload::{
     Accepted, Combined, Contradiction, Division, InvalidReport, Kind, Parsed, Profile, Report, Workload,
 };
 
-/// Every kind of job.
+/// All kinds of job.
 pub const KINDS: &[&dyn Kind] =
     &[&sum_of_primes::SumOfPrimes, &count_primes::CountPrimes, &sleep::Sleep, &tasks::Tasks, &program::Program];
 

@@ -1,11 +1,11 @@
-//! The parameters of a kind, as its schema describes them: what forms and command lines are made from.
+//! The parameters of a kind, as its schema describes them, for forms and command lines.
 
 use model::JobKind;
 use serde_json::{Number, Value};
 
 use crate::KINDS;
 
-/// What a parameter takes.
+/// The values that a parameter accepts.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Input {
     /// An integer that is not negative.
@@ -14,7 +14,7 @@ pub enum Input {
     Real,
     /// A text.
     Text,
-    /// One of these names.
+    /// A name of this list.
     Choice(Vec<String>),
     /// True or false.
     Switch,
@@ -27,11 +27,11 @@ pub enum Input {
 /// A parameter of a kind.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Parameter {
-    /// Its name in `params`.
+    /// The name in `params`.
     pub name: String,
-    /// What it takes.
+    /// The accepted values.
     pub input: Input,
-    /// What it means, in a sentence or some.
+    /// The meaning, in some sentences.
     pub hint: String,
     /// Whether a job of the kind needs it.
     pub is_required: bool,
@@ -39,7 +39,7 @@ pub struct Parameter {
     pub minimum: Option<Number>,
     /// The largest number that it takes.
     pub maximum: Option<Number>,
-    /// What it is where it is left out.
+    /// The default of an optional parameter.
     pub default: Option<String>,
     /// An example of its value, as JSON.
     pub example: Option<Value>,
@@ -70,7 +70,7 @@ fn types(schema: &Value) -> Vec<&str> {
     }
 }
 
-/// What a schema allows beside `null`.
+/// The part of a schema beside `null`.
 fn beside_null(schema: &Value) -> &Value {
     let all = schema["oneOf"].as_array().into_iter().flatten();
     let mut others = all.filter(|one| one["type"] != "null");
@@ -94,7 +94,7 @@ fn input(schema: &Value) -> Input {
     }
 }
 
-/// What a schema says of itself; a type with a description of its own is followed by the one of its field.
+/// The description in a schema; a type with a description of its own is followed by the one of its field.
 fn description(schema: &Value) -> Option<&str> {
     let parts = || schema["allOf"].as_array().into_iter().flatten().rev();
     schema["description"].as_str().or_else(|| parts().find_map(|part| part["description"].as_str()))

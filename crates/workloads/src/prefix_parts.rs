@@ -15,7 +15,7 @@ use crate::prime_range::Find;
 use crate::sieved::sum_of_strings;
 use crate::workload::{Accepted, Combined, Contradiction, InvalidReport, Profile, Report, Workload, raw};
 
-/// What a worker must have to compute parts: they add up only if all are of one version of the plan.
+/// The ability to compute parts: parts add up only if all are of one version of the plan.
 const ABILITY: &str = "divvy.prime-plan";
 
 /// Below this memory every worker has it.
@@ -24,7 +24,7 @@ const LEAST_MEMORY: u64 = 16 << 20;
 /// Parts of one sum, as a lease carries them.
 #[derive(Clone, Copy, Debug, Deserialize)]
 pub(crate) struct Parts {
-    /// Up to which number the sum goes.
+    /// The last number of the sum.
     x: u64,
     /// The first part.
     first: u64,
@@ -166,8 +166,8 @@ impl Workload for PrefixParts {
     }
 }
 
-/// What a slot pays before its first part: tables up to some multiple of ∛x, at some 15 ns a number as measured on AMD
-/// Zen 4, and the place of the part among the others.
+/// The cost of a slot before its first part: tables up to some multiple of ∛x, at some 15 ns a number as measured on AMD Zen 4,
+/// and the place of the part among the others.
 fn setup_estimate(x: u64) -> Duration {
     #[expect(clippy::cast_precision_loss, reason = "an estimate: 53 bits are plenty")]
     let x = x as f64;

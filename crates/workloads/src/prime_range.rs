@@ -1,4 +1,4 @@
-//! What `sum-of-primes` and `count-primes` share: their parameters, and the choice between a sieve of the range and two
+//! The common part of `sum-of-primes` and `count-primes`: their parameters, and the choice between a sieve of the range and two
 //! sums over all primes up to a number.
 
 use std::num::NonZeroU64;
@@ -19,7 +19,7 @@ use crate::sieved::{Sieved, Stretch, search};
 use crate::verified::Verified;
 use crate::workload::{Combined, Division, Parsed, Report, Workload, parse_params, raw, restore_params};
 
-/// What is found of the primes in a range.
+/// The quantity over the primes of a range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Find {
     Sum,
@@ -34,7 +34,7 @@ impl Find {
         }
     }
 
-    /// A bound for what can be found in a range.
+    /// A bound for the result over a range.
     pub(crate) fn most(self, range: NumberRange) -> u128 {
         match self {
             Self::Sum => range.max_sum(),
@@ -93,7 +93,7 @@ struct Params {
 struct Stored {
     #[serde(flatten)]
     params: Params,
-    /// What `auto` came to, unless it was the sieve.
+    /// The algorithm that `auto` chose, unless it was the sieve.
     #[serde(default)]
     chosen: Algorithm,
     /// The version of the parts, where there are some.
@@ -106,7 +106,7 @@ struct Stored {
 struct Decided {
     find: Find,
     range: NumberRange,
-    /// As the client said.
+    /// The algorithm that the client asked for.
     asked: Algorithm,
     is_combinatorial: bool,
     verify: bool,
@@ -196,7 +196,7 @@ impl Decided {
     }
 }
 
-/// What a lease of either algorithm carries.
+/// The work of a lease, of either algorithm.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Work {

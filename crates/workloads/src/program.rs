@@ -40,7 +40,7 @@ const MAX_MEMORY_BYTES: u64 = 1 << 40;
 const DEFAULT_TASK_SECONDS: u32 = 3_600;
 /// Fetching and compiling a program is no time of its task, but of its lease.
 const LEASE_SLACK: Duration = Duration::from_secs(180);
-/// So is handing in what it has printed, at this rate at least.
+/// The least rate in bytes a second at which outputs are handed in, which is time of the lease, too.
 const HANDED_IN_PER_SECOND: u64 = 8 << 20;
 const MAX_ENV: usize = 256;
 /// Bytes of all variables: each lease carries them, and each list of jobs shows them.
@@ -147,7 +147,7 @@ impl Kind for Program {
 /// The most that a task of a `program` job may print, by its parameters as they are stored.
 ///
 /// # Errors
-/// They are not those of a `program` job.
+/// The parameters are not those of a `program` job.
 pub fn program_output_bytes(stored: &RawValue) -> Result<u64, InvalidJob> {
     restore_params::<StoredParams>(stored).map(|params| params.limits.output_bytes)
 }
@@ -155,7 +155,7 @@ pub fn program_output_bytes(stored: &RawValue) -> Result<u64, InvalidJob> {
 /// Whether the clocks and random numbers of a `program` job are to repeat, by its parameters as they are stored.
 ///
 /// # Errors
-/// They are not those of a `program` job.
+/// The parameters are not those of a `program` job.
 pub fn program_is_reproducible(stored: &RawValue) -> Result<bool, InvalidJob> {
     restore_params::<StoredParams>(stored).map(|params| params.reproducible)
 }
@@ -259,7 +259,7 @@ fn check_env(env: &BTreeMap<String, String>) -> Result<(), InvalidJob> {
     Ok(())
 }
 
-/// What the store keeps for each task: nothing for a range without payloads.
+/// The stored input of each task; empty for a range without payloads.
 fn inputs(params: &ProgramParams) -> Result<Payloads, InvalidJob> {
     let tasks = match (&params.args, &params.range, &params.payloads) {
         (Some(args), ..) => args.len() as u64,
@@ -321,7 +321,7 @@ impl Workload for StoredParams {
         let fold = self.combine.program().filter(|_| tasks.start >= self.parts());
         let has_list = self.range.is_none() || self.has_payloads;
         let is_added = self.combine == Combine::Sum;
-        // What is added stays in the worker's memory, and no integer is long.
+        // Outputs that are added stay in the worker's memory, and no integer is long.
         let most = if is_added { INLINE_OUTPUT_BYTES } else { u64::MAX };
         let output_bytes = self.limits.output_bytes.min(most);
         let work = ProgramWork {

@@ -117,8 +117,8 @@ pub(crate) fn search(find: Find, sieve: &mut Sieve, stretch: Stretch, stop: &Ato
     }
 }
 
-/// What a worker pays before the first number of a range that ends at `b`: it finds the first multiple in the range of
-/// each prime up to √b, at some 25 ns each as measured on a server core of 2024.
+/// The cost before the first number of a range that ends at `b`: the worker finds the first multiple in the range of each prime
+/// up to √b, at some 25 ns each as measured on a server core of 2024.
 fn setup_estimate(b: u64) -> Duration {
     let root = f64::from(u32::try_from(b.isqrt()).expect("a root of 64 bits has 32")).max(2.0);
     // About π(√b), by the prime number theorem.
@@ -126,8 +126,8 @@ fn setup_estimate(b: u64) -> Duration {
     Duration::from_secs_f64(primes * 25e-9)
 }
 
-/// What a worker takes for `numbers` numbers up to `b`: some 0.05 ns each up to 10^9 and four times that for each factor
-/// of a thousand above, as measured on a server core of 2024.
+/// The time for `numbers` numbers up to `b`: some 0.05 ns each up to 10^9 and four times that for each factor of a thousand
+/// above, as measured on a server core of 2024.
 fn sieve_estimate(numbers: u64, b: u64) -> Duration {
     #[expect(clippy::cast_precision_loss, reason = "an estimate: 53 bits are plenty")]
     let (numbers, magnitude) = (numbers as f64, (b as f64 / 1e9).max(1.0));

@@ -19,12 +19,12 @@ use crate::workload::{
     restore_params,
 };
 
-/// Each task leaves an attempt in the store.
+/// A bound, since each task leaves an attempt in the store.
 const MAX_TASKS_PER_LEASE: u64 = 1_000;
 const MAX_TASKS: u64 = 10_000_000;
 const MAX_SECONDS: f64 = 86_400.0;
 
-/// How soon a sleeping slot notices that it was stopped.
+/// Longest time until a sleeping slot notices a stop.
 const LONGEST_NAP: Duration = Duration::from_millis(20);
 
 /// Parameters of `sleep`.
@@ -64,7 +64,7 @@ fn one_task() -> u64 {
     1
 }
 
-/// What a lease carries.
+/// The work of a lease.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 struct Nap {
     seconds: f64,

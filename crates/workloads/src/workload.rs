@@ -1,4 +1,4 @@
-//! What a kind of job defines.
+//! The interface of a kind of job.
 
 use std::fmt::Debug;
 use std::num::NonZeroU64;
@@ -21,7 +21,7 @@ pub trait Kind: Debug + Send + Sync {
     /// The name on the wire.
     fn name(&self) -> JobKind;
 
-    /// One sentence for help texts and the description of the API.
+    /// The summary in one sentence, for help texts and the description of the API.
     fn summary(&self) -> &'static str;
 
     /// The schema of its parameters and the name under which the API's description lists it.
@@ -37,7 +37,7 @@ pub trait Kind: Debug + Send + Sync {
     /// submission.
     ///
     /// # Errors
-    /// The parameters are not what this kind wrote.
+    /// The parameters differ from the form in which this kind writes them.
     fn restore(&self, stored: &RawValue, chunk_size: NonZeroU64) -> Result<Arc<dyn Workload>, InvalidJob>;
 
     /// The parameters of a stored job as its client gave them.
@@ -48,7 +48,7 @@ pub trait Kind: Debug + Send + Sync {
     /// Completes a new job's work from the job's other settings, and those from its work.
     ///
     /// # Errors
-    /// They do not fit together.
+    /// The work and the settings contradict each other.
     fn complete(&self, parsed: Parsed, options: &mut JobOptions) -> Result<Parsed, InvalidJob> {
         let _ = options;
         Ok(parsed)
@@ -58,8 +58,7 @@ pub trait Kind: Debug + Send + Sync {
     /// brings its own.
     fn executor(&self) -> Option<Box<dyn Execute>>;
 
-    /// What this release's executor can compute beyond that of the first release with this kind, as labels for
-    /// [`Workload::requires`].
+    /// The abilities of this release's executor beyond the first release with this kind, as labels for [`Workload::requires`].
     fn abilities(&self) -> Labels {
         Labels::new()
     }
@@ -81,7 +80,7 @@ pub struct Parsed {
     pub payloads: Payloads,
     /// The parameters in the one form that all spellings of this job have, to recognize a repeated submission.
     pub identity: Box<RawValue>,
-    /// The same job for workers that lack what [`Workload::requires`], where there is such a way.
+    /// The same job for workers that lack the abilities of [`Workload::requires`]; `None` where there is no such way.
     pub fallback: Option<Division>,
 }
 
@@ -90,7 +89,7 @@ pub struct Parsed {
 pub struct Division {
     /// The work.
     pub workload: Arc<dyn Workload>,
-    /// As [`Parsed::stored`].
+    /// The parameters, as [`Parsed::stored`] has them.
     pub stored: Box<RawValue>,
 }
 
@@ -114,7 +113,7 @@ pub trait Workload: Debug + Send + Sync {
     /// The number of tasks, at least 1.
     fn tasks(&self) -> u64;
 
-    /// What the scheduler and the store must know of the tasks.
+    /// The properties of the tasks, for the scheduler and the store.
     fn profile(&self) -> Profile;
 
     /// The algorithm that was chosen, for kinds that have several.
@@ -122,7 +121,7 @@ pub trait Workload: Debug + Send + Sync {
         None
     }
 
-    /// What a worker must have beyond what the client requires, such as an ability that workers of earlier releases lack.
+    /// The requirements beyond the client's, such as an ability that workers of earlier releases lack.
     fn requires(&self) -> Requirements {
         Requirements::default()
     }
@@ -139,11 +138,11 @@ pub trait Workload: Debug + Send + Sync {
         tasks
     }
 
-    /// What a worker computes for the consecutive `tasks`, as [`Execute::run`] reads it. The slot's next leases will
-    /// probably go on up to the task before `horizon`.
+    /// The work of the consecutive `tasks`, as [`Execute::run`] reads it. The slot's next leases will probably go on up to the
+    /// task before `horizon`.
     fn lease(&self, tasks: &Range<u64>, horizon: u64) -> Box<RawValue>;
 
-    /// What a pulling worker gets for one task; `None` where it is the task's stored payload.
+    /// The payload of a task for a worker that pulls; `None` where it is the task's stored payload.
     fn payload(&self, task: u64) -> Option<Box<RawValue>>;
 
     /// The numbers that `tasks` search, for kinds that search a range.
@@ -158,7 +157,7 @@ pub trait Workload: Debug + Send + Sync {
         false
     }
 
-    /// Checks what a worker reports for `tasks`.
+    /// Checks a worker's report for `tasks`.
     ///
     /// # Errors
     /// The report has the wrong form or a value that these tasks cannot have.
@@ -176,7 +175,7 @@ pub trait Workload: Debug + Send + Sync {
     /// The job's result from the sum of the values of its tasks, which [`Self::judge`] has approved.
     fn combine(&self, total: u128) -> Combined;
 
-    /// How the result comes about where [`Self::combine`] says that it is put together from the tasks' stored results.
+    /// The composition of the result from the tasks' stored results, where [`Self::combine`] asks for it.
     fn composition(&self) -> Composition {
         Composition::TaskResults
     }
@@ -187,23 +186,22 @@ pub trait Workload: Debug + Send + Sync {
 #[error("{0}")]
 pub struct Contradiction(pub String);
 
-/// What the scheduler and the store must know of a job's tasks.
+/// The properties of a job's tasks, for the scheduler and the store.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Profile {
     /// Whether each task has a state and a result of its own, so that its attempts are stored.
     pub is_individual: bool,
     /// The order in which tasks are leased.
     pub order: Order,
-    /// What a task without attempts left means for the job.
+    /// The consequence for the job of a task without attempts left.
     pub on_exhausted: OnExhausted,
     /// The most tasks in one lease.
     pub max_lease_tasks: u64,
-    /// What a lease pays before its first task unless it continues where the slot's last one ended.
+    /// The cost of a lease before its first task, unless it continues where the slot's last lease ended.
     pub setup: Duration,
-    /// What one task takes, as far as this can be told beforehand. An estimate that is too long costs less than one
-    /// that is too short.
+    /// The expected time of a task, where it is known. An estimate that is too long costs less than one that is too short.
     pub task_estimate: Option<Duration>,
-    /// What a lease may take beside the time limits of its tasks, such as for fetching what they need.
+    /// Time of a lease beside the time limits of its tasks, such as for fetching their inputs.
     pub lease_slack: Duration,
     /// Whether the last task is leased only when all others are done.
     pub last_task_waits: bool,
@@ -224,12 +222,12 @@ impl Default for Profile {
     }
 }
 
-/// What a worker reports for a lease.
+/// A worker's report for a lease.
 #[derive(Debug, Default)]
 pub struct Report {
     /// The lease's part of the job's total; a worker that reports results of single tasks leaves it out.
     pub value: Option<u128>,
-    /// One result for each task, in order, or none.
+    /// A result for each task, in order, or an empty list.
     pub results: Vec<Box<RawValue>>,
 }
 
@@ -238,9 +236,9 @@ pub struct Report {
 pub struct Accepted {
     /// The lease's part of the job's total, modulo 2^128.
     pub value: u128,
-    /// Its part of the total that is compared with it, for tasks that compute the job a second time; modulo 2^128.
+    /// The lease's part of the total that is compared with the job's, for tasks that compute the job a second time; modulo 2^128.
     pub check: u128,
-    /// Results to be stored with the tasks: one for each, or none.
+    /// Results to be stored with the tasks: one for each task, or none.
     pub results: Vec<Box<RawValue>>,
 }
 
@@ -249,12 +247,12 @@ pub struct Accepted {
 #[error("{0}")]
 pub struct InvalidReport(pub String);
 
-/// How a job's result comes about.
+/// The result of a job, or the way to it.
 #[derive(Debug)]
 pub enum Combined {
-    /// It is this.
+    /// The result itself.
     Result(Box<RawValue>),
-    /// It is put together from the tasks' stored results: see [`Workload::composition`].
+    /// The result is put together from the tasks' stored results: see [`Workload::composition`].
     TaskResults,
 }
 

@@ -9,13 +9,13 @@ use api::{MAX_HEARTBEAT_BYTES, MAX_LEASE_BYTES};
 
 use crate::helpers::{Coordinator, Worker, connect, eventually, get, published_sum, request};
 
-/// From one byte of a slow client to the next.
+/// Interval between two bytes of a slow client.
 const DRIP_INTERVAL: Duration = Duration::from_millis(200);
 
-/// How long a slow client may hold a connection: the longest limit of the services is an idle connection's 75 s.
+/// Longest time for which a slow client may hold a connection: the largest limit of the services is 75 s, for an idle connection.
 const HOLD_LIMIT: Duration = Duration::from_secs(90);
 
-/// What a body needs so that its handler reads it.
+/// The header that a body needs to be read.
 const JSON: &str = "content-type: application/json";
 
 #[test]

@@ -1,4 +1,4 @@
-//! Who gets in, who waits and for how long: no worker, overload, clients that leave, big and small requests.
+//! Admission and waiting: no worker, overload, clients that leave, big and small requests.
 
 use crate::helpers::{Answer, Coordinator, LONG_TASKS, Worker, eventually, heavy, published_sum};
 

@@ -1,4 +1,4 @@
-//! The alerts and the dashboard of `k8s/monitoring`, with what real processes answer to `GET /metrics`.
+//! The alerts and the dashboard of `k8s/monitoring`, on real processes' answers to `GET /metrics`.
 //!
 //! Each alert fires for a grid that is in the state it is for, and none fires for a grid that is well. `promtool` (Debian:
 //! prometheus) evaluates the rules: one scrape a minute, and the last one repeated for as long as an alert waits.
@@ -117,7 +117,7 @@ fn alert_tells_that_attempts_fail_and_so_do_requests() {
     let grid = Grid { coordinators: vec![coordinator.internal], workers: Vec::new() };
     let mut scrapes = vec![grid.scrape()];
     for _ in 0..FAILURES {
-        // A worker that fails is given nothing for a while: what waits for it is told so, or waits for its next turn.
+        // A worker that fails gets no lease for a while: its waiting clients are told so, or wait for their next turn.
         assert!(coordinator.sum(1, 1000).status >= 500);
         scrapes.push(grid.scrape());
     }
@@ -257,7 +257,7 @@ fn every_metric_is_described_where_operators_read() {
     assert!(names.len() > 30 && missing.is_empty(), "{missing:?} of {names:?}");
 }
 
-/// The `spec` of the PrometheusRule, which is what Prometheus reads.
+/// The `spec` of the PrometheusRule, which Prometheus reads.
 fn rules() -> Value {
     let text = fs::read_to_string(repository(MONITORING).join("rules.yaml")).expect("rules");
     let object: Value = serde_saphyr::from_str(&text).expect("YAML");

@@ -33,7 +33,7 @@ fn start(file: &Path) -> Coordinator {
     ])
 }
 
-/// How many primes there are up to `b`, under a name.
+/// A count of the primes up to `b`, whose result is `primes`.
 fn count(b: u64, primes: &str) -> Order {
     let params = json!({"a": 1, "b": b, "algorithm": "sieve"});
     let body = json!({"kind": "count-primes", "params": params, "output": "newest"});
@@ -44,7 +44,7 @@ fn time(of: &Value, field: &str) -> Timestamp {
     of[field].as_str().and_then(|text| text.parse().ok()).unwrap_or_else(|| panic!("no {field}: {of}"))
 }
 
-/// What happens later has a later time.
+/// Checks that later events have later times.
 fn is_in_order(client: JobClient, id: &str) {
     let job = client.job(id);
     assert!(time(&job, "submitted_at") <= time(&job, "started_at"), "{job}");

@@ -1,4 +1,4 @@
-//! The `divvy` command: what scripts and people see of it.
+//! The `divvy` command, as scripts and people see it.
 
 use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpStream};

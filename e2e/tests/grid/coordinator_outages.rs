@@ -37,7 +37,7 @@ fn coordinator_that_was_away_evicts_nobody() {
     let job = coordinator.ask_sum(1, 10_u64.pow(10));
     eventually("it runs", || (coordinator.busy() > 0).then_some(()));
     coordinator.signal(Signal::STOP);
-    // The time itself is what is tried: longer than the silence that evicts a worker.
+    // The test is about this time: it is longer than the silence that evicts a worker.
     sleep(Duration::from_secs(7));
     coordinator.signal(Signal::CONT);
     assert_eq!(job.answer().sum(), published_sum(10));

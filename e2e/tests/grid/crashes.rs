@@ -1,4 +1,4 @@
-//! The coordinator killed over and over at random moments: what was acknowledged is there, and nothing counts twice.
+//! The coordinator killed over and over at random moments: acknowledged changes are there, and nothing counts twice.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::env;
@@ -23,10 +23,10 @@ use crate::helpers::{
 
 const KILLS: u32 = 200;
 
-/// One worker dies with every so many coordinators.
+/// Kills of coordinators for each kill of a worker.
 const KILLS_PER_WORKER: u32 = 20;
 
-/// Some coordinators die as soon as they are there; none lives longer than this.
+/// Longest life of a coordinator; some coordinators are killed as soon as they have started.
 const LONGEST_LIFE: Duration = Duration::from_millis(700);
 
 /// Small tasks and small leases, so that every crash hits many; leases that are forgotten come back soon, and a coordinator
@@ -50,7 +50,7 @@ const STORM_PATIENCE: Duration = Duration::from_secs(240);
 /// Variable with the seed of an earlier run; the moments at which things happen are never quite the same.
 const SEED: &str = "GRID_TEST_SEED";
 
-/// What the threads of the test share.
+/// The state that the threads of the test share.
 struct Storm {
     client: JobClient,
     internal: SocketAddr,
@@ -60,7 +60,7 @@ struct Storm {
     is_over: AtomicBool,
     /// Requests that nobody answered.
     unanswered: AtomicU64,
-    /// As a client sees them that comes back after every crash.
+    /// The events that a client sees which comes back after every crash.
     seen: Mutex<Vec<JobEvent>>,
 }
 
@@ -127,7 +127,7 @@ fn no_crash_loses_an_acknowledged_job_or_counts_anything_twice() {
 fn kill_again_and_again(coordinator: &mut Coordinator, workers: &mut VecDeque<Worker>, rng: &mut Rng) -> u32 {
     let mut taken_up = 0;
     for kill in 1..=KILLS {
-        // The time itself is what is tried.
+        // The test is about this time.
         sleep(LONGEST_LIFE.mul_f64(rng.f64().powi(2)));
         let log = coordinator.log();
         taken_up += u32::from(log.iter().any(|line| line.contains("going on with the jobs that are not over")));
@@ -143,7 +143,7 @@ fn kill_again_and_again(coordinator: &mut Coordinator, workers: &mut VecDeque<Wo
     taken_up
 }
 
-/// Submits jobs, a few at a time, and checks what comes of them: the ids that were acknowledged.
+/// Submits jobs, a few at a time, and checks their results; returns the acknowledged ids.
 fn submit_until_the_end(storm: &Storm, client: u64, mut rng: Rng) -> Vec<(JobId, Order)> {
     let (mut accepted, mut unfinished) = (Vec::new(), VecDeque::new());
     let check = |(id, order): (String, Order)| {
@@ -228,7 +228,7 @@ fn seen_ends(storm: &Storm) -> usize {
     storm.seen.lock().expect("no panic").iter().filter(|event| event.kind.is_end()).count()
 }
 
-/// There are exactly the jobs that were acknowledged, and each of their tasks is done once.
+/// Checks that the jobs are exactly the acknowledged ones, and that each of their tasks is done once.
 fn check_as_a_client(client: JobClient, accepted: &BTreeMap<JobId, Order>) {
     let jobs = client.jobs();
     let ids: BTreeSet<JobId> =
@@ -245,7 +245,7 @@ fn check_as_a_client(client: JobClient, accepted: &BTreeMap<JobId, Order>) {
     }
 }
 
-/// What is on the disk: every individual task has succeeded exactly once, and the events have no gap.
+/// Checks the store: every individual task has succeeded exactly once, and the events have no gap.
 fn check_store(data_dir: &Path, accepted: &BTreeMap<JobId, Order>, seen: &[JobEvent]) {
     let retention = Retention { max_age: Duration::MAX, max_bytes: u64::MAX };
     let settings = StoreSettings { data_dir: data_dir.to_owned(), results_url: None, retention };

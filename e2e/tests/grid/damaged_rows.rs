@@ -8,7 +8,7 @@ use crate::several_coordinators::SMALL;
 
 const LATER_OPTIONS: &str = r#"{"v": 99}"#;
 
-/// What a coordinator that leads says of a job that it cannot read, and that all else is as ever.
+/// Checks that a leading coordinator reports a job that it cannot read, and that its pages work.
 fn tells_of(coordinator: &Coordinator, damaged: &str) {
     let is_told = |line: &String| line.contains("a stored job cannot be read") && line.contains(damaged);
     let line = eventually("the log names the job", || coordinator.log().into_iter().find(is_told));

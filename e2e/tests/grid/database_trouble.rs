@@ -118,7 +118,7 @@ fn coordinators_go_on_and_take_over_while_the_schema_is_that_of_a_newer_release(
     let _turn = heavy();
     let mut group = Group::start_on_own_server(2, &SMALL);
     let work = Work::start(&group);
-    // What a migration may do: add what this release does not know.
+    // A later migration may add columns and tables that this release does not know.
     let newer = "BEGIN; SET search_path = divvy; ALTER TABLE jobs ADD COLUMN of_the_next_release text; \
                  ALTER TABLE events ADD COLUMN of_the_next_release bigint NOT NULL DEFAULT 0; \
                  CREATE TABLE of_the_next_release (key bigint PRIMARY KEY); \

@@ -1,4 +1,4 @@
-//! What becomes of jobs when the disk, or what is on it, is not as it should be.
+//! Jobs on a disk that fails, fills up or holds damaged files.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
@@ -213,7 +213,7 @@ fn disk_that_turns_read_only_refuses_new_jobs_and_keeps_the_old_ones() {
     let log = eventually("it says what", || coordinator.log().into_iter().find(is_loss));
     assert!(log.contains(r#""level":"ERROR""#), "{log}");
     drop(coordinator);
-    // The same disk after a look by hand.
+    // The second start uses the same disk, after an operator's repair.
     let second = Coordinator::start_with_mount(data_dir, &mount, &SMALL_TASKS);
     let _worker = Worker::join(&second, &[]);
     assert_eq!(second.client().jobs().len(), accepted);
@@ -269,7 +269,7 @@ pub(crate) fn can_mount(mount: &str) -> bool {
     can
 }
 
-/// What makes the file system of the coordinator's data fail.
+/// The file that makes the file system of the coordinator's data fail.
 fn error_trigger(coordinator: &Coordinator) -> PathBuf {
     let mounts = fs::read_to_string(coordinator.root().parent().expect("/proc/<id>").join("mounts")).expect("readable");
     let data_dir = coordinator.data_dir().to_str().expect("a readable path");

@@ -121,7 +121,7 @@ fn coordinators_pass_requests_on_to_each_other_over_tls() {
     let urls = coordinators.each_ref().map(|coordinator| format!("https://{}", coordinator.internal)).join(",");
     let worker = Worker::start(coordinators[0].internal, &[&services[..], &[("DIVVY_COORDINATOR", &*urls)]].concat());
     worker.logged("the coordinator takes heartbeats");
-    // One of them leads; the other one has to ask it.
+    // One coordinator leads; the other has to ask it.
     for coordinator in &coordinators {
         let url = format!("https://{}", coordinator.public);
         let client = [("DIVVY_CA_FILE", &*ca), ("DIVVY_TLS_SERVER_NAME", NAME)];

@@ -1,4 +1,4 @@
-//! SIGTERM, Ctrl-C and the end of the terminal: what is in flight is answered or handed back, and the exit code is 0.
+//! SIGTERM, Ctrl-C and the end of the terminal: leases in flight are answered or handed back, and the exit code is 0.
 
 use std::collections::VecDeque;
 use std::fs;

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use crate::helpers::{ProgramGrid, Worker, eventually, heavy, path, processes_marked};
 
-/// One task for each line; each line has to fail by the error beside it.
+/// Runs a task for each line; each line must fail by the error beside it.
 fn all_fail(grid: &ProgramGrid, program: &str, cases: &[(&str, &str)], options: &[&str]) {
     let lines: String = cases.iter().map(|(args, _)| format!("{args}\n")).collect();
     let args = grid.write("cases.jsonl", lines);
@@ -37,7 +37,7 @@ fn next_task_runs(grid: &ProgramGrid, worker: &Worker, program: &str) {
     );
 }
 
-/// What is left below a directory of scratch directories.
+/// The number of task directories left below a directory.
 fn scratch(directory: &Path) -> usize {
     let runs = fs::read_dir(directory.join("scratch")).into_iter().flatten().flatten();
     runs.flat_map(|run| fs::read_dir(run.path()).into_iter().flatten().flatten())
@@ -142,7 +142,7 @@ fn hostile_wasm_programs_fail_alone_and_the_worker_lives() {
             "it needs more memory than its limit of 67108864 bytes",
         ),
         (
-            // It does not look at what `fd_write` answers.
+            // The program ignores the result of `fd_write`.
             "flood",
             r#"(func (export "_start") (local $i i32) (loop $l (drop (call $write (i32.const 65536)))
                 (local.set $i (i32.add (local.get $i) (i32.const 1))) (br_if $l (i32.lt_u (local.get $i) (i32.const 64)))))"#,

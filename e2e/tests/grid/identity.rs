@@ -83,7 +83,7 @@ fn a_token_that_is_not_for_this_service_is_refused_and_the_reason_is_told() {
     refused(&account_token("divvy:default", "divvy", 3600), "not one of DIVVY_WORKER_SERVICE_ACCOUNTS");
     refused(&account_token(ACCOUNT, "divvy", -1), "it has expired");
     assert!(server.requests().is_empty());
-    // What a token says of itself is not believed.
+    // The claims of a token are not trusted.
     refused(&account_token(ACCOUNT, "divvy", 3600), "the API server does not accept it: [invalid bearer token");
     let of_another = account_token(ACCOUNT, "divvy", 3600);
     server.accept(&of_another, "divvy:default", "divvy");

@@ -23,7 +23,7 @@ const COUNT: &str = "[program.count]\ncommand = [\"/bin/sh\", \"-c\", \"seq 1 10
 
 const MIB: u64 = 1 << 20;
 
-/// What coreutils say of the same bytes.
+/// The checksum of the same bytes by coreutils.
 fn sum_of(bytes: u64) -> String {
     sha256sum(Command::new("sh").args(["-c", &format!("seq 1 1000000000 | head -c {bytes} | sha256sum")]))
 }
@@ -37,7 +37,7 @@ fn sha256sum(command: &mut Command) -> String {
     String::from_utf8(output.stdout).expect("digits").split(' ').next().expect("a sum").to_owned()
 }
 
-/// The first bytes of what the program `count` prints.
+/// The first bytes of the output of the program `count`.
 fn counted(bytes: u64) -> String {
     let mut text: String = (0..bytes).map(|number| format!("{}\n", number + 1)).collect();
     text.truncate(usize::try_from(bytes).expect("few"));
@@ -74,7 +74,7 @@ impl Outputs {
         within(LONG, "the job succeeds", || (self.grid.state(job)? == "succeeded").then_some(()));
     }
 
-    /// Writes what a task has printed to a file.
+    /// Writes a task's output to a file.
     fn download(&self, job: &str, task: u64) -> PathBuf {
         let file = self.grid.file("output");
         self.grid.printed(&["job", "result", job, "--task", &task.to_string(), "--file", path(&file)]);

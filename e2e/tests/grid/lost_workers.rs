@@ -41,8 +41,8 @@ fn sum_stays_exact_while_workers_are_killed_again_and_again() {
 #[test]
 fn stopped_worker_is_evicted_and_its_late_outcome_refused() {
     let _turn = heavy();
-    // However fast the machine is, there is always another task: the stopped worker's is not given out a second time before
-    // its eviction, which would revoke the first lease.
+    // There is always another task, however fast the machine is: the stopped worker's task is not given out again before its
+    // eviction, which would revoke the first lease.
     let coordinator = Coordinator::start(&[LONG_TASKS]);
     let stopped = Worker::join(&coordinator, &[]);
     let _other = Worker::join(&coordinator, &[]);

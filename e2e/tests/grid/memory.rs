@@ -1,4 +1,4 @@
-//! The coordinator stays within the memory that the manifests give it, whatever it is sent or takes over.
+//! The coordinator stays within the memory that the manifests give it, under any requests and any takeover.
 
 use std::fs;
 use std::path::PathBuf;

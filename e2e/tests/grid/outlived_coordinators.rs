@@ -10,11 +10,11 @@ use crate::helpers::{Coordinator, Order, Worker, eventually, in_time};
 /// A task takes this long.
 const TASK: Duration = Duration::from_secs(10);
 
-/// What the end of a job may take on a busy machine, once its task has ended and its coordinator is there: a heartbeat that
+/// Longest time until the end of a job on a busy machine, once its task has ended and its coordinator is back: a heartbeat that
 /// offers the outcome, its delivery and a commit.
 const END: Duration = Duration::from_secs(5);
 
-/// From the cancellation or pause of a job until its task computes no more, as far as a look at it shows.
+/// Longest time from the cancellation or pause of a job until its task stops, as far as a look shows it.
 const STOP_LIMIT: Duration = Duration::from_secs(2);
 
 /// Submits a job of one task and waits until one of the workers runs it: a lease that the coordinator counts may still be
@@ -48,7 +48,7 @@ fn task_goes_on_while_its_coordinator_is_killed_and_started_again() {
     let workers = [Worker::join(&coordinator, &[]), Worker::join(&coordinator, &[])];
     let (job, started_at) = start_task(&coordinator, &workers);
     coordinator.kill();
-    // The time without a coordinator is what is tried.
+    // The test is about this time without a coordinator.
     sleep(Duration::from_secs(2));
     coordinator.start_again(&[]);
     assert_ran_once(&coordinator, &job, started_at);

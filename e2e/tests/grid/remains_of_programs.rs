@@ -1,4 +1,4 @@
-//! What is left of hostile programs in the real worker: nothing; and files of programs that are not what they should be.
+//! Remains of hostile programs in the real worker, of which there must be none; and damaged files of programs.
 
 use std::fs;
 use std::io::{Seek, SeekFrom, Write};

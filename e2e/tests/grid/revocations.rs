@@ -10,7 +10,7 @@ use crate::helpers::{Coordinator, Order, Sleeper, Worker, eventually, heavy, in_
 /// No lease of a job is given out later than this after the answer to its cancellation or pause.
 const GIVE_OUT_LIMIT: Duration = Duration::from_millis(50);
 
-/// From the answer until no worker computes for the job any more.
+/// Longest time from the answer until no worker computes for the job.
 const STOP_LIMIT: Duration = Duration::from_secs(1);
 
 #[test]
@@ -31,7 +31,7 @@ fn stops_at_once(action: &str, state: &str) {
     }
 }
 
-/// How long workers went on after the answer.
+/// Time for which workers went on after the answer.
 fn stop_leases(action: &str, state: &str, lease_target_ms: &str) -> Duration {
     let coordinator = Coordinator::start(&[("DIVVY_LEASE_TARGET_MS", lease_target_ms)]);
     let client = coordinator.client();
@@ -51,7 +51,7 @@ fn stop_leases(action: &str, state: &str, lease_target_ms: &str) -> Duration {
         (coordinator.busy() == 0 && workers.iter().all(|worker| running(worker) == 0.0)).then_some(())
     });
     let stopped_after = answered_at.elapsed();
-    // The time itself is what is tried: nothing may be given out in it.
+    // The test is about this time: no lease may be given out in it.
     thread::sleep(Duration::from_millis(500));
     assert_eq!((coordinator.busy(), client.job(&id)["attempts"].as_u64()), (0, job["attempts"].as_u64()));
     let last = sleeper.leases().iter().map(|lease| lease.given_out_at).max().expect("some leases");

@@ -1,4 +1,4 @@
-//! The commands of the services: what both do alike with arguments, wrong variables, and no one to read their log.
+//! The commands of the services: their common answers to arguments, wrong variables, and a closed stderr.
 
 use std::process::{Command, Output, Stdio};
 

@@ -1,4 +1,4 @@
-//! Coordinators whose machines' clocks differ: all date what happens by the clock of the database.
+//! Coordinators whose machines' clocks differ: all date events by the clock of the database.
 
 use std::fs;
 use std::time::SystemTime;
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::helpers::{Group, Order, eventually, request};
 
-/// What a job's times may differ from those of this machine, whose clock the database has.
+/// Largest difference of a job's times from this machine's clock, which is the database's.
 const CLOSE_SECONDS: i64 = 60;
 
 /// The library that gives a process another time than the machine's.
@@ -36,7 +36,7 @@ fn start_with_clock(group: &mut Group, number: usize, ahead: &str) {
     eventually("all are there", || (group.list()?.len() == group.coordinators.len()).then_some(()));
 }
 
-/// How far a time is from that of this machine.
+/// Seconds between a time and this machine's clock.
 fn seconds_from_now(at: &Value) -> i64 {
     let at: jiff::Timestamp = at.as_str().and_then(|at| at.parse().ok()).unwrap_or_else(|| panic!("no time: {at}"));
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970").as_secs();

@@ -9,10 +9,10 @@ use crate::helpers::{
     Group, Order, Signal, Worker, all_events, eventually, heavy, in_time, published_sum, request, send, try_request,
 };
 
-/// Long enough that tasks are under way whatever happens to a coordinator, short enough to wait for.
+/// Long enough that tasks are under way at each fault of a coordinator, short enough to wait for.
 const TASK_SECONDS: f64 = 2.0;
 
-/// Small tasks and leases, so that whatever happens meets many.
+/// Small tasks and leases, so that each fault meets many.
 pub(crate) const SMALL: [(&str, &str); 2] = [("DIVVY_CHUNK_SIZE", "250000"), ("DIVVY_LEASE_TARGET_MS", "20")];
 
 /// A grid with work: long tasks, and many short ones.
@@ -78,7 +78,7 @@ fn when_the_leader_is_killed_the_next_one_goes_on_with_every_task() {
     let mut group = Group::start(3, &SMALL);
     let work = Work::start(&group);
     let leader = group.leader();
-    // A client that waits at a standby for what the leader computes.
+    // A client waits at a standby for a sum that the leader computes.
     let target = "/sum-of-primes?a=1&b=100000000&priority=1";
     let waiting = send(group.other_than(leader).public, "GET", target, &[], "");
     group.coordinators[leader].kill();
@@ -227,7 +227,7 @@ fn while_the_database_is_away_work_goes_on_and_afterwards_everything_does() {
         refused.problem(503);
         group.server().start_again();
         let back_at = Instant::now();
-        // Stored, leased, computed and stored again, by way of whoever leads.
+        // Stored, leased, computed and stored again, by way of any leader.
         let (order, key) = (Order::sleep(1, 0.0), format!("back-{outages}"));
         let id = eventually("a job is accepted again", || {
             let headers = [("idempotency-key", key.as_str())];
@@ -269,7 +269,7 @@ fn an_outcome_that_came_while_nobody_led_counts() {
         let job = group.client(1).job(&job);
         (job["state"] == "succeeded").then_some(job)
     });
-    // The lost worker's task alone has run again, and what was lost counts as no more than an attempt.
+    // Only the lost worker's task has run again, and the loss counts as one attempt at most.
     assert_eq!(end["tasks"]["succeeded"], 2, "{end}");
     assert!(end["attempts"].as_u64().is_some_and(|attempts| attempts <= 3), "{end}");
 }
@@ -315,10 +315,10 @@ fn the_command_lists_the_coordinators() {
     }
 }
 
-/// How long everything may take to go on once the database is back: the service promises it.
+/// Longest time until all work goes on after the database's return, as the service promises.
 const LONGEST_RETURN: Duration = Duration::from_secs(2);
 
-/// How long a leader may be missing: the service promises it.
+/// Longest time without a leader, as the service promises.
 const LONGEST_TAKEOVER: Duration = Duration::from_secs(2);
 
 #[test]

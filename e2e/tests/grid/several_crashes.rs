@@ -37,7 +37,7 @@ const SETTINGS: [(&str, &str); 3] =
 /// The longest that a job may take while coordinators die.
 const STORM_PATIENCE: Duration = Duration::from_secs(240);
 
-/// What the threads share.
+/// The state that the threads share.
 struct Storm {
     coordinators: Vec<SocketAddr>,
     /// No more jobs, please.
@@ -106,7 +106,7 @@ fn no_death_of_a_coordinator_loses_an_acknowledged_job_or_counts_anything_twice(
     check(&group, &storm, &accepted);
 }
 
-/// One coordinator dies, is stopped or hangs; it comes back.
+/// Kills, stops or halts a coordinator, which then comes back.
 fn strike(group: &mut Group, rng: &mut Rng, kill: u32) {
     let leader = group.leader();
     // The leader two times of three.

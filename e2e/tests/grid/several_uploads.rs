@@ -15,7 +15,7 @@ use crate::helpers::{Answer, Group, Signal, connect, divvy, eventually, heavy, p
 /// So long that some parts are on the disk before the last one comes, and a coordinator that passes it on does not hold it.
 const BYTES: usize = 60 << 20;
 
-/// What a coordinator may take to pass it on: the part that it keeps, and some buffers.
+/// Memory that a coordinator may use to pass an upload on: the part that it keeps, and some buffers.
 const PASSING_BYTES: u64 = 32 << 20;
 
 struct Uploads {
@@ -227,7 +227,7 @@ fn an_upload_that_ends_after_its_leader_lost_the_lead_is_refused_or_stored_whole
     refused.problem(503);
     eventually("nothing of it is on its way", || uploads.files().1.is_empty().then_some(()));
     assert_eq!(uploads.ask(next).status, 404);
-    // The same again, by way of the coordinator that leads no more.
+    // The same upload again, by way of the former leader.
     let again = uploads.put(leader);
     assert!([200, 201].contains(&again.status), "{again:?}");
     uploads.is_stored();

@@ -26,7 +26,7 @@ const SETTINGS: [(&str, &str); 4] = [
 /// no code of the service.
 #[derive(Debug, Default, PartialEq)]
 struct Counted {
-    /// By the name that the answer has.
+    /// Counts by the name that the answer has.
     figures: BTreeMap<&'static str, u64>,
     jobs_pending: i64,
     /// The number of durations and their sum in microseconds.
@@ -34,14 +34,14 @@ struct Counted {
     running: (u64, u64),
 }
 
-/// By the seconds of a period, its start and the kind.
+/// Rows by the seconds of a period, its start and the kind.
 type Table = BTreeMap<(i64, i64, String), Counted>;
 
-/// What is known of a job while its events are read.
+/// The state of a job while its events are read.
 #[derive(Default)]
 struct Life {
     submitted_at: Timestamp,
-    /// When it started, or was retried last.
+    /// Time of its start, or of its last retry.
     since: Option<Timestamp>,
     is_open: bool,
     tasks_done: u64,
@@ -111,7 +111,7 @@ fn count(events: &[JobEvent]) -> Table {
     table
 }
 
-/// What the service answers, in the same form.
+/// The service's answer, in the same form.
 fn answered(coordinator: &Coordinator) -> (Table, Vec<Value>) {
     let (mut table, mut days) = (Table::new(), Vec::new());
     for (length, grain) in [(60, "minute"), (3600, "hour"), (86_400, "day")] {
@@ -166,7 +166,7 @@ fn storm(coordinator: &mut Coordinator, puller: &Puller) {
                 puller.end(&claim, conducts.next().expect("for ever"));
             }
         }
-        // The time itself is what is tried.
+        // The test is about this time.
         sleep(Duration::from_millis(u64::from(kill) * 70));
         coordinator.kill();
         coordinator.start_again(&SETTINGS);
@@ -216,7 +216,7 @@ fn figures_are_what_the_events_say_to_the_last_number_over_failures_retries_canc
     coordinator.start_again(&SETTINGS);
 
     let latest = {
-        // One more event, which is then the last.
+        // The pause is one more event, which is then the last.
         client.act(&ids[6], "pause");
         let mut events = Vec::new();
         for event in Events::follow(coordinator.public, 0).expect("a stream") {
@@ -266,7 +266,7 @@ fn figures_are_what_the_events_say_while_leaders_over_one_database_die() {
             let id = group.client(leader).submit(&order, &format!("{kill}-{number}"));
             jobs.push((id, order));
         }
-        // The time itself is what is tried.
+        // The test is about this time.
         sleep(Duration::from_millis(u64::from(kill) * 70));
         group.coordinators[leader].kill();
         group.leader_after(leader);

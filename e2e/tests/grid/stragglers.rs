@@ -1,4 +1,4 @@
-//! One worker that is far slower than the others.
+//! A worker that is far slower than the others.
 
 use std::time::Duration;
 
@@ -40,7 +40,7 @@ fn worker_that_is_ten_times_slower_holds_no_job_up_and_wastes_little() {
     assert!(!workers[GOOD_WORKERS].leases().is_empty(), "the slow one never got a lease");
 }
 
-/// From the first lease of a job to its end, by the coordinator's clock.
+/// The time from the first lease of a job to its end, by the coordinator's clock.
 fn makespan(coordinator: &Coordinator) -> Duration {
     let order = Order::sleep(TASKS, TASK_SECONDS);
     let id = coordinator.submit(&order);

@@ -1,5 +1,5 @@
-//! One trace runs from a client's request over the job, its leases and the workers to the result: as a collector gets it from
-//! real processes, also where a coordinator dies between.
+//! A trace runs from a client's request over the job, its leases and the workers to the result, as a collector gets it from real
+//! processes, also where a coordinator dies in between.
 
 use serde_json::{Value, json};
 
@@ -263,7 +263,7 @@ fn lines_of_the_log_say_which_span_they_are_of() {
     assert_eq!(coordinator.logged("serving")["trace_id"], Value::Null);
 }
 
-/// How often a process has logged a message.
+/// The number of times that a process has logged a message.
 fn count(process: &Process, message: &str) -> usize {
     process.log().iter().filter(|line| line.contains(message)).count()
 }

@@ -1,4 +1,4 @@
-//! A worker that lies, on a grid that compares a share of what its workers report.
+//! A worker that lies, on a grid that compares a share of the workers' reports.
 
 use serde_json::json;
 

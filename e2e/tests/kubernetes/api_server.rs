@@ -132,7 +132,7 @@ fn every_variable_of_the_components_is_one_that_the_service_reads() {
             }
         }
     }
-    // Every component says in the manual what it is for.
+    // The manual states the purpose of every component.
     let manual = read("k8s/README.md");
     for entry in fs::read_dir(crate::helpers::repository("k8s/components")).expect("components") {
         let name = entry.expect("an entry").file_name().into_string().expect("UTF-8");
@@ -157,7 +157,7 @@ fn source(pod: &Value, kind: &str) -> Value {
     source[kind].clone()
 }
 
-/// Where a volume is mounted, read-only and whole.
+/// The path at which a volume is mounted, read-only and whole.
 fn mount(pod: &Value, volume: &str) -> String {
     let mounts = pod["containers"][0]["volumeMounts"].as_array().expect("mounts");
     let mount = mounts.iter().find(|mount| mount["name"] == volume).expect("a mount");

@@ -1,4 +1,4 @@
-//! The Helm chart renders what kustomize renders.
+//! The Helm chart renders the same objects as kustomize.
 //!
 //! Needs Helm's library in a virtual environment of Python, which `scripts/test.sh` makes under `target/tools`.
 
@@ -325,7 +325,7 @@ fn by_name(objects: &[Value]) -> Objects {
     let objects = objects.iter().cloned().map(|mut object| {
         let (kind, name) = (object["kind"].as_str().unwrap_or_default().to_owned(), object["metadata"]["name"].clone());
         if kind != "PriorityClass" {
-            // Helm sends what names no namespace to the release's own.
+            // Helm sends objects without a namespace to the release's own.
             object["metadata"]["namespace"] = json!("divvy");
         }
         normalize(&mut object);

@@ -1,4 +1,4 @@
-//! Checks of kube-score and checkov: what a manifest does not pass, it explains in its annotations.
+//! Checks of kube-score and checkov: a manifest explains each failed check in its annotations.
 
 use std::collections::BTreeSet;
 
@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::helpers::{COMPONENTS, GRID, HIGH_AVAILABILITY, MONITORING};
 
-/// Comments do not reach the cluster: whoever looks at an object there finds the reason in it.
+/// Comments do not reach the cluster, so the reason stands in the object.
 #[test]
 fn every_check_that_is_ignored_has_its_reason_beside_it() {
     let mut ignored = 0;
@@ -29,7 +29,7 @@ fn every_check_that_is_ignored_has_its_reason_beside_it() {
     assert!(ignored > 5, "{ignored}");
 }
 
-/// Of the checks of images, Secrets and probes.
+/// The checks concern images, Secrets and probes.
 #[test]
 fn every_pod_explains_what_the_checks_would_say_of_it() {
     let mut pods = 0;

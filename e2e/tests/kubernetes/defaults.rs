@@ -1,7 +1,7 @@
 //! A second apply changes nothing: every default that the API server would fill in is written out.
 //!
-//! Where a field is left out, client-side apply and server-side apply disagree about its owner, and a list that is compared
-//! as a whole (`volumeClaimTemplates`) is sent again each time. The table is that of Kubernetes 1.34,
+//! For a missing field, client-side apply and server-side apply disagree about its owner, and a list that is compared as a whole
+//! (`volumeClaimTemplates`) is sent again each time. The table is that of Kubernetes 1.34,
 //! `pkg/apis/{core,apps,networking,autoscaling,scheduling}/v*/defaults.go`.
 
 use serde_json::{Value, json};
@@ -80,7 +80,7 @@ const DEFAULTS: &[(&str, &str, &str, &str)] = &[
     ("HorizontalPodAutoscaler", "/spec/behavior/scaleDown", "selectPolicy", r#""Max""#),
 ];
 
-/// Of a Service that leaves the cluster alone.
+/// Fields that only a Service reachable from outside the cluster has.
 const OF_LOAD_BALANCERS: [(&str, &str); 2] =
     [("allocateLoadBalancerNodePorts", "true"), ("externalTrafficPolicy", r#""Cluster""#)];
 
@@ -88,7 +88,7 @@ const OF_LOAD_BALANCERS: [(&str, &str); 2] =
 fn second_apply_changes_nothing() {
     let objects = GRID.iter().chain(MONITORING.iter()).chain(HIGH_AVAILABILITY.iter());
     for object in objects.chain(COMPONENTS.iter()) {
-        // The autoscaler's; what the API server fills in when the object is made is changed by it alone.
+        // The autoscaler alone changes the value that the API server fills in at the creation.
         let is_scaled = |path: &String| path == "/spec/replicas" && object["metadata"]["name"] == "divvy-worker";
         let mut stored = object.clone();
         let mut filled = fill_in_defaults(&mut stored);
@@ -121,7 +121,7 @@ fn load_balancer_that_leaves_its_defaults_out_is_named() {
     assert_eq!(fill_in_defaults(&mut service), ["/spec/allocateLoadBalancerNodePorts", "/spec/externalTrafficPolicy"]);
 }
 
-/// Fills in what the API server would; the paths of what was missing.
+/// Fills in the API server's defaults; returns the paths of the missing fields.
 fn fill_in_defaults(object: &mut Value) -> Vec<String> {
     let mut filled = Vec::new();
     let kind = object["kind"].as_str().unwrap_or_default().to_owned();

@@ -1,4 +1,4 @@
-//! `k8s/components/front`: what stands before the one coordinator and keeps its clients.
+//! `k8s/components/front`: the front before the one coordinator, which keeps its clients.
 
 use std::sync::LazyLock;
 use std::time::Duration;

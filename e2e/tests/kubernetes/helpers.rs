@@ -22,7 +22,7 @@ pub(crate) static HIGH_AVAILABILITY: LazyLock<Vec<Value>> =
     LazyLock::new(|| render(&repository("k8s/overlays/high-availability")));
 pub(crate) static MONITORING: LazyLock<Vec<Value>> = LazyLock::new(|| render(&repository("k8s/monitoring")));
 
-/// The objects of every component of `k8s/components`, each over what it is for.
+/// The objects of every component of `k8s/components`, each over its grid.
 pub(crate) static COMPONENTS: LazyLock<Vec<Value>> = LazyLock::new(|| {
     let directories = std::fs::read_dir(repository("k8s/components")).expect("the components");
     let names = directories.map(|entry| entry.expect("an entry").file_name().into_string().expect("UTF-8"));
@@ -40,7 +40,7 @@ pub(crate) fn with_component(component: &str) -> Vec<Value> {
     render_overlay(&["k8s"], &[&format!("k8s/components/{component}")])
 }
 
-/// What an overlay of someone's own renders that names these directories of the repository.
+/// The objects of a user's overlay over these directories of the repository.
 pub(crate) fn render_overlay(resources: &[&str], components: &[&str]) -> Vec<Value> {
     render(overlay(resources, components, "divvy").path())
 }
@@ -88,7 +88,7 @@ pub(crate) fn read(path: &str) -> String {
 
 /// The objects of a directory of manifests.
 pub(crate) fn render(directory: &Path) -> Vec<Value> {
-    // Where kubectl is too old, scripts/test.sh has built kustomize.
+    // If kubectl is too old, scripts/test.sh has built kustomize.
     let built = repository("target/tools/bin/kustomize");
     let (program, verb) = if built.is_file() { (built, "build") } else { (PathBuf::from("kubectl"), "kustomize") };
     let output = Command::new(program).arg(verb).arg(directory).output();
@@ -123,7 +123,7 @@ pub(crate) fn object<T: Resource + DeserializeOwned>(name: &str) -> T {
     T::deserialize(found).unwrap_or_else(|error| panic!("{error} in {found}"))
 }
 
-/// One of the two kinds of pod in the grid.
+/// A kind of pod in the grid: coordinator or worker.
 pub(crate) struct Workload {
     pub(crate) name: &'static str,
     pub(crate) replicas: i32,

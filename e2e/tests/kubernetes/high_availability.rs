@@ -1,4 +1,4 @@
-//! What `kubectl apply -k k8s/overlays/high-availability` changes: several coordinators over one database.
+//! The overlay `k8s/overlays/high-availability`: several coordinators over one database.
 
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::core::v1::{EnvVar, PodSpec, Service};

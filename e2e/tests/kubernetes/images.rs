@@ -1,4 +1,4 @@
-//! The image recipes, and that the manifests run what they build.
+//! The image recipes, and the manifests' commands in them.
 
 use crate::helpers::{Workload, coordinator, read, worker};
 

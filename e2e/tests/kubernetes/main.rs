@@ -1,5 +1,5 @@
-//! What `kubectl apply -k k8s/` would send, checked without a cluster: every object against its schema, and the
-//! agreements among objects, containers and images that no schema knows.
+//! The objects of `kubectl apply -k k8s/`, checked without a cluster: every object against its schema, and the agreements among
+//! objects, containers and images that no schema knows.
 //!
 //! Needs `kubectl` on the PATH (1.27 or newer), for its built-in kustomize.
 

@@ -1,4 +1,4 @@
-//! What Prometheus' operator is told. The rules themselves are run by the tests of the whole grid, on real metrics.
+//! Objects for Prometheus' operator. The rules themselves are run by the tests of the whole grid, on real metrics.
 
 use k8s_openapi::api::core::v1::SecretKeySelector;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};

@@ -1,4 +1,4 @@
-//! Who reaches whom: Services, and the policies that open nothing else.
+//! Network access: Services, and the policies that open nothing else.
 
 use k8s_openapi::{
     api::{

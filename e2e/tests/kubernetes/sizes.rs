@@ -36,7 +36,7 @@ fn bodies_fit_into_the_memory_of_the_coordinator() {
 #[test]
 fn programs_have_a_volume_and_memory_that_their_bounds_fit_into() {
     const MIB: u64 = 1 << 20;
-    // What a slot's scratch directory may take, and what held outcomes may take of a worker's memory.
+    // The bounds of a slot's scratch directory, and of held outcomes in a worker's memory.
     const SCRATCH: u64 = 64 * MIB;
     const HELD: u64 = 256 * MIB;
     let workload = worker();

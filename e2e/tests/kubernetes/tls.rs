@@ -15,7 +15,7 @@ const FILES_OF_CLIENTS: [(&str, &str); 3] =
 const FILES_OF_LISTENERS: [(&str, &str); 3] =
     [("DIVVY_TLS_CERT", "tls.crt"), ("DIVVY_TLS_KEY", "tls.key"), ("DIVVY_TLS_CLIENT_CA", "ca.crt")];
 
-/// What the component is named over, and what it makes of it.
+/// The directories under the component, with their objects.
 static GRIDS: LazyLock<[(&str, Vec<Value>); 2]> = LazyLock::new(|| {
     ["k8s", "k8s/overlays/high-availability"].map(|grid| (grid, render_overlay(&[grid], &[COMPONENT])))
 });

@@ -96,7 +96,7 @@ fn an_image_that_starts_is_rolled_out_and_undone_where_it_does_not_get_ready() {
     for (rollout, revisions, is_undone) in [
         (0, ["one", "two"], false),
         (1, ["one", "two"], true),
-        // What this apply has not changed, or made, has no revision to go back to.
+        // An object that this apply did not change, or created, has no revision to go back to.
         (1, ["one", "one"], false),
         (1, ["", "one"], false),
     ] {
@@ -147,12 +147,12 @@ fn jobs_go_where_the_grid_is() {
     assert!(calls.iter().any(|call| call.starts_with("--namespace other apply --filename")), "{calls:?}");
 }
 
-/// What the script says and which calls it makes, where the Jobs end like this.
+/// The output of the script and its calls of kubectl, for Jobs with this end.
 fn upgrade(overlay: &Path, namespace: &str, jobs: &str, rollout: u8) -> (Output, Vec<String>) {
     upgrade_between(["one", "two"], overlay, namespace, jobs, rollout)
 }
 
-/// The same, of a coordinator whose pods have these revisions before and after the apply.
+/// [`upgrade`] for a coordinator whose pods have these revisions before and after the apply.
 fn upgrade_between(
     revisions: [&str; 2],
     overlay: &Path,

@@ -87,7 +87,7 @@ fn label_of_the_version_follows_the_tags_of_the_images() {
     }
 }
 
-/// What a label of the version would not let change: claims of a StatefulSet are as they were made.
+/// Claims of a StatefulSet are immutable, so a label of the version must not reach them.
 #[test]
 fn claims_of_the_coordinator_do_not_change_with_the_version() {
     let set: StatefulSet = object("divvy-coordinator");
@@ -257,7 +257,7 @@ fn coordinator_serves_on_while_load_balancers_learn_of_its_end() {
     assert!(pre_stop(&coordinator()) >= Duration::from_secs(1));
 }
 
-/// How long the container's preStop hook sleeps; the images hold no shell, so it can do nothing else.
+/// The sleep of the container's preStop hook; the images hold no shell, so the hook can do nothing else.
 fn pre_stop(workload: &Workload) -> Duration {
     let Some(lifecycle) = workload.container().lifecycle.clone() else {
         return Duration::ZERO;
@@ -301,7 +301,7 @@ fn rollouts_go_forward_without_room_for_more_pods() {
     assert_eq!(policy, Some("Parallel"));
 }
 
-/// How many of `replicas` a count or percentage means, rounded down.
+/// The number of pods that a count or percentage of `replicas` means, rounded down.
 fn pods(share: &IntOrString, replicas: i32) -> i32 {
     match share {
         IntOrString::Int(count) => *count,

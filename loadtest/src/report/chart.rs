@@ -9,7 +9,7 @@ const RIGHT: f64 = 14.0;
 const TOP: f64 = 14.0;
 const BOTTOM: f64 = 46.0;
 
-/// One axis: how values map to its length, and where its labels stand.
+/// An axis: the scale from values to its length, and the places of its labels.
 pub(crate) struct Axis {
     title: &'static str,
     scale: fn(f64) -> f64,
@@ -18,7 +18,7 @@ pub(crate) struct Axis {
     ticks: Vec<(f64, String)>,
 }
 
-/// One thing drawn; `class` names its color in the style sheet.
+/// A layer of a chart; `class` names its color in the style sheet.
 pub(crate) enum Layer {
     Line {
         class: &'static str,
@@ -88,7 +88,7 @@ impl Axis {
         Self { title, scale: nines, low: 0.0, high: high.max(50.0), ticks }
     }
 
-    /// Where `value` stands, 0 to 1.
+    /// The place of `value` on the axis, 0 to 1.
     fn place(&self, value: f64) -> f64 {
         let at = self.scale;
         let share = (at(value.clamp(self.low, self.high)) - at(self.low)) / (at(self.high) - at(self.low));
@@ -120,7 +120,7 @@ fn label(tick: f64) -> String {
     if rounded >= 1e4 { format!("{}k", rounded / 1e3) } else { rounded.to_string() }
 }
 
-/// The whole chart; `summary` tells it to who cannot see it.
+/// The whole chart; `summary` is its text alternative.
 pub(crate) fn chart(summary: &str, x: &Axis, y: &Axis, layers: &[Layer]) -> Markup {
     html! {
         svg viewBox=(format!("0 0 {WIDTH} {HEIGHT}")) role="img" aria-label=(summary) {

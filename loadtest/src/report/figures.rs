@@ -3,7 +3,7 @@
 use crate::measured::Latency;
 use crate::report::Report;
 
-/// One figure of a run.
+/// A figure of a run.
 pub(crate) struct Figure {
     pub(crate) name: &'static str,
     pub(crate) value: fn(&Report) -> Option<f64>,

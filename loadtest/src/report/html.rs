@@ -151,7 +151,7 @@ fn comparison(run: &Report, baseline: Option<&Report>) -> Markup {
     }
 }
 
-/// How a figure moved against the baseline, colored by whether that is better.
+/// The change of a figure against the baseline, colored by whether it is better.
 fn change(figure: &Figure, value: Option<f64>, earlier: Option<f64>) -> Markup {
     let (Some(value), Some(earlier)) = (value, earlier) else {
         return html! { "–" };

@@ -1,4 +1,4 @@
-//! What the report draws: latency over time, latency by percentile, rates, and the ramp.
+//! Charts of the report: latency over time, latency by percentile, rates, and the ramp.
 
 use maud::{Markup, html};
 

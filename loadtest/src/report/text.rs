@@ -7,7 +7,7 @@ use crate::measured::{LATE_AFTER, Measured};
 use crate::report::figures::{Figure, figures, number};
 use crate::report::{RampResult, Report};
 
-/// What a run showed, to read in a terminal.
+/// The summary of a run, for a terminal.
 pub(crate) fn summary(report: &Report, baseline: Option<&Report>, directory: &Path) -> String {
     let mut out = String::new();
     write_summary(&mut out, report, baseline, directory).expect("a String takes every write");

@@ -17,7 +17,7 @@ use actix_web::{App, HttpResponse, HttpServer, web};
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// How a [`Server`] answers.
+/// The behavior of a [`Server`].
 #[derive(Clone, Copy)]
 pub(crate) enum Behavior {
     Correct,

@@ -1,4 +1,4 @@
-//! What is written and printed.
+//! Reports, written and printed.
 
 use std::fs;
 use std::time::Duration;

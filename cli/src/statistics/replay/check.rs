@@ -1,4 +1,4 @@
-//! Stored rows, each compared with what the events up to some number count.
+//! Compares stored rows with the counts of the events up to some number.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use store::statistics::{PeriodRow, Query, Statistics, TaskRow};
 
 use super::{Rows, STORED};
 
-/// Of a grain: a period's start and its kind; with a name, starts by that name.
+/// Rows of a grain by a period's start and kind; with a name, starts by that name.
 type Key = (Timestamp, JobKind, Option<String>);
 
 /// The stored rows of a grain.
@@ -56,7 +56,7 @@ impl Check {
         self.grains.insert(grain, stored);
     }
 
-    /// Counts an event and compares what it changes.
+    /// Counts an event and compares the rows that it changes.
     pub(super) fn count(&mut self, event: &JobEvent) {
         if event.seq > self.first {
             self.compare_all();
@@ -76,7 +76,7 @@ impl Check {
         self.compare_all();
     }
 
-    /// How many rows of a grain are equal, and which are not.
+    /// The number of equal rows of a grain, and the rows that differ.
     pub(super) fn outcome(&self, grain: Grain) -> (usize, Vec<String>) {
         let Some(stored) = self.grains.get(&grain) else { return (0, Vec::new()) };
         let of_events = |key: &Key| match &key.2 {
@@ -92,7 +92,7 @@ impl Check {
         (stored.equal, unequal.chain(unknown).collect())
     }
 
-    /// After the first event that all rows have: every row, and what is not stored though it was counted by then.
+    /// Compares every row, once the first event came that all rows have, and notes counted rows that are not stored.
     fn compare_all(&mut self) {
         if std::mem::replace(&mut self.has_compared_all, true) {
             return;

@@ -22,13 +22,13 @@ const FORMATTED: &str =
 const JAVA: [&str; 5] =
     ["-Xmx384m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp"];
 
-/// Whom a broker lets in.
+/// The clients that a broker admits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Door {
     Open,
-    /// By TLS, with a certificate for its address.
+    /// Clients by TLS, with a certificate for the broker's address.
     Tls,
-    /// By name and password, each for what access lists allow. The first one may do anything.
+    /// Clients by name and password, each for what access lists allow. The first name may do anything.
     Named,
 }
 
@@ -39,7 +39,7 @@ const NAMED: [(&str, &str); 2] = [("admin", "admin-secret"), ("divvy", "divvy-se
 pub(crate) struct Broker {
     child: Option<Child>,
     directory: TempDir,
-    /// Its own, so that it is free when the broker is started again.
+    /// The broker's own address, so that it is free when the broker is started again.
     own: SocketAddr,
     door: Door,
     /// The proxy between the broker and its clients.
@@ -149,7 +149,7 @@ impl Broker {
         filler
     }
 
-    /// Whether its process has ended by itself.
+    /// Whether the broker's process has ended by itself.
     pub(crate) fn has_ended(&mut self) -> bool {
         self.child.as_mut().is_none_or(|child| child.try_wait().expect("a process").is_some())
     }
@@ -279,7 +279,7 @@ impl Broker {
         segment.set_len(place as u64).expect("shorter");
     }
 
-    /// Where clients reach it.
+    /// The broker's address for clients.
     pub(crate) fn address(&self) -> String {
         self.proxy.as_ref().map_or(self.own, Proxy::address).to_string()
     }
@@ -304,7 +304,7 @@ impl Broker {
         logs.filter_map(|log| Some(log.metadata().ok()?.len())).sum()
     }
 
-    /// What `DIVVY_KAFKA_CONFIG` is for it.
+    /// The value of `DIVVY_KAFKA_CONFIG` for this broker.
     pub(crate) fn config(&self) -> String {
         self.config_of(NAMED[1])
     }
@@ -339,7 +339,7 @@ impl Broker {
         self.tool("kafka.admin.ConfigCommand", &change);
     }
 
-    /// One of Kafka's own tools.
+    /// Runs one of Kafka's own tools.
     pub(crate) fn tool(&self, class: &str, arguments: &[&str]) {
         let mut command = java();
         command.arg(class).args(["--bootstrap-server", &self.address()]);
@@ -360,14 +360,14 @@ impl Drop for Broker {
     fn drop(&mut self) {
         self.kill();
         if let Some(mut disk) = self.disk.take() {
-            // It may be gone already.
+            // The process may be gone already.
             let _ = disk.kill();
             let _ = disk.wait();
         }
     }
 }
 
-/// How a broker and its tools say who they are.
+/// The login of a broker and its tools, as a JAAS configuration.
 fn login((name, password): (&str, &str)) -> String {
     let module = "org.apache.kafka.common.security.plain.PlainLoginModule";
     format!("{module} required username=\"{name}\" password=\"{password}\"")

@@ -102,7 +102,7 @@ impl Coordinator {
         *self = Self::start_on(directory, variables);
     }
 
-    /// The same, with these variables from now on.
+    /// Starts the coordinator again, with these variables from now on.
     pub(crate) fn start_again_with(&mut self, variables: &[(&str, &str)]) {
         self.variables.extend(variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
         self.start_again();
@@ -143,7 +143,7 @@ impl Coordinator {
         Ok(serde_json::from_str(&claimed).expect("JSON"))
     }
 
-    /// As [`Self::work`], whether or not there are tasks and a leader; what was said instead of a success.
+    /// [`Self::work`] with or without tasks and a leader; returns the error where there was no success.
     pub(crate) fn try_work(&self, worker: &str) -> Result<(), String> {
         let claimed = self.claim(worker)?;
         let results = vec![1; claimed["tasks"].as_array().expect("tasks").len()];
@@ -188,7 +188,7 @@ impl Coordinator {
 
 impl Drop for Coordinator {
     fn drop(&mut self) {
-        // It may be gone already.
+        // The process may be gone already.
         let _ = self.child.kill();
         let _ = self.child.wait();
         if std::thread::panicking() {
@@ -212,7 +212,7 @@ fn ask(address: SocketAddr, method: &str, target: &str, body: &str) -> (u16, Str
     (status, body.to_owned())
 }
 
-/// What a coordinator says that does not start.
+/// The error of a coordinator that refuses to start.
 pub(crate) fn refusal(variables: &[(&str, &str)]) -> String {
     let directory = TempDir::new().expect("a directory");
     let variables: Vec<_> = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::{Coordinator, Record};
 
 const GRAINS: [(&str, i64); 3] = [("minute", 60), ("hour", 3600), ("day", 86_400)];
-/// What is counted, by its place in an answer.
+/// The names of the counters, by their place in an answer.
 const FIGURES: [&str; 12] = [
     "/jobs/submitted",
     "/jobs/started",
@@ -35,7 +35,7 @@ struct Life {
     tasks_done: u64,
 }
 
-/// The statistics are what the records say, each number counted once.
+/// Checks that the statistics equal the records, each number counted once.
 pub(crate) fn check_statistics(coordinator: &Coordinator, records: &[Record]) {
     let events: BTreeMap<u64, Value> = records
         .iter()

@@ -9,7 +9,7 @@ use super::{Broker, Coordinator, eventually};
 pub(crate) struct Group {
     // Before the results, so that they end first.
     coordinators: Vec<Coordinator>,
-    /// Those that are paused.
+    /// The paused coordinators, by index.
     paused: Vec<usize>,
     _results: TempDir,
 }

@@ -79,7 +79,7 @@ impl Broker {
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
 
-    /// As [`Self::produce`], whether or not the broker stays.
+    /// [`Self::produce`] for a broker that may end meanwhile.
     pub(crate) fn try_produce(&self, topic: &str, values: &[String], headers: &[(&str, &str)]) -> bool {
         let file = tempfile::NamedTempFile::new().expect("room");
         fs::write(file.path(), values.join("\n") + "\n").expect("room");

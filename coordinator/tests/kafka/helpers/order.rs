@@ -1,4 +1,4 @@
-//! What a reader makes of records of events that come again.
+//! Reads event records of which some are repeated.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::Record;
 
-/// What a reader has that drops doubles by number: each partition's events in order. Panics at what comes too late.
+/// The events of each partition in order, for a reader that drops repeated numbers. Panics if an event comes too late.
 pub(crate) fn read_by_number(records: &[Record]) -> Vec<u64> {
     let mut last: BTreeMap<i32, u64> = BTreeMap::new();
     let mut numbers = Vec::new();

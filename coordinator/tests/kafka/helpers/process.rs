@@ -5,10 +5,10 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How long anything may take that has no limit of its own.
+/// Longest wait for any condition without a limit of its own.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
 
-/// What `probe` finds, once it does.
+/// The value of `probe`, once it returns one.
 pub(crate) fn eventually<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
     let since = Instant::now();
     loop {

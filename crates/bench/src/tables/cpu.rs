@@ -9,7 +9,7 @@ use crate::figures::{Samples, print_head, print_row, verdict};
 use crate::grid::{Grid, WORKERS};
 use crate::kernel::{Division, Kernel};
 
-/// What `DIVVY_LEASE_TARGET_MS` is tried with.
+/// The values of `DIVVY_LEASE_TARGET_MS` that are measured.
 const LEASE_TARGETS_MS: [&str; 3] = ["30", "300", "1000"];
 
 const GOAL: f64 = 1.03;

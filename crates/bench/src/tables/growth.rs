@@ -1,4 +1,4 @@
-//! What many workers, clients that wait and event streams cost the coordinator and the requests beside them.
+//! Cost of many workers, waiting clients and event streams to the coordinator and to other requests.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, sleep};
@@ -26,7 +26,7 @@ const STREAMS: usize = 2_000;
 /// Jobs that clients wait for and streams follow. They wait for workers that are not there.
 const QUIET_JOBS: usize = 1_000;
 
-/// How long each figure is taken.
+/// Time for which each figure is measured.
 const RUNNING: Duration = Duration::from_secs(10);
 
 /// Pause before an idle coordinator is measured: it may still be at work on the jobs of the row before.
@@ -222,14 +222,14 @@ fn open(grid: &Grid, count: usize, request: impl Fn(usize) -> String) -> anyhow:
     Ok(connections)
 }
 
-/// What the coordinator uses of one core, in percent.
+/// The coordinator's use of one core, in percent.
 fn cpu_share(grid: &Grid) -> anyhow::Result<f64> {
     let (before, started_at) = (grid.coordinator_cpu()?, Instant::now());
     sleep(RUNNING);
     Ok((grid.coordinator_cpu()? - before) / started_at.elapsed().as_secs_f64() * 100.0)
 }
 
-/// How many clients may wait: the services inherit the limit of open files.
+/// The largest number of waiting clients: the services inherit the limit of open files.
 fn allow_many_connections() -> anyhow::Result<usize> {
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).context("raise the limit of open files")?;

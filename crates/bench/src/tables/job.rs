@@ -13,10 +13,10 @@ use crate::grid::{Grid, target};
 const TASKS: u32 = 50_000_000;
 const FIRST: u64 = 1_000_000_000_000_000_000;
 
-/// Those that are given out before the queue is looked at.
+/// Tasks that are leased at most before the queue is measured.
 const MOST_GIVEN_OUT: u32 = 1000;
 
-/// How long a job runs before its memory is looked at.
+/// Running time of a job before its memory is measured.
 const RUNNING: Duration = Duration::from_millis(500);
 
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -26,7 +26,7 @@ const EVENTS: usize = 200_000;
 /// Goals, a second.
 const RECORDS_GOAL: f64 = 20_000.0;
 const EVENTS_GOAL: f64 = 50_000.0;
-/// How long anything may take.
+/// Longest wait for any step.
 const PATIENCE: Duration = Duration::from_secs(300);
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
@@ -41,7 +41,7 @@ struct Broker {
 
 impl Drop for Broker {
     fn drop(&mut self) {
-        // It may be gone already.
+        // The process may be gone already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -133,7 +133,7 @@ fn kafka(public: &mut Connection) -> anyhow::Result<KafkaStats> {
     stats.kafka.context("a coordinator with Kafka")
 }
 
-/// How many a second: from the first that are seen to the last.
+/// Rate per second, from the first counted records to the last.
 fn rate(public: &mut Connection, all: usize, count: impl Fn(&KafkaStats) -> u64) -> anyhow::Result<f64> {
     let first = until(|| Ok(Some(count(&kafka(public)?)).filter(|&count| count > 0)))?;
     let since = Instant::now();

@@ -1,4 +1,4 @@
-//! What a lease costs beside its computation: CPU time of the coordinator and its workers less the kernel's for the same
+//! Cost of a lease beside its computation: CPU time of the coordinator and its workers less the kernel's for the same
 //! numbers, by chunk.
 //!
 //! A lease carries a millisecond of computing at least, so the chunks are made so small that the wanted number of them
@@ -14,7 +14,7 @@ use crate::figures::{Samples, print_head, print_row, verdict};
 use crate::grid::{Grid, WORKERS};
 use crate::kernel::{Division, Kernel};
 
-/// Where the leases are from: low, so that finding first multiples makes none of them longer.
+/// The numbers of the leases start here: low, so that finding first multiples makes no lease longer.
 const NUMBERS: u64 = 1_000_000_000;
 
 const LEASE_TARGET_MS: &str = "1";

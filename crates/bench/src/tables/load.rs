@@ -14,7 +14,7 @@ use crate::process;
 
 const CLIENTS: [usize; 7] = [1, 2, 4, 8, 16, 32, 64];
 
-/// How long each number of clients asks.
+/// Time for which each number of clients sends requests.
 const RUNNING: Duration = Duration::from_millis(1500);
 
 const P99_LIMIT_SECONDS: f64 = 10e-3;

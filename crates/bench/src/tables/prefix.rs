@@ -19,10 +19,10 @@ const THREADS: u32 = 2;
 /// The exponent of ten up to which is summed, and what the ratio to primesum should be at most.
 const SUMS: [(u32, f64); 4] = [(12, 1.0), (14, 0.9), (16, 0.9), (18, 0.9)];
 
-/// The same for counts and primecount.
+/// Exponents and goals of counts against primecount.
 const COUNTS: [(u32, f64); 4] = [(12, 2.0), (14, 2.0), (16, 2.0), (18, 2.0)];
 
-/// Where the grid is held against the kernel, and what the ratio should be at most.
+/// The exponent at which the grid is compared with the kernel, and the goal of the ratio.
 const GRID_EXPONENT: u32 = 16;
 const GRID_GOAL: f64 = 1.05;
 

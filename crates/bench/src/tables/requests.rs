@@ -1,4 +1,4 @@
-//! Requests of one chunk, one after the other: what they take beyond their computation.
+//! Requests of one chunk, one after the other: their time beyond the computation.
 
 use std::hint::black_box;
 use std::sync::atomic::AtomicBool;
@@ -44,7 +44,7 @@ pub(crate) fn print(setting: &Setting) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Without handing anything to another thread, which is part of what a request takes beyond its computation.
+/// Computes without a handover to another thread, which is part of a request's time beyond its computation.
 fn seconds_to_compute(sieve: &mut Sieve, range: NumberRange) -> Result<f64, Stopped> {
     let started_at = Instant::now();
     black_box(sieve.sum(range.into(), &NEVER)?);

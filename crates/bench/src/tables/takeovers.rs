@@ -24,10 +24,10 @@ const STOPS: usize = 20;
 const OUTAGES: usize = 20;
 const OUTAGE: Duration = Duration::from_secs(3);
 
-/// So long after its start a coordinator knows every worker, and waits for no more when it takes over.
+/// Time after its start at which a coordinator knows every worker, and waits for no more when it takes over.
 const WARM: Duration = Duration::from_millis(3_500);
 
-/// How long a takeover may take at most.
+/// Longest wait for a takeover.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Between two looks.

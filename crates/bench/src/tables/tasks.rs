@@ -15,7 +15,7 @@ struct Way {
     name: &'static str,
     /// Tasks that are queued.
     tasks: u64,
-    /// Of these, those that are done while time is taken.
+    /// The tasks that are done while time is taken.
     measured: u64,
     /// Tasks of one request.
     batch: u64,
@@ -37,7 +37,7 @@ const WAYS: [Way; 2] = [
     Way { name: "one task a request", tasks: 100_000, measured: 100_000, batch: 1, workers: 16, goal: 30_000.0 },
 ];
 
-/// The same with few and with many tasks queued behind them.
+/// Short tasks with few and with many tasks queued behind them.
 const SHORT: Way =
     Way { name: "of 10,000 queued", tasks: 10_000, measured: 10_000, batch: 1, workers: 16, goal: f64::NAN };
 const LONG: Way =
@@ -49,7 +49,7 @@ const SETTLING: Duration = Duration::from_millis(1500);
 /// CPU time of the coordinator for one task.
 const CPU_GOAL_US: f64 = 10.0;
 
-/// What remains of the throughput with 10 million tasks queued.
+/// The goal for the share of the throughput that remains with 10 million tasks queued.
 const LONG_GOAL: f64 = 0.97;
 
 pub(crate) fn print(setting: &Setting) -> anyhow::Result<()> {
@@ -99,7 +99,7 @@ fn measure(grid: &Grid, way: &Way) -> anyhow::Result<(f64, f64)> {
     let (status, job) = client.post("/v1/jobs", &body)?;
     ensure!(status == 201, "{status}: {}", String::from_utf8_lossy(&job));
     let job: Job = serde_json::from_slice(&job).context("read the job")?;
-    // What storing the job leaves behind is not part of the rate: the log is copied back when the writer is quiet.
+    // The rate leaves out the aftermath of storing the job: the log is copied back when the writer is idle.
     thread::sleep(SETTLING);
     let (cpu_before, started_at) = (grid.cpu()?.coordinator, Instant::now());
     let share = way.measured / way.workers;

@@ -1,4 +1,4 @@
-//! What a job was asked for, and what was compared.
+//! The settings of a job, and the state of its verification.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -40,7 +40,7 @@ pub(super) fn settings(job: &Job) -> Markup {
     }
 }
 
-/// How a share of the job was computed twice.
+/// The state of a job's verification.
 fn compared(verification: &JobVerification) -> Markup {
     let JobVerification { share, compared_leases, waiting_leases, mismatches, recomputed_tasks, workers_set_aside } =
         verification;

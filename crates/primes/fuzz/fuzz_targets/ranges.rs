@@ -30,7 +30,7 @@ const LONGEST_SIDE: u64 = 1 << 20;
 /// Bits of a walk's length behind the checked numbers, for some segments.
 const WALK_BITS: u64 = 26;
 
-/// The same where each survivor of the sieve has to be proven prime.
+/// Bits of a walk's length where each survivor of the sieve has to be proven prime.
 const WALK_BITS_FAR_OUT: u64 = 20;
 
 const MOST_STEPS: usize = 24;

@@ -31,7 +31,7 @@ pub(super) fn find(primes: &[u32], first_byte: u64, len: u32, hits: &mut Vec<Hit
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,popcnt")]
 fn collect_words(words: &[[u8; 8]], first_byte: u64, primes: &mut Vec<u32>) {
-    /// How far the number of each bit of a word is beyond its first one.
+    /// Distance of each bit's number of a word from the word's first number.
     const OFFSETS: [u8; 64] = {
         let mut offsets = [0; 64];
         let mut bit = 0;

@@ -1,4 +1,4 @@
-//! One prime after the other.
+//! The portable path: primes one after the other.
 
 use crate::wheel::{HITS, Hit, RESIDUES};
 

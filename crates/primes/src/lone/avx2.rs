@@ -76,7 +76,7 @@ impl Lanes {
 
 struct Half {
     quotient: __m128i,
-    /// How many periods there are before the range, in the low half of each double word.
+    /// The number of periods before the range, in the low half of each double word.
     periods: __m256,
     /// The periods, or the largest number of 31 bits if there are more.
     bounded: __m128i,

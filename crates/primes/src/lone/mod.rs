@@ -30,7 +30,7 @@ pub(crate) fn least_prime(bytes: u64, level: Level) -> u32 {
     }
 }
 
-/// How often a prime may be placed anew before lists of hits in a window cost less.
+/// The number of segments in which a prime may be placed anew before lists of hits in a window cost less.
 pub(crate) fn most_segments(level: Level) -> u64 {
     match level {
         Level::Avx512 => 4,
@@ -41,7 +41,7 @@ pub(crate) fn most_segments(level: Level) -> u64 {
 
 /// Clears the multiples of `primes` in `map`, whose first byte is byte `first_byte` of the numbers.
 ///
-/// The primes are ascending and between 2^13 and 2^27. `hits` is a buffer. `level` is one that the CPU has.
+/// The primes are ascending and between 2^13 and 2^27. `hits` is a buffer. The CPU has the instructions of `level`.
 pub(crate) fn strike(
     map: &mut [u8],
     first_byte: u64,
@@ -65,7 +65,7 @@ pub(crate) fn strike(
     Ok(())
 }
 
-/// Those of the ascending `primes` that have multiples to clear before byte `end` of the numbers.
+/// The ascending `primes` with multiples to clear before byte `end` of the numbers.
 pub(crate) fn reached(primes: &[u32], end: u64) -> &[u32] {
     &primes[..primes.partition_point(|&prime| u64::from(prime) * u64::from(prime / 30) < end)]
 }

@@ -26,7 +26,7 @@ pub(crate) const fn packed(count: u64, sum: u64) -> Packed {
     count << SUM_BITS | sum
 }
 
-/// What `f` comes to over the numbers of a counter of a map that starts at number `low`, below 2^43.
+/// The sum of `f` over the numbers of a counter, for a map that starts at number `low`, below 2^43.
 #[inline(always)]
 pub(crate) fn unpack<W: Weight>(packed: Packed, low: u64) -> u64 {
     let count = packed >> SUM_BITS;
@@ -41,7 +41,7 @@ pub(crate) struct Counted<W> {
     weight: PhantomData<W>,
 }
 
-/// What a query has added up, for the next one that is not before it.
+/// The sums of a query, from which the next query continues if it is not before it.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Cursor {
     block: usize,
@@ -71,13 +71,13 @@ impl<W: Weight> Counted<W> {
         }
     }
 
-    /// What is left.
+    /// The total of the numbers that are left.
     pub(crate) fn total(&self) -> Packed {
         self.total
     }
 
-    /// What is left up to number `offset` beyond the start of the map, which is in it and not before the last query of
-    /// `cursor`.
+    /// The total of the numbers left up to `offset` beyond the start of the map. `offset` lies in the map and not before the last
+    /// query of `cursor`.
     #[inline(always)]
     pub(crate) fn up_to<T: Tail>(&self, offset: u64, cursor: &mut Cursor) -> Packed {
         let byte = (offset / 30) as usize;

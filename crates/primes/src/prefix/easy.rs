@@ -1,7 +1,7 @@
 //! The easy leaves: pairs of primes p < q whose sum φ(x/(p q), π(p) − 1) is a sum of primes up to x/(p q) ≤ √x.
 //!
-//! Those with x/(p q) ≤ y are near: the tables that a run has anyway answer, and the primes p divide the work. The others
-//! are far: a table of each interval of x/(p q) is made, and the intervals divide the work.
+//! Leaves with x/(p q) ≤ y are near: the tables that each run has answer, and the primes p divide the work. The others are far: a
+//! table of each interval of x/(p q) is made, and the intervals divide the work.
 //!
 //! Source: X. Gourdon, 2001, the terms A and C. For p > x^(1/4) the pairs with q > √(x/p) are those with smaller ones
 //! mirrored, so that the latter count twice where x/(p q) ≤ y.
@@ -42,7 +42,7 @@ impl Row {
     }
 }
 
-/// What the near leaves of the primes p above `low` and up to `high` come to.
+/// The sum of the near leaves of the primes p above `low` and up to `high`.
 pub(crate) fn near<W: Weight>(
     instance: &Instance<W>,
     low: u64,
@@ -64,7 +64,7 @@ pub(crate) fn near<W: Weight>(
     Ok(value)
 }
 
-/// What the far leaves with x/(p q) in `table`, from `low` to before `high`, come to.
+/// The sum of the far leaves with x/(p q) in `table`, from `low` to before `high`.
 pub(crate) fn far<W: Weight>(
     instance: &Instance<W>,
     table: &PrimeTable<W>,
@@ -102,7 +102,7 @@ fn sum_over<W: Weight>(qs: &[u32], quotient: u64, table: &PrimeTable<W>) -> Tota
     within + factors * table.before()
 }
 
-/// What all easy leaves come to beside their sums of primes up to x/(p q): terms of prime sums up to y alone.
+/// The terms of all easy leaves that depend on prime sums up to y alone, not on sums of primes up to x/(p q).
 pub(crate) fn closed<W: Weight>(instance: &Instance<W>, stop: &AtomicBool) -> Result<Total, Stopped> {
     let parameters = &instance.parameters;
     let sum = |number| instance.sum_up_to(number);

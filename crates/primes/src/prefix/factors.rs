@@ -73,7 +73,7 @@ impl Factors {
     }
 }
 
-/// How many residues coprime to 30 are at most so large.
+/// The number of residues coprime to 30 up to each number.
 const RESIDUES_UP_TO: [u8; 30] = {
     let mut counts = [0; 30];
     let mut number = 1;

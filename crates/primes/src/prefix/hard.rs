@@ -43,7 +43,7 @@ struct Stage {
     quotient: u64,
     /// No other factor of its leaves in the next segment is larger.
     most: u64,
-    /// What the segments so far held before the prime was crossed off: φ(low − 1, b − 1).
+    /// The sum of the earlier segments before the prime was crossed off: φ(low − 1, b − 1).
     before: Total,
     strider: Strider,
 }
@@ -78,7 +78,7 @@ impl<W: Weight> Hard<W> {
         self.next
     }
 
-    /// What the leaves of the next segments up to `end` come to.
+    /// The sum of the leaves of the next segments up to `end`.
     pub(crate) fn run(&mut self, instance: &Instance<W>, end: u64, stop: &AtomicBool) -> Result<Total, Stopped> {
         let mut value = Wrapping(0);
         while self.next < end {

@@ -67,7 +67,7 @@ impl<W: Weight> Instance<W> {
         let (mut pi, mut sums) = (PrimeTable::default(), PrimeTable::default());
         pi.restart(0, wheel_primes::<Ones>());
         sums.restart(0, wheel_primes::<W>());
-        // Whole bytes, since a table may be asked for any number of its last one.
+        // The sieve ends at a whole byte, since a table may be asked for any number of its last byte.
         sieve.visit(0..=z / 30 * 30 + 29, stop, |map, first_byte| {
             let within = (y / 30 + 1).saturating_sub(first_byte).min(map.len() as u64) as usize;
             pi.push(&map[..within]);

@@ -1,7 +1,7 @@
 //! The limits that divide the work, as functions of x alone and of integer and IEEE arithmetic: every machine finds the
 //! same ones.
 
-/// Where X. Gourdon's formula divides the leaves of the sum up to `x`.
+/// The bounds by which X. Gourdon's formula divides the leaves of the sum up to `x`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Parameters {
     pub(crate) x: u64,

@@ -6,12 +6,12 @@ use super::parameters::{Parameters, cube_root};
 use super::price::{self, Price};
 use super::{counted, far_bytes};
 
-/// What is computed over the primes up to x.
+/// The quantity that is computed over the primes up to x.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Quantity {
-    /// Their sum.
+    /// The sum of the primes.
     Sum,
-    /// How many there are.
+    /// The number of the primes.
     Count,
 }
 
@@ -32,7 +32,7 @@ pub struct Plan {
     costs: Vec<f64>,
 }
 
-/// What one part sums up.
+/// The terms that one part sums up.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Part {
     /// All primes up to x by a sieve.
@@ -84,7 +84,7 @@ impl Plan {
         plan
     }
 
-    /// What is computed.
+    /// The quantity that is computed.
     pub fn quantity(&self) -> Quantity {
         self.quantity
     }
@@ -94,7 +94,7 @@ impl Plan {
         self.x
     }
 
-    /// How many parts there are, numbered from 0: one at least and a thousand at most, of similar cost.
+    /// The number of parts, numbered from 0: 1 to 1000, of similar cost.
     pub fn parts(&self) -> u64 {
         self.parts.len() as u64
     }
@@ -109,7 +109,7 @@ impl Plan {
         self.costs[parts.end as usize] - self.costs[parts.start as usize]
     }
 
-    /// Whether its only part is a sieve over all numbers up to x.
+    /// Whether the only part is a sieve over all numbers up to x.
     pub fn is_sieve(&self) -> bool {
         self.parameters.is_none()
     }
@@ -124,7 +124,7 @@ impl Plan {
         self.cost(0..self.parts())
     }
 
-    /// What a part is, for people.
+    /// The description of a part, for people.
     ///
     /// # Panics
     ///

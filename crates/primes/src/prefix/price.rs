@@ -1,16 +1,16 @@
-//! What the parts of a prefix sum take, in nanoseconds as measured on AMD Zen 4.
+//! Estimated cost of the parts of a prefix sum, in nanoseconds as measured on AMD Zen 4.
 //!
 //! Estimates divide the work, so they use no function whose last digit may differ from machine to machine.
 
 use super::parameters::Parameters;
 use super::plan::Quantity;
 
-/// The cost of each kind of work, with what of it depends on the limits alone.
+/// The cost of each kind of work, with its part that depends on the limits alone.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Price {
-    /// Of one segment of the hard leaves without any.
+    /// Cost of a segment of the hard leaves without leaves.
     segment: f64,
-    /// Of all hard leaves, divided by the logarithm of where they lie.
+    /// Cost of all hard leaves, divided by the logarithm of their place.
     hard_leaves: f64,
     /// The first segment with hard leaves.
     first: u64,
@@ -43,7 +43,7 @@ impl Price {
         }
     }
 
-    /// One segment of the hard leaves, which lie evenly by the logarithm.
+    /// The cost of a segment of the hard leaves, which lie evenly by the logarithm.
     pub(super) fn hard(&self, index: u64) -> f64 {
         self.segment + if index < self.first { 0.0 } else { self.hard_leaves / (index as f64 + 1.0) }
     }

@@ -1,4 +1,4 @@
-//! What a sieve that starts inside needs to know of the numbers before: φ(v, b − 1) of one v for each prime b.
+//! The values of φ(v, b − 1), one v for each prime b, from which a sieve starts inside the range.
 //!
 //! φ(v / i, b) = φ(v / i, b − 1) − f(p) φ(v / (i p), b − 1), so φ of v needs those of v / i for the products i of larger
 //! primes. Up to v / T, for a T whose numbers fit a map, they are kept; beyond, the map answers while the primes are

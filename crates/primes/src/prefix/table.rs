@@ -10,12 +10,12 @@ use crate::tally::RESIDUE_SUMS;
 /// The primes of consecutive bytes of thirty numbers each, with running totals.
 #[derive(Debug, Default)]
 pub(crate) struct PrimeTable<W> {
-    /// For each byte its bits in the low eight, and what the bytes before it come to in those above.
+    /// The bits of each byte in the low eight, and the sum of the bytes before it in the bits above.
     entries: Vec<u64>,
     first_byte: u64,
-    /// What all primes before the first byte come to.
+    /// The sum over all primes before the first byte.
     before: Total,
-    /// What the bytes so far come to.
+    /// The sum over the bytes so far.
     within: u64,
     weight: PhantomData<W>,
 }
@@ -24,7 +24,7 @@ pub(crate) struct PrimeTable<W> {
 const TOTAL_BITS: u32 = 56;
 
 impl<W: Weight> PrimeTable<W> {
-    /// Empties the table; what is pushed next follows `before`, from byte `first_byte` on.
+    /// Empties the table; the next pushed byte is byte `first_byte` and follows `before`.
     pub(crate) fn restart(&mut self, first_byte: u64, before: Total) {
         self.entries.clear();
         self.first_byte = first_byte;
@@ -48,17 +48,17 @@ impl<W: Weight> PrimeTable<W> {
         self.first_byte + self.entries.len() as u64
     }
 
-    /// What all primes before the table come to.
+    /// The sum over all primes before the table.
     pub(crate) fn before(&self) -> Total {
         self.before
     }
 
-    /// What all primes before the end of the table come to.
+    /// The sum over all primes before the end of the table.
     pub(crate) fn end_total(&self) -> Total {
         self.before + total(self.within)
     }
 
-    /// What the primes of the table up to `number`, which is in it, come to.
+    /// The sum over the primes of the table up to `number`, which lies in the table.
     #[inline(always)]
     pub(crate) fn within(&self, number: u64) -> u64 {
         let byte = number / 30;
@@ -67,7 +67,7 @@ impl<W: Weight> PrimeTable<W> {
         (entry >> 8) + byte_total::<W>(byte, bits)
     }
 
-    /// What all primes up to `number`, which is in the table, come to.
+    /// The sum over all primes up to `number`, which lies in the table.
     #[inline(always)]
     pub(crate) fn up_to(&self, number: u64) -> Total {
         self.before + total(self.within(number))
@@ -91,7 +91,7 @@ const ONES: [u8; 256] = {
     ones
 };
 
-/// What 2, 3 and 5 come to, which a map has no bits for.
+/// The sum over 2, 3 and 5, for which a map has no bits.
 pub(crate) fn wheel_primes<W: Weight>() -> Total {
     [2, 3, 5].map(|prime| total(W::of(prime))).iter().fold(Wrapping(0), |sum, prime| sum + prime)
 }

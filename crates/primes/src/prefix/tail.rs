@@ -4,9 +4,9 @@ use super::counted::{BLOCK, Packed, packed};
 use super::weight::Weight;
 use crate::tally::RESIDUE_SUMS;
 
-/// The block of a query: how it is counted is what the levels differ in.
+/// The count of a query's block, in which the levels differ.
 pub(crate) trait Tail: Copy {
-    /// What is left in the bytes of block `index` before byte `last`, and of the bits of `mask` in that.
+    /// The total of the bytes of block `index` before byte `last`, and of the bits of `mask` in byte `last`.
     fn tail<W: Weight>(block: &[u8; BLOCK], index: usize, last: usize, mask: u8) -> Packed;
 }
 

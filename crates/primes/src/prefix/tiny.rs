@@ -7,7 +7,7 @@ use super::weight::{Total, Weight, total};
 use crate::tally::RESIDUE_SUMS;
 use crate::wheel::{CARRY, KEEP, RESIDUES, class_of};
 
-/// How many primes the pattern is without: 2, 3, 5 and those of [`PATTERN_PRIMES`].
+/// The number of primes that the pattern leaves out: 2, 3, 5 and [`PATTERN_PRIMES`].
 pub(crate) const FIRST_PRIMES: usize = 7;
 
 const PATTERN_PRIMES: [usize; 4] = [7, 11, 13, 17];
@@ -18,7 +18,7 @@ pub(crate) const PERIOD: usize = 7 * 11 * 13 * 17;
 /// The numbers that a period stands for.
 const NUMBERS: u64 = 30 * PERIOD as u64;
 
-/// The pattern of one byte, with the count and the sum of what the bytes before it hold.
+/// The pattern of one byte, with the count and the sum of the bytes before it.
 #[derive(Clone, Copy, Debug)]
 struct Entry {
     sum: u64,

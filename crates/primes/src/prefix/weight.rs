@@ -1,4 +1,4 @@
-//! What is summed over the primes: the numbers themselves, or one for each.
+//! The weight of a prime in a sum: its value, or one.
 
 use std::num::Wrapping;
 

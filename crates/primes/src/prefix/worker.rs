@@ -40,12 +40,12 @@ impl Default for Prefix {
 }
 
 impl Prefix {
-    /// One without tables; they are made when a plan needs them.
+    /// A worker without tables; a plan that needs them makes them.
     pub fn new() -> Self {
         Self::with_level(Level::best())
     }
 
-    /// One that uses the instructions of `level`, or the best ones that the CPU has if they are lower.
+    /// A worker that uses the instructions of `level`, or the best of the CPU if those are lower.
     pub fn with_level(level: Level) -> Self {
         Self { level: level.supported(), work: None }
     }

@@ -78,7 +78,7 @@ pub(super) fn lucas<L: Lanes>(numbers: &[u64]) -> u32 {
     passed & lanes_where(&parameters, |p| p != 0)
 }
 
-/// One exponent a lane, as an odd number times a power of two.
+/// An exponent in each lane, as an odd number times a power of two.
 struct Exponents {
     odd: [u64; MOST_LANES],
     twos: [u64; MOST_LANES],

@@ -14,7 +14,7 @@ use crate::level::Level;
 
 /// Keeps the primes of `numbers`, which are odd, between 2^32 and 2^64 and without a prime factor below 2^8.
 ///
-/// `level` is one that the CPU has.
+/// The CPU has the instructions of `level`.
 pub(crate) fn retain_primes(numbers: &mut Vec<u64>, level: Level) {
     #[cfg(target_arch = "x86_64")]
     if level == Level::Avx512 {

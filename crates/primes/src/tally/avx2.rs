@@ -92,7 +92,7 @@ const RESIDUE_SUMS: [[i8; 16]; 2] = [
     [0, 17, 19, 36, 23, 40, 42, 59, 29, 46, 48, 65, 52, 69, 71, 88],
 ];
 
-/// In each byte the sum of what the two tables hold for its nibbles.
+/// The sum of the two tables' entries for the nibbles of each byte.
 #[target_feature(enable = "avx2")]
 fn look_up(nibbles: [__m256i; 2], tables: [[i8; 16]; 2]) -> __m256i {
     let [low, high] = tables.map(|table| {

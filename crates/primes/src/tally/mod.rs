@@ -1,4 +1,4 @@
-//! What is taken from a finished map: how many primes it holds, and their sum.
+//! Totals of a finished map: the count of its primes, and their sum.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -14,7 +14,7 @@ use crate::level::Level;
 pub(crate) trait Tally {
     /// Adds the primes of `map`, whose first byte stands for the numbers from `30 first_byte`.
     ///
-    /// `level` is one that the CPU has.
+    /// The CPU has the instructions of `level`.
     fn add(&mut self, map: &[u8], first_byte: u64, level: Level);
 }
 
@@ -47,7 +47,7 @@ impl Tally for Sum {
 /// Bytes in one call of [`moments`] or [`ones`]: no 32-bit lane of theirs overflows.
 const LONGEST: usize = 512 << 10;
 
-/// What the sum of a map's numbers consists of.
+/// The terms of the sum of a map's numbers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Moments {
     /// The number of set bits.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use sandbox::{Call, Config, Limits, NamedCommand, Program, ProgramHash, Sandbox};
 use serde::Deserialize;
 
-/// One call, as JSON.
+/// A call to run, read as JSON.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Scenario {

@@ -1,5 +1,5 @@
-//! What a native program cannot do: Landlock's rules for files and signals, a filter of system calls, no capabilities
-//! and resource limits.
+//! The cage around a native program: Landlock's rules for files and signals, a filter of system calls, no capabilities and
+//! resource limits.
 //!
 //! The watch in `supervisor.rs` relies on the filter: it refuses what would take memory, disk space or a process out of
 //! sight. Landlock is built before the fork; all is put on after it, in the new process.
@@ -51,7 +51,7 @@ impl Filters {
 }
 
 impl Built {
-    /// Opens what the rules are about. Files that do not exist are left out.
+    /// Opens the files and directories of the rules. Files that do not exist are left out.
     pub(crate) fn new(cage: &Cage, scratch: &Path) -> Result<Self, String> {
         build_rules(cage, scratch)
             .map(|rules| Self { rules, landlock_abi: cage.landlock_abi })

@@ -1,5 +1,4 @@
-//! That an executable is the one asked for and one that this machine executes: looked at once, and again only when the
-//! file has changed.
+//! Checks an executable's hash and whether this machine executes it: once, and again when the file has changed.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -21,7 +20,7 @@ const ELF_MACHINE: u16 = libc::EM_X86_64;
 #[cfg(not(target_arch = "x86_64"))]
 const ELF_MACHINE: u16 = libc::EM_AARCH64;
 
-/// What tells one state of a file from another: a process without privileges cannot set the time of its last change.
+/// Properties by which a changed file is noticed: a process without privileges cannot set the time of its last change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct State {
     device: u64,
@@ -65,16 +64,16 @@ impl Executables {
     }
 }
 
-/// Checks that a file which begins like this is one that this machine executes.
+/// Checks by the first bytes of a file that this machine executes it.
 ///
 /// # Errors
-/// It is neither an ELF executable for this kind of processor nor a script that names its interpreter.
+/// The file is neither an ELF executable for this kind of processor nor a script that names its interpreter.
 pub fn check_executable(start: &[u8]) -> Result<(), Reason> {
     let header = &start[..start.len().min(HEADER_BYTES)];
     check_header(header).map_err(|error| Reason::NotExecutable { message: error.to_string() })
 }
 
-/// The C library hands what the kernel does not execute to a shell, whatever it is.
+/// The C library hands a file that the kernel does not execute to a shell, whatever it is.
 fn check_header(header: &[u8]) -> io::Result<()> {
     if header.starts_with(b"#!") {
         return Ok(());

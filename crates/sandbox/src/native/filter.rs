@@ -11,7 +11,7 @@ use seccompiler::{
     SeccompRule,
 };
 
-/// How signals are kept inside.
+/// The means by which signals are kept inside the cage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Signals {
     /// Landlock refuses those to processes outside.
@@ -39,7 +39,7 @@ const MAP_HUGETLB: u64 = 0x4_0000;
 const CLOSE_RANGE_UNSHARE: u64 = 2;
 /// `FIOSETOWN` and `SIOCSPGRP` choose the process that a descriptor's signals go to.
 const REFUSED_IOCTLS: [u64; 2] = [0x8901, 0x8902];
-/// The same for `fcntl`, and pipes larger than the default, which all processes of a user share a bound for.
+/// The commands of `fcntl` that do the same, and `F_SETPIPE_SZ`: the memory of pipes counts against a bound of the whole user.
 const REFUSED_FCNTLS: [i32; 4] = [libc::F_SETOWN, F_SETOWN_EX, F_SETSIG, libc::F_SETPIPE_SZ];
 const F_SETSIG: i32 = 10;
 const F_SETOWN_EX: i32 = 15;
@@ -103,7 +103,7 @@ const LISTED_OLDER: &[i64] = &[
 #[cfg(target_arch = "aarch64")]
 const LISTED_OLDER: &[i64] = &[libc::SYS_renameat];
 
-/// Allows what is listed, whatever its arguments.
+/// Allows the listed calls, whatever their arguments.
 pub(crate) fn listed_calls() -> Result<BpfProgram, BackendError> {
     let rules: BTreeMap<_, _> = LISTED.iter().chain(LISTED_OLDER).map(|call| (*call, Vec::new())).collect();
     let refuse = SeccompAction::Errno(libc::ENOSYS.unsigned_abs());

@@ -42,7 +42,7 @@ pub(crate) struct Job<'a> {
     pub(crate) env: BTreeMap<String, String>,
     pub(crate) working_directory: &'a Path,
     pub(crate) scratch: &'a Path,
-    /// What a caged program may read, and Landlock's version; without it there is no cage.
+    /// Landlock's version and the paths that a caged program may read; `None` without a cage.
     pub(crate) cage: Option<(u32, Vec<PathBuf>)>,
     pub(crate) limits: &'a Limits,
     pub(crate) stdin: &'a Input,
@@ -195,7 +195,7 @@ fn open_input(input: &Input) -> Result<Stdin, Reason> {
     }
 }
 
-/// What a refusal to start is worth.
+/// The reason for a program that failed to start at `step`.
 pub(super) fn reason_of(step: Step, message: String) -> Reason {
     match step {
         Step::Cage => Reason::Unsupported { missing: message },

@@ -1,4 +1,4 @@
-//! One native run as the host sees it: the program's streams, the stop flag and what the supervisor says.
+//! A native run at the host: the program's streams, the stop flag and the supervisor's messages.
 
 use std::io::{self, PipeReader, PipeWriter};
 use std::os::fd::{AsFd, OwnedFd};
@@ -17,19 +17,19 @@ use crate::output::{Output, Spool};
 use crate::program::{Limits, STDERR_TAIL_BYTES};
 use crate::tail::Tail;
 
-/// How soon a stop is noticed.
+/// Longest time until a stop is noticed.
 const TICK: Timespec = Timespec { tv_sec: 0, tv_nsec: 10_000_000 };
-/// How much later than the limit and the grace a supervisor may tell that the program has ended: longer than it tries.
+/// Time after the limit and the grace in which a supervisor may report the end: longer than its own attempts take.
 const PATIENCE: Duration = Duration::from_secs(15);
 const CHUNK_BYTES: usize = 64 << 10;
 
-/// What a run left behind.
+/// The output and the end of a run.
 #[derive(Debug)]
 pub(crate) struct Ran {
     pub(crate) ended: Ended,
     pub(crate) stdout: Output,
     pub(crate) stderr: Tail,
-    /// Why the host ended it, if it did.
+    /// The cause for which the host ended the run, if it did.
     pub(crate) cause: Option<Cause>,
     pub(crate) wall_time: Duration,
 }
@@ -41,7 +41,8 @@ pub(crate) enum Cause {
 }
 
 impl Ran {
-    /// Why there is no result, if there is none: the first bound that was met counts, whatever the program made of it.
+    /// The reason why there is no result, if there is none: the first bound that was met counts, even if the program exited with
+    /// 0.
     pub(crate) fn reason(&self, limits: &Limits) -> Option<Reason> {
         if self.ended.left > 0 {
             return Some(Reason::sandbox("end the program", format!("{} processes do not end", self.ended.left)));
@@ -71,7 +72,7 @@ impl Ran {
     }
 }
 
-/// The host's ends of a program's streams; those that are closed are gone.
+/// The host's ends of a program's streams; closed ones are `None`.
 pub(super) struct Streams {
     stdin: Option<(PipeWriter, Bytes)>,
     stdout: Option<PipeReader>,
@@ -140,7 +141,7 @@ impl Streams {
             }
         };
         let wall_time = started_at.elapsed();
-        // All writers are gone, so what is in the pipes is all there is.
+        // All writers are gone, so the pipes hold the rest of the output.
         self.move_bytes(Ready::ALL, on_stderr);
         Ok(Some(Ran { ended, stdout: self.output, stderr: self.tail, cause: self.cause, wall_time }))
     }
@@ -197,7 +198,8 @@ impl Streams {
     }
 
     fn tell_to_end(&mut self, supervisor: &UnixStream, stop: &AtomicBool) {
-        // What ends it is told once; a supervisor that cannot be told is gone, which the next turn notices.
+        // The supervisor is told once to end the program; a failure to tell it means that it is gone, which the next turn
+        // notices.
         match self.cause {
             None if stop.load(Ordering::Relaxed) => {
                 self.cause = Some(Cause::Stopped);
@@ -223,7 +225,7 @@ impl Ready {
     const ALL: Self = Self { supervisor: false, stdin: false, stdout: true, stderr: true };
 }
 
-/// Reads what is there, a pipe's contents at most, and closes the pipe at its end. False when `take` refuses a chunk.
+/// Reads the available bytes, a pipe's contents at most, and closes the pipe at its end. False when `take` refuses a chunk.
 fn read(pipe: &mut Option<PipeReader>, buffer: &mut [u8], mut take: impl FnMut(&[u8]) -> bool) -> bool {
     const MOST_CHUNKS: usize = 32;
     for _ in 0..MOST_CHUNKS {

@@ -27,9 +27,9 @@ use super::watch::Watch;
 use super::wire::{self, Bound, Ended, Exit, Reply, Request, STREAMS, Start, Step};
 use crate::scratch;
 
-/// How long a killed process may take to go, which is long only where the kernel waits for a device.
+/// Longest wait for a killed process to end; it is long only where the kernel waits for a device.
 const KILL_PATIENCE: Duration = Duration::from_secs(10);
-/// How much lower the priority of programs is.
+/// Niceness of programs.
 const NICE: i32 = 5;
 /// Processes outside the program's group that are signaled at a time.
 const MOST_SIGNALED: usize = 1024;
@@ -131,10 +131,10 @@ struct Run<'a> {
     start: &'a Start,
     main: i32,
     main_pidfd: OwnedFd,
-    /// How the main process ended, once it has.
+    /// The exit of the main process, once it has ended.
     exit: Option<Exit>,
     bound: Option<Bound>,
-    /// When SIGKILL follows a SIGTERM.
+    /// Time of the SIGKILL that follows a SIGTERM.
     kill_at: Option<Instant>,
     end_at: Instant,
     cpu_before: Duration,
@@ -242,7 +242,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Reaps what has ended; true when no child is left.
+    /// Reaps ended children; true when none is left.
     fn reap(&mut self) -> bool {
         loop {
             match wait(WAIT_ALL | WaitOptions::NOHANG) {

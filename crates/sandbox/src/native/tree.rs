@@ -1,4 +1,4 @@
-//! The processes below another one, from `/proc`: which they are, what memory they take, which files they hold.
+//! The processes below another one, from `/proc`: their ids, their memory and their open files.
 //!
 //! A process can end at any moment, so a file that is gone is no error here. A walk may miss a process that is forked
 //! while it runs; callers repeat it.
@@ -21,7 +21,7 @@ const BLOCK_BYTES: u64 = 512;
 /// Processes that fork while they are killed need another pass each time.
 const KILL_PASSES: usize = 1000;
 
-/// What one process takes.
+/// Resources of one process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Taken {
     pub(crate) threads: u32,
@@ -29,7 +29,7 @@ pub(crate) struct Taken {
     pub(crate) memory_bytes: u64,
 }
 
-/// What the open descriptors and the mappings of a process hold beside its memory.
+/// Resources behind the open descriptors and the mappings of a process, beside its memory.
 #[derive(Debug, Default)]
 pub(crate) struct HeldResources {
     /// Bytes of unlinked files by inode.
@@ -86,7 +86,7 @@ fn numbers_in(directory: impl AsRef<Path>) -> impl Iterator<Item = i32> {
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }
 
-/// What `process` takes; nothing when it is gone.
+/// Resources of `process`; zero if it is gone.
 pub(crate) fn taken(process: i32) -> Taken {
     let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
     let taken = parse_status(&status);
@@ -129,7 +129,7 @@ pub(crate) fn proportional_memory_bytes(process: i32) -> Option<u64> {
 /// Adds what `process` holds to `held`: files below `scratch` that have no name any more, pipes and sockets.
 ///
 /// # Errors
-/// When the process hides its descriptors.
+/// The process hides its descriptors.
 pub(crate) fn add_held(process: i32, scratch: &Path, held: &mut HeldResources) -> io::Result<()> {
     let readable = add_descriptors(&format!("/proc/{process}/fd"), scratch, held)?;
     if readable == 0 {

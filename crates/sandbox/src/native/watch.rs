@@ -60,7 +60,7 @@ impl<'a> Watch<'a> {
         self.peak_memory_bytes
     }
 
-    /// Looks at what is due, and tells the bound that is passed.
+    /// Looks at the resources that are due, and returns the bound that is passed.
     pub(crate) fn look(&mut self, now: Instant, caged: bool) -> Option<Bound> {
         if now >= self.look_at {
             let (before, cpu_before) = (self.processes, cpu_time());
@@ -132,13 +132,13 @@ impl<'a> Watch<'a> {
     }
 }
 
-/// When the next look is, after one that began at that processor time.
+/// Time of the next look, after a look that began at processor time `cpu_before`.
 fn pause(cpu_before: Duration, shortest: Duration, longest: Duration) -> Instant {
     let cost = cpu_time().saturating_sub(cpu_before);
     Instant::now() + (cost * PAUSE_PER_COST).clamp(shortest, longest)
 }
 
-/// Of this process, which has one thread.
+/// Processor time of this process, which has one thread.
 fn cpu_time() -> Duration {
     Duration::try_from(clock_gettime(ClockId::ProcessCPUTime)).unwrap_or_default()
 }

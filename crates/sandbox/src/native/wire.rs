@@ -20,7 +20,7 @@ const MAX_MESSAGE_BYTES: usize = 8 << 20;
 /// stdin, stdout and stderr.
 pub(crate) const STREAMS: usize = 3;
 
-/// What the host asks of a supervisor.
+/// A request of the host to a supervisor.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Request {
     /// Run this; the three streams come as descriptors.
@@ -51,7 +51,7 @@ pub(crate) struct Bounds {
     pub(crate) processes: u32,
 }
 
-/// Which files a caged program may use, and which Landlock the kernel has.
+/// The files that a caged program may use, and the kernel's Landlock version.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Cage {
     pub(crate) landlock_abi: u32,
@@ -59,16 +59,16 @@ pub(crate) struct Cage {
     pub(crate) readable: Vec<PathBuf>,
 }
 
-/// What a supervisor answers.
+/// A reply of a supervisor.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Reply {
     /// The program was not executed.
     Refused { step: Step, message: String },
-    /// It and all its descendants are gone.
+    /// The program and all its descendants are gone.
     Ended(Ended),
 }
 
-/// Where starting a program failed.
+/// The step at which starting a program failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Step {
     /// Building the cage, on the host's side of `fork`.

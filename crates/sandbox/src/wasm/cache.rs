@@ -37,7 +37,7 @@ impl Cache {
         Ok(Self { directory: directory.to_owned(), compatibility: compatibility(engine), limit_bytes })
     }
 
-    /// What a program was compiled to; a file that is not as it was written is removed and not returned.
+    /// The compiled form of a program; a file that differs from its written form is removed and not returned.
     pub(super) fn get(&self, program: ProgramHash) -> Option<Artifact> {
         let path = self.path(program);
         let found = self.read(&path, program);
@@ -77,7 +77,7 @@ impl Cache {
         if head[..MAGIC.len()] != *MAGIC || head[MAGIC.len()..] != self.checksum(program, code) {
             return None;
         }
-        // The time of its last use orders what is removed.
+        // The time of last use orders the removals.
         let _ = file.set_times(FileTimes::new().set_modified(SystemTime::now()));
         Some(Artifact::checked(bytes.split_off(HEAD_BYTES)))
     }
@@ -90,7 +90,7 @@ impl Cache {
         hasher.finalize().into()
     }
 
-    /// Also removes what earlier versions of the engine left, in its turn.
+    /// Also removes modules of earlier versions of the engine, in their turn.
     fn evict(&self) -> io::Result<()> {
         let entries = fs::read_dir(&self.directory)?.flatten();
         let mut files: Vec<_> = entries

@@ -10,7 +10,7 @@ use wasmtime_wasi::{HostMonotonicClock, HostWallClock, WasiCtxBuilder};
 
 /// 2000-01-01T00:00:00Z.
 const STARTS_AT: Duration = Duration::from_secs(946_684_800);
-/// How far a reading moves the clocks, so that a program that waits for them gets on.
+/// Advance of the clocks with each reading, so that a program that waits for them makes progress.
 const NANOS_PER_READING: u64 = 1_000;
 const SEED: u64 = 0x0d1f_f5ee_d000_0001;
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 use wasmtime::{Config, Engine};
 
-/// How long a program computes before its time and its stop flag are looked at.
+/// Interval at which a computing program's time and stop flag are looked at.
 pub(super) const TICK: Duration = Duration::from_millis(10);
 /// A guest's calls may be nested so deep.
 const WASM_STACK_BYTES: usize = 512 << 10;
@@ -23,12 +23,12 @@ pub(super) fn engine() -> wasmtime::Result<Engine> {
         .max_wasm_stack(WASM_STACK_BYTES)
         .async_stack_size(STACK_BYTES)
         .concurrency_support(false)
-        // The same results on every processor.
+        // Results are the same on every processor.
         .relaxed_simd_deterministic(true);
     Engine::new(&config)
 }
 
-/// What compiled code depends on: the version and the settings of the engine, and the processor.
+/// A hash over all that compiled code depends on: the version and the settings of the engine, and the processor.
 pub(super) fn compatibility(engine: &Engine) -> [u8; 32] {
     struct Digested(Sha256);
     impl Hasher for Digested {

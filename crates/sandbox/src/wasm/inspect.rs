@@ -1,24 +1,24 @@
-//! What a module is and needs, told without compiling it.
+//! Inspects a module without compiling it.
 
 use std::collections::BTreeSet;
 use std::fmt;
 
 use wasmparser::{Encoding, ExternalKind, Parser, Payload, Validator, WasmFeatures};
 
-/// What a module is and needs.
+/// The contents and the needs of a module.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Inspection {
     /// Module or component.
     pub kind: Kind,
-    /// What it needs from its host.
+    /// The imports from the host.
     pub imports: Vec<Import>,
-    /// What keeps it from running, as far as it shows without compiling it: [`crate::Sandbox::prepare`] tells the rest.
+    /// The obstacles that show without compiling; [`crate::Sandbox::prepare`] finds the others.
     pub problems: Vec<String>,
-    /// What its linear memories take at the start. A task with less fails before it begins.
+    /// Size of its linear memories at the start, in bytes. A task with less memory fails before it begins.
     pub start_memory_bytes: u64,
 }
 
-/// What the bytes are.
+/// The format of the bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// A core module, with WASI preview 1.
@@ -27,7 +27,7 @@ pub enum Kind {
     Component,
 }
 
-/// One import.
+/// An import of a module.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Import {
     /// The module's name; of a component the interface's.
@@ -45,7 +45,7 @@ impl Inspection {
     }
 }
 
-/// What preview 1 consists of (the witx definition of `wasi_snapshot_preview1`).
+/// The functions of preview 1 (the witx definition of `wasi_snapshot_preview1`).
 #[rustfmt::skip]
 const PREVIEW_1: &[&str] = &[
     "args_get", "args_sizes_get", "clock_res_get", "clock_time_get", "environ_get", "environ_sizes_get", "fd_advise",
@@ -65,17 +65,17 @@ const PREVIEW_2_VERSION: &str = "@0.2.";
 const DEFAULT_PAGE_SIZE_LOG2: u32 = 16;
 const RUN: &str = "wasi:cli/run@0.2.";
 
-/// Tells what the bytes of a module or component need, and what keeps it from running on a worker.
+/// Tells the needs of a module or component, and the obstacles that keep it from running on a worker.
 ///
 /// # Errors
-/// When they are no valid module or component.
+/// The bytes are no valid module or component.
 pub fn inspect(bytes: &[u8]) -> Result<Inspection, crate::Reason> {
     let bad = |error: wasmparser::BinaryReaderError| crate::Reason::BadModule { message: error.to_string() };
     Validator::new_with_features(features()).validate_all(bytes).map_err(bad)?;
     read(bytes).map_err(bad)
 }
 
-/// What the engine accepts; it has neither threads nor garbage collection.
+/// The features that the engine accepts; threads and garbage collection are not among them.
 fn features() -> WasmFeatures {
     let without = WasmFeatures::THREADS | WasmFeatures::GC | WasmFeatures::EXCEPTIONS | WasmFeatures::STACK_SWITCHING;
     WasmFeatures::default() - without

@@ -24,7 +24,7 @@ const MOST_LOADED: usize = 64;
 const MOST_FAILED: usize = 1024;
 /// A machine with less load may compile what met a limit of time.
 const LIMIT_REMEMBERED: Duration = Duration::from_secs(600);
-/// How soon a caller that waits for another one's compilation notices that it was stopped.
+/// Longest time until a caller that waits for another one's compilation notices a stop.
 const STOP_INTERVAL: Duration = Duration::from_millis(20);
 
 #[derive(Debug)]
@@ -85,7 +85,7 @@ impl Library {
         turn.end(made)
     }
 
-    /// What is known of a module. Without an answer the caller has to make it.
+    /// The known outcome of compiling a module. `None`: the caller has to compile it.
     fn wait_for_known(&self, program: ProgramHash, stop: &AtomicBool) -> Option<Result<Arc<Loaded>, Reason>> {
         let mut shelf = self.lock();
         loop {
@@ -150,13 +150,13 @@ impl Library {
     }
 }
 
-/// A module that was just loaded, and the length of what it was compiled to.
+/// A module that was just loaded, and the length of its compiled form.
 struct Made {
     loaded: Arc<Loaded>,
     bytes: u64,
 }
 
-/// The right and the duty to say what became of a module.
+/// The right and the duty to report the outcome of a module's compilation.
 struct Turn<'a> {
     library: &'a Library,
     program: ProgramHash,

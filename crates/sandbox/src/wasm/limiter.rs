@@ -2,7 +2,7 @@
 
 use wasmtime::{Result, format_err};
 
-/// What an element of a table takes in the host, at most.
+/// Largest size of a table's element in the host.
 const ELEMENT_BYTES: usize = 16;
 /// A component is made of several modules, each with its own.
 const MOST_IN_COMPONENT: usize = 64;

@@ -1,4 +1,4 @@
-//! From compiled bytes to a module that is ready to run.
+//! Loads compiled bytes into a module that is ready to run.
 //!
 //! This module and `native/sys.rs` are the only ones with `unsafe` code.
 #![expect(unsafe_code, reason = "to load compiled code is to trust it; only an `Artifact` is loaded")]
@@ -45,7 +45,7 @@ impl std::fmt::Debug for Loaded {
     }
 }
 
-/// What programs can import.
+/// The functions that programs can import.
 pub(super) struct Linkers {
     module: Linker<Guest<Preview1>>,
     component: ComponentLinker<Guest<Preview2>>,

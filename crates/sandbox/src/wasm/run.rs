@@ -1,4 +1,4 @@
-//! One task of a WASI program, on the caller's thread: a new instance, driven until it ends or has to.
+//! One task of a WASI program, on the caller's thread: a new instance, driven until it ends or is ended.
 
 use std::cell::OnceCell;
 use std::fs::File;
@@ -25,18 +25,18 @@ use crate::failure::{Failure, Finished, Reason, Usage};
 use crate::program::{Call, Input, STDERR_TAIL_BYTES};
 use crate::tail::Tail;
 
-/// What a guest may have the host copy in one call.
+/// Largest number of bytes that a guest may have the host copy in one call.
 const HOSTCALL_BYTES: usize = 1 << 20;
 const MOST_RANDOM_BYTES: u64 = 1 << 20;
 /// Streams, pollables and the like.
 const MOST_RESOURCES: usize = 1000;
-/// As `argv[0]`.
+/// The program's name in `argv[0]`.
 const NAME: &str = "program";
 const MESSAGE_BYTES: usize = 1024;
-/// How many functions of a trap's backtrace are named.
+/// Largest number of named functions of a trap's backtrace.
 const MOST_FRAMES: usize = 5;
 
-/// What a store holds beside the engine's own.
+/// The data of a store beside the engine's own.
 pub(crate) struct Guest<W> {
     wasi: W,
     memory: MemoryLimiter,
@@ -61,9 +61,9 @@ impl WasiView for Guest<Preview2> {
     }
 }
 
-/// How a guest ended.
+/// The end of a guest.
 enum End {
-    /// By itself, or with an error of the engine.
+    /// The guest ended by itself, or with an error of the engine.
     Own(wasmtime::Result<()>),
     TimeLimit,
     Stopped,
@@ -167,7 +167,7 @@ fn store<W: Send + 'static>(engine: &Engine, wasi: W, memory: MemoryLimiter) -> 
     store
 }
 
-/// What looks after a guest each time it yields or waits: at least once in a tick.
+/// Looks after a guest each time it yields or waits: at least once in a tick.
 struct Drive<'a> {
     stop: &'a AtomicBool,
     limit: Duration,
@@ -234,7 +234,7 @@ impl Drive<'_> {
 /// The beginning of wasmtime's error for an exit code above 125. The error does not contain the code.
 const UNKNOWN_CODE: &str = "exit with invalid exit status";
 
-/// Why a guest that ended by itself has no result; nothing when it exited with 0.
+/// The reason why a guest that ended by itself has no result; `None` if it exited with 0.
 fn reason_of(error: wasmtime::Error) -> Option<Reason> {
     if let Some(I32Exit(code)) = error.downcast_ref() {
         return (*code != 0).then_some(Reason::Exit { code: *code });

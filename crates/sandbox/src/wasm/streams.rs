@@ -19,7 +19,7 @@ use wasmtime_wasi::p2::{InputStream, OutputStream, Pollable, StreamError, Stream
 use crate::failure::Reason;
 use crate::output::{Output, Spool};
 
-/// What a guest may write or read at a time.
+/// Largest number of bytes that a guest writes or reads at a time.
 const CHUNK_BYTES: usize = 64 << 10;
 
 /// stdout: all of it, up to a limit.
@@ -29,7 +29,7 @@ pub(super) struct Stdout(Arc<Mutex<Written>>);
 struct Written {
     output: Output,
     limit: u64,
-    /// Why the guest was ended.
+    /// The reason why the guest was ended.
     refused: Option<Reason>,
 }
 
@@ -38,7 +38,7 @@ impl Stdout {
         Self(Arc::new(Mutex::new(Written { output: Output::new(limit, spool), limit, refused: None })))
     }
 
-    /// What was written, and why it is not all that the guest wrote, if that is so.
+    /// The written bytes, and the reason why they are not all, if some are missing.
     pub(super) fn take(&self) -> (Output, Option<Reason>) {
         let mut written = lock(&self.0);
         (std::mem::replace(&mut written.output, Output::new(0, None)), written.refused.take())
@@ -64,7 +64,7 @@ impl Sink for Stdout {
     }
 }
 
-/// stderr: what was not handed over yet.
+/// The bytes of stderr that were not handed over yet.
 #[derive(Clone, Default)]
 pub(super) struct Log(Arc<Mutex<Vec<u8>>>);
 
@@ -90,9 +90,9 @@ impl Sink for Log {
     }
 }
 
-/// Where a guest's bytes go.
+/// The destination of a guest's bytes.
 pub(super) trait Sink: Clone + Send + Sync + Unpin + 'static {
-    /// How many bytes it takes now.
+    /// The number of bytes that the sink takes now.
     fn room(&self) -> usize;
     fn push(&self, chunk: &[u8]) -> StreamResult<()>;
 }

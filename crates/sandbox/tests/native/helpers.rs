@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use sandbox::{Call, Config, Failure, Finished, Limits, NamedCommand, Program, ProgramHash, Reason, Sandbox};
 
 pub(crate) const TEST_HOST: &str = env!("CARGO_BIN_EXE_sandbox-test-host");
-/// How much later than its limit a program may end, whatever it does.
+/// Longest time after its limit until a program must have ended.
 pub(crate) const SLACK: Duration = Duration::from_secs(1);
-/// How long a condition that has to come is waited for.
+/// Longest wait for a condition.
 const DEADLINE: Duration = Duration::from_secs(30);
 
 pub(crate) struct Grid {
@@ -137,7 +137,7 @@ pub(crate) fn compile(source: &str, name: &str) -> PathBuf {
         Command::new("gcc").args(["-O1", "-pthread", "-o"]).arg(&unique).arg(source).status().expect("gcc runs");
     assert!(built.success(), "gcc");
     let path = directory.join(name);
-    // One name for all test processes, so that no build is left over.
+    // All test processes share the name, so that no build is left over.
     std::fs::rename(unique, &path).expect("renamed");
     path
 }

@@ -41,7 +41,7 @@ fn time_from_kill_to_end(native: bool, mode: &str) -> Duration {
     wait_until("the end of its programs", || processes_marked(&marker).is_empty());
     wait_until("the removal of their files", || scratch_directories(&sandbox).is_empty());
     let took = killed_at.elapsed();
-    // What only the host could remove, the next one does.
+    // The next host removes the remains that only a host can remove.
     drop(Sandbox::open(Config::new(&sandbox, 1)).expect("a sandbox"));
     assert_eq!(std::fs::read_dir(sandbox.join("scratch")).expect("read").count(), 0);
     took

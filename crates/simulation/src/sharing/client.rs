@@ -23,7 +23,7 @@ pub(crate) struct SharedJob {
     new: NewJob,
     expected: u128,
     is_acknowledged: bool,
-    /// How often each task was begun.
+    /// The number of starts of each task.
     starts: Vec<u32>,
 }
 

@@ -21,13 +21,13 @@ use crate::plan::{MS, Micros};
 /// Numbers from a task's first to its last.
 pub(crate) const CHUNK: NonZeroU64 = NonZeroU64::new(99).expect("not 0");
 
-/// How long tasks wait for the lists of workers that a coordinator which has just started may not know.
+/// Time for which tasks wait for the lists of workers that a freshly started coordinator may not know.
 const RECOVERY: Micros = 2_500 * MS;
 
-/// How often the leader looks for jobs that the others have accepted.
+/// Interval at which the leader looks for jobs that the others have accepted.
 const EVENTS_INTERVAL: Micros = 50 * MS;
 
-/// How a lease that was sent has ended without an outcome.
+/// The end of a sent lease without an outcome.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum End {
     Undeliverable,
@@ -37,7 +37,7 @@ pub(crate) enum End {
 
 pub(crate) struct Term {
     pub(crate) epoch: u64,
-    /// By the coordinator's own clock.
+    /// Time by the coordinator's own clock.
     pub(crate) until: Instant,
     pub(crate) engine: Engine,
     backend: Box<dyn Backend>,
@@ -318,7 +318,7 @@ impl Sharing {
         }
     }
 
-    /// Writes what waits, as a coordinator does that stops; tells whether all of it is known to be written.
+    /// Writes the waiting changes, as a stopping coordinator does; returns whether all are known to be written.
     pub(crate) fn flush_at_once(&mut self, member: usize) -> bool {
         let Some(term) = self.members[member].term.as_mut() else { return true };
         if let Some((batch, _)) = term.writing.take() {
@@ -347,7 +347,7 @@ impl Sharing {
 
     pub(crate) fn take_up(&mut self, member: usize, job: JobId) {
         let Some(term) = self.members[member].term.as_ref() else { return };
-        // Its end may be on its way to the store.
+        // The end of the job may be on its way to the store.
         if term.engine.knows(job) || term.writing.is_some() || !term.waiting.is_empty() {
             if !term.engine.knows(job) {
                 let (after, reads) = (term.after_event, Arc::clone(&term.reads));

@@ -1,4 +1,4 @@
-//! One coordinator: its process, its clock, and whether it leads.
+//! A coordinator: its process, its clock, and whether it leads.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -15,16 +15,16 @@ use super::leader::Term;
 use super::{Event, Sharing};
 use crate::plan::{MS, Micros, SECOND};
 
-/// When a question to the store that nobody answers is given up.
+/// Time after which an unanswered question to the store is given up.
 const STORE_TIMEOUT: Micros = 1_200 * MS;
 
-/// How much the rates of two clocks may differ.
+/// Largest difference between the rates of two clocks.
 const DRIFT: f64 = 0.002;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Power {
     Up,
-    /// As by SIGSTOP.
+    /// Halted, as by SIGSTOP.
     Hangs,
     Down,
 }
@@ -39,10 +39,10 @@ pub(crate) struct Member {
     rate: f64,
     candidacy: Candidacy,
     pub(crate) term: Option<Term>,
-    /// Whether it has been up for long enough to know the workers.
+    /// Start of the process, after which it learns which workers there are.
     pub(crate) started_at: Micros,
     pub(crate) is_cut_from_workers: bool,
-    /// What came while it hung.
+    /// Events that arrived while the member hung.
     pub(crate) inbox: Vec<Event>,
 }
 
@@ -74,13 +74,13 @@ impl Sharing {
         self.start_member(number);
     }
 
-    /// What a member's clock shows.
+    /// The reading of a member's clock at a real time.
     pub(crate) fn local(&self, member: usize, at: Micros) -> Instant {
         let member = &self.members[member];
         self.start + member.offset + Duration::from_micros(at).mul_f64(member.rate)
     }
 
-    /// When a member's clock shows this.
+    /// The real time at which a member's clock has this reading.
     pub(crate) fn real(&self, member: usize, local: Instant) -> Micros {
         let member = &self.members[member];
         let shown = local.saturating_duration_since(self.start + member.offset);
@@ -143,7 +143,7 @@ impl Sharing {
         self.note(format_args!("member {member} {} the store", if is_cut { "cannot reach" } else { "reaches" }));
     }
 
-    /// As on SIGTERM: what is recorded is committed, then the lease is given up.
+    /// Stops as on SIGTERM: recorded changes are committed, then the lease is given up.
     pub(crate) fn stop_in_order(&mut self, member: usize) {
         if self.members[member].power != Power::Up {
             return;
@@ -152,7 +152,7 @@ impl Sharing {
         let is_flushed = self.flush_at_once(member);
         self.members[member].term = None;
         if let Some(epoch) = self.members[member].candidacy.retire().filter(|_| is_flushed) {
-            // It may not reach the store.
+            // The message may not reach the store.
             let _ = self.members[member].way.resign(Epoch(epoch));
         }
         self.members[member].power = Power::Down;
@@ -164,7 +164,7 @@ impl Sharing {
         let now = self.local_now(member);
         let member = &mut self.members[member];
         member.candidacy.stand_back(epoch, now);
-        // It may not reach the store.
+        // The message may not reach the store.
         let _ = member.way.resign(Epoch(epoch));
     }
 
@@ -189,7 +189,7 @@ impl Sharing {
         self.after(delay, Event::CandidacyDue { member, boot });
     }
 
-    /// The question comes to the store, also when who asked is gone or hangs.
+    /// The question comes to the store, also when its sender is gone or hangs.
     pub(crate) fn store_asked(&mut self, member: usize, boot: u64, question: Question, asked_at: Instant) {
         let (id, way) = (self.members[member].id, &mut self.members[member].way);
         let answer = match question {

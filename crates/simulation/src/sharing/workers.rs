@@ -1,4 +1,4 @@
-//! Workers, which never die here, and what coordinators know of them.
+//! Workers, which never die here, and the coordinators' knowledge of them.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -13,10 +13,10 @@ use super::{Event, Sharing};
 use crate::outcome::value_of;
 use crate::plan::{Micros, SECOND};
 
-/// From one heartbeat to the next.
+/// Interval between heartbeats.
 const INTERVAL: Micros = SECOND;
 
-/// What each task takes.
+/// Duration of each task.
 const TASK: Micros = 15_000;
 
 /// A lease that a worker has.
@@ -37,7 +37,7 @@ pub(crate) struct SharedWorker {
     /// The highest epoch that it has seen.
     seen: u64,
     held: BTreeMap<AttemptId, Held>,
-    /// When each slot has computed what it has.
+    /// Time at which each slot will have computed its leases.
     free_at: BTreeMap<u32, Micros>,
 }
 

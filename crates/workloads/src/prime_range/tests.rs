@@ -8,7 +8,7 @@ fn parsed(find: Find, params: &Value) -> Parsed {
     parse(find, &raw(params.to_string()), model::DEFAULT_CHUNK_SIZE).expect("valid parameters")
 }
 
-/// What is stored of a job, how it is shown, and by which algorithm it is computed.
+/// The stored parameters of a job, its shown parameters, and its algorithm.
 fn kept(params: &Value) -> (Value, Value, Option<Algorithm>) {
     let parsed = parsed(Find::Sum, params);
     let json = |raw: &RawValue| serde_json::from_str(raw.get()).expect("JSON");

@@ -29,7 +29,7 @@ pub struct ProgramParams {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(inline)]
     pub range: Option<ProgramRange>,
-    /// What each task reads from stdin: the text of a string, the bytes of `{"base64": …}`, else the JSON itself.
+    /// The stdin of each task: the text of a string, the bytes of `{"base64": …}`, else the JSON itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Vec<serde_json::Value>>, example = json!(["a text", {"base64": "AAH/"}]))]
     pub payloads: Option<Payloads>,
@@ -37,11 +37,11 @@ pub struct ProgramParams {
     #[serde(default, deserialize_with = "read_pairs::<MAX_ENV, _>", skip_serializing_if = "BTreeMap::is_empty")]
     #[schema(example = json!({"OMP_NUM_THREADS": "1"}))]
     pub env: BTreeMap<String, String>,
-    /// How the tasks' results become the job's.
+    /// The combination of the tasks' results into the job's.
     #[serde(default)]
     #[schema(schema_with = Combine::schema)]
     pub combine: Combine,
-    /// What a task may take; its time is `timeout.task_seconds`, 3600 unless the job says otherwise.
+    /// Limits of a task; its time limit is `timeout.task_seconds`, 3600 unless the job says otherwise.
     #[serde(default)]
     #[schema(inline)]
     pub limits: ProgramLimits,
@@ -78,7 +78,7 @@ pub struct ProgramRange {
     pub step: NonZeroU64,
 }
 
-/// How the results of a `program` job's tasks become the job's result.
+/// The combination of the results of a `program` job's tasks into the job's result.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Combine {
@@ -107,7 +107,7 @@ impl PartialSchema for Combine {
 
 impl ToSchema for Combine {}
 
-/// What one task of a `program` job may take.
+/// Limits of each task of a `program` job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 #[schema(example = json!({"memory_bytes": 1_073_741_824, "output_bytes": 16_777_216}))]
@@ -128,7 +128,7 @@ impl Default for ProgramLimits {
 }
 
 impl ProgramRange {
-    /// How many parts there are.
+    /// The number of parts.
     #[must_use]
     pub fn parts(&self) -> u64 {
         self.to.saturating_sub(self.from).div_ceil(self.step.get())

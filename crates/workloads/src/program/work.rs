@@ -1,4 +1,4 @@
-//! What a worker gets of a `program` job.
+//! The work of a `program` job, as a worker gets it.
 
 use std::collections::BTreeMap;
 
@@ -8,12 +8,12 @@ use serde_json::value::RawValue;
 
 use super::{ProgramLimits, ProgramRange};
 
-/// What a lease carries.
+/// The content of a lease.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProgramWork {
-    /// What to run.
+    /// The program to run.
     pub program: ProgramRef,
-    /// What a task may take.
+    /// The limits of a task.
     pub limits: ProgramLimits,
     /// The time limit of a task.
     pub seconds: u32,
@@ -32,7 +32,7 @@ pub struct ProgramWork {
     /// Whether stdout must be a decimal integer.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_integer: bool,
-    /// Whether it is the last task, which reads the results of all others from stdin.
+    /// Whether the task is the last one, which reads the results of all others from stdin.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_fold: bool,
     /// The longest stdout that is reported in the outcome; a longer one is handed in as an object. Without it all is
@@ -41,13 +41,13 @@ pub struct ProgramWork {
     pub hand_in_above: Option<u64>,
 }
 
-/// What is stored for one task, and what a worker that pulls gets as its payload.
+/// The stored input of a task, which is also the payload for a worker that pulls.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct ProgramInput {
     /// The arguments.
     #[serde(default)]
     pub args: Vec<String>,
-    /// What it reads from stdin.
+    /// The value for stdin.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
     pub payload: Option<Box<RawValue>>,
 }
@@ -68,10 +68,10 @@ fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Box<RawV
     Box::deserialize(deserializer).map(Some)
 }
 
-/// What a task with this payload reads from stdin: a string's text, what base64 stands for, else the JSON itself.
+/// The stdin of a task with this payload: a string's text, the bytes of base64, else the JSON itself.
 ///
 /// # Errors
-/// What should be base64 is none.
+/// The value of `base64` is no base64.
 pub fn stdin_of(payload: &RawValue) -> Result<Vec<u8>, InvalidBase64> {
     let json = payload.get();
     if let Ok(text) = serde_json::from_str::<String>(json) {

@@ -9,7 +9,7 @@ use tempfile::TempDir;
 
 use super::scrapes::Scrape;
 
-/// How often the last scrape is repeated: longer than any alert waits, and so in minutes.
+/// Repetitions of the last scrape, one a minute: more minutes than any alert waits.
 const REPEATED: usize = 50;
 
 /// Rules that can be run.
@@ -85,7 +85,7 @@ impl Promtool {
     }
 }
 
-/// One scrape a minute, the last one repeated. A series that ends is marked as stale, as by a scrape that fails.
+/// The series of one scrape a minute, the last scrape repeated. The end of a series is marked as stale, as by a failed scrape.
 fn series(scrapes: &[Scrape]) -> Vec<Value> {
     let names: BTreeSet<_> = scrapes.iter().flat_map(|scrape| scrape.keys()).collect();
     let moments = || scrapes.iter().chain(std::iter::repeat_n(scrapes.last().expect("a scrape"), REPEATED));

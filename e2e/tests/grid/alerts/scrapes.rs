@@ -1,4 +1,4 @@
-//! What `GET /metrics` answers, as Prometheus would label it.
+//! Answers of `GET /metrics`, with Prometheus' labels.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::helpers::try_request;
 
-/// Where a grid is scraped.
+/// The addresses at which a grid is scraped.
 pub(super) struct Grid {
     pub(super) coordinators: Vec<SocketAddr>,
     pub(super) workers: Vec<SocketAddr>,

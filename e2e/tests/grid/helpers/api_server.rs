@@ -16,7 +16,7 @@ use test_postgres::own_ip;
 
 use super::Process;
 
-/// What services show the API server.
+/// The token that services show the API server.
 const OWN_TOKEN: &str = "token-of-the-service-itself";
 
 #[derive(Debug)]
@@ -81,7 +81,7 @@ impl ApiServer {
         write_state(self.directory.path(), &self.state);
     }
 
-    /// What it was asked, in order.
+    /// The requests so far, in order.
     pub(crate) fn requests(&self) -> Vec<Value> {
         let log = fs::read_to_string(self.directory.path().join("requests.jsonl")).unwrap_or_default();
         // A line that is being written has no end yet.
@@ -115,7 +115,7 @@ fn serve(directory: &Path, ip: Ipv4Addr, port: &str) -> Process {
     Process::spawn(command.arg(script).arg(directory).arg(format!("{ip}:{port}")))
 }
 
-/// In one piece, since it is read for each request.
+/// Replaces the state as a whole, since the server reads it for each request.
 fn write_state(directory: &Path, state: &Value) {
     fs::write(directory.join("state.new"), state.to_string()).expect("write a state");
     fs::rename(directory.join("state.new"), directory.join("state.json")).expect("exchange the state");

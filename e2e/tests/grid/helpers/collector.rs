@@ -1,4 +1,4 @@
-//! A receiver of OTLP over HTTP that keeps what it gets, read by the messages that OpenTelemetry publishes.
+//! A receiver of OTLP over HTTP that keeps the spans, read by the messages that OpenTelemetry publishes.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -19,7 +19,7 @@ const MAX_BATCH_BYTES: usize = 16 << 20;
 /// A receiver of spans.
 #[derive(Debug)]
 pub(crate) struct Collector {
-    /// Where services send to.
+    /// The address to which services send spans.
     pub(crate) endpoint: String,
     spans: Arc<Mutex<Vec<ReceivedSpan>>>,
 }
@@ -35,7 +35,7 @@ pub(crate) struct ReceivedSpan {
     pub(crate) parent: String,
     pub(crate) state: String,
     pub(crate) kind: i32,
-    /// In nanoseconds since 1970.
+    /// Start and end in nanoseconds since 1970.
     pub(crate) times: (u64, u64),
     pub(crate) is_error: bool,
     pub(crate) attributes: BTreeMap<String, String>,
@@ -62,7 +62,7 @@ impl Collector {
         [("OTEL_EXPORTER_OTLP_ENDPOINT", &self.endpoint), ("OTEL_BSP_SCHEDULE_DELAY", "50")]
     }
 
-    /// What has come of a trace, in the order of its beginnings.
+    /// The received spans of a trace, by their start.
     pub(crate) fn spans_of(&self, trace: &str) -> Vec<ReceivedSpan> {
         let mut spans = self.spans();
         spans.retain(|span| span.trace == trace);
@@ -70,7 +70,7 @@ impl Collector {
         spans
     }
 
-    /// All that has come.
+    /// All received spans.
     pub(crate) fn spans(&self) -> Vec<ReceivedSpan> {
         self.spans.lock().expect("no panic").clone()
     }

@@ -1,4 +1,4 @@
-//! What happens to jobs, followed as a browser does it: from the last event that was seen, over and over.
+//! Follows the events of jobs as a browser does: again and again from the last event that was seen.
 
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};

@@ -18,15 +18,15 @@ const HEARTBEAT_INTERVAL: Duration = Duration::from_millis(200);
 /// An attempt that no coordinator gives out.
 const OTHER_ATTEMPT: &str = "00000000-0000-4000-8000-000000000000";
 
-/// What is wrong with a [`FakeWorker`].
+/// The fault of a [`FakeWorker`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
     Status500,
     /// The server of a worker that was halted gives up the request that came meanwhile.
     RequestTimeout,
-    /// It is another process than the lease is for.
+    /// Another process than the lease is for.
     Conflict,
-    /// It has no room.
+    /// No room for a lease.
     TooManyRequests,
     Garbage,
     HalfAnAnswer,
@@ -67,7 +67,7 @@ impl FakeWorker {
         *self = Self { leases, port, _heartbeats: announce(coordinator, port, "sum-of-primes") };
     }
 
-    /// What `coordinator` says of it.
+    /// The worker, as `coordinator` shows it.
     pub(crate) fn seen_by(&self, coordinator: &Coordinator) -> Value {
         coordinator.find(&boot_id(self.port)).expect("registered")
     }
@@ -112,7 +112,7 @@ fn announce(coordinator: &Coordinator, port: u16, kind: &str) -> Sender<()> {
     let (heartbeats, stopped) = mpsc::channel();
     let (internal, body) = (coordinator.internal, heartbeat(port, &boot_id, kind));
     thread::spawn(move || {
-        // One connection for all, as a good worker has: where it closes, the coordinator takes the worker for gone.
+        // One connection for all heartbeats, as of a real worker: a closed connection counts as a lost worker.
         let stream = connect(internal);
         while register(&stream, &format!("fake-{port}"), &body)
             && stopped.recv_timeout(HEARTBEAT_INTERVAL) == Err(RecvTimeoutError::Timeout)

@@ -19,9 +19,9 @@ const PROGRAM: &str = "divvy-coordinator";
 pub(crate) struct Group {
     // Before the database, so that they end first.
     pub(crate) coordinators: Vec<Coordinator>,
-    /// From each coordinator to the database.
+    /// Proxies from each coordinator to the database.
     pub(crate) to_database: Vec<Proxy>,
-    /// From workers to each coordinator.
+    /// Proxies from workers to each coordinator.
     pub(crate) to_coordinator: Vec<Proxy>,
     /// A server of this group alone; else that of all tests.
     own_server: Option<Server>,
@@ -36,18 +36,18 @@ impl Group {
         Self::start_on(None, PROGRAM, count, settings)
     }
 
-    /// The same with coordinators of another release, by the absolute path of their program, over a server that no other
-    /// test uses. One that is started again is of this release.
+    /// Starts `count` coordinators of another release, by the absolute path of their program, over a server of their own. A
+    /// coordinator that is started again is of this release.
     pub(crate) fn start_of_release(program: &str, count: usize, settings: &[(&str, &str)]) -> Self {
         Self::start_on(Some(Server::start(&[])), program, count, settings)
     }
 
-    /// The same over a server that no other test uses.
+    /// Starts `count` coordinators over a server of their own.
     pub(crate) fn start_on_own_server(count: usize, settings: &[(&str, &str)]) -> Self {
         Self::start_on(Some(Server::start(&[])), PROGRAM, count, settings)
     }
 
-    /// The same over a server that the caller has started.
+    /// Starts `count` coordinators over the caller's server.
     pub(crate) fn start_on_server(server: Server, count: usize, settings: &[(&str, &str)]) -> Self {
         Self::start_on(Some(server), PROGRAM, count, settings)
     }
@@ -98,7 +98,7 @@ impl Group {
         self.own_server.as_ref().expect("a server of its own")
     }
 
-    /// What its database answers to a statement.
+    /// The database's answer to a statement.
     pub(crate) fn psql(&self, sql: &str) -> String {
         self.own_server.as_ref().unwrap_or_else(|| Server::shared()).psql(&self.database, sql)
     }
@@ -113,7 +113,7 @@ impl Group {
         self.start_again_with(number, &[]);
     }
 
-    /// As [`Self::start_again`], with variables beside those of the group.
+    /// [`Self::start_again`] with variables beside those of the group.
     pub(crate) fn start_again_with(&mut self, number: usize, variables: &[(&str, &str)]) {
         let settings = self.settings(number);
         let settings: Vec<_> = settings.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
@@ -138,7 +138,7 @@ impl Group {
         Worker::start(self.coordinators[0].internal, &[&own, variables].concat())
     }
 
-    /// What some coordinator says of all; none while nobody answers.
+    /// The list of coordinators that some coordinator gives; `None` while none answers.
     pub(crate) fn list(&self) -> Option<Vec<Value>> {
         let answers = self.coordinators.iter().filter_map(|coordinator| {
             let answer = try_get_now(coordinator.public, "/v1/coordinators")?;
@@ -158,7 +158,7 @@ impl Group {
     }
 
     fn leads_now(&self) -> Option<usize> {
-        // By their own word: one that was killed a moment ago is listed for a while.
+        // Each member is asked itself, since the list shows a killed one for a while.
         let running = self.coordinators.iter().enumerate().filter(|(_, coordinator)| coordinator.is_running());
         running.map(|(number, _)| number).find(|number| self.says(*number, "divvy_leader 1"))
     }

@@ -53,7 +53,7 @@ pub(crate) fn try_request(
     try_within(PATIENCE, address, method, target, headers, body)
 }
 
-/// What `GET` answers at once, of a process that may hang.
+/// The immediate answer to `GET` of a process that may hang.
 pub(crate) fn try_get_now(address: SocketAddr, target: &str) -> Option<Answer> {
     try_within(Duration::from_secs(1), address, "GET", target, &[], "")
 }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::{Answer, Coordinator, eventually, get, published_count, published_sum, request, try_request};
 
-/// What is submitted, and what must come of it.
+/// A job to submit, and its expected result.
 #[derive(Clone, Debug)]
 pub(crate) struct Order {
     pub(crate) body: String,
@@ -14,12 +14,12 @@ pub(crate) struct Order {
     pub(crate) tasks: Tasks,
 }
 
-/// Who runs a job's tasks.
+/// The workers of a job's tasks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Tasks {
     /// Real workers.
     Pushed,
-    /// Workers that fetch, so many tasks.
+    /// Workers that pull; the number of tasks.
     Fetched(u64),
 }
 
@@ -32,7 +32,7 @@ impl Order {
         Self::sum_by("sieve", start, end)
     }
 
-    /// The same by an algorithm.
+    /// The sum of the primes from behind 10^`start` to 10^`end`, by `algorithm`.
     pub(crate) fn sum_by(algorithm: &str, start: u32, end: u32) -> Self {
         let (a, b) = (10_u64.pow(start) + 1, 10_u64.pow(end));
         let sum = (published_sum(end) - published_sum(start)).to_string();
@@ -40,7 +40,7 @@ impl Order {
         Self::new("sum-of-primes", &params, json!({ "a": a, "b": b, "sum": sum }), Tasks::Pushed)
     }
 
-    /// How many primes there are from behind 10^`start` to 10^`end`.
+    /// The count of the primes from behind 10^`start` to 10^`end`.
     pub(crate) fn count(start: u32, end: u32) -> Self {
         let (a, b) = (10_u64.pow(start) + 1, 10_u64.pow(end));
         let count = (published_count(end) - published_count(start)).to_string();

@@ -70,7 +70,7 @@ impl Process {
         self.has_ended = true;
     }
 
-    /// Whether it was not seen to end.
+    /// Whether the process was not seen to end.
     pub(crate) fn is_running(&self) -> bool {
         !self.has_ended
     }
@@ -83,7 +83,7 @@ impl Process {
         status
     }
 
-    /// How the process ended, if it has.
+    /// The exit status of the process, if it has ended.
     pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().expect("wait for a process")
     }
@@ -125,7 +125,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // It may be gone already.
+        // The process may be gone already.
         let _ = self.child.kill();
         let _ = self.child.wait();
         if thread::panicking() {

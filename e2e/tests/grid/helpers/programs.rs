@@ -17,10 +17,10 @@ use super::{Answer, Coordinator, Worker, divvy, eventually, in_time, request, tr
 /// The source of the document's example.
 const EXAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../programs/sum_integers");
 
-/// How long a command that follows may be silent.
+/// Longest silence of a command that follows.
 const LINE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The sandbox's program that does what it should not.
+/// The sandbox's hostile program.
 const HOSTILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../crates/sandbox/tests/programs/hostile.c");
 
 #[derive(Debug)]
@@ -37,7 +37,7 @@ impl ProgramGrid {
         Self::start_with(&[])
     }
 
-    /// As [`Self::start`], with variables of the coordinator.
+    /// [`Self::start`] with variables of the coordinator.
     pub(crate) fn start_with(variables: &[(&str, &str)]) -> Self {
         Self::start_by(|own| Coordinator::start_to_stay(&[own, variables].concat()))
     }
@@ -85,7 +85,7 @@ impl ProgramGrid {
         Follower { child, lines }
     }
 
-    /// What the command prints, which must succeed.
+    /// The stdout of the command, which must succeed.
     pub(crate) fn printed(&self, arguments: &[&str]) -> String {
         let output = self.divvy(arguments);
         assert!(output.status.success(), "{arguments:?}: {}", text(&output.stderr));
@@ -107,7 +107,7 @@ impl ProgramGrid {
         request(self.coordinator.public, method, target, &self.headers(), body)
     }
 
-    /// As [`Self::ask`], with headers and no body.
+    /// [`Self::ask`] with headers and no body.
     pub(crate) fn ask_with(&self, method: &str, target: &str, headers: &[(&str, &str)]) -> Answer {
         request(self.coordinator.public, method, target, &[&self.headers(), headers].concat(), "")
     }
@@ -178,7 +178,7 @@ impl ProgramGrid {
         executable
     }
 
-    /// A file of names with the example in Python, and whatever else is given.
+    /// A file of names with the example in Python, and more entries.
     pub(crate) fn names(&self, others: &str) -> PathBuf {
         let python = format!(
             "[program.sum-integers]\ncommand = [\"python3\", \"{EXAMPLE}/sum_integers.py\"]\n\
@@ -205,7 +205,7 @@ impl Follower {
         }
     }
 
-    /// Whether it ends well.
+    /// Whether the command succeeds.
     pub(crate) fn succeeds(mut self) -> bool {
         self.child.wait().expect("its end").success()
     }
@@ -213,7 +213,7 @@ impl Follower {
 
 impl Drop for Follower {
     fn drop(&mut self) {
-        // It may have ended.
+        // The process may have ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -236,7 +236,7 @@ pub(crate) fn processes_marked(marker: &str) -> Vec<u32> {
     processes.filter(is_marked).collect()
 }
 
-/// What a canceled job's processes and those of a killed worker may take to be gone.
+/// Longest time until the processes of a canceled job or of a killed worker are gone.
 const GONE_WITHIN: Duration = Duration::from_secs(1);
 
 /// Waits until no process is marked. Returns how long that took.

@@ -9,7 +9,7 @@ pub(crate) fn published_sum(exponent: u32) -> u128 {
     row.expect("in the table").parse().expect("a sum")
 }
 
-/// How many primes there are up to 10^`exponent`, 1 to 10: OEIS A006880.
+/// The number of primes up to 10^`exponent`, 1 to 10: OEIS A006880.
 pub(crate) fn published_count(exponent: u32) -> u64 {
     const COUNTS: [u64; 10] = [4, 25, 168, 1229, 9592, 78498, 664_579, 5_761_455, 50_847_534, 455_052_511];
     COUNTS[exponent as usize - 1]

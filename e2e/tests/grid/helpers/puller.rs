@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::try_request;
 
-/// What a worker that fetches does with a claim.
+/// The behavior of a pulling worker after a claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Conduct {
     Complete,

@@ -1,4 +1,4 @@
-//! Coordinators and workers as processes, and what they show of themselves.
+//! Coordinators and workers as processes, and their state as they show it.
 
 use std::net::SocketAddr;
 use std::ops::{Deref, DerefMut};
@@ -51,7 +51,7 @@ impl Coordinator {
         Self::of(process, data_dir)
     }
 
-    /// The same without waiting until it serves.
+    /// Starts a coordinator without waiting until it serves.
     pub(crate) fn launch_program(program: &str, variables: &[(&str, &str)]) -> Process {
         let own = [("DIVVY_PUBLIC_ADDR", "127.0.0.1:0"), ("DIVVY_INTERNAL_ADDR", "127.0.0.1:0")];
         Process::start(program, &[&own, variables].concat())
@@ -69,7 +69,7 @@ impl Coordinator {
         Self::of(Process::start_with_mounts(mount, "divvy-coordinator", &variables), data_dir)
     }
 
-    /// Starts on data that may be damaged; where it refuses to, what it says.
+    /// Starts on data that may be damaged; the error where the coordinator refuses to.
     pub(crate) fn try_start_on(data_dir: Arc<TempDir>) -> Result<Self, String> {
         let variables = [&settings(&data_dir)[..], &[("DIVVY_LOCK_TIMEOUT_MS", "0")]].concat();
         let mut process = Process::start("divvy-coordinator", &variables);
@@ -116,12 +116,12 @@ impl Coordinator {
         *self = Self::start_on(Arc::clone(&self.data_dir), &[&own, variables].concat());
     }
 
-    /// Where the jobs are kept.
+    /// The data directory.
     pub(crate) fn data_dir(&self) -> &Path {
         self.data_dir.path()
     }
 
-    /// The same, to be used when the coordinator is gone.
+    /// The data directory, for use after the coordinator's end.
     pub(crate) fn shared_data_dir(&self) -> Arc<TempDir> {
         Arc::clone(&self.data_dir)
     }
@@ -135,12 +135,12 @@ impl Coordinator {
         self.ask_sum(a, b).answer()
     }
 
-    /// Asks for what no grid finishes while a test runs.
+    /// Sends a request that no grid finishes while a test runs.
     pub(crate) fn ask_endless(&self) -> InFlight {
         self.ask_sum(0, ENDLESS)
     }
 
-    /// Asks for what no grid finishes, so often, and waits until all of it is let in.
+    /// Sends so many requests that no grid finishes, and waits until all are admitted.
     pub(crate) fn fill_places(&self, places: usize) -> Vec<InFlight> {
         let fill = |place| {
             let endless = self.ask_endless();
@@ -151,14 +151,14 @@ impl Coordinator {
         (0..places).map(fill).collect()
     }
 
-    /// What `GET /workers` shows.
+    /// The answer of `GET /workers`.
     pub(crate) fn workers(&self) -> Vec<Value> {
         let answer = get(self.public, "/workers");
         assert_eq!(answer.status, 200, "{answer:?}");
         answer.json().as_array().expect("an array").clone()
     }
 
-    /// What `GET /workers` shows of the run `boot_id` of a worker.
+    /// The entry of `GET /workers` for the worker process `boot_id`.
     pub(crate) fn find(&self, boot_id: &str) -> Option<Value> {
         self.workers().into_iter().find(|worker| worker["boot_id"] == boot_id)
     }

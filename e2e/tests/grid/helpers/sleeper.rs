@@ -11,15 +11,15 @@ use serde_json::json;
 use super::Coordinator;
 use super::fake_worker::{join, ok, read_lease, write};
 
-/// How soon a lease that waits for the slot notices that it is its turn, or that it was revoked.
+/// Longest time until a waiting lease notices its turn or its revocation.
 const LOOK: Duration = Duration::from_millis(2);
 
 /// A lease that reached a [`Sleeper`] and is over.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Slept {
-    /// By the coordinator's clock, to the millisecond.
+    /// Start of the lease by the coordinator's clock, to the millisecond.
     pub(crate) given_out_at: SystemTime,
-    /// How long it held the slot.
+    /// Time for which it held the slot.
     pub(crate) busy: Duration,
     pub(crate) is_done: bool,
 }

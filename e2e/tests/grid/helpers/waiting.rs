@@ -4,20 +4,20 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-/// How long anything may take that has no limit of its own: enough for a machine that is busy with other things.
+/// Longest wait for any condition without a limit of its own: enough for a machine that is busy with other work.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(180);
 
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
-/// How often something that has to be quick may be tried.
+/// Attempts at a condition with a short limit.
 const ATTEMPTS: u32 = 4;
 
-/// What `probe` finds, once it does.
+/// The value of `probe`, once it returns one.
 pub(crate) fn eventually<T>(what: &str, probe: impl FnMut() -> Option<T>) -> T {
     within(PATIENCE, what, probe)
 }
 
-/// What `probe` finds, which must be within `limit`.
+/// The value of `probe`, which must come within `limit`.
 pub(crate) fn within<T>(limit: Duration, what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
     let started_at = Instant::now();
     loop {

@@ -39,7 +39,7 @@ fn retain_primes_in<L: Lanes>(numbers: &mut Vec<u64>) {
     bpsw::retain::<L>(numbers, |numbers| bpsw::lucas::<L>(numbers));
 }
 
-/// An array of what the expression gives for each vector.
+/// An array of the expression's values for each vector.
 ///
 /// Written out, because a closure is compiled without the instructions, and each intrinsic in it becomes a call.
 macro_rules! each {

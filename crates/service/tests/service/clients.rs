@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use service::{Limits, Listener};
 
-use crate::helpers::{Options, Service, read_to_end, read_up_to, start, wait_until};
+use crate::helpers::{Answer, Options, Service, read_to_end, read_up_to, start, wait_until};
 
 const SLOW: &[u8] = b"GET /slow HTTP/1.1\r\nhost: localhost\r\n\r\n";
 

@@ -17,7 +17,7 @@ const MARGIN: Duration = Duration::from_millis(100);
 /// How long a coordinator that could not lead lets the others try.
 const STAND_BACK: Duration = Duration::from_secs(1);
 
-/// What to ask the store.
+/// A question to the store about the lease of the leadership.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Question {
     /// For the lease.
@@ -26,26 +26,26 @@ pub enum Question {
     Renew(u64),
 }
 
-/// What the store says.
+/// The store's answer to a [`Question`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LeaseAnswer {
     /// The lease is this coordinator's, under a new epoch.
     Taken {
         /// The epoch.
         epoch: u64,
-        /// How long it lasts, from when it was asked.
+        /// Duration of the lease, counted from before the question.
         lasts: Duration,
     },
     /// Another coordinator has it.
     Held {
         /// Its epoch.
         epoch: u64,
-        /// When it expires unless it is renewed, from now.
+        /// Time from now until the lease expires unless it is renewed.
         expires_in: Duration,
     },
     /// It is renewed.
     Renewed {
-        /// How long it lasts, from when it was asked.
+        /// Duration of the lease, counted from before the question.
         lasts: Duration,
     },
     /// It has expired, or another one has taken it over.
@@ -54,7 +54,7 @@ pub enum LeaseAnswer {
     Unavailable,
 }
 
-/// What an answer changes.
+/// The change that an answer brings to the leadership.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Turn {
     /// This coordinator leads until then.
@@ -104,13 +104,13 @@ impl Candidacy {
         Self { held: None, due: now, is_retired: false, other: None }
     }
 
-    /// When [`Self::question`] has something to ask.
+    /// The instant from which [`Self::question`] returns a question.
     #[must_use]
     pub fn due(&self) -> Instant {
         self.due
     }
 
-    /// What is to be asked now.
+    /// The question to ask now; `None` before it is due and for a retired coordinator without the lease.
     pub fn question(&mut self, now: Instant) -> Option<Question> {
         if now < self.due {
             return None;

@@ -14,7 +14,7 @@ const MAX_RUNNING: usize = 4;
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
-/// Why a result is not there yet, or never will be.
+/// The reason why a result is late or will never exist.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ComposeFailure {
     /// The store could not be read or written: to be tried again.
@@ -103,7 +103,7 @@ impl Composing {
         wanted.map(|progress| progress.error.as_deref())
     }
 
-    /// Why some result could not be stored the last time.
+    /// The error of the last failed attempt to store a result, while one waits for its retry.
     pub(crate) fn failing(&self) -> Option<&str> {
         self.retries.iter().find_map(|(_, job)| self.jobs.get(job)?.error.as_deref())
     }

@@ -1,4 +1,4 @@
-//! What the engine asks its caller to do.
+//! Effects: the actions that the engine asks its caller to perform.
 
 use std::ops::Range;
 use std::time::Instant;
@@ -11,9 +11,8 @@ use workloads::Contradiction;
 
 use crate::claims::ClaimId;
 
-/// One thing to do. Effects of one call, and of calls after another, are performed in their order as far as
-/// [`Effect::Store`] is concerned, and [`Effect::Send`] and [`Effect::Revoke`] of one attempt; the others do not depend on
-/// each other.
+/// One action. The caller keeps the order of [`Effect::Store`]s, and of [`Effect::Send`] and [`Effect::Revoke`] of one attempt,
+/// within a call and between calls; other effects do not depend on each other.
 #[derive(Debug)]
 pub enum Effect {
     /// Record the change in the store.
@@ -26,7 +25,7 @@ pub enum Effect {
         attempt: AttemptId,
         /// The worker that has it.
         worker: WorkerKey,
-        /// Why it ends.
+        /// The reason of the revocation.
         reason: Revocation,
         /// Whether the worker would go on after its connection closes.
         outlives_connection: bool,
@@ -49,7 +48,7 @@ pub enum Effect {
     Suspended {
         /// The worker.
         worker: WorkerId,
-        /// Why.
+        /// The reason of the suspension.
         reason: SuspensionReason,
     },
     /// Say that the worker gets no more jobs of a kind, which it named and does not run.
@@ -66,7 +65,7 @@ pub enum Effect {
     },
 }
 
-/// Why a worker is suspended.
+/// The reason of a worker's suspension.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SuspensionReason {
     /// A lease could not be delivered, was handed back, or never came to it.
@@ -80,7 +79,7 @@ pub enum SuspensionReason {
     Disconnected,
 }
 
-/// Why a job has no answer.
+/// The reason why a job has no answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum JobFailure {
     /// The job failed.
@@ -111,9 +110,9 @@ pub struct LeaseOrder {
     pub kind: JobKind,
     /// The tasks.
     pub tasks: Range<u64>,
-    /// What the worker computes.
+    /// The work for the worker, in the form of the kind.
     pub work: Box<RawValue>,
-    /// When the lease ends by itself.
+    /// Instant at which the lease expires.
     pub expires_at: Instant,
     /// Whether the worker goes on when the connection breaks: true for stored jobs.
     pub outlives_connection: bool,
@@ -140,7 +139,7 @@ pub struct PulledLease {
     pub tasks: Range<u64>,
     /// A payload for each task; `None` where the store has them.
     pub payloads: Option<Vec<Box<RawValue>>>,
-    /// When the lease ends unless it is renewed.
+    /// Instant at which the lease expires unless it is renewed.
     pub expires_at: Instant,
     /// The span that the lease is part of, where its job is traced.
     pub trace: Option<TraceContext>,
@@ -159,6 +158,6 @@ pub struct TracedLease {
     pub tasks: Range<u64>,
     /// The worker's name.
     pub worker_id: String,
-    /// When it was claimed.
+    /// Time of the claim.
     pub claimed_at: Instant,
 }

@@ -31,7 +31,7 @@ pub struct Settings {
     pub policy: Policy,
     /// Numbers from a task's first to its last, for new jobs that divide a range.
     pub chunk_size: NonZeroU64,
-    /// How long a job whose client waits goes without any worker before it fails.
+    /// How long a job whose client waits may be without any worker before the job fails.
     pub worker_wait: Duration,
     /// Recorded changes that may wait for the store before no more work is leased.
     pub max_unstored: u64,
@@ -125,7 +125,7 @@ impl Engine {
         self.settings.epoch
     }
 
-    /// When [`Self::handle_timeout`] is due.
+    /// The instant at which [`Self::handle_timeout`] is due next.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
         let head_start = self.head_starts.first().map(|(until, _)| *until);

@@ -7,7 +7,7 @@ use scheduler::Lane;
 use crate::engine::Engine;
 use crate::standing::State;
 
-/// What the engine keeps beside jobs, workers and leases: each entry belongs to one of them.
+/// The entries that the engine keeps beside jobs, workers and leases: each entry belongs to a job, a worker or a lease.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Footprint {
     /// Jobs that are not over.
@@ -27,7 +27,7 @@ pub struct Footprint {
 }
 
 impl Engine {
-    /// What is kept.
+    /// Counts the entries.
     #[must_use]
     pub fn footprint(&self) -> Footprint {
         Footprint {

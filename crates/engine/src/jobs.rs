@@ -25,7 +25,7 @@ use crate::view::JobView;
 pub(crate) struct LiveJob {
     pub(crate) kind: JobKind,
     pub(crate) work: Arc<dyn Workload>,
-    /// Whether it is stored; else a client waits for it.
+    /// Whether the job is stored; otherwise a client waits for its answer.
     pub(crate) is_stored: bool,
     /// Whether code that it carries may run.
     pub(crate) is_admitted: bool,
@@ -33,9 +33,9 @@ pub(crate) struct LiveJob {
     pub(crate) ended_attempts: u64,
     pub(crate) rate: Rate,
     pub(crate) progress: Progress,
-    /// What the tasks that compute it a second time add up to so far, modulo 2^128.
+    /// Sum of the values of repeated computations so far, modulo 2^128.
     pub(crate) check: u128,
-    /// How a share of its leases is compared.
+    /// Verification of a share of the job's leases.
     pub(crate) verification: Option<Verification>,
     /// The span that its leases are part of, where it is traced.
     pub(crate) trace: Option<TraceContext>,
@@ -194,7 +194,7 @@ impl Engine {
         }
     }
 
-    /// Why a job's tasks wait; `None` if the engine does not know the job.
+    /// The reason why a job's tasks wait; `None` if the engine does not know the job.
     #[must_use]
     pub fn explain(&self, id: JobId) -> Option<String> {
         if let Some(error) = self.composing.state(id) {
@@ -212,13 +212,13 @@ impl Engine {
         Some(format!("{reason}; the outcomes of {leases} wait for another worker to compute the same"))
     }
 
-    /// What keeps all workers that are ready now from running such a job; `None` if some could.
+    /// The reason why no ready worker can run such a job; `None` if some worker can.
     #[must_use]
     pub fn mismatch(&self, kind: JobKind, work: &dyn Workload, requires: &Requirements) -> Option<WaitReason> {
         self.scheduler.mismatch(kind, &requirements(work, requires))
     }
 
-    /// What keeps all workers that are ready now from running a job that is not over.
+    /// The reason why no ready worker can run a job that is not over; `None` if some worker can.
     #[must_use]
     pub fn mismatch_of(&self, id: JobId, requires: &Requirements) -> Option<WaitReason> {
         let job = self.jobs.get(&id)?;
@@ -304,7 +304,7 @@ impl Engine {
     }
 }
 
-/// What the scheduler has to know of a job, but for times that depend on the clock.
+/// The scheduler's description of a job, without the times that depend on the clock.
 fn spec(kind: JobKind, work: &dyn Workload, options: &JobOptions) -> JobSpec {
     let profile = work.profile();
     let requires = requirements(work, &options.requires);
@@ -328,7 +328,7 @@ fn spec(kind: JobKind, work: &dyn Workload, options: &JobOptions) -> JobSpec {
     }
 }
 
-/// What a worker must have for a job: what its client requires, and what its work does.
+/// The requirements of a job: those of its client and those of its work.
 #[must_use]
 pub fn requirements(work: &dyn Workload, of_client: &Requirements) -> Requirements {
     let mut all = work.requires();
@@ -345,7 +345,7 @@ fn done_of(history: &History) -> RangeSet<u64> {
     done
 }
 
-/// What is left of a time limit that runs since `since`.
+/// The rest of a time limit that runs since `since`.
 fn remaining(limit: Duration, since: Timestamp, now: Now) -> Duration {
     limit.saturating_sub(now.instant.saturating_duration_since(now.instant_of(since)))
 }

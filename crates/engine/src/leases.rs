@@ -13,7 +13,7 @@ use crate::standing::Blame;
 use crate::time::Now;
 use crate::verification::Verdict;
 
-/// Why an outcome does not count.
+/// The reason why an outcome does not count.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CompleteError {
     /// The attempt holds no lease.
@@ -24,7 +24,7 @@ pub enum CompleteError {
     Invalid(#[from] InvalidReport),
 }
 
-/// How a lease ends without an outcome.
+/// The end of a lease without an outcome.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LeaseFailure {
     /// The worker gave it back, at no cost to its tasks.

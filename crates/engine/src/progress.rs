@@ -1,4 +1,4 @@
-//! How far a job is, by the work that its tasks are rather than by their number.
+//! Progress of a job, measured by the work in its tasks rather than by their number.
 
 use std::ops::Range;
 use std::time::Instant;

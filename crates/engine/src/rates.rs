@@ -1,9 +1,9 @@
-//! How fast things go, lately.
+//! Rates over the last seconds.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-/// How far back throughput looks.
+/// Number of ticks over which throughput is measured.
 const WINDOW: usize = 10;
 
 /// The least time that says something about a rate.

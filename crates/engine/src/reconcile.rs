@@ -1,5 +1,6 @@
-//! What workers hold against what the engine knows. A lease of a stored job outlives connections and coordinators: its
-//! worker lists it in every heartbeat until it is told that the outcome is durable or that the attempt is void.
+//! Reconciles the leases that workers hold with the engine's records. A lease of a stored job outlives connections and
+//! coordinators: its worker lists the lease in every heartbeat until the coordinator answers that the outcome is durable or the
+//! attempt void.
 
 use std::cmp::Reverse;
 use std::collections::HashSet;
@@ -31,11 +32,11 @@ pub struct HeldLease {
     pub slot: u32,
     /// Time since the worker began to compute it; zero while it waits for its slot.
     pub age: Duration,
-    /// Whether it computes or keeps an outcome.
+    /// Whether the worker computes or keeps an outcome.
     pub state: HeldState,
 }
 
-/// What a worker does with a lease.
+/// State of a lease at its worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HeldState {
     /// It computes or waits for its slot.
@@ -44,7 +45,7 @@ pub enum HeldState {
     Finished,
 }
 
-/// What a worker is told of the leases that it lists.
+/// The answer to a worker about the leases that it lists.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reconciled {
     /// Durable or void: the worker stops them and forgets their outcomes.

@@ -10,7 +10,7 @@ use store::{ChangeKind, Outcome};
 use crate::engine::Engine;
 use crate::time::Now;
 
-/// Why no task of a job can be skipped.
+/// The reason why no task of a job can be skipped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SkipError {
     /// The job is over or unknown.

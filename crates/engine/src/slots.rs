@@ -11,7 +11,7 @@ use crate::time::Now;
 /// leave together arrive in any order, and the second continues where the first one ends.
 const HEAD_START: Duration = Duration::from_millis(1);
 
-/// One slot.
+/// A slot of a worker.
 #[derive(Debug, Default)]
 pub(crate) struct Slot {
     /// Leases that it has.

@@ -14,7 +14,7 @@ use crate::workers::{Standing, Worker};
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
-/// Whom a failed lease speaks against.
+/// The party that a failed lease is blamed on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Blame {
     /// The worker cannot be reached, whatever it is sent.
@@ -59,12 +59,12 @@ impl Worker {
         self.standing == State::SetAside
     }
 
-    /// Whether it has completed leases and failed none since.
+    /// Whether the worker has completed leases and failed none since.
     pub(crate) fn is_proven(&self) -> bool {
         self.completed_tasks > 0 && self.standing == State::Ready { failures: 0 }
     }
 
-    /// Whether it has failed a lease and completed none since.
+    /// Whether the worker has failed a lease and completed none since.
     pub(crate) fn is_on_trial(&self) -> bool {
         !self.failed_jobs.is_empty() || matches!(self.standing, State::Ready { failures: 1.. })
     }

@@ -19,24 +19,24 @@ use crate::workers::{Delivery, Worker};
 /// Workers that are remembered as set aside. More would be an attack that registration has to stop.
 const MAX_SET_ASIDE: usize = 1024;
 
-/// How long a pulling worker is set aside: nothing tells whether it was started again.
+/// How long a pulling worker is set aside: the engine cannot see whether its process was started again.
 const PULLED_SET_ASIDE: Duration = Duration::from_hours(1);
 
-/// What a verified job knows of its outcomes.
+/// The state of a verified job.
 #[derive(Debug)]
 pub(crate) struct Verification {
     share: Share,
     /// Runs whose outcome waits for another worker's, by their first tasks.
     checks: BTreeMap<u64, Check>,
-    /// What counts though only one worker has computed it, by that worker.
+    /// Counted work that only one worker has computed, by that worker.
     unchecked: HashMap<WorkerId, Work>,
-    /// The same of earlier coordinators, which is nobody's any more.
+    /// Unchecked work of workers under earlier coordinators, without the workers' names.
     inherited: Work,
     counts: VerificationCounts,
     set_aside: Vec<WorkerId>,
 }
 
-/// How the verification of a job goes.
+/// Counts of a job's verification.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct VerificationCounts {
     /// Leases that two workers have computed with the same outcome.
@@ -87,7 +87,7 @@ impl Work {
     }
 }
 
-/// What becomes of an outcome of a verified job.
+/// The decision about an outcome of a verified job.
 #[derive(Debug)]
 pub(crate) enum Verdict {
     /// It counts.

@@ -13,7 +13,7 @@ use crate::time::Now;
 /// Attempts that a worker can be told to forget with its next lease; it learns of more with its heartbeats.
 const MAX_SETTLED: usize = 256;
 
-/// How a worker comes to its leases.
+/// Way in which a worker gets its leases.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Delivery {
     /// They are sent to it.
@@ -30,7 +30,7 @@ pub enum Delivery {
 pub struct WorkerAnnouncement {
     /// Its name.
     pub id: WorkerId,
-    /// How it comes to its leases.
+    /// Way in which the worker gets its leases.
     pub delivery: Delivery,
     /// Leases that it computes at the same time.
     pub slots: u32,
@@ -38,9 +38,9 @@ pub struct WorkerAnnouncement {
     pub kinds: Vec<JobKind>,
     /// Its labels.
     pub labels: Labels,
-    /// What it has.
+    /// Resources of the worker.
     pub resources: Resources,
-    /// Whether it runs only jobs that require all its labels.
+    /// Whether the worker runs only jobs that require all its labels.
     pub is_reserved: bool,
     /// Leases that a slot holds at the same time, at least 1: with 2, the next one waits at the worker while one computes.
     pub leases_per_slot: u8,

@@ -1,4 +1,4 @@
-//! What workers hold against what the engine knows.
+//! Tests of the reconciliation of held leases with the engine's records.
 
 use std::collections::BTreeSet;
 use std::num::NonZeroU32;

@@ -48,7 +48,7 @@ fn honest(_: WorkerKey, tasks: u64) -> u128 {
     tasks.into()
 }
 
-/// What was counted less what was taken back.
+/// The counted values less the values that were taken back.
 fn counted(effects: &[String]) -> i128 {
     let number = |text: &str| text.rsplit(' ').next().and_then(|word| word.parse::<i128>().ok());
     let completed = |line: &String| number(line.strip_prefix("store 1 completed ")?);

@@ -7,7 +7,7 @@ use model::{AttemptId, JobId};
 
 use crate::lease::{Failure, Lane, Revocation};
 
-/// Why a job has no result.
+/// The reason why a job has no result.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum JobError {
     /// A task that the result needs used up its attempts.
@@ -17,7 +17,7 @@ pub enum JobError {
         tasks: Range<u64>,
         /// Attempts made.
         attempts: u32,
-        /// What ended the last one.
+        /// Failure of the last attempt.
         cause: Failure,
     },
     /// Every task is over, and some have failed.
@@ -72,7 +72,7 @@ pub enum Event {
         attempt: AttemptId,
         /// The slot that ran it.
         lane: Lane,
-        /// Why.
+        /// The failure of the attempt.
         cause: Failure,
     },
     /// Tasks have no attempts left.
@@ -87,7 +87,7 @@ pub enum Event {
         attempt: AttemptId,
         /// The slot that ran it.
         lane: Lane,
-        /// Why.
+        /// The failure of the attempt.
         cause: Failure,
     },
     /// Every task is done.
@@ -112,12 +112,12 @@ pub enum Event {
         job: JobId,
         /// The slot that runs it.
         lane: Lane,
-        /// Why.
+        /// The reason of the revocation.
         reason: Revocation,
     },
 }
 
-/// Why a job's tasks wait.
+/// The reason why a job's tasks wait.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WaitReason {
     /// It is paused.
@@ -133,7 +133,7 @@ pub enum WaitReason {
         workers: usize,
         /// The job's kind.
         kind: model::JobKind,
-        /// What the closest of them lacks.
+        /// The requirement that the closest worker lacks.
         missing: String,
     },
     /// No worker that is ready runs jobs of its kind.

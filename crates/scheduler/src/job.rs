@@ -1,4 +1,4 @@
-//! One job: its tasks, the speed that workers have shown on it, and where it stands.
+//! A job: its tasks, the speed that workers have shown on it, and its place in the queue.
 
 use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};
@@ -24,7 +24,7 @@ pub(crate) struct Job {
     pub(crate) leases: BTreeSet<AttemptId>,
     pub(crate) total: u128,
     pub(crate) is_paused: bool,
-    /// Whether its open tasks can be adopted but not claimed.
+    /// Whether the job's open tasks can be adopted but not claimed.
     pub(crate) is_held: bool,
     pub(crate) has_started: bool,
     /// Grows with every lease: the job with the oldest turn is the next.
@@ -35,7 +35,7 @@ pub(crate) struct Job {
     pub(crate) patient_since: Instant,
     /// Turns it lost to jobs that suited the worker better.
     pub(crate) passed_over: u8,
-    /// Where it stands in the queue, while it waits.
+    /// The job's place in the queue while it waits.
     pub(crate) place: Option<Place>,
     /// As it was last added to the scheduler's figures.
     pub(crate) counted: Option<JobFigures>,
@@ -93,7 +93,7 @@ impl Job {
         }
     }
 
-    /// What the scheduler's figures should say of it now.
+    /// The job's present contribution to the scheduler's figures.
     pub(crate) fn figures(&self, target: Duration) -> JobFigures {
         JobFigures {
             kind: self.spec.kind,
@@ -115,7 +115,7 @@ impl Job {
         self.leases.len() as u64 + more
     }
 
-    /// Where it should stand in the queue now. Tasks that failed go back at the highest priority.
+    /// The place in the queue that the job should have now. Tasks that failed go back at the highest priority.
     pub(crate) fn place_due(&self) -> Option<Place> {
         let waits = !self.is_paused && !self.is_held && self.tasks.unclaimed() > 0;
         let priority = if self.tasks.has_retries() { Priority::HIGHEST } else { self.spec.priority };
@@ -162,7 +162,7 @@ impl Job {
         }
     }
 
-    /// How many times their estimate its tasks took lately.
+    /// Recent duration of the job's tasks, in multiples of their estimate.
     pub(crate) fn pace(&self) -> Option<f64> {
         self.latest_speed?.pace(self.spec.task_estimate?)
     }

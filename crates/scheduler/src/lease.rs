@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 
 use model::{AttemptId, JobId};
 
-/// One registration of a worker. A worker that was lost and comes back, restarted or not, gets a new key.
+/// A registration of a worker. A worker that was lost and comes back, restarted or not, gets a new key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct WorkerKey(pub u64);
 
-/// One slot of a worker: leases of one lane run one after the other, in the order in which they were given.
+/// A slot of a worker: leases of one lane run one after the other, in the order in which they were given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Lane {
     /// The worker.
@@ -39,7 +39,7 @@ pub struct Lease {
     pub tasks: Range<u64>,
     /// The end of the run that the lane will probably walk through after this lease.
     pub horizon: u64,
-    /// When the lease ends by itself.
+    /// Instant at which the lease expires.
     pub expires_at: Instant,
 }
 
@@ -54,9 +54,9 @@ pub struct ActiveLease {
     pub tasks: Range<u64>,
     /// The slot that runs them.
     pub lane: Lane,
-    /// When it was claimed; for an adopted lease, when it was first claimed.
+    /// Instant of the claim; for an adopted lease, of its first claim.
     pub claimed_at: Instant,
-    /// When the lease ends by itself.
+    /// Instant at which the lease expires.
     pub expires_at: Instant,
 }
 
@@ -78,7 +78,7 @@ pub struct Counted {
     pub tasks: Range<u64>,
 }
 
-/// Why an attempt failed.
+/// The reason why an attempt failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Failure {
     /// The worker fell silent, was replaced or cut the connection.
@@ -98,7 +98,7 @@ pub enum Failure {
     Refused(String),
 }
 
-/// Why an attempt lost its lease while its worker is alive.
+/// The reason why an attempt lost its lease while its worker is alive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Revocation {
     /// The job succeeded, failed or was canceled.
@@ -115,7 +115,7 @@ pub enum Revocation {
     SetAside,
 }
 
-/// Why an attempt cannot be adopted.
+/// The reason why an attempt cannot be adopted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AdoptError {
     /// The job is over or unknown.

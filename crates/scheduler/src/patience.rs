@@ -12,7 +12,7 @@ use crate::queue::ClassId;
 pub(crate) struct Patience {
     /// The waiting jobs by how long they wait, each since when.
     waits: HashMap<ClassId, BTreeMap<Duration, BTreeSet<(Instant, JobId)>>>,
-    /// When the first job of each class that no worker serves gives up.
+    /// For each class without a worker, the instant at which its first job gives up.
     due: BTreeSet<(Instant, ClassId)>,
     due_at: HashMap<ClassId, Instant>,
 }

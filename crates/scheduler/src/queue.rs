@@ -24,7 +24,7 @@ const OLDEST_EVERY: u64 = 4;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct ClassId(u64);
 
-/// Where a waiting job stands.
+/// The place of a waiting job in the queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Place {
     pub(crate) class: ClassId,
@@ -33,7 +33,7 @@ pub(crate) struct Place {
     pub(crate) turn: u64,
 }
 
-/// How well a worker suits a job's affinity.
+/// Degree to which a worker suits a job's affinity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Suits {
     /// Another worker has what the job prefers.
@@ -60,7 +60,7 @@ struct Class {
     kind: JobKind,
     requires: Requirements,
     jobs: usize,
-    /// When it lost its last job, in counts of such losses.
+    /// Moment at which the class lost its last job, counted in such losses.
     unused_since: u64,
     /// Tasks that could be given out now if there were slots, by the priorities of their jobs. Wrap as the figures do.
     open_tasks: [u64; LEVELS],
@@ -150,7 +150,7 @@ impl Queue {
         (id, true)
     }
 
-    /// One of the class's jobs is over. Returns the class that was unused for longest if there are too many.
+    /// Counts one job less in the class. Returns the class that was unused for longest if there are too many.
     pub(crate) fn leave(&mut self, id: ClassId) -> Option<ClassId> {
         let class = self.classes.get_mut(&id).expect("a job's class is there");
         class.jobs -= 1;
@@ -236,7 +236,7 @@ impl Queue {
         self.open_by_priority(id).iter().copied().map(u128::from).sum()
     }
 
-    /// The same by the priorities 1 to 9 of their jobs.
+    /// Open tasks of the class by the priorities 1 to 9 of their jobs.
     pub(crate) fn open_by_priority(&self, id: ClassId) -> [u64; LEVELS] {
         self.classes.get(&id).map_or([0; LEVELS], |class| class.open_tasks)
     }

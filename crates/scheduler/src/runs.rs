@@ -14,7 +14,7 @@ pub(crate) struct OpenRuns {
     by_length: BTreeSet<(u64, u64)>,
     /// Starts of the runs that no lane walks.
     unwalked: BTreeSet<u64>,
-    /// Where each lane that walks this job continues.
+    /// The task at which each lane that walks this job continues.
     steps: HashMap<Lane, u64>,
     /// How many lanes continue at a task.
     walkers: HashMap<u64, u32>,

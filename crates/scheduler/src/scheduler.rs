@@ -44,10 +44,10 @@ struct LeaseRecord {
     run: Run,
     lane: Lane,
     claimed_at: Instant,
-    /// Whether it waited for another lease of its slot when it began.
+    /// Whether the lease waited for another lease of its slot when it began.
     has_waited: bool,
     expires_at: Instant,
-    /// When the tasks' own time limit is reached.
+    /// Instant at which the tasks' own time limit is reached.
     limit_at: Option<Instant>,
     late_at: Option<Instant>,
     /// About the time that it takes before its first task.
@@ -66,7 +66,7 @@ pub struct Scheduler {
     leases: HashMap<AttemptId, LeaseRecord>,
     expiries: BTreeSet<(Instant, AttemptId)>,
     deadlines: BTreeSet<(Instant, JobId)>,
-    /// When a run stops being held back from the worker that had it last.
+    /// Instants at which a run stops being held back from the worker that had it last.
     holds: BTreeSet<(Instant, JobId)>,
     stragglers: Stragglers,
     patience: Patience,
@@ -75,7 +75,7 @@ pub struct Scheduler {
     /// The slot that [`Self::next_idle`] offered last.
     offered: Option<Lane>,
     last_turn: u64,
-    /// How many times their estimate the tasks of each class took lately, and the worker that took it.
+    /// Recent duration of each class's tasks in multiples of their estimate, and the worker that showed it.
     paces: HashMap<ClassId, (WorkerKey, f64)>,
     figures: Figures,
     events: VecDeque<Event>,

@@ -11,7 +11,7 @@ pub use model::{OnExhausted, Order};
 pub struct Policy {
     /// Computing time that a lease should carry.
     pub lease_target: Duration,
-    /// How long a lease may take beyond the time that its worker's speed lets expect.
+    /// How long a lease may take beyond the time that follows from its worker's speed.
     pub lease_timeout: Duration,
     /// A job that waits this long for its next lease counts as one priority higher, and so on up to the highest.
     pub aging_interval: Duration,
@@ -24,11 +24,11 @@ pub struct JobSpec {
     pub tasks: u64,
     /// The kind, which a worker must run.
     pub kind: JobKind,
-    /// How urgent it is.
+    /// Urgency of the job's tasks.
     pub priority: Priority,
-    /// What a worker must have to get its tasks.
+    /// Requirements on the workers that get the job's tasks.
     pub requires: Requirements,
-    /// What a worker should have if possible.
+    /// Preferences among the workers that can run the job.
     pub affinity: Affinity,
     /// In what order its tasks are given out.
     pub order: Order,
@@ -50,9 +50,9 @@ pub struct JobSpec {
     pub lease_slack: Duration,
     /// Whether the last task is given out only when all others are done.
     pub last_task_waits: bool,
-    /// When the job must be over.
+    /// Instant at which the job must be over.
     pub deadline: Option<Instant>,
-    /// How long it may take when its failed tasks are opened again: from then, whatever its deadline was.
+    /// How long the job may take after a retry, counted from the retry, whatever its deadline was.
     pub retry_timeout: Option<Duration>,
     /// How long the job waits while no worker can run it; for ever if none. Jobs of the same kind and requirements should
     /// have the same: the cost of a timeout grows with the number of different ones.
@@ -102,9 +102,9 @@ pub struct History {
     pub total: u128,
     /// Whether a lease of it was ever given out.
     pub has_started: bool,
-    /// Whether it is paused.
+    /// Whether the job is paused.
     pub is_paused: bool,
-    /// Whether its open tasks wait for the workers that hold them already: they can be adopted but not claimed until
+    /// Whether the job's open tasks wait for the workers that hold them already: the tasks can be adopted but not claimed until
     /// [`crate::Scheduler::release_hold`].
     pub is_held: bool,
 }
@@ -122,7 +122,7 @@ pub struct WorkerSpec {
     pub labels: Labels,
     /// Its cores and memory.
     pub resources: Resources,
-    /// Whether it serves only jobs that require all its labels.
+    /// Whether the worker serves only jobs that require all its labels.
     pub is_reserved: bool,
 }
 

@@ -1,4 +1,4 @@
-//! How many tasks a lease should carry.
+//! Estimates how many tasks a lease should carry.
 
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ const MAX_FLOOR: Duration = Duration::from_millis(500);
 /// A worker may be this many times slower than the machine of the estimate.
 const ESTIMATE_SAFETY: f64 = 4.0;
 
-/// How far from its estimate a task is believed to be because of another job.
+/// Largest factor between a task's duration and its estimate that is ascribed to the job; a larger one is cut to it.
 const MOST_OFF: f64 = 16.0;
 
 /// Of a lease's time at least this share counts as its tasks' own: the set-up is an estimate.
@@ -38,7 +38,7 @@ const MAX_OVERSHOOT: f64 = 2.0;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Speed {
     seconds_per_task: f64,
-    /// The same with a share of the set-up, in the lease where that was shortest.
+    /// Seconds a task with its share of the set-up, in the lease where that was shortest.
     gross_seconds_per_task: f64,
     measured_tasks: u64,
 }
@@ -68,7 +68,7 @@ impl Speed {
         Self { seconds_per_task: seconds, gross_seconds_per_task: seconds, measured_tasks: u64::MAX }
     }
 
-    /// How many times the estimate of a task it is, within bounds: a few tasks can profit from another lease's work.
+    /// The task's duration in multiples of `estimate`, within bounds: a few tasks can profit from another lease's work.
     pub(crate) fn pace(self, estimate: Duration) -> Option<f64> {
         let estimate = estimate.as_secs_f64();
         (estimate > 0.0).then(|| (self.seconds_per_task / estimate).clamp(1.0 / MOST_OFF, MOST_OFF))

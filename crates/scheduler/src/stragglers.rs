@@ -14,8 +14,8 @@ const LATE_TIMES: u32 = 3;
 /// No lease is late before this: a request and a busy machine may cost as much.
 const LEAST_LATE: Duration = Duration::from_millis(200);
 
-/// When a lease of `tasks` tasks that starts after `rounds_ahead` others like it is late; never as long as nothing is
-/// known of the job's cost.
+/// The time after which a lease of `tasks` tasks that starts after `rounds_ahead` others like it is late; `None` while the job's
+/// cost is unknown.
 pub(crate) fn late_after(best: Option<Speed>, tasks: u64, setup: Duration, rounds_ahead: u32) -> Option<Duration> {
     let expected = best?.expect(tasks).saturating_add(setup);
     let rounds = rounds_ahead.saturating_add(1);

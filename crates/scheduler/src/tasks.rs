@@ -1,4 +1,4 @@
-//! One job's tasks: those that are open, those that failed and are tried again, those that are done.
+//! A job's tasks: open, failed and tried again, done.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -25,7 +25,7 @@ pub(crate) struct Run {
     pub(crate) tasks: Range<u64>,
     /// Attempts at it that failed.
     pub(crate) failures: u32,
-    /// How many of these ended with their worker.
+    /// Failures among these that ended with their worker.
     pub(crate) kills: u32,
     /// Times that a worker handed it back since it last failed.
     pub(crate) releases: u32,
@@ -46,12 +46,12 @@ impl Run {
         self.tasks.end - self.tasks.start
     }
 
-    /// Whether it goes back where tasks that were never given out are.
+    /// Whether the run goes back to the tasks that were never given out.
     fn is_unharmed(&self) -> bool {
         self.failures == 0 && self.releases == 0 && !self.is_contested()
     }
 
-    /// Whether its outcome waits for another worker's.
+    /// Whether the run's outcome waits for another worker's.
     pub(crate) fn is_contested(&self) -> bool {
         !self.voters.is_empty()
     }
@@ -82,7 +82,7 @@ pub(crate) struct Claimant<'a> {
     pub(crate) now: Instant,
 }
 
-/// Where a lease could be cut from.
+/// A place from which a lease can be cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Offer {
     /// From the runs that failed or were handed back: the index.
@@ -101,8 +101,8 @@ pub(crate) enum Offer {
 }
 
 impl Offer {
-    /// The same for a lease of up to `limit` tasks: where these are more than the far part of a run that others walk, the
-    /// lease takes more of it, instead of leaving a rest that is too small for a lease.
+    /// The offer for a lease of up to `limit` tasks: if the far part of a run that other lanes walk is shorter, the lease takes
+    /// more of the run, instead of leaving a rest that is too small for a lease.
     pub(crate) fn widened(self, limit: u64) -> Self {
         match self {
             Self::Open { start, from, end, continues } => {
@@ -121,9 +121,9 @@ pub(crate) struct TaskSet {
     /// Runs that failed and have attempts left, or were handed back; the next first.
     returned: VecDeque<Run>,
     returned_tasks: u64,
-    /// How many of the returned runs have failed.
+    /// Number of returned runs that have failed.
     retries: usize,
-    /// How many of them wait for another worker's outcome.
+    /// Number of returned runs that wait for another worker's outcome.
     contested: usize,
     failed: RangeSet<u64>,
     failed_tasks: u64,
@@ -149,7 +149,7 @@ impl TaskSet {
         known.for_each(|tasks| open.remove(tasks));
         let failed_tasks = history.failed.iter().map(len).sum();
         let last = total - 1..total;
-        // One that was ever leased has had all others done.
+        // A last task that was ever leased was preceded by the end of all others.
         let last_waits = last_waits && open.open_within(&last) > 0;
         if last_waits {
             open.remove(&last);
@@ -204,8 +204,8 @@ impl TaskSet {
         self.retries > 0
     }
 
-    /// Where a lease for a lane would be cut: returned runs go first, except those held back from its worker. A run that
-    /// another lane walks is split only if the far half is worth a set-up.
+    /// The place from which a lease for a lane would be cut: returned runs go first, except those held back from its worker. A
+    /// run that another lane walks is split only if the far half is worth a set-up.
     pub(crate) fn offer(&self, order: Order, claimant: &Claimant<'_>) -> Option<Offer> {
         // A worker may have computed most of those that are compared: they must not hide the others from it.
         let mut returned = self.returned.iter().take(MAX_RETURNED_LOOKED_AT.saturating_add(self.contested));
@@ -238,7 +238,7 @@ impl TaskSet {
         Offer::Open { start: run.start, from: run.start, end: run.end, continues }
     }
 
-    /// How many of at most `limit` tasks from where the offer says are of one section.
+    /// Number of tasks, at most `limit`, from the offer's place on that are of one section.
     pub(crate) fn within_section(&self, offer: Offer, sections: &[u64], limit: u64) -> u64 {
         let start = match offer {
             Offer::Returned(index) => self.returned[index].tasks.start,

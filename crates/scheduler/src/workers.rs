@@ -280,7 +280,7 @@ impl Workers {
         *self.key_holders.entry(affinity.to_owned()).or_default() += 1;
     }
 
-    /// How well a worker suits a job's affinity.
+    /// The degree to which a worker suits a job's affinity.
     pub(crate) fn suits(&self, worker: &Worker, affinity: &Affinity) -> Suits {
         if let Some(key) = &affinity.key {
             if worker.keys.contains(key) {

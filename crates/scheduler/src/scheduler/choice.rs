@@ -49,7 +49,7 @@ struct Candidate {
     level: u8,
     job: JobId,
     offer: Offer,
-    /// Whether it is too long to wait behind another lease.
+    /// Whether the lease is too long to wait behind another lease.
     is_too_long: bool,
 }
 

@@ -191,7 +191,7 @@ impl Scheduler {
             None => expected.saturating_mul(EXPECTED_TIMES).min(MAX_EXPECTED_TIME) + self.policy.lease_timeout,
         };
         let expires_at = claimed_at + time.min(MAX_LEASE_TIME);
-        // What it waits for may be of a job with a longer time limit.
+        // The lease ahead may be of a job with a longer time limit.
         let after_others = waits_until.zip(each).map(|(until, each)| until + each.min(MAX_LEASE_TIME));
         let expires_at = after_others.map_or(expires_at, |after| after.max(expires_at));
         let setup = if continues { Duration::ZERO } else { spec.setup };

@@ -1,4 +1,4 @@
-//! How a lease ends: completed, failed, released, undeliverable, renewed, revoked.
+//! Ends and renewals of leases: completed, failed, released, undeliverable, renewed, revoked.
 
 use std::ops::Range;
 use std::time::{Duration, Instant};

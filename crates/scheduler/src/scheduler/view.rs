@@ -1,4 +1,4 @@
-//! What the scheduler tells of its state. No method looks at more than it returns.
+//! Views of the scheduler's state. The cost of a method grows only with the values that it returns.
 
 use model::{AttemptId, JobId, JobKind, JobState, TaskCounts};
 

@@ -21,7 +21,7 @@ pub(super) const MAX_ATTEMPTS: u32 = 4;
 
 pub(super) const WORKER_WAIT: Duration = Duration::from_secs(10);
 
-/// What a task takes in these tests, so that a full lease has ten.
+/// Duration of a task in these tests, so that a full lease has ten.
 pub(super) const TASK_TIME: Duration = Duration::from_millis(10);
 
 pub(super) struct Harness {

@@ -143,7 +143,7 @@ impl Model {
         for lane in self.idle.clone() {
             let before = self.granted.len();
             self.claim(lane, LeaseSize::Fitting);
-            // What is left of a stripe may be worth a set-up to one worker and not to another.
+            // The rest of a stripe may be worth a set-up to one worker and not to another.
             let is_stripe = |lease: &Lease| self.jobs[&lease.job].spec.order == Order::Stripes;
             assert!(self.granted[before..].iter().all(is_stripe), "{lane:?} waits in vain: {:?}", self.granted.last());
         }
@@ -245,7 +245,7 @@ impl Model {
                 }
             }
             if leases == [None, None] {
-                // What is left is held by others, or was given back by these: both end in time.
+                // The remaining tasks are held by other workers, or were given back by these: both end in time.
                 self.apply(Operation::Wait { ms: 700_000 });
             }
         }

@@ -31,7 +31,7 @@ impl Workers {
         id
     }
 
-    /// One worker less has the ability.
+    /// Counts one worker less in the ability.
     pub(super) fn leave_ability(&mut self, id: AbilityId) {
         if let Some(ability) = self.abilities.leave(id) {
             for class in &ability.classes {

@@ -1,4 +1,4 @@
-//! What a store implements: a [`Backend`] that writes and [`Reads`].
+//! The contract of a store: a [`Backend`] that writes and [`Reads`].
 
 use std::future::Future;
 use std::ops::Range;
@@ -73,7 +73,7 @@ pub fn raise_latest(events: &watch::Sender<u64>, latest_event: u64) {
     events.send_if_modified(|seq| std::mem::replace(seq, latest_event.max(*seq)) < latest_event);
 }
 
-/// Why a batch is not known to be committed.
+/// The reason why a batch is not known to be committed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BatchError {
     /// Nothing of it is written, and it is worth trying again later. Its id may be used for another batch.
@@ -84,14 +84,14 @@ pub enum BatchError {
     Deterministic {
         /// The entry that cannot be written, where that is known.
         entry: Option<usize>,
-        /// Why.
+        /// The reason of the refusal.
         reason: String,
     },
     /// Nothing of it is written: a row that it needs is damaged, which may be so of one of its jobs or of all of them. Its id
     /// may be used for another batch.
     #[error("not written: {error}")]
     Damaged {
-        /// What is damaged.
+        /// The damage.
         error: WriteError,
         /// Whether a row was read that is not as it was written: it is one job's. Else the database says so itself.
         of_one: bool,
@@ -107,17 +107,17 @@ pub enum BatchError {
     },
 }
 
-/// What a read resolves to. Dropped, the read ends as soon as the store can stop it.
+/// The future of a read. Dropping it ends the read as soon as the store can stop it.
 pub type Reading<'a, T> = Pin<Box<dyn Future<Output = Result<T, ReadError>> + Send + 'a>>;
 
 /// The reading half. Reads see what is committed. A row that cannot be read is left out of a list and noted in
 /// [`Reads::unreadable`], so that a list has fewer rows only where there are no more; what is asked for by itself is an
 /// error then.
 pub trait Reads: Send + Sync {
-    /// What could not be read.
+    /// Rows that could not be read.
     fn unreadable(&self) -> &Unreadable;
 
-    /// One job. [`ReadError::Unreadable`] where it is damaged.
+    /// A job. [`ReadError::Unreadable`] where its row is damaged.
     fn job(&self, id: JobId) -> Reading<'_, Option<JobRecord>>;
 
     /// At most `limit` jobs, the newest first, from before a place in that order. The filter has at most
@@ -134,7 +134,7 @@ pub trait Reads: Send + Sync {
     /// The jobs of `jobs` that are not over, in the order in which they came; all of one moment.
     fn unfinished(&self, jobs: Vec<JobId>) -> Reading<'_, Vec<UnfinishedJob>>;
 
-    /// How the verification of each of the newest `limit` jobs that were verified has gone, the newest first.
+    /// Verification of each of the newest `limit` verified jobs, the newest first.
     fn verified(&self, limit: usize) -> Reading<'_, Vec<Verified>>;
 
     /// Every attempt that touches one of the individual tasks, by first task, then in the order in which they ended. An error
@@ -175,7 +175,7 @@ pub trait Reads: Send + Sync {
     /// At most `limit` objects that no row names any more.
     fn dropped_objects(&self, limit: usize) -> Reading<'_, Vec<String>>;
 
-    /// One program.
+    /// A program.
     fn program(&self, hash: ProgramHash) -> Reading<'_, Option<ProgramRecord>>;
 
     /// At most `limit` programs in the order of their hashes, from after one of them.
@@ -190,7 +190,7 @@ pub trait Reads: Send + Sync {
     /// The last logs of attempts at a task, at most `limit`, in the order in which they ended.
     fn last_logs(&self, job: JobId, task: u64, limit: usize) -> Reading<'_, Vec<TaskLog>>;
 
-    /// Those of the objects that a row names.
+    /// Those of the objects `names` that a row names.
     fn named_objects(&self, names: Vec<String>) -> Reading<'_, Vec<String>>;
 
     /// At most `limit` figures of a stored grain after a key, by start and kind.
@@ -212,7 +212,7 @@ pub struct PayloadBlock {
     pub payloads: Vec<Box<RawValue>>,
 }
 
-/// What an attempt answered.
+/// The answers of an attempt.
 #[derive(Clone, Debug)]
 pub struct Answers {
     /// Its tasks.

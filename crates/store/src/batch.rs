@@ -21,14 +21,14 @@ impl std::fmt::Display for Epoch {
     }
 }
 
-/// What is written in one transaction, in this order, or not at all.
+/// The entries of one transaction, in this order: all are written, or none.
 #[derive(Clone, Debug)]
 pub struct Batch {
     /// The number of the batch within its epoch: one more than that of the last batch that was committed.
     pub id: u64,
     /// The epoch of the writer. A batch of an epoch that has passed is refused whole.
     pub epoch: Epoch,
-    /// What to write.
+    /// The entries.
     pub entries: Vec<Entry>,
 }
 
@@ -45,7 +45,7 @@ pub enum Entry {
     Housekeeping(Housekeeping),
     /// A change to the programs.
     Program(ProgramChange),
-    /// What an attempt of a stored job wrote to stderr. Without effect where the job is not there.
+    /// Text that an attempt of a stored job wrote to stderr. Without effect if the job does not exist.
     Log(Box<TaskLog>),
     /// A change to the drained workers.
     Drain(DrainChange),
@@ -54,7 +54,7 @@ pub enum Entry {
 }
 
 impl Entry {
-    /// Whether it adds a job or a program, instead of a change to what is there.
+    /// Whether the entry adds a job or a program, instead of changing an existing row.
     #[must_use]
     pub fn is_new(&self) -> bool {
         match self {
@@ -92,9 +92,9 @@ pub enum Housekeeping {
     CancelUnread {
         /// The job.
         job: JobId,
-        /// When.
+        /// Time of the event.
         at: Timestamp,
-        /// Why it cannot be read: the event's error.
+        /// The reason why the row cannot be read: the event's error.
         why: String,
     },
 }

@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
 
-/// What the clock may differ from the expected time: more than it is corrected by in normal operation.
+/// Tolerated difference between the clock and the expected time: more than the corrections of normal operation.
 const TOLERANCE: SignedDuration = SignedDuration::from_mins(10);
-/// How long the clock must keep to a jump.
+/// How long the clock must keep to a jump before the jump is believed.
 const CONFIRMATION: Duration = Duration::from_hours(1);
 
 /// The calendar by which old jobs are deleted.
@@ -38,19 +38,19 @@ impl Moment {
     }
 }
 
-/// What the calendar says.
+/// A reading of the calendar.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Reading {
     /// The time by which may be deleted.
     pub(crate) at: Timestamp,
-    /// How far the system's clock is ahead of what is believed, while that is not confirmed.
+    /// Difference by which the system's clock is ahead of the believed time, while a jump is not confirmed.
     pub(crate) jump: Option<SignedDuration>,
     /// Whether the jump is seen for the first time.
     pub(crate) is_new: bool,
 }
 
 impl Calendar {
-    /// Whether it has been read.
+    /// Whether the calendar has been read.
     pub(crate) fn is_set(&self) -> bool {
         self.believed.is_some()
     }

@@ -1,4 +1,4 @@
-//! What happens to a job after it was accepted.
+//! Changes to jobs after their acceptance.
 
 use std::ops::Range;
 use std::time::Duration;
@@ -14,13 +14,13 @@ use crate::verified::SetAsideWorker;
 pub struct Change {
     /// The job.
     pub job: JobId,
-    /// When it happened.
+    /// Time of the change.
     pub at: Timestamp,
-    /// What happened.
+    /// Kind of the change.
     pub kind: ChangeKind,
 }
 
-/// What happened to a job.
+/// Kind of a [`Change`].
 #[derive(Clone, Debug)]
 pub enum ChangeKind {
     /// Its first task was leased.
@@ -35,9 +35,9 @@ pub enum ChangeKind {
     Completed {
         /// The tasks.
         tasks: Range<u64>,
-        /// What they add to the job's value, modulo 2^128.
+        /// Contribution of the tasks to the job's value, modulo 2^128.
         value: u128,
-        /// How long the worker was busy with them.
+        /// Time that the worker was busy with the tasks.
         busy: Duration,
         /// For individual tasks: what is kept of the attempt.
         outcome: Option<Outcome>,
@@ -46,9 +46,9 @@ pub enum ChangeKind {
     Checked {
         /// The tasks.
         tasks: Range<u64>,
-        /// What they add to the value that is compared with the job's, modulo 2^128.
+        /// Contribution of the tasks to the value that is compared with the job's, modulo 2^128.
         value: u128,
-        /// How long the worker was busy with them.
+        /// Time that the worker was busy with the tasks.
         busy: Duration,
     },
     /// Tasks that were done are open again: what their worker computed is not to be trusted. Refused whole where one of
@@ -60,7 +60,7 @@ pub enum ChangeKind {
         value: u128,
         /// Their part of the value that is compared with it, modulo 2^128.
         check: u128,
-        /// Why, for people.
+        /// The reason, for people.
         notice: String,
         /// The worker, which is set aside.
         worker: SetAsideWorker,
@@ -74,22 +74,22 @@ pub enum ChangeKind {
     AttemptFailed {
         /// The tasks.
         tasks: Range<u64>,
-        /// How often they have failed by now.
+        /// Number of failures of the tasks so far.
         failures: u32,
         /// The worker of the attempt.
         worker: String,
-        /// Why.
+        /// The error of the attempt.
         error: String,
     },
     /// Tasks failed and are out of attempts.
     TasksFailed {
         /// The tasks.
         tasks: Range<u64>,
-        /// How often they have failed by now.
+        /// Number of failures of the tasks so far.
         failures: u32,
         /// The worker of the attempt.
         worker: String,
-        /// Why.
+        /// The error of the attempt.
         error: String,
     },
     /// Its progress is announced as an event.
@@ -99,11 +99,11 @@ pub enum ChangeKind {
     Retried,
     /// It is over.
     Ended {
-        /// How: [`JobState::Succeeded`] only where every task has succeeded.
+        /// Final state: [`JobState::Succeeded`] only where every task has succeeded.
         state: JobState,
         /// Its result.
         result: Option<ResultBody>,
-        /// Why it failed.
+        /// Error of a failed job.
         error: Option<String>,
     },
 }
@@ -131,18 +131,18 @@ impl Change {
     }
 }
 
-/// What is kept of an attempt that completed individual tasks.
+/// The stored outcome of an attempt that completed individual tasks.
 #[derive(Clone, Debug)]
 pub struct Outcome {
     /// Its id.
     pub attempt: AttemptId,
     /// Its worker.
     pub worker: String,
-    /// When the tasks were leased to the worker.
+    /// Time of the lease.
     pub allocated_at: Timestamp,
-    /// When the worker began.
+    /// Time at which the worker began.
     pub running_at: Timestamp,
-    /// When they were done.
+    /// Time at which the tasks were done.
     pub completed_at: Timestamp,
     /// The worker's answers: one for each task, or none at all.
     pub results: Vec<Box<RawValue>>,

@@ -10,7 +10,7 @@ use crate::error::{ComposeError, ReadError, WriteError};
 use crate::objects::{Objects, ResultWriter};
 use crate::outputs::{Base64Pieces, OutputBytes, Outputs, answers, escaped, object_of, recorded_twice};
 
-/// What a result is put together of.
+/// The parts of a result.
 #[derive(Clone, Copy)]
 struct Sources<'a> {
     objects: &'a Objects,

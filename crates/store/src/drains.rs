@@ -17,7 +17,7 @@ pub struct DrainedWorker {
 pub struct Drain {
     /// The worker.
     pub drained: DrainedWorker,
-    /// When it was drained first.
+    /// Time of the first drain.
     pub at: Timestamp,
 }
 

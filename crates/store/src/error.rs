@@ -1,10 +1,10 @@
-//! What can go wrong, one enum for each operation.
+//! Errors of the store, one enum for each operation.
 
 use model::{JobId, ProgramHash};
 
 use crate::batch::Epoch;
 
-/// Why a change has not been made durable. Unless it is [`WriteError::InDoubt`] it will not be later either.
+/// The reason why a change is not durable. Unless it is [`WriteError::InDoubt`], the change never will be.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WriteError {
     /// The store has no room. The text names what is full.
@@ -19,7 +19,7 @@ pub enum WriteError {
     /// The store's files are gone or others have taken their place.
     #[error("{0}")]
     Replaced(String),
-    /// What is stored is damaged.
+    /// The stored rows are damaged.
     #[error("the store is damaged: {0}")]
     Corrupt(String),
     /// The object store refused a result.
@@ -48,7 +48,7 @@ pub enum WriteError {
     Closed,
 }
 
-/// Why the leadership could not be taken, kept or used.
+/// The reason why the leadership could not be taken, kept or used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LeadershipError {
     /// The epoch has passed: the lease has expired, or another member has taken it over.
@@ -64,13 +64,13 @@ pub enum LeadershipError {
     Unavailable(String),
 }
 
-/// Why a job was not accepted.
+/// The reason why a job was not accepted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SubmitError {
     /// Its id or its idempotency key stands for another job.
     #[error("job {existing} has the same id or idempotency key and another body")]
     Mismatch {
-        /// That job.
+        /// The existing job.
         existing: JobId,
     },
     /// It could not be made durable.
@@ -81,15 +81,15 @@ pub enum SubmitError {
 /// The place of damage that a store has found in one of its rows.
 pub const ROW: &str = "a row of the database";
 
-/// Why something could not be read.
+/// The reason why a read failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReadError {
-    /// What is stored is not what was stored.
+    /// The stored rows are damaged.
     #[error("{place} is damaged: {detail}")]
     Corrupt {
         /// The file or object, or [`ROW`].
         place: String,
-        /// What was found.
+        /// Description of the damage.
         detail: String,
     },
     /// A job is stored in a way that this version cannot read.
@@ -97,7 +97,7 @@ pub enum ReadError {
     Unreadable {
         /// The job.
         job: JobId,
-        /// What was found.
+        /// Description of the damage.
         detail: String,
     },
     /// There are no such tasks.
@@ -122,7 +122,7 @@ pub enum ReadError {
 }
 
 impl ReadError {
-    /// What the error of reading one job means.
+    /// The error of a read of one job: damage makes `job` unreadable.
     #[must_use]
     pub fn of_job(self, job: JobId) -> Self {
         match self {
@@ -136,7 +136,7 @@ impl ReadError {
     }
 }
 
-/// Why a program was not stored.
+/// The reason why a program was not stored.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UploadError {
     /// The bytes are not those of the name.
@@ -144,7 +144,7 @@ pub enum UploadError {
     Mismatch {
         /// The name.
         expected: ProgramHash,
-        /// What the bytes hash to.
+        /// Hash of the bytes.
         found: ProgramHash,
     },
     /// It could not be made durable.
@@ -152,7 +152,7 @@ pub enum UploadError {
     Write(#[from] WriteError),
 }
 
-/// Why an output was not stored.
+/// The reason why an output was not stored.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum OutputError {
     /// It is not what was announced.
@@ -163,7 +163,7 @@ pub enum OutputError {
     Write(#[from] WriteError),
 }
 
-/// Why no result could be composed of the tasks' answers.
+/// The reason why no result could be composed of the tasks' answers.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ComposeError {
     /// The answers could not be read.
@@ -177,10 +177,10 @@ pub enum ComposeError {
     Combine(String),
 }
 
-/// Why nothing, or not everything, was pruned.
+/// The reason why pruning stopped.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PruneError {
-    /// What there is could not be read.
+    /// The rows could not be read.
     #[error(transparent)]
     Read(#[from] ReadError),
     /// It could not be deleted.
@@ -194,6 +194,6 @@ pub enum PruneError {
 pub struct ObjectsError {
     /// The place.
     pub url: String,
-    /// What was wrong with it.
+    /// Description of the fault.
     pub detail: String,
 }

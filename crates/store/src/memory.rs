@@ -28,7 +28,7 @@ pub use shared::{MemoryShared, StoreClock};
 
 use state::State;
 
-/// What is committed, shared by all who have it open. Clones are the same store.
+/// The committed state, shared by all that have it open. Clones are the same store.
 #[derive(Clone, Debug)]
 pub struct Memory {
     shared: Arc<Shared>,
@@ -46,7 +46,7 @@ struct Shared {
     latest_event: watch::Sender<u64>,
 }
 
-/// What becomes of the batches to come.
+/// Faults of the batches to come.
 #[derive(Debug, Default)]
 struct Control {
     faults: VecDeque<Fault>,
@@ -60,7 +60,7 @@ struct Control {
     waiting: usize,
 }
 
-/// What happens to one batch.
+/// Fault of a batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// It is written as if nothing was.

@@ -36,14 +36,14 @@ pub(crate) use upload::ResultWriter;
 /// The largest result that stays in its job's row.
 pub const INLINE_BYTES: usize = 64 * 1024;
 
-/// Where large results are.
+/// Place of large results.
 #[derive(Clone, Debug)]
 pub struct Objects {
     store: Arc<dyn ObjectStore>,
     root: Path,
     /// As an operator finds it.
     place: String,
-    /// Where it is a directory of this machine.
+    /// Path of the place if that is a directory of this machine.
     directory: Option<std::path::PathBuf>,
     /// Stands in the names of this store's objects. Other stores may have theirs in the same place.
     tag: String,
@@ -82,10 +82,10 @@ impl Objects {
         Self::open_with(url, settings.filter(|(name, _)| is_setting(name)))
     }
 
-    /// The same with these settings instead of the environment's, such as `aws_endpoint`.
+    /// Opens the place with these settings, such as `aws_endpoint`, instead of the environment's.
     ///
     /// # Errors
-    /// The URL or a setting means nothing here, or the directory cannot be made.
+    /// The place does not support the URL or a setting, or the directory cannot be made.
     pub fn open_with(url: &Url, settings: impl IntoIterator<Item = (String, String)>) -> Result<Self, ObjectsError> {
         let place = shown(url);
         let unusable = |detail: String| ObjectsError { url: place.clone(), detail };
@@ -142,7 +142,7 @@ impl Objects {
         format!("{job}.{}.{}.json", self.tag, Uuid::new_v4().simple())
     }
 
-    /// Whether it is an object, or a part of one, of this store.
+    /// Whether `name` is an object of this store, or a part of such an object.
     fn is_own(&self, name: &str) -> bool {
         !self.tag.is_empty() && name.split('.').nth(1) == Some(&self.tag)
     }

@@ -87,7 +87,7 @@ impl OutputBytes {
         Ok(Self::Inline(Some(bytes.into())))
     }
 
-    /// How many bytes there are in all.
+    /// Length in bytes.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         match self {

@@ -12,9 +12,9 @@ pub struct ProgramRecord {
     pub hash: ProgramHash,
     /// Its length.
     pub bytes: u64,
-    /// What it is.
+    /// Kind of the program.
     pub kind: ProgramKind,
-    /// When it came first.
+    /// Time of the first upload.
     pub uploaded_at: Timestamp,
     /// The name of the token that brought it.
     pub uploaded_by: Option<String>,
@@ -41,21 +41,21 @@ pub struct TaskLog {
     pub attempt: AttemptId,
     /// The worker.
     pub worker: String,
-    /// When the program ended.
+    /// Time at which the program ended.
     pub ended_at: Timestamp,
     /// Bytes before `text` that are not kept.
     pub omitted_bytes: u64,
-    /// What is kept.
+    /// The kept text.
     pub text: String,
 }
 
-/// What refuses to delete a program.
+/// The message that refuses to delete a program.
 #[must_use]
 pub fn in_use(job: JobId) -> String {
     format!("job {job} needs the program and is not over")
 }
 
-/// What refuses a job whose program is not there.
+/// The message that refuses a job whose program does not exist.
 #[must_use]
 pub fn missing(program: ProgramHash) -> String {
     format!("there is no program {program}")

@@ -1,4 +1,4 @@
-//! What waits for the writer, in order.
+//! Entries that wait for the writer, in order.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -36,7 +36,7 @@ struct Queued {
     since: Instant,
 }
 
-/// What an entry is known by while it waits.
+/// Identity of an entry while it waits.
 #[derive(Debug)]
 pub(crate) struct Ticket {
     /// For the answer, where a caller waits.
@@ -53,11 +53,11 @@ impl Ticket {
     }
 }
 
-/// What the writer commits together.
+/// Entries that the writer commits together.
 #[derive(Debug, Default)]
 pub(crate) struct Group {
     pub(crate) entries: Vec<Entry>,
-    /// One for each entry.
+    /// A ticket for each entry.
     pub(crate) tickets: Vec<Ticket>,
     /// Answered after the entries.
     pub(crate) barriers: Vec<Reply>,
@@ -74,7 +74,7 @@ impl Group {
         }
     }
 
-    /// How much of the backlog it is.
+    /// The group's share of the backlog, in entries.
     pub(crate) fn len(&self) -> u64 {
         (self.entries.len() + self.barriers.len()) as u64
     }
@@ -98,7 +98,7 @@ impl Group {
     }
 }
 
-/// What the writer is to do next.
+/// The writer's next step.
 pub(crate) enum Next {
     Commit(Group),
     /// Nothing has come for as long as the writer wanted to wait.
@@ -124,7 +124,7 @@ struct State {
     expected: usize,
     expected_until: Option<Instant>,
     closed: bool,
-    /// Why nothing is taken in any more.
+    /// The reason why the queue accepts nothing any more.
     stopped: Option<WriteError>,
     /// Waiting or being committed.
     backlog: u64,

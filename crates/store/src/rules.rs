@@ -1,5 +1,5 @@
-//! What a change does to a job: the spans, counts, states, events and rows that result. Pure code that every store
-//! shares, so that all stores decide alike. What is refused is refused whole.
+//! The effect of a change on a job: spans, counts, states, events and rows. Pure code that all stores share, so that they decide
+//! alike. A change is applied as a whole or refused as a whole.
 
 mod effects;
 mod failures;
@@ -32,10 +32,10 @@ pub const FIRST_FAILURES: usize = 1;
 /// and the last. So a task that fails for ever takes no more room than these.
 pub const LAST_FAILURES: usize = 8;
 
-/// What a worker that was set aside takes up in the job's row beside its name.
+/// Bytes of an entry for a worker that was set aside in the job's row, beside its name.
 const SET_ASIDE_BYTES: u64 = 128;
 
-/// What a run of tasks has come to.
+/// State of a run of tasks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum SpanKind {
     /// They succeeded.
@@ -46,34 +46,34 @@ pub enum SpanKind {
     Retry,
 }
 
-/// What a store knows of a job that it changes.
+/// A store's knowledge of a job that it changes.
 #[derive(Clone, Debug)]
 pub struct JobLedger {
-    /// What its figures are counted under.
+    /// Key of the job's figures in the statistics.
     pub subject: Subject,
-    /// Whether its attempts are kept.
+    /// Whether the job's attempts are kept.
     pub is_individual: bool,
-    /// Where it is in its life.
+    /// State of the job.
     pub state: JobState,
-    /// How many tasks it has.
+    /// Number of tasks.
     pub tasks: u64,
-    /// What the tasks add up to, modulo 2^128.
+    /// Sum of the tasks' values, modulo 2^128.
     pub value: u128,
-    /// What the tasks that compute it a second time add up to, modulo 2^128.
+    /// Sum of the values of repeated computations, modulo 2^128.
     pub check: u128,
     /// Attempts that have ended.
     pub attempts: u64,
-    /// When its first task was leased.
+    /// Time of the first lease.
     pub started_at: Option<Timestamp>,
-    /// When it was over.
+    /// Time of the end.
     pub finished_at: Option<Timestamp>,
-    /// When it was retried last.
+    /// Time of the last retry.
     pub retried_at: Option<Timestamp>,
-    /// Why it failed; of a job that has not failed, what went wrong on its way.
+    /// Error of a failed job; of any other job, a fault that did not end it.
     pub error: Option<String>,
-    /// What its next event counts in the statistics.
+    /// Figures that the job's next event adds to the statistics.
     pub uncounted: Counts,
-    /// How its verification has gone.
+    /// Verification of the job.
     pub verified: Verified,
     bytes: u64,
     done: Spans,
@@ -314,7 +314,7 @@ impl JobLedger {
     fn end<'a>(&mut self, state: JobState, at: Timestamp, error: Option<&'a str>) -> Effects<'a> {
         self.state = state;
         self.finished_at = Some(at);
-        // What went wrong on the way stands unless the end says more.
+        // An earlier fault stays unless the end has an error.
         self.error = error.map(str::to_owned).or_else(|| self.error.take());
         // The text stands in the job's row, too.
         self.bytes += error.map_or(0, str::len) as u64;

@@ -1,4 +1,4 @@
-//! What a store offers to several coordinators that share it: one of them leads at a time, all others follow.
+//! Sharing of a store by several coordinators: one of them leads at a time, all others follow.
 //!
 //! The store keeps a *lease*: its holder, its epoch, and when it expires by the store's own clock. Taking it over raises
 //! the epoch, so that every batch of an earlier leader is refused in its own transaction, however late it comes. A leader
@@ -16,29 +16,29 @@ use crate::batch::Epoch;
 use crate::error::LeadershipError;
 use crate::store::{FollowerParts, Parts};
 
-/// How long a lease lasts after it was taken or renewed.
+/// Duration of a lease after it was taken or renewed.
 pub const LEASE: Duration = Duration::from_millis(1200);
-/// How often a leader should renew its lease.
+/// Interval at which a leader renews its lease.
 pub const RENEW_INTERVAL: Duration = Duration::from_millis(300);
-/// How often a follower should look whether the lease has expired.
+/// Interval at which a follower checks whether the lease has expired.
 pub const WATCH_INTERVAL: Duration = Duration::from_millis(150);
-/// How long a member is listed after it was last heard of.
+/// How long a member is listed after its last sign of life.
 pub const MEMBER_KEPT: Duration = Duration::from_mins(10);
 
-/// One coordinator of those that share a store: one run of its process.
+/// A coordinator that shares the store: one run of its process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Member {
     /// Its id, which no other run has.
     pub id: Uuid,
     /// Its name, which the next run of it has too.
     pub name: String,
-    /// Where clients reach it.
+    /// Address for clients.
     pub public_address: String,
-    /// Where workers and other coordinators reach it.
+    /// Address for workers and other coordinators.
     pub internal_address: String,
     /// The version of its program.
     pub version: String,
-    /// When it started.
+    /// Start of the process.
     pub started_at: Timestamp,
 }
 
@@ -53,10 +53,10 @@ pub struct MemberStatus {
     pub leads: Option<Epoch>,
 }
 
-/// What the store's clock showed.
+/// A reading of the store's clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClockReading {
-    /// When, by the monotonic clock of this process.
+    /// Instant of the reading, by the monotonic clock of this process.
     pub instant: Instant,
     /// The store's time.
     pub at: Timestamp,
@@ -67,7 +67,7 @@ pub struct ClockReading {
 pub struct Term {
     /// Its epoch.
     pub epoch: Epoch,
-    /// How long it may be trusted, counted by a monotonic clock from before the call that returned it.
+    /// How long the lease may be trusted, counted by a monotonic clock from before the call that returned it.
     pub lasts: Duration,
 }
 
@@ -78,11 +78,11 @@ pub enum Acquired {
     Leads(Term),
     /// Another member leads.
     Held {
-        /// That member.
+        /// Id of the leading member.
         by: Uuid,
         /// Its epoch.
         epoch: Epoch,
-        /// When its lease expires unless it is renewed, from now.
+        /// Time from now until the lease expires unless it is renewed.
         expires_in: Duration,
     },
 }

@@ -14,12 +14,12 @@ pub(crate) struct Spans {
 }
 
 impl Spans {
-    /// How many tasks are in it.
+    /// Number of tasks in the set.
     pub(crate) fn tasks(&self) -> u64 {
         self.tasks
     }
 
-    /// How many runs it has.
+    /// Number of runs in the set.
     pub(crate) fn runs(&self) -> usize {
         self.spans.len()
     }
@@ -38,7 +38,7 @@ impl Spans {
         before.is_some_and(|(_, &(beyond, _))| beyond >= tasks.end)
     }
 
-    /// How many of the tasks are in it.
+    /// Number of `tasks` in the set.
     pub(crate) fn count_of(&self, tasks: &Range<u64>) -> u64 {
         let touching = self.spans.range(..tasks.end).rev().take_while(|(_, (beyond, _))| *beyond > tasks.start);
         touching.map(|(&first, &(beyond, _))| beyond.min(tasks.end) - first.max(tasks.start)).sum()
@@ -97,7 +97,7 @@ impl Spans {
         self.spans.insert(first, (beyond, number));
     }
 
-    /// What changed since the last time: the first task, and what begins there now.
+    /// Changes since the last call: the first task, and the value that begins there now.
     pub(crate) fn take_changed(&mut self) -> impl Iterator<Item = (u64, Option<(u64, u32)>)> {
         let changed = std::mem::take(&mut self.changed);
         changed.into_iter().map(|first| (first, self.spans.get(&first).copied()))

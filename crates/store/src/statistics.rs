@@ -43,19 +43,19 @@ struct Named {
     program: String,
 }
 
-/// What a job's figures are counted under.
+/// Key of a job's figures.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Subject {
-    /// What the job computes.
+    /// Kind of the job.
     pub kind: JobKind,
     /// The name of its tasks, where they have one.
     pub task: Option<String>,
-    /// When the job came.
+    /// Time of the submission.
     pub submitted_at: Timestamp,
 }
 
 impl Subject {
-    /// That of a new job. Its tasks have the name of its tag `task`, else that of the program that they run or of the
+    /// The subject of a new job. Its tasks have the name of its tag `task`, else that of the program that they run or of the
     /// registered function that they call.
     #[must_use]
     pub fn of(new: &NewJob) -> Self {
@@ -88,7 +88,7 @@ pub struct Query {
 /// The figures of one kind in one period.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PeriodRow {
-    /// When the period begins.
+    /// Start of the period.
     pub start: Timestamp,
     /// The kind.
     pub kind: JobKind,
@@ -96,10 +96,10 @@ pub struct PeriodRow {
     pub counts: Counts,
 }
 
-/// What was open of a kind after the last event of a period.
+/// Open jobs and tasks of a kind after the last event of a period.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PendingRow {
-    /// When the period begins.
+    /// Start of the period.
     pub start: Timestamp,
     /// The kind.
     pub kind: JobKind,
@@ -109,10 +109,10 @@ pub struct PendingRow {
     pub tasks: i64,
 }
 
-/// How often tasks of a name were started in one period.
+/// Starts of tasks of a name in one period.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TaskRow {
-    /// When the period begins.
+    /// Start of the period.
     pub start: Timestamp,
     /// The kind of their jobs.
     pub kind: JobKind,
@@ -122,9 +122,9 @@ pub struct TaskRow {
     pub starts: u64,
 }
 
-/// Where a page of [`PeriodRow`]s ends: the next begins after it.
+/// Key of the last [`PeriodRow`] of a page: the next page begins after it.
 pub type PeriodKey = (Timestamp, JobKind);
-/// Where a page of [`TaskRow`]s ends: the next begins after it.
+/// Key of the last [`TaskRow`] of a page: the next page begins after it.
 pub type TaskKey = (Timestamp, JobKind, String);
 
 /// How long figures are kept. Days are kept for ever.
@@ -144,7 +144,7 @@ impl Default for StatisticsRetention {
 }
 
 impl StatisticsRetention {
-    /// What begins before these moments goes.
+    /// The times before which periods are deleted.
     pub(crate) fn bounds(self, now: Timestamp) -> [(Grain, Timestamp); 2] {
         let before = |age: Duration| now.checked_sub(age).unwrap_or(Timestamp::MIN);
         [(Grain::Minute, before(self.minutes)), (Grain::Hour, before(self.hours))]

@@ -35,7 +35,7 @@ pub struct Parts {
     pub backend: Box<dyn Backend>,
     /// Reads.
     pub reads: Arc<dyn Reads>,
-    /// Where large results go.
+    /// Place of large results.
     pub objects: Objects,
     /// The epoch of this owner.
     pub epoch: Epoch,
@@ -51,7 +51,7 @@ pub struct FollowerParts {
     pub submitter: Box<dyn Backend>,
     /// Reads.
     pub reads: Arc<dyn Reads>,
-    /// Where large results are.
+    /// Place of large results.
     pub objects: Objects,
     /// The number of the newest event, as [`Parts::latest_event`].
     pub latest_event: watch::Sender<u64>,
@@ -79,7 +79,7 @@ pub struct Store {
     retention: Retention,
     /// None: it follows.
     epoch: Option<Epoch>,
-    /// When objects that no row names were looked for, and parts that are never completed.
+    /// Instant of the last search for objects that no row names and for parts that are never completed.
     leftovers: Mutex<Option<Instant>>,
     parts: Mutex<Option<Instant>>,
     /// Held while the object and the row of a program are made or deleted, so that there is both or neither.
@@ -154,7 +154,7 @@ impl Store {
         self.epoch.unwrap_or_default()
     }
 
-    /// Whether it makes changes, rather than follow one that does.
+    /// Whether the store makes changes, rather than follows a leader.
     #[must_use]
     pub fn leads(&self) -> bool {
         self.epoch.is_some()
@@ -164,7 +164,7 @@ impl Store {
         if self.leads() { Ok(()) } else { Err(WriteError::Following) }
     }
 
-    /// What could not be read. Also what a caller cannot make sense of is noted there.
+    /// Rows that could not be read. Callers also note rows here whose content they cannot interpret.
     #[must_use]
     pub fn unreadable(&self) -> &Unreadable {
         self.reads.unreadable()
@@ -188,10 +188,10 @@ impl Store {
         self.unfinished_jobs(jobs).await
     }
 
-    /// One job, if it is not over and can be read.
+    /// A job, if it is not over and can be read.
     ///
     /// # Errors
-    /// It could not be read.
+    /// The job could not be read.
     pub async fn unfinished_job(&self, id: JobId) -> Result<Option<UnfinishedJob>, ReadError> {
         Ok(self.unfinished_jobs(vec![id]).await?.pop())
     }
@@ -237,7 +237,7 @@ impl Store {
         advanced(self.call(Entry::Advance(Box::new(advance))).await)
     }
 
-    /// The same for many, in this order. An answer for each.
+    /// Moves many positions in this order, and returns a result for each.
     pub async fn advance_all(&self, moves: Vec<Advance>) -> Vec<Result<Advanced, SubmitError>> {
         let entries = moves.into_iter().map(|advance| Work::Entry(Entry::Advance(Box::new(advance))));
         self.writer.call_all(entries).await.into_iter().map(advanced).collect()
@@ -319,7 +319,7 @@ impl Store {
         self.writer.queue().log_bytes()
     }
 
-    /// Why changes cannot be committed, until they can.
+    /// The reason why changes cannot be committed at present; `None` if they can.
     #[must_use]
     pub fn is_failing(&self) -> Option<String> {
         self.writer.queue().failing()

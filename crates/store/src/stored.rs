@@ -1,4 +1,4 @@
-//! How values stand in rows. Each form has a version of its own, so that an edit of the model or of the API does not
+//! Stored forms of values. Each form has a version of its own, so that an edit of the model or of the API does not
 //! change what is stored, and what an earlier release has stored is still read.
 
 use std::collections::BTreeMap;
@@ -74,7 +74,7 @@ struct StoredTimeout {
 }
 
 impl Default for StoredOptions {
-    /// What a field that is not there means, for ever.
+    /// The meaning of absent fields, for ever.
     fn default() -> Self {
         Self {
             v: 0,
@@ -189,7 +189,7 @@ pub(crate) fn check_version(what: &'static str, version: u32) -> Result<(), Inva
     if version > VERSION { Err(invalid(what, format!("version {version} is not known"))) } else { Ok(()) }
 }
 
-/// What the first release computed with individual tasks. Its rows do not say it.
+/// Kinds that the first release computed with individual tasks. Its rows do not say it.
 const INDIVIDUAL_KINDS: [&str; 2] = ["tasks", "sleep"];
 
 #[derive(Deserialize)]
@@ -203,7 +203,7 @@ enum StoredWork {
     FirstRelease(serde::de::IgnoredAny),
 }
 
-/// What is stored of a job's tasks beside its kind and its parameters.
+/// The stored form of a job's work beside its kind and its parameters.
 #[must_use]
 pub fn work_to_stored(is_individual: bool) -> String {
     format!(r#"{{"v":{VERSION},"is_individual":{is_individual}}}"#)
@@ -221,17 +221,16 @@ pub fn is_individual(kind: JobKind, text: &str) -> Result<bool, InvalidStored> {
     }
 }
 
-/// What an event counts, as it is stored; nothing where it counts nothing. The names of its fields are those of
-/// [`Counts`].
+/// The stored form of an event's figures; `None` if all are 0. The names of its fields are those of [`Counts`].
 #[must_use]
 pub fn counts_to_stored(counts: &Counts) -> Option<String> {
     (!counts.is_empty()).then(|| to_json(counts))
 }
 
-/// What an event counts, from its stored form.
+/// The figures of an event, from their stored form.
 ///
 /// # Errors
-/// It is damaged.
+/// The text is damaged.
 pub fn counts_from_stored(text: Option<&str>) -> Result<Counts, InvalidStored> {
     let Some(text) = text else { return Ok(Counts::default()) };
     serde_json::from_str(text).map_err(|error| invalid("what an event counts", error))
@@ -241,7 +240,7 @@ pub fn counts_from_stored(text: Option<&str>) -> Result<Counts, InvalidStored> {
 pub trait StoredName: Copy + Sized + 'static {
     /// Every value.
     const ALL: &'static [Self];
-    /// What it is, for an error.
+    /// Name of the value, for an error.
     const WHAT: &'static str;
 
     /// The name.

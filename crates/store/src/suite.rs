@@ -42,7 +42,7 @@ use crate::retention::Retention;
 use crate::shared::Shared;
 use crate::store::{Parts, Store};
 
-/// One store and its data.
+/// A store under test and its data.
 pub trait Harness: Send + Sync {
     /// Opens the data as a new owner. All that was opened before is closed.
     fn parts(&self) -> Parts;
@@ -50,7 +50,7 @@ pub trait Harness: Send + Sync {
     /// A copy of the data as a crash at this moment would leave it, though it is open.
     fn crashed(&self) -> Box<dyn Harness>;
 
-    /// How many random histories are tried: fewer where each opening takes long.
+    /// Number of random histories: fewer where each opening takes long.
     fn cases(&self) -> u32 {
         60
     }
@@ -75,7 +75,7 @@ pub trait Harness: Send + Sync {
 
 /// A store that several coordinators share.
 pub trait SharedHarness: Send + Sync {
-    /// One more coordinator's way to the same data.
+    /// Another coordinator's access to the same data.
     fn shared(&self) -> Box<dyn Shared>;
 
     /// So much time passes by the store's clock.

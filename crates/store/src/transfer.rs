@@ -4,7 +4,7 @@
 use model::ProgramHash;
 use uuid::Uuid;
 
-/// What a column holds, and what its text is.
+/// Type of a column, and the meaning of its text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ColumnKind {
     /// A number in decimal.
@@ -31,7 +31,7 @@ pub struct Table {
 /// A row: a text for each column, none where it is null.
 pub type Row = Vec<Option<String>>;
 
-/// What a store has beside its tables.
+/// A store's state beside its tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Marks {
     /// The epoch of its last owner, as workers remember it.
@@ -42,7 +42,7 @@ pub struct Marks {
     pub store: Uuid,
 }
 
-/// Why nothing was moved: the target is as it was.
+/// The reason why nothing was moved: the target is unchanged.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct TransferError(pub String);
@@ -62,10 +62,10 @@ pub trait Source {
     /// It cannot be read.
     fn tables(&mut self) -> Result<Vec<String>, TransferError>;
 
-    /// What it has beside its tables.
+    /// The state beside the tables.
     ///
     /// # Errors
-    /// It cannot be read.
+    /// The state cannot be read.
     fn marks(&mut self) -> Result<Marks, TransferError>;
 
     /// Hands on the rows of a table, some at a time.
@@ -87,10 +87,10 @@ pub trait Target {
     /// They cannot be written.
     fn write(&mut self, table: &Table, rows: &[Row]) -> Result<(), TransferError>;
 
-    /// How many rows a table has.
+    /// Number of rows of a table.
     ///
     /// # Errors
-    /// They cannot be counted.
+    /// The rows cannot be counted.
     fn count(&mut self, table: &Table) -> Result<u64, TransferError>;
 
     /// Makes what was written durable.

@@ -17,7 +17,7 @@ use crate::store::{FollowerParts, Parts};
 /// The store's clock: time since some moment.
 pub type StoreClock = Arc<dyn Fn() -> Duration + Send + Sync>;
 
-/// One coordinator's way to a store in memory.
+/// A coordinator's access to a store in memory.
 #[derive(Clone)]
 pub struct MemoryShared {
     memory: Memory,

@@ -27,11 +27,11 @@ impl Objects {
         self.copy_object(&self.program_path(hash), to, to.program_path(hash)).await
     }
 
-    /// Copies the outputs of a store's tasks as [`Self::copy`] does. Both must be marked by [`Self::of_store`]. Returns how
-    /// many there are.
+    /// Copies the outputs of a store's tasks as [`Self::copy`] does. Both places must be marked by [`Self::of_store`]. Returns
+    /// the number of outputs.
     ///
     /// # Errors
-    /// One cannot be read or written.
+    /// An output cannot be read or written.
     pub async fn copy_outputs(&self, to: &Self) -> Result<u64, TransferError> {
         let paths = self.all_outputs().await.map_err(|error| TransferError::of("outputs", error))?;
         let mut copied = 0;

@@ -97,7 +97,7 @@ fn is_old(part: &DirEntry, now: Timestamp) -> Option<bool> {
     Some(modified.elapsed().ok()?.min(believed) > PART_AGE)
 }
 
-/// What is in a directory that may not be there, or be gone.
+/// Entries of a directory; none if the directory does not exist.
 fn entries(directory: &Path) -> io::Result<Vec<DirEntry>> {
     match fs::read_dir(directory) {
         Ok(entries) => Ok(entries.flatten().collect()),

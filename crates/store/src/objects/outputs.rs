@@ -20,7 +20,7 @@ use crate::record::AttemptEnd;
 /// Outputs of a job that is over and that no row names are deleted after so long: a row may be about to be committed.
 const UNCOUNTED_AGE: Duration = Duration::from_hours(1);
 
-/// How much of its hash stands in an object's name.
+/// Hexadecimal digits of the hash in an object's name.
 const HASH_CHARS: usize = 16;
 
 /// An output on its way into the object store. It is visible there once it is whole and what its name says.
@@ -32,7 +32,7 @@ pub struct OutputUpload {
 }
 
 impl OutputUpload {
-    /// How many bytes have come.
+    /// Number of bytes received.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.parts.bytes()
@@ -125,7 +125,7 @@ impl Objects {
         synced.map(|()| true).map_err(|error| ReadError::Unavailable(error.to_string()))
     }
 
-    /// Where a job's outputs are, if that is a directory of this machine.
+    /// Directory of a job's outputs, if the objects are in a directory of this machine.
     fn directory_of_outputs(&self, job: JobId) -> Option<std::path::PathBuf> {
         let directory = self.directory.as_ref()?;
         Some(directory.join("outputs").join(self.tag_or_none()).join(job.0.simple().to_string()))
@@ -185,7 +185,7 @@ impl Objects {
         let oldest = now.checked_sub(UNCOUNTED_AGE).unwrap_or(Timestamp::MIN);
         let mut deleted = 0;
         for job in self.jobs_with_outputs().await? {
-            // What is listed before the job is looked at belongs to attempts that have ended if the job is over.
+            // If the job is over, the objects that were listed before the look at the job belong to attempts that have ended.
             let found = self.outputs_that_are_there(job).await?;
             match reads.job(job).await {
                 Ok(None) => deleted += self.delete_outputs(job).await?,

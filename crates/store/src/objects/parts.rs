@@ -32,7 +32,7 @@ impl Parts {
         Self { store, path, part: Vec::new(), upload: None, digest: Sha256::new(), bytes: 0 }
     }
 
-    /// How many bytes have come.
+    /// Number of bytes received.
     pub(super) fn bytes(&self) -> u64 {
         self.bytes
     }
@@ -64,7 +64,7 @@ impl Parts {
         (self.upload.is_none() && self.part.len() <= most).then(|| std::mem::take(&mut self.part))
     }
 
-    /// What the bytes so far hash to.
+    /// SHA-256 of the bytes received.
     pub(super) fn sha256(&self) -> [u8; 32] {
         self.digest.clone().finalize().into()
     }

@@ -30,7 +30,7 @@ pub struct ProgramUpload {
 pub struct ProgramBytes(ResultStream);
 
 impl ProgramBytes {
-    /// How many bytes it has in all.
+    /// Length in bytes.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.0.bytes()
@@ -56,7 +56,7 @@ impl ProgramUpload {
         self.hash
     }
 
-    /// How many bytes have come.
+    /// Number of bytes received.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.parts.bytes()

@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 
 use crate::error::ReadError;
 
-/// What is read from a file at once.
+/// Size of a read from a file.
 const CHUNK_BYTES: usize = 256 * 1024;
 
 /// A job's result: JSON in UTF-8, piece by piece. The last piece comes only when all of it is what was stored.
@@ -77,7 +77,7 @@ impl ResultStream {
         self.job
     }
 
-    /// How many bytes it has in all.
+    /// Length in bytes.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.bytes

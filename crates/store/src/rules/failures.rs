@@ -7,7 +7,7 @@ use super::{FIRST_FAILURES, LAST_FAILURES};
 pub struct KeptFailure {
     /// The row's number.
     pub row: i64,
-    /// What it takes up.
+    /// Size of the row in bytes.
     pub bytes: u64,
     /// Failures before it that are not kept.
     pub omitted: u64,
@@ -18,7 +18,7 @@ pub struct KeptFailure {
 pub struct OmittedFailures {
     /// Their rows.
     pub rows: Vec<i64>,
-    /// What they took up.
+    /// Size of the rows in bytes.
     pub bytes: u64,
     /// The row behind them, and how many failures before it are not kept now.
     pub next: (i64, u64),

@@ -88,7 +88,7 @@ impl JobLedger {
         self.failed.tasks()
     }
 
-    /// What the job takes up in the store and in its result's object, about.
+    /// Approximate size of the job in the store and of its result's object, in bytes.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         let spans = self.done.runs() + self.failed.runs() + self.retries.runs();

@@ -1,4 +1,4 @@
-//! How attempts are cut into rows.
+//! Cuts attempts into rows.
 
 use std::ops::Range;
 

@@ -68,7 +68,7 @@ fn kinds() -> impl Strategy<Value = Vec<ChangeKind>> {
     proptest::collection::vec(kind, 0..80)
 }
 
-/// What is stored of a ledger, put into a new one.
+/// A new ledger with the stored fields of `ledger`.
 fn stored(ledger: &JobLedger) -> JobLedger {
     let mut copy = JobLedger::new(ledger.subject.clone(), true, ledger.tasks, ledger.bytes());
     (copy.state, copy.value, copy.check, copy.attempts) = (ledger.state, ledger.value, ledger.check, ledger.attempts);
@@ -166,7 +166,7 @@ proptest! {
                 }
             }
             events_count_all(&ledger, &counted, ends, reopened)?;
-            // What is stored is all that matters.
+            // Only stored fields matter.
             let mut copy = stored(&ledger);
             prop_assert_eq!(copy.bytes(), ledger.bytes());
             let progress = super::tests::change(ChangeKind::Progress);

@@ -20,13 +20,13 @@ pub(crate) trait Summed: Clone {
     /// See [`Self::Key`].
     fn key(&self) -> Self::Key;
 
-    /// When the period of a key begins.
+    /// Start of the period of a key.
     fn start_of(key: &Self::Key) -> Timestamp;
 
-    /// When its period begins.
+    /// Start of the row's period.
     fn start(&self) -> Timestamp;
 
-    /// The same figures for a period that begins elsewhere.
+    /// The row with its period moved to `start`.
     fn at(self, start: Timestamp) -> Self;
 
     /// Adds a later row.

@@ -11,7 +11,7 @@ use super::{PendingRow, PeriodRow};
 /// Open jobs and tasks of a kind.
 type Open = BTreeMap<JobKind, (i64, i64)>;
 
-/// What was open at a moment, by rows of several grains that each end before it: those that end last know best.
+/// The open jobs and tasks at a moment, by rows of several grains that each end before it: the row that ends last is right.
 pub(crate) fn open_at(rows: impl IntoIterator<Item = (Grain, PendingRow)>) -> Open {
     let mut latest: BTreeMap<JobKind, (Timestamp, (i64, i64))> = BTreeMap::new();
     for (grain, row) in rows {

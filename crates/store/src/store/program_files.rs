@@ -33,10 +33,10 @@ impl Store {
         Ok(is_new)
     }
 
-    /// One program.
+    /// A program.
     ///
     /// # Errors
-    /// It could not be read.
+    /// The program could not be read.
     pub async fn program(&self, hash: ProgramHash) -> Result<Option<ProgramRecord>, ReadError> {
         self.reads.program(hash).await
     }

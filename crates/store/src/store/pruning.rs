@@ -21,11 +21,11 @@ const FORGOTTEN_AT_ONCE: usize = 256;
 const MAX_DAMAGED: u32 = 32;
 /// Objects that are deleted between two batches.
 const DROPPED_AT_ONCE: usize = 256;
-/// How far the newest event may be behind when the store is opened; a clock that is further ahead may have jumped.
+/// How far the newest event may be behind the clock when the store is opened; a clock that is further ahead may have jumped.
 const IDLE_TIME: SignedDuration = SignedDuration::from_hours(24);
-/// How often parts of objects that were never completed are looked for.
+/// Interval of the search for parts of objects that were never completed.
 const PARTS_INTERVAL: Duration = Duration::from_mins(10);
-/// How often objects that no row names are looked for.
+/// Interval of the search for objects that no row names.
 const LEFTOVERS_INTERVAL: Duration = Duration::from_hours(6);
 
 /// Jobs of which damaged rows cannot be deleted.
@@ -83,7 +83,7 @@ impl Store {
         let mut damaged = Damaged::default();
         self.forget(&expired, &mut pruned, &mut damaged).await?;
         let unswept = self.reads.unswept().await?;
-        // One look for all of them: few jobs have outputs that are objects.
+        // One query for all of them: few jobs have outputs that are objects.
         let have_outputs = if unswept.is_empty() { HashSet::new() } else { self.objects.jobs_with_outputs().await? };
         for (key, job) in unswept {
             self.blocks.forget(job);
@@ -238,7 +238,7 @@ impl Store {
         }
         let last = *self.leftovers.lock().unwrap_or_else(PoisonError::into_inner);
         if last.is_none_or(|last| last.elapsed() > LEFTOVERS_INTERVAL) {
-            // What names an object may be waiting to be committed.
+            // A row that names an object may be waiting to be committed.
             self.confirm().await?;
             let mut deleted = self.objects.delete_leftovers(&*self.reads, now).await?;
             deleted += self.delete_leftover_programs(now).await?;
@@ -252,7 +252,7 @@ impl Store {
     }
 
     async fn delete_leftover_programs(&self, now: Timestamp) -> Result<u64, PruneError> {
-        // The same program may be on its way: its object must not go between the look for its row and the row.
+        // An upload of the same program may be under way: its object must not go between the query for its row and the row.
         let _lock = self.programs.write().await;
         self.objects.delete_leftover_programs(&*self.reads, now).await
     }

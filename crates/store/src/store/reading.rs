@@ -21,10 +21,10 @@ const VERIFIED_JOBS: usize = 10_000;
 const KINDS: usize = 64;
 
 impl Store {
-    /// One job.
+    /// A job.
     ///
     /// # Errors
-    /// It could not be read; [`ReadError::Unreadable`] where it never will be by this version.
+    /// The job could not be read; [`ReadError::Unreadable`] where this version never can.
     pub async fn job(&self, id: JobId) -> Result<Option<JobRecord>, ReadError> {
         self.reads.job(id).await.inspect_err(|error| {
             if let ReadError::Unreadable { detail, .. } = error {
@@ -78,10 +78,10 @@ impl Store {
         self.reads.jobs(filter, before, limit).await
     }
 
-    /// How many jobs a filter finds, of those that were submitted at `since` or later. Takes time with their number.
+    /// Number of jobs that a filter finds among those submitted at `since` or later. Takes time proportional to that number.
     ///
     /// # Errors
-    /// The filter has more than [`MAX_FILTER_TAGS`] tags, or they could not be counted.
+    /// The filter has more than [`MAX_FILTER_TAGS`] tags, or the jobs could not be counted.
     pub async fn count(&self, filter: JobFilter, since: Option<Timestamp>) -> Result<u64, ReadError> {
         if filter.tags.len() > MAX_FILTER_TAGS {
             return Err(ReadError::TooManyTags { limit: MAX_FILTER_TAGS });
@@ -187,10 +187,10 @@ impl Store {
         page(query, after, limit, |query, after, limit| self.reads.periods(query, after, limit)).await
     }
 
-    /// The same, and a row for each period and kind in which nothing was counted while jobs of the kind were open.
+    /// The periods, with a row for each period and kind in which nothing was counted while jobs of the kind were open.
     ///
     /// # Errors
-    /// They could not be read.
+    /// The periods could not be read.
     pub async fn filled_periods(
         &self,
         query: Query,
@@ -201,7 +201,7 @@ impl Store {
         let start = after.map_or_else(|| grain.start_of(query.starts.start), |(start, _)| start);
         let starts = start..query.starts.end;
         let open = self.open_at(grain, start, kind).await?;
-        // Those of the first period that the page before has had are there again.
+        // Rows of the first period that were on the page before are among these again.
         let query = Query { starts: starts.clone(), ..query };
         let rows = self.periods(query, None, limit + KINDS).await?;
         let mut rows = filled(grain, starts, open, rows, limit + KINDS);

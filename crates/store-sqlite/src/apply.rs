@@ -1,4 +1,4 @@
-//! One entry after another, inside the writer's transaction. An entry that is refused has written nothing.
+//! Applies entries one after another, inside the writer's transaction. An entry that is refused has written nothing.
 
 use jiff::Timestamp;
 use model::{JobId, JobState};

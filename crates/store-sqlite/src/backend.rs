@@ -134,7 +134,7 @@ impl SqliteBackend {
     /// that was there.
     fn make_room(&mut self, batch: &Batch) -> bool {
         let is_released = !batch.entries.iter().any(Entry::is_new) && self.reserve.release();
-        // What the batch has left in the log is of no use.
+        // The frames that the batch has left in the log are of no use.
         let shortened = self.db.busy_timeout(READERS_PATIENCE).and_then(|()| self.wal_checkpoint("TRUNCATE"));
         let restored = self.db.busy_timeout(BUSY_TIMEOUT);
         if let Err(error) = shortened.and(restored) {
@@ -187,7 +187,7 @@ impl SqliteBackend {
     }
 }
 
-/// What a checkpoint says of the log.
+/// Result of a checkpoint.
 struct LogPages {
     /// Whether a reader has kept it from being copied or begun anew.
     is_held: bool,
@@ -202,7 +202,7 @@ struct LogState {
     pages: i64,
     /// Its length at the last warning.
     warned_pages: i64,
-    /// When it may be tried again to begin it anew.
+    /// Instant of the next attempt to begin the log anew.
     next_attempt: Option<Instant>,
     pause: Duration,
 }

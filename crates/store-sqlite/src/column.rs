@@ -1,4 +1,4 @@
-//! How values stand in columns.
+//! Conversions between values and columns.
 
 use std::error::Error;
 use std::fmt::Display;
@@ -36,7 +36,7 @@ impl Column for Timestamp {
     }
 }
 
-/// What was stored, or nothing where its row cannot be read, which is noted. Other errors are those of the whole read.
+/// The value, or `None` after noting its row as unreadable. Other errors are those of the whole read.
 pub(crate) fn skip<T>(
     unreadable: &Unreadable,
     what: &'static str,
@@ -114,13 +114,13 @@ pub(crate) fn stored<T>(
     from_stored(row.get_ref(index)?.as_str()?).map_err(|error| wrong(index, Type::Text, error))
 }
 
-/// What an event counts.
+/// Figures of an event.
 pub(crate) fn counts(row: &Row<'_>, index: usize) -> rusqlite::Result<Counts> {
     let text = row.get_ref(index)?.as_str_or_null()?;
     counts_from_stored(text).map_err(|error| wrong(index, Type::Text, error))
 }
 
-/// How a job's verification has gone.
+/// Verification of a job.
 pub(crate) fn verified(row: &Row<'_>, index: usize) -> rusqlite::Result<Verified> {
     let text = row.get_ref(index)?.as_str_or_null()?;
     verified_from_stored(text).map_err(|error| wrong(index, Type::Text, error))

@@ -1,4 +1,4 @@
-//! Why a store cannot be opened, and what an error of SQLite means to a reader and to the writer.
+//! Errors of opening a store, and the meaning of SQLite's errors for a reader and for the writer.
 
 use std::path::PathBuf;
 
@@ -6,7 +6,7 @@ use rusqlite::ErrorCode;
 use store::backend::BatchError;
 use store::{ObjectsError, ROW, ReadError, WriteError};
 
-/// Why a store could not be opened. Nothing that was found has been changed or deleted then.
+/// The reason why a store could not be opened. Existing files are unchanged then.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// The directory cannot be made or read.
@@ -14,7 +14,7 @@ pub enum OpenError {
     Directory {
         /// The directory.
         path: PathBuf,
-        /// What the system said.
+        /// Error of the system.
         cause: std::io::Error,
     },
     /// Another process uses the directory.
@@ -34,7 +34,7 @@ pub enum OpenError {
     NotWritable {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// Error of the system.
         cause: std::io::Error,
     },
     /// The file holds something else.
@@ -64,7 +64,7 @@ pub enum OpenError {
     Corrupt {
         /// The database's file.
         path: PathBuf,
-        /// What was found.
+        /// Description of the damage.
         detail: String,
     },
     /// A newer program has written it.
@@ -82,7 +82,7 @@ pub enum OpenError {
     Database {
         /// The database's file.
         path: PathBuf,
-        /// What SQLite said.
+        /// Error of SQLite.
         detail: String,
     },
     /// The place for large results cannot be used.
@@ -96,7 +96,7 @@ pub(crate) fn is_of_a_row(error: &rusqlite::Error) -> bool {
     matches!(error, FromSqlConversionFailure(..) | IntegralValueOutOfRange(..) | InvalidColumnType(..) | Utf8Error(..))
 }
 
-/// What an error means to a reader.
+/// The error of a read.
 pub(crate) fn read_error(error: &rusqlite::Error) -> ReadError {
     match error.sqlite_error_code() {
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
@@ -107,7 +107,7 @@ pub(crate) fn read_error(error: &rusqlite::Error) -> ReadError {
     }
 }
 
-/// What an error means to a batch that was rolled back; `entry` is the one at fault, where it was at one.
+/// The error of a batch that was rolled back; `entry` is the faulty entry, if one is known.
 pub(crate) fn batch_error(error: &rusqlite::Error, entry: Option<usize>) -> BatchError {
     let of_one = is_of_a_row(error);
     if of_one || error.sqlite_error_code() == Some(ErrorCode::DatabaseCorrupt) {

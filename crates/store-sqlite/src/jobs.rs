@@ -11,7 +11,7 @@ use crate::error::is_of_a_row;
 use crate::ledger::span_kind;
 use crate::positions;
 
-/// What [`record`] reads.
+/// The columns that [`record`] reads.
 pub(crate) const RECORD: &str = "jobs.id, jobs.kind, jobs.params, jobs.options, jobs.state, jobs.tasks, \
      jobs.tasks_done, jobs.tasks_failed, jobs.value, jobs.submitted_at, jobs.started_at, jobs.finished_at, jobs.error, \
      jobs.retried_at, jobs.attempts, jobs.verified";
@@ -49,7 +49,7 @@ pub(crate) fn one(db: &Connection, job: JobId) -> rusqlite::Result<Option<JobRec
     select.query_row([job.0.as_bytes()], record).optional()
 }
 
-/// How the verification of the newest jobs has gone.
+/// Verification of the newest verified jobs.
 pub(crate) fn verified(db: &Connection, unreadable: &Unreadable, limit: usize) -> rusqlite::Result<Vec<Verified>> {
     let mut select =
         db.prepare_cached("SELECT verified, key FROM jobs WHERE verified IS NOT NULL ORDER BY key DESC LIMIT ?1")?;
@@ -74,7 +74,7 @@ pub(crate) fn unfinished(
 ) -> rusqlite::Result<Vec<UnfinishedJob>> {
     let digits: Vec<_> = only.iter().map(|job| job.0.simple().to_string()).collect();
     let only = serde_json::json!(digits).to_string();
-    // One transaction, so that spans and jobs are of the same moment.
+    // A single transaction, so that spans and jobs are of the same moment.
     let transaction = db.unchecked_transaction()?;
     let mut found = UnfinishedRows::default();
     let mut select =

@@ -38,14 +38,14 @@ pub use transfer::Transfer;
 use backend::SqliteBackend;
 use readers::Readers;
 
-/// Where a store is and what it keeps.
+/// Place and limits of a store.
 #[derive(Clone, Debug)]
 pub struct StoreSettings {
     /// The directory of the database; made if it is not there. One process at a time.
     pub data_dir: PathBuf,
-    /// Where results above 64 KiB go. Default: `results` in the data directory.
+    /// Place of results above 64 KiB. Default: `results` in the data directory.
     pub results_url: Option<Url>,
-    /// What is kept of jobs that are over.
+    /// Limits for jobs that are over.
     pub retention: Retention,
 }
 

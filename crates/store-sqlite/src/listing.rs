@@ -14,12 +14,12 @@ use crate::column::{self, Column};
 use crate::error::is_of_a_row;
 use crate::jobs::{RECORD, record};
 
-/// How far the jobs of a part are counted to find the smallest.
+/// How many jobs of a part are counted at most to find the smallest part.
 const COUNTED: i64 = 2000;
 /// Jobs that are looked at, at least, in place of those that cannot be read.
 const MORE: usize = 200;
 
-/// One way through the jobs, newest first.
+/// A walk through the jobs, newest first.
 struct Way {
     from: &'static str,
     /// The table whose `submitted_at` and `id` are in the order of the index.
@@ -67,7 +67,7 @@ pub(crate) fn page(
     }
 }
 
-/// How many jobs a filter finds, of those that were submitted at `since` or later.
+/// Number of jobs that a filter finds among those submitted at `since` or later.
 pub(crate) fn count(db: &Connection, filter: &JobFilter, since: Option<Timestamp>) -> rusqlite::Result<u64> {
     let transaction = db.unchecked_transaction()?;
     let (ways, led_by) = choose(&transaction, filter)?;
@@ -85,7 +85,7 @@ pub(crate) fn count(db: &Connection, filter: &JobFilter, since: Option<Timestamp
     Ok(counted)
 }
 
-/// What leads: a tag by its place in the filter, or the states and the kind.
+/// The leading index: a tag by its place in the filter, or the states and the kind.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Lead {
     Tag(usize),
@@ -172,7 +172,7 @@ fn kinds_in(db: &Connection, state: &str) -> rusqlite::Result<Vec<String>> {
     }
 }
 
-/// When a job came, its id and its key.
+/// Submission time, id and key of a job.
 type Found = (i64, JobId, i64);
 
 fn walk(
@@ -217,7 +217,7 @@ fn rest(sql: &mut String, values: &mut Vec<Value>, filter: &JobFilter, led_by: L
         if led_by == Lead::Tag(place) {
             continue;
         }
-        // One step down an index for each tag: a tag's rows hold their job's time and id.
+        // A step down an index for each tag: a tag's rows hold their job's time and id.
         *sql += " AND EXISTS (SELECT 1 FROM tags AS other WHERE other.submitted_at = jobs.submitted_at
                  AND other.id = jobs.id AND other.name = ?";
         values.push(Value::from(name.clone()));

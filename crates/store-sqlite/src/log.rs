@@ -1,4 +1,4 @@
-//! What SQLite's write-ahead log holds, read without SQLite and so without a change to it: see "WAL File Format" in
+//! Reads SQLite's write-ahead log without SQLite and so without a change to it: see "WAL File Format" in
 //! SQLite's "Database File Format".
 
 use std::collections::HashSet;

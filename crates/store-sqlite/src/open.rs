@@ -13,7 +13,7 @@ use crate::{log, vacuum};
 
 pub(crate) const DATABASE_FILE: &str = "divvy.db";
 const LOCK_FILE: &str = "divvy.lock";
-/// What `file` and the header say whose database it is: "dvvy".
+/// Mark in the file's header by which `file` recognizes the database: "dvvy".
 const APPLICATION_ID: i32 = 0x6476_7679;
 /// Each brings the schema from its place in the list to the next.
 const MIGRATIONS: [&str; 7] = [
@@ -28,7 +28,7 @@ const MIGRATIONS: [&str; 7] = [
 const SCHEMA: u32 = MIGRATIONS.len() as u32;
 /// A file up to this size is checked from end to end, which takes about as long as reading it.
 const CHECKED_BYTES: u64 = 64 * 1024 * 1024;
-/// How long to wait for another program that looks into the database.
+/// How long to wait for another program that has the database locked.
 pub(crate) const BUSY_TIMEOUT: Duration = Duration::from_secs(1);
 /// Statements that stay prepared for each connection.
 const STATEMENTS: usize = 64;

@@ -48,7 +48,7 @@ pub(crate) fn add(db: &Connection, stream: &str, count: u64) -> rusqlite::Result
     Ok(())
 }
 
-/// How many events of a job have this number or a higher one.
+/// Number of events of a job with this number or a higher one.
 pub(crate) fn events_from(db: &Connection, key: i64, seq: u64) -> rusqlite::Result<u64> {
     let mut count = db.prepare_cached("SELECT count(*) FROM events WHERE job = ?1 AND seq >= ?2")?;
     count.query_row((key, seq.column()), |row| column::count(row, 0))

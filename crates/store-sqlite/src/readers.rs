@@ -78,7 +78,7 @@ impl Pool {
     }
 }
 
-/// Where a query is, shared between its caller and its thread.
+/// State of a query, shared between its caller and its thread.
 enum Query {
     Waits,
     Runs(InterruptHandle),

@@ -127,7 +127,7 @@ fn start(row: &Row<'_>, index: usize) -> rusqlite::Result<Timestamp> {
     Timestamp::from_second(second).map_err(|_| rusqlite::Error::IntegralValueOutOfRange(index, second))
 }
 
-/// What tells a row of statistics from others, as far as that can be read.
+/// The key of a row of statistics, as far as it can be read.
 fn key_of(row: &Row<'_>) -> String {
     let kind = row.get_ref(1).ok().and_then(|kind| kind.as_str().ok()).unwrap_or_default();
     format!("{} {kind}", row.get::<_, i64>(0).unwrap_or(0))

@@ -4,7 +4,7 @@ use rusqlite::Connection;
 
 /// Larger files are not rewritten at the start.
 const CONVERTED_BYTES: u64 = 256 * 1024 * 1024;
-/// What `auto_vacuum` reads as when it is incremental.
+/// Value of `auto_vacuum` for incremental vacuuming.
 const INCREMENTAL: i64 = 2;
 /// So many free pages of 4 KiB are kept for what comes next.
 const KEPT_PAGES: i64 = 256;

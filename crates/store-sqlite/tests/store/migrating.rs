@@ -162,7 +162,7 @@ async fn open_jobs_of_the_first_release_are_counted_with_their_next_event() {
     assert!(events.iter().all(|event| event.counts.is_empty() && event.job_kind == Some(JobKind::SUM_OF_PRIMES)));
     store.commit(change(id(1), at(90_000), ChangeKind::Progress)).await.expect("room");
     store.commit(change(id(2), at(90_000), ChangeKind::Canceled)).await.expect("room");
-    // What was over before was never open here.
+    // A job that was over before the migration was never open in these figures.
     store.commit(change(id(4), at(90_000), ChangeKind::Retried)).await.expect("room");
     let rows = store.periods(days, None, 9).await.expect("readable");
     let [counted, sum, tasks] = rows.as_slice() else { panic!("{rows:?}") };

@@ -16,9 +16,9 @@ use crate::rows;
 use crate::target::Target;
 use crate::transaction::{Failed, Manner, Work};
 
-/// How often a batch is tried again at once after another coordinator was in its way or its session was ended.
+/// How often a batch is tried again at once after a conflict with another coordinator or the end of its session.
 const TRIES: usize = 4;
-/// How long an idle connection may take to answer whether it is still one.
+/// How long an idle connection may take to answer a check.
 const CHECK_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(2);
 /// Tells those who wait that there is a new event: a hint, after the commit, by which nothing is decided.
 const HINT: &str = "NOTIFY divvy_events";
@@ -137,7 +137,7 @@ pub(crate) struct Leader {
     in_doubt: Option<(u64, Vec<Answer>)>,
 }
 
-/// What is committed: the epoch, the last batch of it, and the newest event.
+/// The committed epoch, its last batch, and the newest event.
 struct Fence {
     epoch: Epoch,
     batch: u64,

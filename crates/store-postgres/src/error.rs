@@ -1,10 +1,10 @@
-//! Why a store cannot be opened, and what an error of PostgreSQL means to a reader and to a writer.
+//! Errors of opening a store, and the meaning of PostgreSQL's errors for a reader and for a writer.
 
 use store::backend::BatchError;
 use store::{LeadershipError, ObjectsError, ROW, ReadError, WriteError};
 use tokio_postgres::error::SqlState;
 
-/// Why a store could not be opened.
+/// The reason why a store could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// The URL cannot be read.
@@ -21,7 +21,7 @@ pub enum OpenError {
     Unavailable {
         /// Host and database.
         place: String,
-        /// What was said.
+        /// Text of the error.
         detail: String,
     },
     /// The server is too old.
@@ -71,13 +71,13 @@ pub enum OpenError {
     Thread(#[from] std::io::Error),
 }
 
-/// How the driver begins when nothing listens, or a host has no address.
+/// Beginning of the driver's error when nothing listens, or a host has no address.
 pub(crate) const UNREACHABLE: &str = "error connecting to server";
 
-/// Why something could not be asked of the database.
+/// The reason why a query failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DbError {
-    /// What the driver or the server says.
+    /// Error of the driver or the server.
     #[error("{}", describe(.0))]
     Sql(#[from] tokio_postgres::Error),
     /// The server has not answered.
@@ -163,7 +163,7 @@ pub(crate) fn write_error(error: &DbError) -> WriteError {
     }
 }
 
-/// What an error means to a batch that was rolled back.
+/// The error of a batch that was rolled back.
 pub(crate) fn batch_error(error: &DbError) -> BatchError {
     // Data exceptions, violated constraints and limits of the server: the same entry would meet them again.
     let class = error.state().map_or("", |state| &state.code()[..2]);

@@ -11,7 +11,7 @@ use crate::link::{FlightError, Link, Param, Step};
 use crate::positions;
 use crate::rows::{self, Column};
 
-/// What [`record`] reads.
+/// The columns that [`record`] reads.
 macro_rules! record_columns {
     () => {
         "jobs.id, jobs.kind, jobs.params, jobs.options, jobs.state, jobs.tasks, jobs.tasks_done, jobs.tasks_failed, \
@@ -50,7 +50,7 @@ pub(crate) async fn one(link: &Link, job: JobId) -> Result<Option<JobRecord>, Db
     link.query_opt(SQL, &[&job.0]).await?.as_ref().map(record).transpose()
 }
 
-/// How the verification of the newest jobs has gone.
+/// Verification of the newest verified jobs.
 pub(crate) async fn verified(link: &Link, unreadable: &Unreadable, limit: usize) -> Result<Vec<Verified>, DbError> {
     const SQL: &str = "SELECT verified, id FROM jobs WHERE verified IS NOT NULL ORDER BY key DESC LIMIT $1";
     let limit = (limit as u64).column();
@@ -75,10 +75,10 @@ pub(crate) async fn open(link: &Link) -> Result<Vec<JobId>, DbError> {
     Ok(jobs)
 }
 
-/// One snapshot, and no bound on the time of a statement.
+/// A single snapshot, and no bound on the time of a statement.
 pub(crate) const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ; SET LOCAL statement_timeout = 0";
 
-/// Those of the jobs that are not over.
+/// Those of `jobs` that are not over.
 pub(crate) async fn unfinished(
     link: &Link,
     unreadable: &Unreadable,

@@ -38,7 +38,7 @@ const LEAVE: &str = "DELETE FROM members WHERE id = $1";
 const END_WRITERS: &str = "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE relation = 'divvy.fence'::regclass \
      AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) \
      AND mode = 'RowExclusiveLock' AND granted AND pid <> pg_backend_pid()";
-/// How often a takeover is tried where an earlier leader's transaction is in the way.
+/// How often a takeover is tried while an earlier leader's transaction blocks it.
 const TAKEOVERS: usize = 3;
 
 const LEASE_MS: i64 = LEASE.as_millis() as i64;
@@ -108,7 +108,7 @@ fn is_of_the_session<T>(answer: &Result<T, DbError>, link: &Link) -> bool {
     answer.as_ref().is_err_and(|error| error.is_of_the_session() || link.client.is_closed())
 }
 
-/// How long a lease lasts that ends so many milliseconds from now.
+/// The duration of a lease that ends in this number of milliseconds.
 fn lasting(milliseconds: i64) -> Duration {
     Duration::from_millis(u64::try_from(milliseconds).unwrap_or(0)).min(LEASE)
 }

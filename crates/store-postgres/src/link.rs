@@ -1,4 +1,4 @@
-//! One connection: how it is made, its session, its prepared statements, and several statements in one flight.
+//! A connection: how it is made, its session, its prepared statements, and several statements in one flight.
 
 use std::collections::HashMap;
 use std::pin::pin;
@@ -15,7 +15,7 @@ use tokio_postgres::{AsyncMessage, Client, Config, Connection, Row, Statement};
 use crate::error::{DbError, UNREACHABLE};
 use crate::target::Target;
 
-/// How long a connection may take to be made in all, over all ways and hosts.
+/// Bound on the time to connect, over all ways and hosts together.
 const CONNECT_DEADLINE: Duration = Duration::from_millis(2500);
 
 /// Plans by index alone: tables that have just grown have no statistics yet. A stricter isolation, which a role or a database
@@ -33,7 +33,7 @@ const WRITING: &str = "SET synchronous_commit = on; SET lock_timeout = '5s'; SET
 const LEASING: &str = "SET synchronous_commit = on; SET lock_timeout = '200ms'; SET statement_timeout = 0; \
      SET idle_in_transaction_session_timeout = '1s'";
 
-/// What a connection is for.
+/// Purpose of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Purpose {
     Reading,
@@ -71,7 +71,7 @@ impl Drop for Link {
     }
 }
 
-/// What a connection is told by the server.
+/// Handler of the server's messages on a connection.
 pub(crate) type Listener = Box<dyn Fn(AsyncMessage) + Send>;
 
 impl Link {
@@ -196,7 +196,7 @@ async fn connect_any(target: &Target, listener: Listener) -> Result<(Client, Abo
         match connect(way, target, &mut listener).await {
             Ok(connected) => return Ok(connected),
             Err(error) => {
-                // Where nothing listens another way does not help.
+                // If nothing listens, another way does not help.
                 let is_unreachable = error.to_string().starts_with(UNREACHABLE);
                 let error = first_error.get_or_insert(error);
                 if is_unreachable {
@@ -237,7 +237,7 @@ where
 
 pub(crate) type Param<'a> = Box<dyn ToSql + Sync + Send + 'a>;
 
-/// One statement of a flight.
+/// A statement of a flight.
 pub(crate) enum Step<'a> {
     /// Without parameters and rows.
     Plain(&'static str),
@@ -254,7 +254,7 @@ impl Step<'_> {
     }
 }
 
-/// Why a flight failed.
+/// The error of a flight.
 #[derive(Debug)]
 pub(crate) struct FlightError {
     /// The place of the step.

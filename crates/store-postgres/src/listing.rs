@@ -12,7 +12,7 @@ use crate::jobs::{RECORD, record};
 use crate::link::Link;
 use crate::rows::{self, Column};
 
-/// How far the jobs of a part are counted to find the smallest.
+/// How many jobs of a part are counted at most to find the smallest part.
 const COUNTED: i64 = 2000;
 /// Jobs that are looked at, at least, in place of those that cannot be read.
 const MORE: usize = 200;
@@ -42,7 +42,7 @@ impl Statement {
     }
 }
 
-/// What leads: a tag by its place in the filter, or the states and the kind.
+/// The leading index: a tag by its place in the filter, or the states and the kind.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Lead {
     Tag(usize),
@@ -116,7 +116,7 @@ fn page_of(lead: Lead, pairs: Option<&Pairs>, filter: &JobFilter, before: Option
     statement
 }
 
-/// How many jobs a filter finds, of those that were submitted at `since` or later.
+/// Number of jobs that a filter finds among those submitted at `since` or later.
 pub(crate) async fn count(link: &Link, filter: &JobFilter, since: Option<Timestamp>) -> Result<u64, DbError> {
     let pairs = pairs(link, filter).await?;
     let lead = choose(link, filter, pairs.as_ref()).await?;
@@ -189,7 +189,7 @@ fn rest(statement: &mut Statement, filter: &JobFilter, lead: Lead, ordered: &str
         if lead == Lead::Tag(place) {
             continue;
         }
-        // One step down an index for each tag: a tag's rows hold their job's time and id.
+        // A step down an index for each tag: a tag's rows hold their job's time and id.
         statement.push(
             " AND EXISTS (SELECT 1 FROM tags AS other WHERE other.submitted_at = jobs.submitted_at \
              AND other.id = jobs.id AND other.name = ",
@@ -205,7 +205,7 @@ fn rest(statement: &mut Statement, filter: &JobFilter, lead: Lead, ordered: &str
 
 /// None: the filter names neither state nor kind.
 async fn pairs(link: &Link, filter: &JobFilter) -> Result<Option<Pairs>, DbError> {
-    /// One step down the index for each kind of each state.
+    /// A step down the index for each kind of each state.
     const KINDS: &str = "WITH RECURSIVE pair (state, kind) AS (\
          SELECT state, (SELECT min(kind) FROM jobs WHERE jobs.state = wanted.state) FROM unnest($1::text[]) AS wanted (state) \
          UNION ALL SELECT state, (SELECT min(kind) FROM jobs WHERE jobs.state = pair.state AND jobs.kind > pair.kind) \

@@ -1,4 +1,4 @@
-//! What a part of a batch must know before it can be planned, read in one flight, within its transaction.
+//! Reads the rows that the plan of a part of a batch needs, in one flight, within its transaction.
 
 use std::collections::{HashMap, HashSet};
 

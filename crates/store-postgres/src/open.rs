@@ -23,16 +23,16 @@ use crate::schema;
 use crate::target::Target;
 use crate::watching::{Watch, clock_reading, watch_events};
 
-/// How long a database that is starting, or away, is waited for.
+/// How long to wait for a database that is starting or cannot be reached.
 const PATIENCE: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// Where a store is.
+/// Place of a store.
 #[derive(Clone)]
 pub struct StoreSettings {
     /// The database, as libpq's connection URI: `postgres://user:password@host:port,host:port/database?sslmode=…`.
     pub url: String,
-    /// Where results above 64 KiB go: a place that all coordinators share.
+    /// Place of results above 64 KiB, which all coordinators share.
     pub results_url: Option<Url>,
 }
 
@@ -86,7 +86,7 @@ pub fn open(settings: &StoreSettings) -> Result<PostgresStore, OpenError> {
     Ok(PostgresStore { _io: io, target, readers, objects, latest_event, lost, clock, _alive: alive })
 }
 
-/// What is known of an opened database.
+/// State of an opened database.
 pub(crate) struct Prepared {
     /// The store's own id.
     pub(crate) id: Uuid,
@@ -126,8 +126,8 @@ async fn connect(target: &Target) -> Result<Link, OpenError> {
     }
 }
 
-/// Why the database cannot be used. A statement that was prepared in another session, or a name that another client has used
-/// there, tells of a pooler, too.
+/// The reason why the database cannot be used. A statement that was prepared in another session, or a name that another client
+/// has used there, is a sign of a pooler, too.
 fn unusable(target: &Target, error: &DbError) -> OpenError {
     let place = target.place.clone();
     if error.is(&SqlState::INVALID_SQL_STATEMENT_NAME) || error.is(&SqlState::DUPLICATE_PSTATEMENT) {

@@ -23,7 +23,7 @@ use crate::ids::Ids;
 use crate::positions::Positions;
 use crate::rows::Column;
 
-/// What a writer knows of a job beside its ledger.
+/// A writer's knowledge of a job beside its ledger.
 #[derive(Clone, Debug)]
 pub(crate) struct Known {
     pub(crate) key: i64,
@@ -45,7 +45,7 @@ pub(crate) struct Same {
     pub(crate) submitted_at: i64,
 }
 
-/// What was read for a part of a batch.
+/// The rows that were read for a part of a batch.
 #[derive(Debug, Default)]
 pub(crate) struct Loaded {
     pub(crate) jobs: HashMap<JobId, (Known, JobLedger)>,

@@ -15,13 +15,13 @@ use crate::io::Io;
 use crate::link::{Link, Purpose};
 use crate::target::Target;
 
-/// How long a read waits for a connection that another read has.
+/// How long a read waits for a connection that another read uses.
 const TURN_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a read may take in all; the server ends it some seconds earlier.
+/// Bound on the whole time of a read; the server ends it some seconds earlier.
 const READ_DEADLINE: Duration = Duration::from_secs(15);
-/// How long the reads may take that a leader cannot do without. Their statements have no bound of their own.
+/// Bound on the time of the reads that a leader cannot do without. Their statements have no bound of their own.
 const LONG_READ_DEADLINE: Duration = Duration::from_mins(10);
-/// How long telling the server to cancel may take.
+/// Bound on the time to tell the server to cancel.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Connections that take turns.
@@ -72,7 +72,7 @@ impl Pool {
         self.read_within(READ_DEADLINE, read)
     }
 
-    /// The same for a read that takes as long as there is much.
+    /// Like [`Self::read`], for a read whose time grows with the data.
     pub(crate) fn read_long<T, R, F>(&self, read: R) -> Reading<'static, T>
     where
         T: Send + 'static,

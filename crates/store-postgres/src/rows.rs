@@ -1,4 +1,4 @@
-//! How values stand in columns.
+//! Conversions between values and columns.
 
 use std::str::FromStr;
 
@@ -96,12 +96,12 @@ pub(crate) fn raw_json(row: &Row, column: usize) -> Result<Box<RawValue>, DbErro
     RawValue::from_string(get(row, column)?).map_err(|error| damaged(row, column, error))
 }
 
-/// What an event counts.
+/// Figures of an event.
 pub(crate) fn counts(row: &Row, column: usize) -> Result<Counts, DbError> {
     counts_from_stored(get(row, column)?).map_err(|error| damaged(row, column, error))
 }
 
-/// How a job's verification has gone.
+/// Verification of a job.
 pub(crate) fn verified(row: &Row, column: usize) -> Result<Verified, DbError> {
     verified_from_stored(get(row, column)?).map_err(|error| damaged(row, column, error))
 }

@@ -49,7 +49,7 @@ static FIGURES: LazyLock<Vec<String>> = LazyLock::new(|| {
     counts.figures().map(|(name, _)| name.to_owned()).into_iter().chain(sums).collect()
 });
 
-/// What is pending after a row's last event is what is pending now, less what came behind it.
+/// The pending figures after a row's last event are the present ones less those of later events.
 static ADD_ROWS: LazyLock<String> = LazyLock::new(|| {
     let columns = FIGURES.join(", ");
     let places: Vec<_> = (0..FIGURES.len()).map(|place| format!("${}::bigint[]", place + 6)).collect();
@@ -189,7 +189,7 @@ static PERIODS: LazyLock<String> = LazyLock::new(|| {
     )
 });
 
-/// What tells a row of statistics from others, as far as that can be read.
+/// The key of a row of statistics, as far as it can be read.
 fn key_of(row: &Row) -> String {
     let (start, kind) = (rows::get::<i64>(row, 0).unwrap_or(0), rows::get::<&str>(row, 1).unwrap_or_default());
     format!("{start} {kind}")

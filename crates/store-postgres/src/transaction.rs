@@ -19,9 +19,9 @@ use crate::plan::{Known, Loaded, Plan};
 use crate::rows::{self, Column};
 use crate::{drains, programs, statistics};
 
-/// How long a flight may take before its connection is given up. What became of it is found out by the next.
+/// Bound on the time of a flight, after which its connection is given up. The next flight finds out its result.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long taking a transaction back may take.
+/// Bound on the time to roll a transaction back.
 const ROLLBACK_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Lets the batch that follows the last one of the epoch pass, and fails by a division by zero for any other, so that
@@ -31,7 +31,7 @@ pub(crate) const PASS_FENCE: &str = "WITH passed AS (UPDATE fence SET batch = $2
 /// The place of [`PASS_FENCE`].
 const FENCE_STEP: usize = 1;
 
-/// Why a transaction is not known to be committed.
+/// The reason why a transaction is not known to be committed.
 #[derive(Debug)]
 pub(crate) enum Failed {
     /// The fence has not let it pass.
@@ -42,7 +42,7 @@ pub(crate) enum Failed {
     Unknown(DbError),
 }
 
-/// What a writer has from batch to batch.
+/// State that a writer keeps from batch to batch.
 #[derive(Debug)]
 pub(crate) struct Work {
     pub(crate) ledgers: Ledgers<Known>,
@@ -56,7 +56,7 @@ impl Default for Work {
     }
 }
 
-/// How a batch is written.
+/// Way of writing a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Manner {
     /// By the leader, behind the fence.
@@ -110,12 +110,12 @@ async fn roll_back(link: &Link) {
     }
 }
 
-/// One batch on its way.
+/// A batch being written.
 struct Writing<'w, 'a> {
     work: &'w mut Work,
     link: &'w Link,
     manner: Manner,
-    /// What goes with the next flight.
+    /// Statements of the next flight.
     steps: Vec<Step<'a>>,
     /// Steps of the flights before.
     flown: usize,
@@ -134,7 +134,7 @@ impl<'a> Writing<'_, 'a> {
                 if self.manner != Manner::Fenced {
                     answers.push(following());
                 } else {
-                    // What is known must be in the rows, and must be read again if they go.
+                    // The known jobs must be in the rows, and must be read again if the rows are rolled back.
                     self.put(&mut plan);
                     self.work.ledgers.forget();
                     self.fly().await?;

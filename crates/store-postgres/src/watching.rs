@@ -20,9 +20,9 @@ use crate::link::{Link, Purpose};
 use crate::rows;
 use crate::target::Target;
 
-/// How often the counter is looked at.
+/// Interval at which the counter is read.
 const INTERVAL: Duration = Duration::from_millis(50);
-/// How long the database may take to answer before the connection is made anew.
+/// Bound on the time of the database's answer, after which the connection is made anew.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 /// Pause before the connection is made again.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -32,14 +32,14 @@ const NEWEST: &str =
 /// A clock that takes longer to answer says too little.
 const CLOCK_WITHIN: Duration = Duration::from_millis(100);
 
-/// What is watched, and what is found.
+/// The watch's connection and findings.
 #[derive(Clone, Debug)]
 pub(crate) struct Watch {
     /// The number of the newest event.
     pub(crate) latest: watch::Sender<u64>,
-    /// What the database has lost.
+    /// Description of a loss of the database's data.
     pub(crate) lost: watch::Sender<Option<String>>,
-    /// What the server's clock showed.
+    /// Last reading of the server's clock.
     pub(crate) clock: watch::Sender<ClockReading>,
 }
 

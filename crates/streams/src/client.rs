@@ -1,4 +1,4 @@
-//! What librdkafka tells of itself.
+//! Messages of librdkafka about itself.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,7 +13,7 @@ use tracing::debug;
 
 use crate::figures::{Figures, Part};
 
-/// What librdkafka writes when a topic has another id than before.
+/// Text in librdkafka's message when a topic has another id than before.
 const MADE_ANEW: &str = "changed id from ";
 /// The id of a topic of which none was known.
 const NO_ID: &str = "changed id from AAAAAAAAAAAAAAAAAAAAAA";

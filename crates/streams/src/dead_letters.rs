@@ -17,7 +17,7 @@ use crate::thread::Stop;
 /// The longest cause, in bytes.
 const MAX_CAUSE_BYTES: usize = 4096;
 
-/// What became of the records that are on their way.
+/// Results of the records on their way to the broker.
 #[derive(Clone, Debug, Default)]
 struct Deliveries(Arc<Mutex<State>>);
 
@@ -66,7 +66,7 @@ fn is_too_large(error: &KafkaError) -> bool {
     matches!(error.rdkafka_error_code(), Some(MessageSizeTooLarge | MessageBatchTooLarge))
 }
 
-/// How much of a record goes into its dead letter.
+/// The part of a record that goes into its dead letter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Extent {
     Whole,
@@ -76,7 +76,7 @@ enum Extent {
     Cause,
 }
 
-/// Why a dead letter is not published.
+/// The reason why a dead letter is not published.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Unburied {
     #[error(transparent)]
@@ -186,7 +186,7 @@ impl DeadLetters {
     }
 }
 
-/// Those of the record where the value goes with it, and where it comes from.
+/// The headers of a dead letter: those of the record if its value is kept, and its origin.
 fn headers(record: &OwnedMessage, cause: &str, extent: Extent) -> OwnedHeaders {
     let mut headers = record.headers().filter(|_| extent == Extent::Whole).cloned().unwrap_or_default();
     let end = cause.floor_char_boundary(MAX_CAUSE_BYTES);

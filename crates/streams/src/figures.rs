@@ -1,4 +1,4 @@
-//! What the parts have done and why they cannot go on, for statistics, metrics and the log.
+//! Work and errors of the parts, for statistics, metrics and the log.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};

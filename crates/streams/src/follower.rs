@@ -14,10 +14,10 @@ use crate::client::Context;
 use crate::settings::Settings;
 use crate::topics::Topics;
 
-/// How long a broker may take to answer.
+/// Bound on the time of a broker's answer.
 const ASK_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What is read.
+/// A topic to read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Topic {
     /// The workers' state.
@@ -26,7 +26,7 @@ pub enum Topic {
     Events,
 }
 
-/// Where reading begins.
+/// Start of the reading.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum From {
     /// At the oldest record that is kept.
@@ -46,7 +46,7 @@ pub enum Followed {
     End,
 }
 
-/// Why nothing is read.
+/// The reason why nothing is read.
 #[derive(Debug, thiserror::Error)]
 pub enum FollowerError {
     /// The brokers cannot be reached, or refuse.
@@ -62,7 +62,7 @@ pub enum FollowerError {
         topic: String,
         /// Its offset.
         offset: i64,
-        /// What is wrong.
+        /// The fault.
         error: serde_json::Error,
     },
 }

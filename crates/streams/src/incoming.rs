@@ -66,7 +66,7 @@ pub(crate) fn trace(record: &OwnedMessage) -> Option<TraceContext> {
     TraceContext::parse(std::str::from_utf8(parent).ok()?, &states.join(","))
 }
 
-/// What the client calls the job itself.
+/// The client's own key of the job, for idempotency.
 pub(crate) fn idempotency_key(record: &OwnedMessage) -> Result<Option<&str>, String> {
     let mut values = header_values(record, KEY_HEADER);
     let Some(value) = values.next() else { return Ok(None) };

@@ -34,7 +34,7 @@ use crate::topics::Topics;
 
 /// Nothing is read while so many changes wait for the store.
 const MAX_BACKLOG: u64 = 20_000;
-/// How long an idle intake waits before it looks whether it is to end.
+/// How long an idle intake waits before it checks whether it is to end.
 const IDLE: Duration = Duration::from_millis(100);
 /// Pause after a failure.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
@@ -46,7 +46,7 @@ pub trait Acceptor: Send + Sync + 'static {
     /// The job of a value, as `POST /v1/jobs` takes it. `trace` is the span of the record.
     ///
     /// # Errors
-    /// Why it is none.
+    /// The value is no such job.
     fn read(
         &self,
         value: &[u8],
@@ -69,15 +69,15 @@ pub struct Intake<A> {
     pub settings: Settings,
     /// The positions.
     pub store: Arc<Store>,
-    /// Where to.
+    /// Acceptor of the jobs.
     pub acceptor: A,
-    /// What it has done.
+    /// Counts of the intake's work.
     pub figures: Arc<Figures>,
-    /// Where the store's futures run.
+    /// Runtime of the store's futures.
     pub runtime: Handle,
 }
 
-/// Why records are not taken.
+/// The reason why records are not taken.
 #[derive(Debug, thiserror::Error)]
 enum IntakeError {
     #[error(transparent)]
@@ -92,7 +92,7 @@ enum IntakeError {
     Overtaken { stream: String, position: Position },
 }
 
-/// One consumer and where it reads.
+/// A consumer and its positions.
 struct Session {
     consumer: BaseConsumer<Context>,
     dead_letters: DeadLetters,
@@ -108,7 +108,7 @@ struct Pending {
     record: OwnedMessage,
     partition: Partition,
     offset: u64,
-    /// Why it is no job.
+    /// The reason why the record is no job.
     cause: Option<String>,
     is_buried: bool,
     span: Option<RecordSpan>,
@@ -191,7 +191,7 @@ impl<A: Acceptor> Intake<A> {
         Ok(Session { consumer, dead_letters, topics, places, made_anew, looked_at: Instant::now() })
     }
 
-    /// Where to read, with the store's position moved where it cannot stay.
+    /// The offset to read from. Moves the store's position where it cannot stay.
     fn place(&self, client: &Client<Context>, partition: Partition, place: &mut Place) -> Result<u64, IntakeError> {
         let offsets = partitions::offsets(client, self.settings.topics(), partition)?;
         match partitions::begin(place.stored, offsets.start, offsets.end) {

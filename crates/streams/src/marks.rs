@@ -24,7 +24,7 @@ pub(crate) struct Slot {
 }
 
 impl Slot {
-    /// That of the record before `next`, which is not 0.
+    /// The mark of the record before `next`, which is not 0.
     fn of(next: u64) -> Self {
         let power = next.trailing_zeros();
         Self { power, turn: (next.checked_shr(power + 1).unwrap_or(0)) % TURNS }
@@ -46,14 +46,14 @@ impl Slot {
 pub(crate) struct Marks(BTreeMap<Slot, Position>);
 
 impl Marks {
-    /// Those of a partition that the store has.
+    /// The marks of a partition in the store.
     pub(crate) fn of(topics: &Topics, partition: Partition, positions: &[(String, Position)]) -> Self {
         let stream = stream(topics, partition);
         let slot = |name: &str| Slot::parse(name.strip_prefix(&stream)?.strip_prefix('/')?);
         Self(positions.iter().filter_map(|(name, position)| Some((slot(name)?, *position))).collect())
     }
 
-    /// Where the slot stands in the store.
+    /// The slot's position in the store.
     pub(crate) fn stands_at(&self, slot: Slot) -> u64 {
         self.0.get(&slot).map_or(0, |position| position.next)
     }

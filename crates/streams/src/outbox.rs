@@ -30,11 +30,12 @@ use crate::window::Window;
 const PAGE: usize = 2_000;
 /// Events that may be sent and not acknowledged.
 const MAX_OUTSTANDING: usize = 40_000;
-/// How often the store is told how far the events are: what may be sent again after a crash.
+/// Interval at which the store gets the position of the events: later events may be sent again after a crash.
 const STORE_INTERVAL: Duration = Duration::from_millis(500);
-/// How often the store is asked how many events were lost: it answers with all positions, those of the partitions of jobs too.
+/// Interval at which the store is asked how many events were lost: it answers with all positions, with those of the partitions
+/// of jobs.
 const LOST_INTERVAL: Duration = Duration::from_secs(10);
-/// How long an idle relay waits before it looks whether it is to end.
+/// How long an idle relay waits before it checks whether it is to end.
 const IDLE: Duration = Duration::from_millis(100);
 /// Pause after a failure.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
@@ -44,15 +45,15 @@ const RETRY_PAUSE: Duration = Duration::from_secs(1);
 pub struct Outbox {
     /// The brokers that the events are published to.
     pub settings: Settings,
-    /// Where from.
+    /// Store of the events.
     pub store: Arc<Store>,
-    /// What it has done.
+    /// Counts of the relay's work.
     pub figures: Arc<Figures>,
-    /// Where the store's futures run.
+    /// Runtime of the store's futures.
     pub runtime: Handle,
 }
 
-/// Why events are not published.
+/// The reason why events are not published.
 #[derive(Debug, thiserror::Error)]
 enum OutboxError {
     #[error(transparent)]
@@ -104,14 +105,14 @@ impl ProducerContext for Deliveries {
     }
 }
 
-/// One producer and what it has sent.
+/// A producer and its unacknowledged events.
 struct Session {
     producer: BaseProducer<Deliveries>,
     window: Arc<Mutex<Window>>,
     /// The position in the store.
     stored: u64,
     stored_at: Instant,
-    /// When the store was asked how many events were lost.
+    /// Instant at which the store was last asked how many events were lost.
     lost_at: Instant,
     /// The last event that was sent.
     sent: u64,
@@ -158,7 +159,7 @@ impl Outbox {
         session.producer.poll(Duration::ZERO);
         // Another coordinator publishes from the position on: an event that goes out later would come after its own.
         session.producer.purge(PurgeConfig::default().queue().inflight());
-        // What is acknowledged is not sent again. The store refuses it where another one leads.
+        // Acknowledged events are not sent again. The store refuses the position if another coordinator leads.
         if let Err(error) = self.store_position(&mut session, true) {
             tracing::debug!(%error, "events that are acknowledged are published again");
         }

@@ -1,4 +1,4 @@
-//! Where reading the topics of jobs begins: at the store's positions, if the partitions are still those that were read.
+//! Start of the reading of the topics of jobs: at the store's positions, if the partitions are still those that were read.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -18,13 +18,13 @@ use crate::incoming;
 use crate::marks::Marks;
 use crate::topics::Topics;
 
-/// How long a broker may take to answer.
+/// Bound on the time of a broker's answer.
 const ASK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A partition of a topic of jobs.
 pub(crate) type Partition = (Priority, i32);
 
-/// How far a partition was read.
+/// Progress in a partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Place {
     /// The store's position.
@@ -35,7 +35,7 @@ pub(crate) struct Place {
     pub(crate) marks: Marks,
 }
 
-/// Where reading a partition begins.
+/// Start of the reading of a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Begin {
     /// At this offset.
@@ -48,7 +48,7 @@ pub(crate) enum Begin {
     Beyond,
 }
 
-/// Where to begin in a partition that has the offsets from `low` to before `high`.
+/// The start in a partition that has the offsets from `low` to before `high`.
 pub(crate) fn begin(position: Position, low: u64, high: u64) -> Begin {
     let next = position.next;
     if next == 0 {

@@ -3,7 +3,7 @@
 use model::JobEvent;
 use rdkafka::message::{Header, OwnedHeaders};
 
-/// What the events are about, as a URI reference.
+/// Source of the events, as a URI reference.
 const SOURCE: &str = "/v1/jobs";
 
 /// The headers of an event.

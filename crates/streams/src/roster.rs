@@ -12,7 +12,7 @@ use crate::figures::{Figures, Part};
 use crate::settings::Settings;
 use crate::thread::Stop;
 
-/// How often the workers are published.
+/// Interval at which the workers are published.
 const INTERVAL: Duration = Duration::from_secs(1);
 
 /// Records that go to a broker together.
@@ -24,7 +24,7 @@ pub struct Roster {
     pub settings: Settings,
     /// The workers as they are now.
     pub workers: Box<dyn Fn() -> Vec<WorkerStatus> + Send>,
-    /// What it has done.
+    /// Counts of the roster's work.
     pub figures: Arc<Figures>,
 }
 

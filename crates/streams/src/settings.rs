@@ -36,14 +36,14 @@ const RESERVED: [&str; 18] = [
 /// Other names of settings that the parts have a value for. Of two names librdkafka takes the value that it is told last.
 const OTHER_NAMES: [(&str, &str); 2] =
     [("compression.codec", "compression.type"), ("linger.ms", "queue.buffering.max.ms")];
-/// How often topics and partitions that were added are looked for, at the least,
+/// Longest interval of the search for added topics and partitions.
 const LOOK_INTERVAL: Duration = Duration::from_secs(10);
-/// and librdkafka's setting of it.
+/// The setting of librdkafka for this interval.
 const REFRESH_INTERVAL: &str = "topic.metadata.refresh.interval.ms";
-/// What a name of a setting has whose value is a secret.
+/// Parts of the names of settings whose values are secret.
 const SECRET: [&str; 5] = ["password", "secret", "pem", "sasl.oauthbearer.config", "username"];
 
-/// Where Kafka is and how it is spoken to.
+/// Address of Kafka and settings of its clients.
 #[derive(Clone)]
 pub struct Settings {
     brokers: String,
@@ -133,7 +133,7 @@ impl Settings {
         text
     }
 
-    /// The same with topics whose names begin with `prefix` instead of `divvy`.
+    /// The settings with topics whose names begin with `prefix` instead of `divvy`.
     ///
     /// # Errors
     /// Kafka allows no such names.
@@ -146,8 +146,8 @@ impl Settings {
         &self.topics
     }
 
-    /// How often to look for topics and partitions that were added: as often as librdkafka is told to, if that is more often
-    /// than by default.
+    /// Interval of the search for added topics and partitions: the interval that librdkafka is set to, if that is shorter than
+    /// its default.
     pub(crate) fn look_interval(&self) -> Duration {
         let mut values = self.extra.iter().filter(|(key, _)| key == REFRESH_INTERVAL).map(|(_, value)| value.parse());
         let told = values.next_back().and_then(Result::ok).filter(|millis| *millis > 0).map(Duration::from_millis);

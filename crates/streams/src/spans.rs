@@ -17,7 +17,7 @@ pub struct RecordSpan {
     pub parent: TraceContext,
     /// Its own id.
     pub id: u64,
-    /// When the record was taken up.
+    /// Start of the work on the record.
     pub started_at: SystemTime,
 }
 

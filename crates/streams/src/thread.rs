@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-/// How often a part that may not act asks whether it may.
+/// Interval at which a part that may not act asks whether it may.
 const ASK_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Whether a part is to end, and whether it may act. Clones are the same.
@@ -29,13 +29,13 @@ impl Stop {
         Self { is_set: Arc::default(), trust: Arc::new(trust) }
     }
 
-    /// Whether it is to end now.
+    /// Whether the part is to end now.
     #[must_use]
     pub fn is_set(&self) -> bool {
         *self.is_set.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether it may change anything outside now: a process that was paused finds out here that another one leads.
+    /// Whether the part may change anything outside now: a process that was paused finds out here that another one leads.
     #[must_use]
     pub fn may_act(&self) -> bool {
         (self.trust)() && !self.is_set()

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use model::Priority;
 
-/// What names begin with where nothing else is said.
+/// Beginning of the topics' names by default.
 pub(crate) const DEFAULT_PREFIX: &str = "divvy";
 /// The longest prefix: Kafka takes names of 249 characters.
 pub(crate) const MAX_PREFIX_LENGTH: usize = 200;

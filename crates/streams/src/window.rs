@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-/// How far events are acknowledged without a gap.
+/// Tracks up to which event all events are acknowledged.
 #[derive(Debug, Default)]
 pub(crate) struct Window {
     outstanding: BTreeSet<u64>,
@@ -13,7 +13,7 @@ pub(crate) struct Window {
     /// Whether any event is acknowledged.
     is_proved: bool,
     failed: Option<String>,
-    /// What the client has said last of its brokers.
+    /// Last message of the client about its brokers.
     warning: Option<String>,
 }
 

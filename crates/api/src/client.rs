@@ -32,13 +32,13 @@ pub use sse::TooLong;
 pub use tls::{ClientTls, TlsError};
 pub use token::{AccessToken, InvalidAccessToken};
 
-/// How long the grid may take to answer a connection, over whatever network.
+/// Bound on the time of the grid's answer to a connection, over any network.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long a request may take that waits for nothing.
+/// Bound on the time of a request that does not wait for a job.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// How long the payloads of a job may take to be sent and stored.
+/// Bound on the time to send and store the payloads of a job.
 const SUBMIT_TIMEOUT: Duration = Duration::from_secs(10 * 60);
 
 /// The longest answer that is read into memory: a page of tasks with their results.
@@ -50,7 +50,7 @@ const MAX_PROBLEM_BYTES: usize = 64 * 1024;
 /// Parameters of a request.
 pub type Query = Vec<(&'static str, String)>;
 
-/// What can be done with a job.
+/// A client's change of a job's state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
     /// Ends it for good.
@@ -183,7 +183,7 @@ impl Client {
         self.get(&["v1", "jobs", &id.to_string(), "tasks"], query).await
     }
 
-    /// Why a job's tasks wait.
+    /// Explains why a job's tasks wait.
     ///
     /// # Errors
     /// The grid cannot be reached, refuses, or answers something else.

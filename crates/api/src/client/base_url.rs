@@ -2,7 +2,7 @@
 
 use url::Url;
 
-/// Why a text is not the URL of a service. No message repeats the text, which may hold a password.
+/// The reason why a text is not the URL of a service. No message repeats the text, which may hold a password.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidUrl {
     /// It is no URL.

@@ -8,7 +8,7 @@ use reqwest::Response;
 use super::sse::{Message, Parser, TooLong};
 use crate::{RESET_EVENT, StreamReset};
 
-/// What a stream brings.
+/// An item of a stream.
 #[derive(Clone, Debug, PartialEq)]
 pub enum StreamItem {
     /// An event.
@@ -17,7 +17,7 @@ pub enum StreamItem {
     Reset(StreamReset),
 }
 
-/// One answer's events, in the order of their numbers.
+/// Events of one answer, in the order of their numbers.
 #[derive(Debug)]
 pub struct Events {
     response: Response,

@@ -6,7 +6,7 @@ use std::mem;
 /// The longest line and the most data of one event.
 const MAX_MESSAGE_BYTES: usize = 1024 * 1024;
 
-/// One event. Its id goes on being the last one seen until another comes.
+/// A Server-Sent Event. Its id stays the last seen id until another one comes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Message {
     pub(super) id: String,
@@ -19,7 +19,7 @@ pub(super) struct Message {
 #[error("the event stream has an event of more than 1 MiB")]
 pub struct TooLong;
 
-/// What has come of the present line and event.
+/// The received part of the present line and event.
 #[derive(Debug, Default)]
 pub(super) struct Parser {
     line: Vec<u8>,

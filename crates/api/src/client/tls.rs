@@ -29,7 +29,7 @@ pub const VARIABLES: [(&str, &str); 4] = [
     (KEY, "a PEM file of its key."),
 ];
 
-/// What an `https://` URL is asked with, beside the authorities of the system.
+/// Settings of requests to `https://` URLs, beside the authorities of the system.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ClientTls {
     /// A PEM file of certificate authorities to trust as well.
@@ -49,7 +49,7 @@ pub enum TlsError {
     Pem {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// The fault of the file.
         source: pem::Error,
     },
     /// It has no certificate.
@@ -60,7 +60,7 @@ pub enum TlsError {
     Unusable {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// The fault.
         source: rustls::Error,
     },
     /// A text cannot be the name in a certificate.
@@ -69,7 +69,7 @@ pub enum TlsError {
     /// A variable names a file or a server that cannot be used.
     #[error("{0} cannot be used")]
     Variable(&'static str, #[source] Box<TlsError>),
-    /// One of two variables is set alone.
+    /// One of these two variables is set without the other.
     #[error("set both {0} and {1}, or neither")]
     HalfSet(&'static str, &'static str),
 }
@@ -93,7 +93,7 @@ impl ClientTls {
         Ok(tls)
     }
 
-    /// The same without a look at the files.
+    /// Like [`Self::from_env`], without reading the files.
     ///
     /// # Errors
     /// Only one of the last two variables is set, or no server can have the name.

@@ -11,7 +11,7 @@ use rustls::sign::CertifiedKey;
 
 use super::{TlsError, provider, read_certificates, read_key};
 
-/// When the two files were written.
+/// Modification times of the two files.
 type Stamp = (Option<SystemTime>, Option<SystemTime>);
 
 #[derive(Debug)]
@@ -36,7 +36,7 @@ impl ResolvesClientCert for Identity {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         let stamp = stamp(&self.cert, &self.key);
         if stamp != current.0 {
-            // What is being written is read by the next handshake; until then the old one is as good as it was.
+            // The next handshake reads files that are being written; until then the old identity stays in use.
             if let Ok(certified) = read(&self.cert, &self.key) {
                 *current = (stamp, Arc::new(certified));
             }

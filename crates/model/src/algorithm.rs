@@ -1,4 +1,4 @@
-//! How the primes of a range are found.
+//! Algorithms for the primes of a range.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::InvalidJob;
 
-/// How the sum or the count of the primes in a range is computed.
+/// Algorithm for the sum or the count of the primes in a range.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Algorithm {

@@ -1,4 +1,4 @@
-//! How a job's tasks go together.
+//! Rules for a job's tasks as a group.
 
 /// The most tasks of a job, 2^53: the largest number that every JSON reader keeps exactly.
 pub const MAX_TASKS: u64 = 1 << 53;
@@ -13,7 +13,7 @@ pub enum Order {
     Stripes,
 }
 
-/// What a task without attempts left means for its job.
+/// Effect of a task without attempts left on its job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnExhausted {
     /// The job fails immediately: there is no result without the task.

@@ -30,7 +30,7 @@ const fn bounds() -> [u64; DECADES * 10 + 1] {
     bounds
 }
 
-/// How often which durations were counted.
+/// Counts of durations by bucket.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Durations {
     /// Their sum in microseconds.
@@ -46,7 +46,7 @@ impl Durations {
         self.buckets.is_empty()
     }
 
-    /// How many were counted.
+    /// Number of counted durations.
     #[must_use]
     pub fn count(&self) -> u64 {
         self.buckets.values().sum()
@@ -90,7 +90,7 @@ impl Durations {
     }
 }
 
-/// What stands for the durations of a bucket.
+/// The duration that stands for a bucket.
 fn middle(bound: u64) -> Duration {
     let (first, last) = (BOUNDS_US[0], BOUNDS_US[BOUNDS_US.len() - 1]);
     if bound <= first || bound > last {

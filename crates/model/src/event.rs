@@ -1,11 +1,11 @@
-//! What happens to jobs, as events with numbers.
+//! Events of jobs, with numbers.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::{Counts, JobId, JobKind};
 
-/// What happened to a job.
+/// Kind of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum EventKind {
@@ -19,7 +19,7 @@ pub enum EventKind {
     Paused,
     /// It goes on.
     Resumed,
-    /// What had failed runs again.
+    /// The failed tasks run again.
     Retried,
     /// A task ran out of attempts.
     TaskFailed,
@@ -63,7 +63,7 @@ impl EventKind {
         }
     }
 
-    /// Whether it ends a job's life.
+    /// Whether the event ends a job's life.
     #[must_use]
     pub fn is_end(self) -> bool {
         matches!(self, Self::Succeeded | Self::Failed | Self::Canceled)
@@ -81,19 +81,19 @@ pub struct EventSource {
     pub offset: u64,
 }
 
-/// One event, as the `data` of a Server-Sent Event whose `id` is `seq` and whose `event` is `type`.
+/// An event, as the `data` of a Server-Sent Event whose `id` is `seq` and whose `event` is `type`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct JobEvent {
     /// The event's number, which grows over all jobs.
     pub seq: u64,
     /// The job that the event is about.
     pub job: JobId,
-    /// What happened.
+    /// Kind of the event.
     #[serde(rename = "type")]
     pub kind: EventKind,
-    /// When it happened.
+    /// Time of the event.
     pub at: Timestamp,
-    /// What the job computes.
+    /// Kind of the job.
     #[serde(rename = "kind", skip_serializing_if = "Option::is_none", default)]
     pub job_kind: Option<JobKind>,
     /// The name of the job's tasks, where they have one.
@@ -111,7 +111,7 @@ pub struct JobEvent {
     /// The record that submitted the job, in its first event.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub source: Option<EventSource>,
-    /// What the event counts in the statistics.
+    /// Figures that the event adds to the statistics.
     #[serde(skip_serializing_if = "counts_nothing", default)]
     pub counts: Box<Counts>,
 }

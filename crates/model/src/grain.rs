@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::InvalidJob;
 
-/// How long the periods are that statistics are kept for.
+/// Length of the periods of the statistics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Grain {

@@ -16,7 +16,7 @@ impl fmt::Display for JobId {
     }
 }
 
-/// One run of a worker process, made anew at each start: a restarted worker under an old name is a new worker.
+/// A run of a worker's process, made anew at each start: a restarted worker under an old name is a new worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct BootId(pub Uuid);
 
@@ -26,8 +26,8 @@ impl fmt::Display for BootId {
     }
 }
 
-/// One execution of a lease. A UUID of version 8 that no coordinator gives twice, so that a late outcome names an attempt
-/// without a lease.
+/// An execution of a lease. A UUID of version 8 that no coordinator gives twice, so that a late outcome names an attempt without
+/// a lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct AttemptId(pub Uuid);
 

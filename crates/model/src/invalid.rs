@@ -8,7 +8,7 @@ use crate::InvalidRange;
 pub struct InvalidJob {
     /// The field.
     pub field: &'static str,
-    /// What must be so.
+    /// The rule that the value breaks.
     pub message: String,
 }
 

@@ -21,7 +21,7 @@ pub struct JobKind {
 impl JobKind {
     /// The sum of all primes in a range.
     pub const SUM_OF_PRIMES: Self = Self::new("sum-of-primes");
-    /// How many primes a range holds.
+    /// Number of the primes in a range.
     pub const COUNT_PRIMES: Self = Self::new("count-primes");
     /// Simulated work.
     pub const SLEEP: Self = Self::new("sleep");

@@ -92,7 +92,7 @@ pub fn check_words(field: &'static str, words: &Labels) -> Result<(), InvalidJob
     Err(InvalidJob::new(field, allowed))
 }
 
-/// What ends the key where a word and its value are written in one: the first of these.
+/// Ends of the key where a key and its value are written in one word: the first of these characters.
 const KEY_ENDS: [char; 2] = [':', '='];
 
 /// Checks tags, as [`check_words`]. Jobs are asked for by `key:value` or `key=value`, so neither character is in a key.

@@ -6,11 +6,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Affinity, Labels, Priority, Requirements, Share, TraceContext};
 
-/// How long things may take. None: as long as they need.
+/// Time limits. `None`: no limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Timeout {
-    /// One attempt at a task; a longer one has failed.
+    /// Limit of one attempt at a task, in seconds; a longer attempt fails.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub task_seconds: Option<NonZeroU32>,
     /// The job, from its submission, or its last retry, to its end; a longer one has failed.
@@ -22,17 +22,17 @@ pub struct Timeout {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct JobOptions {
-    /// How soon.
+    /// Urgency of the tasks.
     pub priority: Priority,
     /// The client's own words about it.
     pub tags: Labels,
-    /// Where it would rather run.
+    /// Preferences among the workers that can run the job.
     pub affinity: Affinity,
-    /// Where alone it can run.
+    /// Requirements on the workers.
     pub requires: Requirements,
     /// Attempts at a task before it has failed.
     pub max_attempts: NonZeroU32,
-    /// How long it may take.
+    /// Time limits of the job and its attempts.
     pub timeout: Timeout,
     /// The name under which its result is stored, beside its id.
     pub output: Option<String>,

@@ -14,7 +14,7 @@ use serde_json::value::RawValue;
 pub struct Payloads {
     /// The values, separated by commas.
     text: String,
-    /// Where each value ends in the text.
+    /// End of each value in the text.
     ends: Vec<usize>,
 }
 

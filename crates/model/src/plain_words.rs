@@ -12,8 +12,8 @@ use std::ops::Range;
 /// The most of a name of a client's that is repeated.
 const MAX_SHOWN_CHARS: usize = 64;
 
-/// What a value must be, and what it is, from the text of an error: `must be a whole number from 0 to 255, but is "x"`. None
-/// where the text is none of serde's or the standard library's for a wrong value.
+/// The demand on a value and the value itself, from the text of an error: `must be a whole number from 0 to 255, but is "x"`.
+/// `None` if the text is none of serde's or the standard library's for a wrong value.
 #[must_use]
 pub fn predicate(error: &str) -> Option<String> {
     let fixed = match error {
@@ -28,7 +28,7 @@ pub fn predicate(error: &str) -> Option<String> {
         "provided string was not `true` or `false`" => "must be true or false",
         "invalid IP address syntax" => "must be an IP address, such as 127.0.0.1",
         "invalid socket address syntax" => "must be an IP address and a port, such as 127.0.0.1:8080",
-        // What the library of UUIDs says.
+        // The errors of the library of UUIDs.
         uuid if UUID_ERRORS.iter().any(|start| uuid.starts_with(start)) => "must be a UUID",
         _ => {
             let field = field_error(error).map(|(_, predicate)| predicate);
@@ -41,7 +41,7 @@ pub fn predicate(error: &str) -> Option<String> {
 const UUID_ERRORS: [&str; 4] =
     ["invalid character: ", "invalid length: ", "invalid group count: ", "invalid group length in group "];
 
-/// What is wrong with a text that was parsed alone, from the text of the error: `must be a whole number, but is "x"`. None as for
+/// The fault of a text that was parsed alone, from the text of the error: `must be a whole number, but is "x"`. `None` as for
 /// [`predicate`].
 #[must_use]
 pub fn parse_error(value: &str, error: &str) -> Option<String> {
@@ -57,8 +57,8 @@ pub fn parse_error(value: &str, error: &str) -> Option<String> {
     })
 }
 
-/// What is wrong with a JSON text, from the error of serde_json: `it must be an object, but is an array`. `subject` is the
-/// value that a predicate is about.
+/// The fault of a JSON text, from the error of serde_json: `it must be an object, but is an array`. `subject` is the value that
+/// a predicate is about.
 #[must_use]
 pub fn json_error(subject: &str, error: &serde_json::Error) -> String {
     let cause = json_cause(error);
@@ -70,7 +70,7 @@ pub fn json_error(subject: &str, error: &serde_json::Error) -> String {
     }
 }
 
-/// What is wrong with the syntax of a JSON text.
+/// The fault in the syntax of a JSON text.
 fn syntax(cause: &str) -> String {
     if let Some(unfinished) = cause.strip_prefix("EOF while parsing ") {
         return match unfinished {
@@ -166,7 +166,7 @@ fn no_url(error: &str) -> Option<String> {
     Some(format!("must be a URL with its scheme, such as file:///mnt/results, but is {found}"))
 }
 
-/// What is wrong with a text of TOML, from the message and the place of the parser's error: `line 3: name is missing`.
+/// The fault of a text of TOML, from the message and the place of the parser's error: `line 3: name is missing`.
 #[must_use]
 pub fn toml_error(text: &str, message: &str, at: Option<Range<usize>>) -> String {
     let message = match (field_error(message), predicate(message)) {
@@ -201,7 +201,7 @@ fn wrong_value(error: &str) -> Option<String> {
     Some(format!("must be {}, but has {length} entries", expectation(expected)))
 }
 
-/// What serde expects.
+/// The value that serde expects.
 fn expectation(expected: &str) -> String {
     let plain = match expected {
         "a map" => "an object",
@@ -229,7 +229,7 @@ fn whole(expected: &str, most: u64) -> String {
     format!("a whole number from {} to {most}", u8::from(expected.starts_with("a nonzero ")))
 }
 
-/// What serde found.
+/// The value that serde found.
 fn finding(found: &str) -> &str {
     match found {
         "map" => "an object",

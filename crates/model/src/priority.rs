@@ -6,7 +6,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::{InvalidJob, read_whole};
 
-/// How soon a job's tasks run: 1 to 9, larger sooner.
+/// Urgency of a job's tasks: 1 to 9, larger sooner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(into = "u8")]
 pub struct Priority(u8);

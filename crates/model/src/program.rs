@@ -26,7 +26,7 @@ pub struct ProgramHash(pub [u8; 32]);
 #[serde(try_from = "String", into = "String")]
 pub struct ProgramName(String);
 
-/// How a job names its program: 64 hexadecimal digits are an uploaded one, anything else is a name.
+/// A job's reference to its program: 64 hexadecimal digits are an uploaded program, anything else is a name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum ProgramRef {
@@ -36,7 +36,7 @@ pub enum ProgramRef {
     Named(ProgramName),
 }
 
-/// What an uploaded program is.
+/// Kind of an uploaded program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ProgramKind {
@@ -46,12 +46,12 @@ pub enum ProgramKind {
     Native,
 }
 
-/// How a job's result comes about from those of its tasks.
+/// Composition of a job's result from those of its tasks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Composition {
     /// The list of the tasks' results: `{"tasks": […]}`.
     TaskResults,
-    /// The same of results that are outputs of programs, some of which may be objects.
+    /// A list of results that are outputs of programs, some of which may be objects.
     Outputs,
     /// The exact sum of the tasks' results, which are decimal integers: `{"sum": "…"}`.
     Sum,
@@ -187,7 +187,7 @@ impl fmt::Display for ProgramRef {
 }
 
 impl ProgramKind {
-    /// How many bytes [`Self::of`] looks at.
+    /// Number of bytes that [`Self::of`] reads.
     pub const MAGIC_BYTES: usize = 4;
 
     /// Tells from the first bytes what a program is; none for what no worker runs.
@@ -276,7 +276,7 @@ pub fn uploaded_programs(kind: JobKind, params: &str) -> Vec<ProgramHash> {
     if kind != JobKind::PROGRAM {
         return Vec::new();
     }
-    // What this version cannot read it does not run either.
+    // A version that cannot read the parameters does not run the job either.
     let Ok(Named { program, combine }) = serde_json::from_str(params) else { return Vec::new() };
     let fold = match combine {
         Combine::Program { program } => Some(program),

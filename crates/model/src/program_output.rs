@@ -1,5 +1,5 @@
-//! What a program writes and reads, as JSON: text as a string, other bytes as `{"base64": "…"}`, and a long output as a
-//! reference to the object that holds its bytes: `{"object": {…}}`.
+//! Input and output of a program as JSON: text as a string, other bytes as `{"base64": "…"}`, and a long output as a reference
+//! to the object that holds its bytes: `{"object": {…}}`.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -38,7 +38,7 @@ pub struct OutputObject {
     pub bytes: u64,
     /// The SHA-256 of its bytes.
     pub sha256: ProgramHash,
-    /// Whether it is UTF-8.
+    /// Whether the bytes are UTF-8.
     pub text: bool,
 }
 

@@ -50,7 +50,7 @@ impl NumberRange {
         self.b
     }
 
-    /// How many numbers the range holds, 1 to 2^64.
+    /// Number of numbers in the range, 1 to 2^64.
     #[must_use]
     pub fn len(self) -> u128 {
         u128::from(self.b - self.a) + 1
@@ -112,7 +112,7 @@ impl Split {
         self.range
     }
 
-    /// How many tasks there are: 1 to 2^63.
+    /// Number of tasks: 1 to 2^63.
     #[must_use]
     pub fn tasks(self) -> u64 {
         u64::try_from(self.range.len().div_ceil(self.stride)).expect("a stride of at least 2 leaves at most 2^63 tasks")
@@ -121,7 +121,7 @@ impl Split {
     /// The numbers of a run of consecutive tasks.
     ///
     /// # Panics
-    /// When `tasks` is empty or passes the last task.
+    /// If `tasks` is empty or passes the last task.
     #[must_use]
     pub fn numbers(self, tasks: &Range<u64>) -> NumberRange {
         assert!(tasks.start < tasks.end && tasks.end <= self.tasks(), "{tasks:?} is no run of {self:?}");

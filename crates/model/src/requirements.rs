@@ -1,10 +1,10 @@
-//! What jobs require of workers or prefer, and what workers have.
+//! Requirements and preferences of jobs, and resources of workers.
 
 use serde::{Deserialize, Serialize};
 
 use crate::{Labels, read_words};
 
-/// Where a job's tasks would rather run. A wish: no slot stays idle for it.
+/// Preferences of a job among the workers that can run it. No slot stays idle for them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Affinity {
@@ -16,7 +16,7 @@ pub struct Affinity {
     pub key: Option<String>,
 }
 
-/// What a worker must have to get any of a job's tasks.
+/// Conditions on the workers that get any of a job's tasks.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Requirements {
@@ -42,7 +42,7 @@ impl Requirements {
     }
 }
 
-/// What a worker has for [`Requirements`] and [`Affinity`] to be compared with.
+/// Resources of a worker, to compare with [`Requirements`] and [`Affinity`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Resources {

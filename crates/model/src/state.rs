@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::InvalidJob;
 
-/// Where a job is in its life.
+/// State of a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum JobState {
@@ -64,7 +64,7 @@ impl std::str::FromStr for JobState {
     }
 }
 
-/// Where a task is in its life.
+/// State of a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum TaskState {

@@ -17,7 +17,7 @@ pub struct TraceContext {
     pub span_id: u64,
     /// Whether the trace is recorded.
     pub is_sampled: bool,
-    /// What tracing systems add, as `tracestate` has it; empty where they add nothing.
+    /// Additions of tracing systems, as in `tracestate`; empty if there are none.
     pub state: String,
 }
 

@@ -1,4 +1,4 @@
-//! Whole numbers as people write them.
+//! Whole numbers in the forms that people write.
 
 /// A whole number, also as `10_000`, `1e9` or `2.5e6`: read exactly, never through a float. None for anything else, and for
 /// more than 64 bits.

@@ -2,7 +2,7 @@
 
 use actix_web::http::header::{ACCEPT, HeaderMap};
 
-/// How much a client wants one form.
+/// A client's preference for a form.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Wish {
     /// 0 to 1000; 0 for not at all.

@@ -1,5 +1,5 @@
-//! Who may do what: the tokens of a file, each with a name and rights. The file holds SHA-256 hashes, so that it gives no
-//! token away; a token is 256 random bits, so that its hash needs neither salt nor stretching.
+//! Access rights: the tokens of a file, each with a name and rights. The file holds SHA-256 hashes, so that it gives no token
+//! away; a token is 256 random bits, so that its hash needs neither salt nor stretching.
 //!
 //! ```toml
 //! [[token]]
@@ -31,8 +31,8 @@ use crate::routes::{Demand, Route};
 
 pub use self::file::{add, new_token};
 
-/// What a token lets its bearer do. `admin` implies the others; none of the others implies another, so that who submits
-/// need not see the jobs of others.
+/// A right of a token's bearer. `admin` implies the others; no other right implies another, so that a client that submits need
+/// not see the jobs of others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Right {
@@ -204,7 +204,7 @@ impl Access {
             (Some(Demand::Right(right)), _) => right,
             // A route that was forgotten in the table is open to nobody else.
             (None, Some(_)) => Right::Admin,
-            // That there is nothing is not for everybody to know either.
+            // A client without rights must not learn either that a resource does not exist.
             (None, None) => Right::Read,
         };
         let is_page = route.is_some_and(|route| route.refusal().is_some());

@@ -22,10 +22,10 @@ pub const MAX_BODY_BYTES: usize = 64 * 1024;
 /// Parsing so much takes about a millisecond.
 const WORKED_ON_AT_ONCE_BYTES: usize = 256 * 1024;
 
-/// How long a body may take to arrive.
+/// Bound on the time until a body has arrived.
 const BODY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What some editors put before a text in UTF-8.
+/// Mark that some editors put before a text in UTF-8.
 const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 
 /// A body, with its part of the budget for as long as it is held.
@@ -128,7 +128,7 @@ async fn collect(mut payload: Payload, length: usize, max_bytes: usize, budget: 
     Ok(Body { bytes: bytes.freeze(), reservation })
 }
 
-/// Why a body could not be read to its end.
+/// The answer to a body that could not be read to its end.
 #[must_use]
 pub fn body_error(error: PayloadError) -> ApiError {
     unread(Some(&error))

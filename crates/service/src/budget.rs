@@ -1,4 +1,4 @@
-//! One bound on the memory of all request bodies that a service holds at the same time, as they came and as they are parsed.
+//! A common bound on the memory of all request bodies that a service holds at the same time, raw and parsed.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::ApiError;
 /// on connections bounds them.
 pub(crate) const UNCOUNTED_BYTES: usize = 64 * 1024;
 
-/// What a permit counts. A semaphore counts to 2^32 at least; in this unit that is more memory than there is.
+/// Bytes of a permit. A semaphore counts to 2^32 at least; in this unit that is more memory than any machine has.
 const UNIT_BYTES: usize = 1024;
 
 /// Long bodies that are parsed at the same time: while a body is parsed it takes several times its length.

@@ -103,7 +103,7 @@ impl Drop for Connection {
     }
 }
 
-/// What the stream, the middleware and the watch of a connection know of each other.
+/// State that the stream, the middleware and the watch of a connection share.
 pub(crate) struct Link {
     /// A second handle of the socket that actix-web owns.
     socket: TcpStream,
@@ -111,9 +111,9 @@ pub(crate) struct Link {
     is_tls: bool,
     has_certificate: Cell<bool>,
     phase: Cell<Phase>,
-    /// How often actix-web has read.
+    /// Number of reads by actix-web.
     reads: Cell<u64>,
-    /// Whether it waits for more: what is in the socket then is not left there by choice.
+    /// Whether actix-web waits for more: it does not leave bytes in the socket by choice then.
     waits_for_more: Cell<bool>,
     /// Whether all that it wrote is in the socket.
     has_written_all: Cell<bool>,
@@ -129,7 +129,7 @@ pub(crate) struct Link {
     answer: Cell<Option<Waker>>,
     /// Whether reading or writing has failed.
     has_failed: Cell<bool>,
-    /// What is to be done where the last answer does not come to the client.
+    /// Action to take if the last answer does not reach the client.
     when_lost: Cell<Option<WhenLost>>,
 }
 
@@ -292,7 +292,7 @@ impl Drop for Link {
 /// Whether the client's host refuses what was written last. A host takes it, also for a client that never reads it, or
 /// answers with a reset.
 async fn is_lost(socket: TcpStream) -> bool {
-    // What was written goes before it.
+    // Bytes that were written go out before the shutdown.
     let _ = socket.shutdown(Shutdown::Write);
     let (since, mut pause) = (Instant::now(), FIRST_LOOK);
     while since.elapsed() < STALLED_TIMEOUT {

@@ -7,7 +7,7 @@ use api::{PROBLEM_JSON, Problem};
 /// Stands in the extensions of an answer that only the leader can give better.
 pub(crate) struct LeaderWanted;
 
-/// What a client is told to wait before it asks an overloaded or stopping service again.
+/// Seconds in `Retry-After` of an overloaded or stopping service.
 const RETRY_AFTER_S: u32 = 1;
 
 /// An error with the status and the message that the client gets.
@@ -18,7 +18,7 @@ pub enum ApiError {
     InvalidField {
         /// The parameter.
         field: &'static str,
-        /// What is wrong and what is allowed.
+        /// The fault and the allowed values.
         message: String,
     },
     /// A parameter of the query string that the path does not take, or a value that it cannot have.
@@ -26,15 +26,15 @@ pub enum ApiError {
     InvalidParameter {
         /// The parameter as the client wrote it.
         name: String,
-        /// What is wrong and what is allowed.
+        /// The fault and the allowed values.
         message: String,
     },
     /// The body is not what the path takes.
     #[error("the body is not valid: {message}")]
     InvalidBody {
-        /// Where in it, such as `timeout.job_seconds`; none where it is wrong as a whole.
+        /// Path of the wrong field, such as `timeout.job_seconds`; `None` if the body is wrong as a whole.
         field: Option<String>,
-        /// What is wrong.
+        /// The fault.
         message: String,
     },
     /// The token is missing or wrong.
@@ -67,7 +67,7 @@ pub enum ApiError {
     /// Nothing is at this path.
     #[error("there is nothing at {0}")]
     NotFound(String),
-    /// What the request names is not there.
+    /// The resource that the request names does not exist.
     #[error("{0}")]
     Unknown(String),
     /// The path takes other methods.
@@ -85,7 +85,7 @@ pub enum ApiError {
     /// The request was meant for another state of this service.
     #[error("{0}")]
     Conflict(String),
-    /// The same name was given to something else before.
+    /// The name belongs to something else.
     #[error("{0}")]
     Mismatch(String),
     /// Nothing can be stored.

@@ -66,7 +66,7 @@ impl TryFrom<String> for AllowedHosts {
     }
 }
 
-/// What is looked at.
+/// The checks of a request.
 #[derive(Clone, Debug)]
 pub(crate) struct Guard {
     pub(crate) routes: Option<Routes>,
@@ -77,7 +77,7 @@ pub(crate) struct Guard {
 }
 
 impl Guard {
-    /// Who the caller is, if the request may go to its handler.
+    /// The caller, if the request may go to its handler.
     fn admit(&self, request: &ServiceRequest) -> Result<Caller, ApiError> {
         let Matched { pattern, route, elsewhere } = Matched::of(request);
         self.check_host(request.head())?;

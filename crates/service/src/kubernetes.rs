@@ -12,12 +12,12 @@ use serde_json::{Value, json};
 
 use crate::credential::read_token;
 
-/// Where Kubernetes puts the token and the authority of a pod's service account.
+/// Directory in which Kubernetes puts the token and the authority of a pod's service account.
 pub const ACCOUNT_DIR: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How long an answer may take; an API server that is loaded answers within a second.
+/// Bound on the time of an answer; a loaded API server answers within a second.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The longest answer that is read: a pod with its status.
@@ -31,17 +31,17 @@ pub struct ApiServer {
     token_file: PathBuf,
 }
 
-/// What the API server says of a token.
+/// The API server's verdict on a token.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct TokenStatus {
-    /// Whether it is valid, for one of the audiences at least.
+    /// Whether the token is valid, for at least one of the audiences.
     pub authenticated: bool,
-    /// Whose it is.
+    /// Owner of the token.
     pub user: User,
-    /// Those of the audiences asked for that the token is for; empty where the API server does not know audiences.
+    /// The requested audiences that the token is for; empty if the API server does not know audiences.
     pub audiences: Vec<String>,
-    /// Why it is not valid.
+    /// The reason why the token is not valid.
     pub error: String,
 }
 

@@ -19,7 +19,7 @@ use crate::routes::Matched;
 use crate::trace::span_of_request;
 use crate::{ApiError, process_metrics, resource};
 
-/// What `code` says of a request whose client went away before the answer.
+/// Value of `code` for a request whose client disconnected before the answer.
 const CLIENT_GONE: &str = "client-gone";
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]

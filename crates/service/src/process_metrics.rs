@@ -12,7 +12,7 @@ use prometheus_client::registry::Registry;
 use rustix::param::{clock_ticks_per_second, page_size};
 use rustix::process::{Resource, getrlimit};
 
-/// Where `/proc/self/stat` has the times, counted from the field after the program's name, which may contain anything.
+/// Place of the times in `/proc/self/stat`, counted from the field after the program's name, which may contain anything.
 const USER_TICKS: usize = 11;
 const SYSTEM_TICKS: usize = 12;
 const START_TICKS: usize = 19;

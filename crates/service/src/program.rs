@@ -11,7 +11,7 @@ use crate::{exit_code, telemetry};
 /// Columns of a line of help.
 const WIDTH: usize = 96;
 
-/// What every program takes.
+/// Options of every program.
 const OPTIONS: &str = "[--help | --version | --check-config]";
 
 /// Its options, each of which stands alone.
@@ -60,9 +60,9 @@ pub struct Program {
     pub name: &'static str,
     /// Its version.
     pub version: &'static str,
-    /// What it does, in one sentence.
+    /// Purpose of the program, in one sentence.
     pub about: &'static str,
-    /// How its commands are called, a line each, without its name.
+    /// Syntax of the program's commands, a line each, without its name.
     pub commands: &'static [&'static str],
     /// The variables that configure it, save those of the logs.
     pub variables: Vec<Variable>,
@@ -99,7 +99,7 @@ impl Program {
         exit_code(&telemetry::check().and_then(|()| (self.check)()))
     }
 
-    /// Why arguments are refused that are not one option alone.
+    /// The message that refuses arguments other than a single option.
     fn refusal(&self, first: &str, rest: &[&str]) -> String {
         let name = self.name;
         match rest.first() {

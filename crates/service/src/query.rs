@@ -103,7 +103,7 @@ fn invalid(name: &str, message: impl Into<String>) -> ApiError {
     ApiError::InvalidParameter { name: shown(name), message: message.into() }
 }
 
-/// What is wrong with a value. The words of the standard library are meant for programmers.
+/// The message about a wrong value. The messages of the standard library are meant for programmers.
 fn parse_message(name: &str, value: &str, error: &impl Display) -> String {
     let error = error.to_string();
     if let Some(predicate) = error.strip_prefix(name).and_then(|error| error.strip_prefix(' ')) {

@@ -45,7 +45,7 @@ pub trait Relay: Debug + Send + Sync {
     ) -> LocalBoxFuture<'a, Result<Passed, ApiError>>;
 }
 
-/// What became of a request that was passed on.
+/// The result of a request that was passed on.
 pub enum Passed {
     /// The leader's answer.
     Answered(HttpResponse),

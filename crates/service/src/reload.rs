@@ -9,10 +9,10 @@ use std::sync::Weak;
 use std::thread;
 use std::time::Duration;
 
-/// How often files are looked at.
+/// Interval at which files are checked.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What shows that a file is another: its place and inode, its length and when it was written or renamed.
+/// Properties that change with a file: its device and inode, its length and the times of its last write and rename.
 type Stamp = (u64, u64, u64, (i64, i64), (i64, i64));
 
 /// Files and how they were when they were read last.
@@ -70,7 +70,7 @@ pub(crate) fn watch<T: Send + Sync + 'static>(
     thread::Builder::new().name("reload".to_owned()).spawn(looking).map(drop)
 }
 
-/// One look, after one that ended with `failure`. Returns why the files cannot be used, if that is so.
+/// Checks once, after a check that ended with `failure`. Returns the reason why the files cannot be used, if there is one.
 fn look(
     stamps: &mut Stamps,
     failure: Option<&str>,

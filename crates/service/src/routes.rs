@@ -1,6 +1,6 @@
-//! What a listener knows of its routes beside their handlers: the right that each demands, the parameters that it takes,
-//! the type of its body and which of several processes answers. One table a listener, so that no route is forgotten: what is
-//! not in it demands [`Right::Admin`] and takes no parameter, and other methods of a resource that is in it are refused.
+//! A listener's table of routes, beside their handlers: the right that each demands, the parameters that it takes, the type of
+//! its body and the process that answers. A listener has one table, so that no route is forgotten: a route outside the table
+//! demands [`Right::Admin`] and takes no parameter, and other methods of a resource in the table are refused.
 
 use std::rc::Rc;
 
@@ -32,8 +32,8 @@ pub struct Route {
 /// Makes the answer to a request for a page that is refused, from the error and the path with its query.
 pub type Refusal = fn(ApiError, &str) -> HttpResponse;
 
-/// How long the body of a route may be. A process that passes requests on keeps their bodies meanwhile, and must take every
-/// body that the handler takes.
+/// Bound on the body of a route. A process that passes requests on keeps their bodies meanwhile, and must take every body that
+/// the handler takes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum BodySize {
     /// A description, a report or nothing.
@@ -45,7 +45,7 @@ pub enum BodySize {
     File,
 }
 
-/// Who may use a route, where there are tokens.
+/// The right that a route demands if there are tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Demand {
     /// Everybody, without a token or a client certificate: probes, which ask by an address.
@@ -95,8 +95,8 @@ impl Route {
         Self { parameters: None, takes_any_body: true, refusal: Some(refusal), ..route }
     }
 
-    /// What a browser gets that opens an address without a page: `refusal` makes a page of the error. A client that would
-    /// not rather have HTML than JSON gets the problem.
+    /// The answer to a browser that opens an address without a page: `refusal` makes a page of the error. A client that does not
+    /// prefer HTML to JSON gets the problem.
     #[must_use]
     pub const fn elsewhere(refusal: Refusal) -> Self {
         Self::page("GET", ELSEWHERE, Right::Read, refusal)
@@ -181,7 +181,7 @@ impl Route {
         self.begins_traces
     }
 
-    /// Whether it may be asked again where it is not known whether it was done.
+    /// Whether the request may be repeated when its effect is not known.
     #[must_use]
     pub fn is_repeatable(&self) -> bool {
         self.is_repeatable
@@ -195,13 +195,13 @@ impl Route {
         (request.method().is_safe() && !leaves_a_job) || self.is_repeatable
     }
 
-    /// Whether it waits only briefly for a leader.
+    /// Whether the request waits only briefly for a leader.
     #[must_use]
     pub fn waits_briefly(&self) -> bool {
         self.waits_briefly
     }
 
-    /// How long its body may be.
+    /// Bound on the request's body.
     #[must_use]
     pub fn body_size(&self) -> BodySize {
         self.body_size
@@ -222,7 +222,7 @@ impl Route {
         self.parameters
     }
 
-    /// What answers where a page is refused; none where the route is no page.
+    /// The maker of error pages; `None` if the route is no page.
     pub(crate) fn refusal(&self) -> Option<Refusal> {
         self.refusal
     }
@@ -305,7 +305,7 @@ impl Matched {
         matched
     }
 
-    /// What makes a page of an error, where the request is for a page.
+    /// The maker of error pages, if the request is for a page.
     pub(crate) fn refusal(&self) -> Option<Refusal> {
         self.route.or(self.elsewhere).and_then(Route::refusal)
     }

@@ -35,23 +35,23 @@ const MAX_CONNECTIONS: usize = 16_384;
 /// allow less (`net.core.somaxconn`).
 const BACKLOG: i32 = 4096;
 
-/// How long a client may hold what.
+/// Bounds on the time that a client may hold a connection and its resources.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// How long a request's head may take to arrive, and a handshake before it.
+    /// Bound on the time until a request's head has arrived, and on a handshake before it.
     pub head_timeout: Duration,
     /// An idle connection is kept this long; clients here drop theirs earlier.
     pub keep_alive: Duration,
     /// How long a connection that is being closed may linger.
     pub disconnect_timeout: Duration,
-    /// When a client that has closed its sending half is asked first whether it is there: most answers come before, and
-    /// some clients take the question for the answer.
+    /// Delay of the first probe of a client that has closed its sending half: most answers come before, and some clients take the
+    /// probe for the answer.
     pub ask_after: Duration,
-    /// How long a client that has closed its sending half is owed its answer where it cannot be asked whether it is there.
+    /// How long a client that has closed its sending half keeps its claim to an answer if it cannot be probed.
     pub half_closed_timeout: Duration,
     /// How long a body may wait in the socket for its handler.
     pub unread_body_timeout: Duration,
-    /// How often a connection is looked at. Requests that are unread at two looks in a row, before a handler that has no
+    /// Interval at which a connection is checked. Requests that are unread at two checks in a row, before a handler that has no
     /// body to read, are a flood.
     pub watch_interval: Duration,
 }
@@ -71,7 +71,7 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// How long a connection may go without a request: a head that begins when the keep-alive ends may arrive.
+    /// How long a connection may stay without a request: a head that begins when the keep-alive ends may arrive.
     pub(crate) fn between_requests(self) -> Duration {
         self.keep_alive.saturating_add(self.head_timeout)
     }

@@ -24,12 +24,12 @@ const MAX_ERROR_HEAD_BYTES: usize = 512;
 pub(crate) struct Stream {
     io: Io,
     link: Rc<Link>,
-    /// What goes out instead of an error that was taken from actix-web.
+    /// The answer in place of an error of actix-web that was discarded.
     problem: Bytes,
     line: RequestLine,
 }
 
-/// What has come of the first line of the next request.
+/// The received part of the next request's first line.
 #[derive(Default)]
 struct RequestLine {
     bytes: usize,

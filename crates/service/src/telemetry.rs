@@ -16,7 +16,7 @@ use crate::trace::WithTrace;
 /// The filter of a service: its own state changes, and of the HTTP server only what is wrong.
 pub const DEFAULT_LOG: &str = "info,actix_server=warn";
 
-/// How log lines look.
+/// Format of log lines.
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum LogFormat {
@@ -35,8 +35,8 @@ struct LogConfig {
     log_format: LogFormat,
 }
 
-/// What actix-web says of each connection that a client breaks off or fills with garbage, as an error. Answers that end early
-/// for reasons of the service's own are logged by [`crate::connection`].
+/// Target of actix-web's errors about connections that a client breaks off or fills with garbage. Answers that end early for
+/// reasons of the service's own are logged by [`crate::connection`].
 const CONNECTIONS: &str = "actix_http::h1::dispatcher";
 
 /// The variables that every program with a log has.
@@ -44,8 +44,8 @@ pub(crate) fn variables() -> Vec<Variable> {
     variables_of(include_str!("telemetry.rs"))
 }
 
-/// Starts logging as `DIVVY_LOG` (a filter such as `info` or `coordinator=debug`; `default_filter` where it is unset)
-/// and `DIVVY_LOG_FORMAT` (`text` or `json`) say.
+/// Starts logging by `DIVVY_LOG` (a filter such as `info` or `coordinator=debug`; `default_filter` where it is unset) and
+/// `DIVVY_LOG_FORMAT` (`text` or `json`).
 ///
 /// # Errors
 /// One of the two variables has no valid value.

@@ -49,7 +49,7 @@ impl Tls {
         self.0.files.client_ca.is_some()
     }
 
-    /// What a connection begins with now.
+    /// An acceptor for new connections, with the present settings.
     pub(crate) fn acceptor(&self) -> TlsAcceptor {
         Arc::clone(&self.0.config.read().unwrap_or_else(PoisonError::into_inner)).into()
     }

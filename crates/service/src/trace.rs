@@ -36,10 +36,10 @@ pub(crate) use log::WithTrace;
 pub(crate) use request::span_of_request;
 pub use request::{HEADERS, headers};
 
-/// How long the last spans of a process may take to be sent.
+/// Bound on the time to send the last spans of a process.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What spans are made with, where there is a collector.
+/// The pipeline of spans, if there is a collector.
 #[derive(Debug)]
 struct Pipeline {
     provider: SdkTracerProvider,
@@ -114,7 +114,7 @@ pub fn carried<F: Future>(future: F) -> impl Future<Output = F::Output> {
     if is_on() { Either::Left(future.with_current_context()) } else { Either::Right(future) }
 }
 
-/// What a span stands for.
+/// Role of a span.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// A request to another process that waits for its answer.
@@ -139,19 +139,19 @@ pub enum Value {
 pub struct Ended<'a> {
     /// Its name, of which there are few.
     pub name: String,
-    /// What it stands for.
+    /// Role of the span.
     pub kind: Kind,
     /// The span that it is part of, which also says whether it is recorded.
     pub parent: &'a TraceContext,
     /// Its id, where others may have named it already; else a new one.
     pub span_id: Option<u64>,
-    /// When it began.
+    /// Start of the span.
     pub started_at: SystemTime,
-    /// When it ended.
+    /// End of the span.
     pub ended_at: SystemTime,
-    /// What else there is to know.
+    /// Further attributes.
     pub attributes: Vec<(&'static str, Value)>,
-    /// Why it failed.
+    /// Error of a span that failed.
     pub error: Option<String>,
 }
 

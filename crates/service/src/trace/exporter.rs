@@ -21,7 +21,7 @@ use tracing::{info, warn};
 use super::Pipeline;
 use super::settings::Settings;
 
-/// How long a collector's host may take to answer a connection.
+/// Bound on the time to connect to a collector.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The longest answer that is read: it may list why spans were refused.

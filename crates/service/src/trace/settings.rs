@@ -1,4 +1,4 @@
-//! What the environment says of traces, by the names that OpenTelemetry's specification gives its variables.
+//! Settings of traces from the environment, by the names that OpenTelemetry's specification gives its variables.
 
 use std::env;
 use std::path::PathBuf;
@@ -11,7 +11,7 @@ use opentelemetry_sdk::Resource;
 /// The protocol that is spoken.
 const PROTOCOL: &str = "http/protobuf";
 
-/// How long a collector may take to answer a batch, in milliseconds: the specification's default, and the most.
+/// Bound on the time of a collector's answer to a batch, in milliseconds: the specification's default, and the largest value.
 const TIMEOUT_MS: u64 = 10_000;
 const MAX_TIMEOUT_MS: u64 = 60_000;
 
@@ -27,7 +27,7 @@ const SAMPLERS: [&str; 6] = [
 /// A collector, and how this process names itself to it.
 #[derive(Debug)]
 pub(super) struct Settings {
-    /// Where spans are sent to.
+    /// Address of the collector.
     pub(super) endpoint: String,
     pub(super) resource: Resource,
     pub(super) timeout: Duration,

@@ -54,9 +54,9 @@ fn a_route_demands_its_right_and_probes_demand_nothing() {
     assert_eq!(service.request("POST", "/programs", &[&both]).status, 403);
     assert_eq!(service.request("POST", "/programs", &[&admin]).status, 200);
 
-    // What is in no table is the administrator's.
+    // A route outside the table is the administrator's.
     assert_eq!((get("/forgotten", &both), get("/forgotten", &admin)), (403, 200));
-    // That there is nothing is not told to everybody.
+    // The absence of a resource is not told to everybody.
     assert_eq!((service.get("/nowhere", &[]).status, get("/nowhere", &reader)), (401, 404));
     assert_eq!((service.get("/livez", &[]).status, service.get("/readyz", &[]).status), (200, 200));
     assert_eq!(service.get("/whoami", &[&reader]).body, "reader");

@@ -230,7 +230,7 @@ fn bodies_share_one_budget_which_they_give_back() {
     assert_eq!((refused.status, refused.header("retry-after")), (503, Some("1")));
     assert!(refused.detail().contains("bodies in flight"), "{refused:?}");
 
-    // One whose length is not told takes what it needs as it comes, until there is no more.
+    // A body without a length takes memory as it comes, until there is no more.
     let mut chunked = service.connect();
     write!(chunked, "POST /upload HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n").expect("send");
     for _ in 0..3 {

@@ -36,21 +36,21 @@ pub(crate) const ROUTES: &[Route] = &[
 
 const LONGEST_WAIT: Duration = Duration::from_secs(20);
 
-/// What the handlers and the tests share.
+/// State that the handlers and the tests share.
 #[derive(Debug)]
 pub(crate) struct Shared {
     /// Handlers of `/slow` go on when it is notified.
     pub(crate) go_on: Notify,
     /// Handlers of `/slow` and streams that have begun.
     pub(crate) begun: AtomicU64,
-    /// Those that were dropped before their end.
+    /// Requests whose handler was dropped before its end.
     pub(crate) dropped: AtomicU64,
     /// Connections that told their end.
     pub(crate) closed: AtomicU64,
     /// Answers of `/minded` that did not come to their clients.
     pub(crate) lost: AtomicU64,
     pub(crate) budget: BodyBudget,
-    /// How long `/upload` waits before it reads.
+    /// Pause of `/upload` before it reads.
     pub(crate) read_after: Duration,
 }
 

@@ -19,7 +19,7 @@ pub enum Effect {
     Store(Change),
     /// Send the lease to its worker.
     Send(Box<LeaseOrder>),
-    /// The attempt lost its lease: stop it.
+    /// Stop the attempt, which lost its lease.
     Revoke {
         /// The attempt.
         attempt: AttemptId,
@@ -34,24 +34,24 @@ pub enum Effect {
     Answer {
         /// The job.
         job: JobId,
-        /// The sum of its parts modulo 2^128, or why there is none.
+        /// Sum of the tasks' values modulo 2^128, or the reason why there is none.
         answer: Result<u128, JobFailure>,
     },
     /// Answer the claim of a pulling worker.
     Deliver {
         /// The claim.
         claim: ClaimId,
-        /// Its tasks.
+        /// The lease.
         lease: PulledLease,
     },
-    /// Say that the worker gets nothing for a while.
+    /// Log that the worker gets no leases for a while.
     Suspended {
         /// The worker.
         worker: WorkerId,
         /// The reason of the suspension.
         reason: SuspensionReason,
     },
-    /// Say that the worker gets no more jobs of a kind, which it named and does not run.
+    /// Log that the worker gets no more jobs of a kind, which it announced and does not run.
     Lacks {
         /// The worker.
         worker: WorkerId,
@@ -68,10 +68,10 @@ pub enum Effect {
 /// The reason of a worker's suspension.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SuspensionReason {
-    /// A lease could not be delivered, was handed back, or never came to it.
+    /// A lease could not be delivered, was handed back, or never reached the worker.
     #[error("it did not take a lease")]
     Undelivered,
-    /// It failed a lease, or let one expire.
+    /// The worker failed a lease, or let one expire.
     #[error("it failed a lease")]
     FailedLease,
     /// The connection of its heartbeats has closed.
@@ -85,7 +85,7 @@ pub enum JobFailure {
     /// The job failed.
     #[error(transparent)]
     Failed(#[from] JobError),
-    /// Its tasks were done, but what they add up to cannot be its result.
+    /// The tasks are done, but the sum of their values cannot be the job's result.
     #[error(transparent)]
     Contradiction(#[from] Contradiction),
     /// The coordinator stops.
@@ -116,7 +116,7 @@ pub struct LeaseOrder {
     pub expires_at: Instant,
     /// Whether the worker goes on when the connection breaks: true for stored jobs.
     pub outlives_connection: bool,
-    /// Whether the outcome may carry a result for each task; else it is one value.
+    /// Whether the outcome may carry a result for each task; otherwise it is one value.
     pub has_results: bool,
     /// Attempts of this worker whose outcomes are durable: it need not keep them any longer.
     pub settled: Vec<AttemptId>,

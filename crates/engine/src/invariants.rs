@@ -41,7 +41,7 @@ impl Engine {
         }
     }
 
-    /// Checks every invariant that one look at the state can show.
+    /// Checks every invariant that the present state can show.
     ///
     /// # Panics
     /// An invariant does not hold.
@@ -86,7 +86,7 @@ impl Engine {
             }
             let lost = worker.detached.keys().find(|attempt| !attempts.contains(*attempt));
             assert_eq!(lost, None, "a detached lease of {} is not there", worker.id);
-            // The timer of a pause is gone once it has passed; the worker then waits to show that it lives.
+            // The timer of a pause is gone once the pause has passed; the worker then waits for a heartbeat.
             if let State::Suspended { until, .. } = worker.standing {
                 pauses.extend(self.pauses.get(&(until, *key)));
             }

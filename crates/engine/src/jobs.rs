@@ -66,14 +66,14 @@ impl Engine {
         self.dispatch(now);
     }
 
-    /// The client of a job that [`Self::ask`] took does not wait any longer.
+    /// Ends a job that [`Self::ask`] took and whose client has left.
     pub fn abandon(&mut self, id: JobId, now: Now) {
         if self.jobs.get(&id).is_some_and(|job| !job.is_stored) {
             self.drop_job(id, now);
         }
     }
 
-    /// Works on a stored job from where it stands. A job that is here stays as it is.
+    /// Works on a stored job from its stored state. A job that the engine knows stays unchanged.
     ///
     /// # Errors
     /// Its parameters cannot be read: it was stored by another version.
@@ -130,13 +130,13 @@ impl Engine {
         Ok(())
     }
 
-    /// Ends a stored job here; the store has it canceled already.
+    /// Ends a stored job in the engine; the store has canceled it already.
     pub fn cancel(&mut self, id: JobId, now: Now) {
         self.composing.cancel(id);
         self.drop_job(id, now);
     }
 
-    /// Pauses a stored job. Tells whether that is a change.
+    /// Pauses a stored job. Returns whether the job was not paused before.
     ///
     /// # Errors
     /// The job is over or unknown.
@@ -147,7 +147,7 @@ impl Engine {
         Ok(changed)
     }
 
-    /// Resumes a paused job. Tells whether that is a change.
+    /// Resumes a paused job. Returns whether the job was paused.
     ///
     /// # Errors
     /// The job is over or unknown.
@@ -157,8 +157,8 @@ impl Engine {
         Ok(changed)
     }
 
-    /// Opens the failed tasks of a stored job again, here and in the store, which must hear of it in the order of the
-    /// tasks' failures.
+    /// Opens the failed tasks of a stored job again, in the engine and in the store, which must learn of the retry in the order
+    /// of the tasks' failures.
     ///
     /// # Errors
     /// The job is over or unknown.
@@ -170,13 +170,13 @@ impl Engine {
         Ok(())
     }
 
-    /// Whether the engine works on the job or puts its result together.
+    /// Whether the engine works on the job or composes its result.
     #[must_use]
     pub fn knows(&self, id: JobId) -> bool {
         self.jobs.contains_key(&id)
     }
 
-    /// A composition that [`Effect::Compose`] asked for has ended.
+    /// Takes the outcome of a composition that [`Effect::Compose`] asked for.
     pub fn composed(&mut self, id: JobId, outcome: Result<ResultBody, ComposeFailure>, now: Now) {
         let (state, result, error) = match outcome {
             Err(ComposeFailure::Unavailable(error)) => {
@@ -225,8 +225,8 @@ impl Engine {
         self.mismatch(job.kind, &*job.work, requires)
     }
 
-    /// Whether no worker that is ready has what this work needs, but some could do the job of the same kind in
-    /// another way that needs less.
+    /// Whether no ready worker meets the needs of this work, but some worker could do the job of the same kind by `other`, which
+    /// needs less.
     #[must_use]
     pub fn prefers(&self, other: &dyn Workload, kind: JobKind, work: &dyn Workload, requires: &Requirements) -> bool {
         self.mismatch(kind, work, requires).is_some() && self.mismatch(kind, other, requires).is_none()
@@ -286,7 +286,7 @@ impl Engine {
     }
 
     pub(crate) fn drop_job(&mut self, id: JobId, now: Now) {
-        // The scheduler has forgotten a job whose result is being put together.
+        // The scheduler has forgotten a job whose result is being composed.
         if self.scheduler.cancel(id).is_ok() {
             self.settle(now);
         }

@@ -13,7 +13,7 @@ const PARTS: f64 = 1e9;
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Progress {
-    /// The weight of the tasks that are done, and of all.
+    /// Weight of the done tasks, and of all tasks.
     done: f64,
     total: f64,
     /// Parts of the whole a second.

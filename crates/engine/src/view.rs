@@ -145,13 +145,13 @@ impl Engine {
         self.scheduler.state_counts()
     }
 
-    /// Open tasks of the jobs of a kind by what they wait for, and the slots that they could use.
+    /// Open tasks of the jobs of a kind by the reason for their wait, and the slots that they could use.
     #[must_use]
     pub fn demand(&self, kind: JobKind) -> Demand {
         self.scheduler.demand(kind)
     }
 
-    /// Jobs that wait and that no worker which is ready can run, one of each sort: at most `limit`.
+    /// Waiting jobs that no ready worker can run, one of each class: at most `limit`.
     #[must_use]
     pub fn unserved(&self, limit: usize) -> Vec<JobId> {
         self.scheduler.unserved(limit)

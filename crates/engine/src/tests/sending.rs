@@ -1,4 +1,4 @@
-//! Slots, head starts, suspension, claims and what holds work back.
+//! Slots, head starts, suspension, claims and pauses of leasing.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ fn a_proven_slot_gets_one_lease_ahead_after_its_head_start() {
     let begins = grid.take_up(1, JobKind::SUM_OF_PRIMES, 100_000_000);
     assert!(begins.len() == 2 && begins[0] == "store 1 started" && begins[1].starts_with("send 1 0.."), "{begins:?}");
     let first = grid.orders[0].clone();
-    // A worker that has shown nothing is tried with one lease.
+    // A worker without completed leases is tried with one lease.
     assert_eq!(grid.wait(HEAD_START), Vec::<String>::new());
     let after = grid.complete(first.attempt);
     assert_eq!(after.len(), 2, "{after:?}");

@@ -158,7 +158,7 @@ fn claims_beside_busy_slots(order: Order, what: &str) {
     ends.report(&format!("{what}: its completion, and the slot idle again"));
 }
 
-/// Of 65,536 idle slots one can run what waits.
+/// Of 65,536 idle slots one can run the waiting tasks.
 fn claims_where_others_cannot_run_it() {
     let mut bench = Bench::new();
     bench.join(0..SLOTS - 1, 1, &with_label("a"));

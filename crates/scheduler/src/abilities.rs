@@ -1,5 +1,5 @@
-//! Workers that can serve the same jobs, as one: everything that depends on kinds, labels and resources alone is kept
-//! and searched by ability instead of by worker.
+//! Abilities: workers that can serve the same jobs. Data that depends on kinds, labels and resources alone is kept and searched
+//! by ability instead of by worker.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 

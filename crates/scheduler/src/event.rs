@@ -1,4 +1,4 @@
-//! The events that the scheduler reports to its caller, and why a task waits.
+//! The events that the scheduler reports to its caller, and the reasons why a task waits.
 
 use std::ops::Range;
 use std::time::Duration;
@@ -34,7 +34,7 @@ pub enum JobError {
         /// How long the job waited.
         waited: Duration,
     },
-    /// The job's time was over.
+    /// The job reached its time limit.
     #[error("it was not done within its timeout")]
     TimedOut,
 }
@@ -120,13 +120,13 @@ pub enum Event {
 /// The reason why a job's tasks wait.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WaitReason {
-    /// It is paused.
+    /// The job is paused.
     #[error("it is paused; resume it to let its tasks run")]
     Paused,
     /// No worker is ready.
     #[error("no worker is ready")]
     NoWorker,
-    /// No worker that is ready can run it.
+    /// No ready worker can run the job.
     #[error("{} {kind} with what the job requires: {missing}", none_runs(*workers))]
     NoMatch {
         /// Workers that are ready.
@@ -136,7 +136,7 @@ pub enum WaitReason {
         /// The requirement that the closest worker lacks.
         missing: String,
     },
-    /// No worker that is ready runs jobs of its kind.
+    /// No ready worker runs jobs of this kind.
     #[error("{} jobs of the kind {kind}", none_runs(*workers))]
     NoKind {
         /// Workers that are ready.
@@ -144,10 +144,10 @@ pub enum WaitReason {
         /// The job's kind.
         kind: model::JobKind,
     },
-    /// Workers may hold its tasks since before this coordinator began, and have not said so yet.
+    /// Workers may hold the job's tasks since before this coordinator began, and have not listed them yet.
     #[error("its tasks wait until the workers that may hold them already have said so")]
     Recovering,
-    /// No slot that could run it has taken it yet: each is busy or has not asked for work.
+    /// No slot that could run the job has taken it yet: each slot is busy or has not asked for work.
     #[error("{}; jobs of its priority or above that wait with it: {ahead}", none_asks(*slots, *busy))]
     Busy {
         /// Slots of the workers that can run it.
@@ -157,7 +157,7 @@ pub enum WaitReason {
         /// Jobs that go first or take turns with it.
         ahead: usize,
     },
-    /// Its tasks are with workers.
+    /// The job's tasks are with workers.
     #[error("{}", at_work(*running, *pending))]
     Running {
         /// Tasks with workers.

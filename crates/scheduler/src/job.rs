@@ -27,17 +27,17 @@ pub(crate) struct Job {
     /// Whether the job's open tasks can be adopted but not claimed.
     pub(crate) is_held: bool,
     pub(crate) has_started: bool,
-    /// Grows with every lease: the job with the oldest turn is the next.
+    /// Grows with every lease: the job with the oldest turn is next.
     pub(crate) turn: u64,
-    /// Since when it waits for its next lease.
+    /// Start of the wait for the next lease.
     pub(crate) waiting_since: Instant,
-    /// Since when it waits for a first worker, if none comes: its submission, its last retry or its resumption.
+    /// Start of the wait for a first worker: the submission, the last retry or the resumption.
     pub(crate) patient_since: Instant,
-    /// Turns it lost to jobs that suited the worker better.
+    /// Turns that the job lost to jobs that suited the worker better.
     pub(crate) passed_over: u8,
     /// The job's place in the queue while it waits.
     pub(crate) place: Option<Place>,
-    /// As it was last added to the scheduler's figures.
+    /// The job's last contribution to the scheduler's figures.
     pub(crate) counted: Option<JobFigures>,
     speeds: HashMap<WorkerKey, Speed>,
     latest_speed: Option<Speed>,
@@ -45,7 +45,7 @@ pub(crate) struct Job {
 }
 
 impl Job {
-    /// `pace` is how many times its estimate a task of another job of the class has taken.
+    /// `pace` is the factor between the duration and the estimate of tasks of another job of the class.
     pub(crate) fn new(
         spec: JobSpec,
         class: ClassId,
@@ -104,7 +104,7 @@ impl Job {
         }
     }
 
-    /// Slots that could work on it now: its leases, and as many more as its open tasks make full leases.
+    /// Slots that could work on the job now: one for each lease, and one for each full lease that its open tasks make.
     fn wanted_slots(&self, target: Duration) -> u64 {
         if self.spec.brings_workers {
             return 0;
@@ -122,7 +122,7 @@ impl Job {
         waits.then_some(Place { class: self.class, level: priority.get(), turn: self.turn })
     }
 
-    /// The level of its place with what waiting has added.
+    /// The level of the job's place, raised by the time of waiting.
     pub(crate) fn aged_level(&self, level: u8, aging_interval: Duration, now: Instant) -> u8 {
         let waited = now.saturating_duration_since(self.waiting_since).as_nanos();
         let added = u8::try_from(waited / aging_interval.as_nanos().max(1)).unwrap_or(u8::MAX);

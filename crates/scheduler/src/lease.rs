@@ -18,13 +18,13 @@ pub struct Lane {
     pub slot: u32,
 }
 
-/// How many tasks a claim asks for.
+/// The number of tasks that a claim asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LeaseSize {
-    /// About as many as make a good lease for this worker: for leases that are pushed to a slot.
+    /// The tasks of a good lease for this worker: for leases that are pushed to a slot.
     Fitting,
-    /// At most so many, at least 1: for workers that pull. An even share of the unclaimed tasks among the workers that
-    /// wait for tasks bounds it as well.
+    /// At most this many tasks, at least 1: for workers that pull. An even share of the unclaimed tasks among the workers that
+    /// wait for tasks bounds the lease as well.
     AtMost(u64),
 }
 
@@ -63,7 +63,7 @@ pub struct ActiveLease {
 /// The result of a completed lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Outcome {
-    /// The tasks' part of the job's total, modulo 2^128.
+    /// Contribution of the tasks to the job's total, modulo 2^128.
     pub value: u128,
     /// Computing time.
     pub busy: Duration,
@@ -84,7 +84,7 @@ pub enum Failure {
     /// The worker fell silent, was replaced or cut the connection.
     #[error("its worker was lost")]
     WorkerLost,
-    /// The lease ended before there was an outcome, and no time limit of the task ended it.
+    /// The lease ended before there was an outcome, and not by a time limit of its tasks.
     #[error("its lease expired")]
     Expired,
     /// The tasks reached their own time limit, [`crate::JobSpec::task_timeout`].

@@ -30,10 +30,10 @@ use crate::workers::Workers;
 /// The job cannot be taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SubmitError {
-    /// A job of this id is there already.
+    /// The id belongs to another job.
     #[error("a job of this id is there already")]
     Duplicate,
-    /// A job has at least one task.
+    /// The job has no tasks.
     #[error("a job has at least one task")]
     NoTasks,
 }
@@ -50,7 +50,7 @@ struct LeaseRecord {
     /// Instant at which the tasks' own time limit is reached.
     limit_at: Option<Instant>,
     late_at: Option<Instant>,
-    /// About the time that it takes before its first task.
+    /// Expected time before the first task.
     setup: Duration,
     /// The other attempt at the same run, where there are two.
     rival: Option<AttemptId>,
@@ -138,7 +138,7 @@ impl Scheduler {
         if self.remove_job(job) { Ok(()) } else { Err(UnknownJob) }
     }
 
-    /// Gives out no tasks of a job until it is resumed, and revokes its leases. Tells whether that is a change.
+    /// Leases no tasks of a job until it is resumed, and revokes its leases. Returns whether the job was not paused before.
     ///
     /// # Errors
     /// The job is over or unknown.
@@ -158,7 +158,7 @@ impl Scheduler {
         Ok(true)
     }
 
-    /// Lets a paused job continue. Tells whether that is a change.
+    /// Lets a paused job continue. Returns whether the job was paused.
     ///
     /// # Errors
     /// The job is over or unknown.
@@ -184,8 +184,7 @@ impl Scheduler {
         }
     }
 
-    /// Opens the failed tasks of a job again, whose waiting and whose time limit count from now on. Tells whether there were
-    /// any.
+    /// Opens the failed tasks of a job again, whose waiting and time limit count from now on. Returns whether there were any.
     ///
     /// # Errors
     /// The job is over or unknown.
@@ -239,7 +238,7 @@ impl Scheduler {
         self.enter_patience(id);
     }
 
-    /// Brings the queue and all figures up to what the job says.
+    /// Updates the queue and all figures to the state of the job.
     fn refresh(&mut self, id: JobId) {
         let Some(job) = self.jobs.get_mut(&id) else { return };
         let (class, due) = (job.class, job.place_due());
@@ -280,7 +279,7 @@ impl Scheduler {
         after.iter().for_each(|after| self.figures.add(after, is_served));
     }
 
-    /// Counts a job among those that may get second attempts, if it has late leases and nothing else to give out.
+    /// Counts a job among those that may get second attempts, if it has late leases and no open tasks.
     fn refresh_stragglers(&mut self, id: JobId) {
         let Some(job) = self.jobs.get(&id) else { return };
         let is_ready = self.stragglers.has_late(id) && !job.is_paused && job.tasks.unclaimed() == 0;

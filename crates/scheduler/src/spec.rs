@@ -20,7 +20,7 @@ pub struct Policy {
 /// The description of a job.
 #[derive(Clone, Debug)]
 pub struct JobSpec {
-    /// It has the tasks `0..tasks`.
+    /// Number of tasks; the tasks are `0..tasks`.
     pub tasks: u64,
     /// The kind, which a worker must run.
     pub kind: JobKind,
@@ -30,19 +30,19 @@ pub struct JobSpec {
     pub requires: Requirements,
     /// Preferences among the workers that can run the job.
     pub affinity: Affinity,
-    /// In what order its tasks are given out.
+    /// The order in which the tasks are leased.
     pub order: Order,
     /// The effect of a task without attempts left.
     pub on_exhausted: OnExhausted,
-    /// Attempts at a task that may fail before it has; at least 1.
+    /// Failed attempts after which a task has failed; at least 1.
     pub max_attempts: u32,
     /// The most tasks in a lease; at least 1.
     pub max_lease_tasks: u64,
     /// Tasks that begin a section, ascending: no lease has tasks of two sections.
     pub sections: Vec<u64>,
-    /// About the time that a lease takes before its first task, unless it continues where another ended.
+    /// Expected time that a lease takes before its first task, unless it continues where another ended.
     pub setup: Duration,
-    /// An estimate of the time of one task, for before the first is done. Better too long than too short.
+    /// Estimate of the time of one task before any task is done. Better too long than too short.
     pub task_estimate: Option<Duration>,
     /// How long an attempt at one task may take at most.
     pub task_timeout: Option<Duration>,
@@ -57,7 +57,7 @@ pub struct JobSpec {
     /// How long the job waits while no worker can run it; for ever if none. Jobs of the same kind and requirements should
     /// have the same: the cost of a timeout grows with the number of different ones.
     pub worker_wait: Option<Duration>,
-    /// Whether workers come and go with it, so that it has no use for slots of others.
+    /// Whether workers join and leave with the job, so that it has no use for other slots.
     pub brings_workers: bool,
 }
 
@@ -100,7 +100,7 @@ pub struct History {
     pub retries: Vec<(Range<u64>, u32)>,
     /// Sum of the parts of the tasks that are done, modulo 2^128.
     pub total: u128,
-    /// Whether a lease of it was ever given out.
+    /// Whether a task of the job was ever leased.
     pub has_started: bool,
     /// Whether the job is paused.
     pub is_paused: bool,

@@ -1,4 +1,4 @@
-//! Everything that happens because time passes.
+//! Handles the deadlines that have passed.
 
 use std::time::Instant;
 

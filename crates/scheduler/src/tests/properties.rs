@@ -64,7 +64,7 @@ impl Model {
         self.idle.retain(|lane| lane.worker != worker(gone));
     }
 
-    /// Tasks that a lease is shortened by are no attempt's.
+    /// Frees the tasks that a lease is shortened by.
     fn shorten(&mut self, lease: &Lease, beyond: u64) {
         if self.grid.scheduler.shorten(lease.attempt, beyond) != Ok(true) {
             return;
@@ -78,7 +78,7 @@ impl Model {
             .for_each(|holder| holder.tasks.end = beyond);
     }
 
-    /// At most two workers compute a run whose outcome waits.
+    /// Counts a vote for a run; at most two workers compute a run whose outcome waits.
     fn contest(&mut self, lease: &Lease) {
         let Some(active) = self.grid.scheduler.lease(lease.attempt) else { return };
         let voter = active.lane.worker.0;
@@ -105,7 +105,7 @@ impl Model {
         self.grid.scheduler.reopen(id, &[run], count as u128).expect("a live job");
     }
 
-    /// Exactly the attempts whose tasks are all open can be adopted.
+    /// Checks that exactly the attempts whose tasks are all open can be adopted.
     fn adopt(&mut self, lane: Lane, id: JobId, tasks: Range<u64>, age: Duration) {
         let known = &self.jobs[&id];
         let live = self.grid.scheduler.live_attempts();
@@ -127,7 +127,7 @@ impl Model {
         }
     }
 
-    /// Offers end, and none of the slots that still wait could have had a task.
+    /// Checks that offers end, and that no slot that still waits could have had a task.
     fn give_out(&mut self) {
         let mut offers = 0;
         while let Some(offered) = self.grid.scheduler.next_idle(self.grid.now) {
@@ -220,7 +220,7 @@ impl Model {
         self.jobs.remove(&id).expect("a job ends once").done
     }
 
-    /// With workers that do their work and nothing paused, every job comes to its exact end.
+    /// Checks that every job reaches its exact end while workers do their work and nothing is paused.
     fn finish(&mut self) {
         while let Some(id) = self.jobs.iter().find(|(_, known)| known.is_paused).map(|(id, _)| *id) {
             self.grid.scheduler.resume(id, self.grid.now).expect("a live job");

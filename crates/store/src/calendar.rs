@@ -1,5 +1,5 @@
-//! The calendar by which old jobs are deleted. A system's clock may jump, and what it deletes by mistake is gone; so a jump is
-//! believed only when the clock has kept to it for a while of time that really passes.
+//! The calendar by which old jobs are deleted. A system's clock may jump, and a mistaken deletion cannot be undone; so a jump is
+//! believed only when the clock has kept to it for a while of monotonic time.
 
 use std::time::{Duration, Instant};
 
@@ -41,7 +41,7 @@ impl Moment {
 /// A reading of the calendar.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Reading {
-    /// The time by which may be deleted.
+    /// The time by which jobs may be deleted.
     pub(crate) at: Timestamp,
     /// Difference by which the system's clock is ahead of the believed time, while a jump is not confirmed.
     pub(crate) jump: Option<SignedDuration>,
@@ -55,7 +55,7 @@ impl Calendar {
         self.believed.is_some()
     }
 
-    /// Believes a time: that of the newest event that is stored, which a clock that is right does not come far behind.
+    /// Believes a time: that of the newest stored event, which a correct clock is not far ahead of.
     pub(crate) fn set(&mut self, instant: Instant, at: Timestamp) {
         self.believed = Some(Moment { instant, at });
     }
@@ -77,7 +77,7 @@ impl Calendar {
             return Reading { at: system, jump: None, is_new: false };
         }
         self.jump = Some(jump);
-        // Of both times the one that deletes less.
+        // The earlier time, which deletes less.
         Reading { at: system.min(believed.at(instant)), jump: Some(offset), is_new: was_new }
     }
 }

@@ -23,15 +23,15 @@ pub struct Change {
 /// Kind of a [`Change`].
 #[derive(Clone, Debug)]
 pub enum ChangeKind {
-    /// Its first task was leased.
+    /// The first task was leased.
     Started,
-    /// Nothing of it runs until it is resumed.
+    /// No task runs until the job is resumed.
     Paused,
-    /// It goes on.
+    /// The job goes on.
     Resumed,
-    /// It was given up.
+    /// The job was canceled.
     Canceled,
-    /// Tasks succeeded. Refused whole where one of them was done before.
+    /// Tasks succeeded. Refused as a whole if one of them was done before.
     Completed {
         /// The tasks.
         tasks: Range<u64>,
@@ -39,10 +39,10 @@ pub enum ChangeKind {
         value: u128,
         /// Time that the worker was busy with the tasks.
         busy: Duration,
-        /// For individual tasks: what is kept of the attempt.
+        /// The stored outcome, for individual tasks.
         outcome: Option<Outcome>,
     },
-    /// Tasks that compute the job a second time succeeded. Refused as [`Self::Completed`].
+    /// A repeated computation of tasks succeeded. Refused as [`Self::Completed`].
     Checked {
         /// The tasks.
         tasks: Range<u64>,
@@ -51,23 +51,23 @@ pub enum ChangeKind {
         /// Time that the worker was busy with the tasks.
         busy: Duration,
     },
-    /// Tasks that were done are open again: what their worker computed is not to be trusted. Refused whole where one of
-    /// them is not done.
+    /// Done tasks are open again, since the outcomes of their worker are not trusted. Refused as a whole if one of them is not
+    /// done.
     Reopened {
         /// The tasks, as disjoint runs.
         tasks: Vec<Range<u64>>,
-        /// Their part of the job's value, modulo 2^128.
+        /// The tasks' part of the job's value, modulo 2^128.
         value: u128,
-        /// Their part of the value that is compared with it, modulo 2^128.
+        /// The tasks' part of the value that is compared with the job's, modulo 2^128.
         check: u128,
         /// The reason, for people.
         notice: String,
-        /// The worker, which is set aside.
+        /// The worker that is set aside.
         worker: SetAsideWorker,
     },
     /// Two workers have reported the same for a lease that is compared.
     Compared {
-        /// Whether another one had reported something else.
+        /// Whether another worker had reported another outcome.
         is_mismatch: bool,
     },
     /// Tasks failed and will be tried again.
@@ -92,12 +92,12 @@ pub enum ChangeKind {
         /// The error of the attempt.
         error: String,
     },
-    /// Its progress is announced as an event.
+    /// The job's progress is announced as an event.
     Progress,
     /// Tasks out of attempts become open again, with none used up, and the job goes on. The only change to a job that is
     /// over; without effect on a job that succeeded.
     Retried,
-    /// It is over.
+    /// The job is over.
     Ended {
         /// Final state: [`JobState::Succeeded`] only where every task has succeeded.
         state: JobState,
@@ -109,7 +109,7 @@ pub enum ChangeKind {
 }
 
 impl Change {
-    /// The object of a result that this change would make the job's.
+    /// The object of the result that this change would give the job.
     #[must_use]
     pub fn object(&self) -> Option<&StoredObject> {
         match &self.kind {
@@ -157,7 +157,7 @@ pub enum ResultBody {
     Object(StoredObject),
 }
 
-/// A result that is stored as an object, under a name that no other composing has.
+/// A result that is stored as an object, under a name that is unique to its composition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredObject {
     /// Its name in the object store.

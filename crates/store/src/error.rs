@@ -10,13 +10,13 @@ pub enum WriteError {
     /// The store has no room. The text names what is full.
     #[error("{0}")]
     Full(String),
-    /// The store can be read only. The text says of what.
+    /// The store is read-only. The text names the read-only part.
     #[error("{0}")]
     ReadOnly(String),
     /// The store cannot be reached, or writing failed.
     #[error("the store cannot be written: {0}")]
     Unavailable(String),
-    /// The store's files are gone or others have taken their place.
+    /// The store's files are gone or replaced by others.
     #[error("{0}")]
     Replaced(String),
     /// The stored rows are damaged.
@@ -25,10 +25,10 @@ pub enum WriteError {
     /// The object store refused a result.
     #[error("the result cannot be stored: {0}")]
     Results(String),
-    /// The change contradicts what is stored, such as a task that is done twice.
+    /// The change contradicts stored rows, such as a task that is done twice.
     #[error("the change cannot be made: {0}")]
     Refused(String),
-    /// Another owner has taken the store over. Nothing of this owner is written any more.
+    /// Another owner has taken the store over. The store refuses all further changes of this owner.
     #[error("another coordinator has taken the store over (epoch {current}, this one has {own})")]
     Superseded {
         /// The epoch of the store.
@@ -36,8 +36,8 @@ pub enum WriteError {
         /// The epoch of this owner.
         own: Epoch,
     },
-    /// The store has not said whether the change was committed. It is found out; a submission may be repeated under its
-    /// id or its idempotency key.
+    /// The store has not said whether the change was committed. The writer goes on to find out; a submission may be repeated
+    /// under its id or its idempotency key.
     #[error("the store has not confirmed the change yet; repeat it under the same id or idempotency key")]
     InDoubt,
     /// This coordinator follows: only the leader makes changes.
@@ -54,7 +54,7 @@ pub enum LeadershipError {
     /// The epoch has passed: the lease has expired, or another member has taken it over.
     #[error("the leadership of epoch {epoch} has ended (epoch now: {current})")]
     Lost {
-        /// The epoch that was asked for.
+        /// The requested epoch.
         epoch: Epoch,
         /// The epoch of the store.
         current: Epoch,
@@ -67,18 +67,18 @@ pub enum LeadershipError {
 /// The reason why a job was not accepted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SubmitError {
-    /// Its id or its idempotency key stands for another job.
+    /// Another job has the id or the idempotency key.
     #[error("job {existing} has the same id or idempotency key and another body")]
     Mismatch {
         /// The existing job.
         existing: JobId,
     },
-    /// It could not be made durable.
+    /// The job could not be made durable.
     #[error(transparent)]
     Write(#[from] WriteError),
 }
 
-/// The place of damage that a store has found in one of its rows.
+/// Place of damage in a row of the database.
 pub const ROW: &str = "a row of the database";
 
 /// The reason why a read failed.
@@ -92,7 +92,7 @@ pub enum ReadError {
         /// Description of the damage.
         detail: String,
     },
-    /// A job is stored in a way that this version cannot read.
+    /// The stored form of a job cannot be read by this version.
     #[error("job {job} is stored, but cannot be read by this version: {detail}")]
     Unreadable {
         /// The job.
@@ -103,9 +103,9 @@ pub enum ReadError {
     /// There are no such tasks.
     #[error("job {job} has no tasks {first} to {beyond}")]
     NoSuchTasks {
-        /// The job that was asked about.
+        /// The requested job.
         job: JobId,
-        /// The first task that was asked for.
+        /// The first requested task.
         first: u64,
         /// The task after the last.
         beyond: u64,
@@ -113,7 +113,7 @@ pub enum ReadError {
     /// A filter has too many tags.
     #[error("a filter has at most {limit} tags")]
     TooManyTags {
-        /// The most that it may have.
+        /// Most tags of a filter.
         limit: usize,
     },
     /// Reading failed.
@@ -139,7 +139,7 @@ impl ReadError {
 /// The reason why a program was not stored.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UploadError {
-    /// The bytes are not those of the name.
+    /// The bytes have another hash than the name.
     #[error("the SHA-256 of the bytes is {found}, not {expected}")]
     Mismatch {
         /// The name.
@@ -147,7 +147,7 @@ pub enum UploadError {
         /// Hash of the bytes.
         found: ProgramHash,
     },
-    /// It could not be made durable.
+    /// The program could not be made durable.
     #[error(transparent)]
     Write(#[from] WriteError),
 }
@@ -155,10 +155,10 @@ pub enum UploadError {
 /// The reason why an output was not stored.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum OutputError {
-    /// It is not what was announced.
+    /// The bytes are not the announced ones.
     #[error("the output is not what was announced: {0}")]
     Different(String),
-    /// It could not be stored.
+    /// The output could not be stored.
     #[error(transparent)]
     Write(#[from] WriteError),
 }
@@ -172,7 +172,7 @@ pub enum ComposeError {
     /// The result could not be stored.
     #[error(transparent)]
     Write(#[from] WriteError),
-    /// The answers do not combine so.
+    /// The answers do not combine in this way.
     #[error("{0}")]
     Combine(String),
 }
@@ -183,7 +183,7 @@ pub enum PruneError {
     /// The rows could not be read.
     #[error(transparent)]
     Read(#[from] ReadError),
-    /// It could not be deleted.
+    /// The rows or objects could not be deleted.
     #[error(transparent)]
     Write(#[from] WriteError),
 }

@@ -5,7 +5,7 @@ use model::EventSource;
 
 use crate::record::{NewJob, Submission};
 
-/// The position of the reader that publishes events: the number of the first that it has not. Once it is there, events
+/// The position of the reader that publishes events: the number of the first unpublished event. Once the position exists, events
 /// that are forgotten before they are published are counted.
 pub const OUTBOX: &str = "outbox";
 /// Counts events that were forgotten before they were published.
@@ -14,9 +14,9 @@ pub const OUTBOX_LOST: &str = "outbox.lost";
 /// Progress in a stream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Position {
-    /// The number of the next record; 0 where there is no position yet. Below 2^63.
+    /// The number of the next record; 0 if there is no position yet. Below 2^63.
     pub next: u64,
-    /// By what the record before it is recognized; the store only keeps it.
+    /// The mark by which the record before `next` is recognized; the store only keeps it.
     pub mark: u64,
 }
 
@@ -38,8 +38,8 @@ pub struct Advance {
 pub enum Advanced {
     /// The position has moved.
     Moved,
-    /// The position has moved, and the job is there.
+    /// The position has moved, and the job is stored.
     Submitted(Submission),
-    /// Nothing is written: the position stands here.
+    /// Nothing is written: the position has this value.
     Elsewhere(Position),
 }

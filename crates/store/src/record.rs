@@ -1,4 +1,4 @@
-//! Jobs as they go in and come out.
+//! Jobs at their submission and as they are read.
 
 use std::fmt;
 use std::ops::Range;
@@ -26,11 +26,11 @@ pub struct NewJob {
     pub payloads: Payloads,
     /// Options of the job.
     pub options: JobOptions,
-    /// Its parameters as they are shown: `{"count": n}` for individual tasks.
+    /// The job's public parameters: `{"count": n}` for individual tasks.
     pub params: Box<RawValue>,
     /// Number of tasks.
     pub tasks: u64,
-    /// Hash of the request's body: what tells a repetition from another job.
+    /// Hash of the request's body, by which a repetition is distinguished from another job.
     pub fingerprint: [u8; 32],
     /// The client's name for the request.
     pub idempotency_key: Option<String>,
@@ -39,7 +39,7 @@ pub struct NewJob {
 }
 
 impl NewJob {
-    /// The job as it is once it is accepted.
+    /// The job after its acceptance.
     #[must_use]
     pub fn accepted(&self) -> UnfinishedJob {
         let record = JobRecord {
@@ -68,7 +68,7 @@ impl NewJob {
 /// Result of a submission.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Submission {
-    /// It is stored.
+    /// The job is stored.
     New,
     /// The job that was accepted before for the same request.
     Existing(JobId),
@@ -81,7 +81,7 @@ pub struct JobRecord {
     pub id: JobId,
     /// Kind of the job.
     pub kind: JobKind,
-    /// Its parameters as they are shown.
+    /// The job's public parameters.
     pub params: Box<RawValue>,
     /// Options of the job.
     pub options: JobOptions,
@@ -120,10 +120,10 @@ impl JobRecord {
         self.retried_at.unwrap_or(self.submitted_at)
     }
 
-    /// The record, if its counts of tasks can be: for a store that reads them from columns.
+    /// The record, if its counts of tasks are possible: for a store that reads them from columns.
     ///
     /// # Errors
-    /// They cannot.
+    /// The counts are impossible.
     pub fn checked(self) -> Result<Self, InvalidStored> {
         let (what, Self { tasks, tasks_done, tasks_failed, .. }) = ("a job's number of tasks", &self);
         if *tasks == 0 {
@@ -136,7 +136,7 @@ impl JobRecord {
     }
 }
 
-/// A job that is not over, as a coordinator takes it up again.
+/// A job that is not over, for a coordinator that takes it up again.
 #[derive(Clone, Debug)]
 pub struct UnfinishedJob {
     /// The job.
@@ -145,7 +145,7 @@ pub struct UnfinishedJob {
     pub done: Vec<Range<u64>>,
     /// Tasks of `done` that are out of attempts: disjoint, ascending, never adjacent.
     pub failed: Vec<Range<u64>>,
-    /// Tasks that will be tried again, with how often they have failed: disjoint, ascending.
+    /// Tasks that will be tried again, with their failures: disjoint, ascending.
     pub retries: Vec<(Range<u64>, u32)>,
 }
 
@@ -191,14 +191,14 @@ impl UnfinishedJob {
 /// Most tags in a [`JobFilter`]: as many as a job can have.
 pub const MAX_FILTER_TAGS: usize = 32;
 
-/// Which jobs. Empty: all of them.
+/// A filter of jobs. An empty filter finds all jobs.
 #[derive(Clone, Debug, Default)]
 pub struct JobFilter {
-    /// In one of these states.
+    /// States, of which a job must have one.
     pub states: Vec<JobState>,
-    /// Of this kind.
+    /// Kind that a job must have.
     pub kind: Option<JobKind>,
-    /// With all of these tags, at most [`MAX_FILTER_TAGS`]; without a value, any value will do.
+    /// Tags that a job must have, at most [`MAX_FILTER_TAGS`]; a tag without a value matches any value.
     pub tags: Vec<(String, Option<String>)>,
 }
 
@@ -253,7 +253,7 @@ pub struct Attempt {
 /// End of an attempt.
 #[derive(Clone, Debug)]
 pub enum AttemptEnd {
-    /// Its tasks are done.
+    /// The attempt's tasks are done.
     Completed {
         /// Its id.
         attempt: AttemptId,
@@ -266,7 +266,7 @@ pub enum AttemptEnd {
         /// The worker's answers to the tasks, in order; empty if it had none.
         results: Vec<Box<RawValue>>,
     },
-    /// It failed.
+    /// The attempt failed.
     Failed {
         /// Time of the failure.
         at: Timestamp,
@@ -295,7 +295,7 @@ pub struct StoredResult {
 pub struct Pruned {
     /// Jobs.
     pub jobs: u64,
-    /// Bytes that they took up.
+    /// Bytes of the jobs.
     pub bytes: u64,
 }
 

@@ -12,7 +12,7 @@ use crate::record::NewJob;
 pub struct Retention {
     /// Longest time since a job's end.
     pub max_age: Duration,
-    /// Most bytes that they may take up together, as rows, indexes and results.
+    /// Most bytes of all rows, indexes and results together.
     pub max_bytes: u64,
 }
 
@@ -26,7 +26,7 @@ const TAG_COPIES: u64 = 3;
 const BLOCK_BYTES: u64 = 40;
 /// An attempt's row with its entry in the index, without texts.
 const ATTEMPT_BYTES: u64 = 80;
-/// An event's row with its entry in the index and what it counts, without its text.
+/// An event's row with its entry in the index and its figures, without its text.
 pub(crate) const EVENT_BYTES: u64 = 160;
 /// A run of tasks.
 pub(crate) const SPAN_BYTES: u64 = 24;
@@ -35,7 +35,7 @@ pub(crate) const SPAN_BYTES: u64 = 24;
 #[must_use]
 pub fn job_bytes(new: &NewJob, options: usize, work: usize) -> u64 {
     let texts = options + work + new.params.get().len();
-    // Both stand in an index too, and the key of an output's index holds a time.
+    // Both texts stand in an index too, and the key of an output's index holds a time.
     let names = 2 * new.idempotency_key.as_ref().map_or(0, String::len)
         + new.options.output.as_ref().map_or(0, |output| 2 * output.len() + 16);
     let payloads = new.payloads.iter().map(|payload| payload.len() + 1).sum::<usize>();

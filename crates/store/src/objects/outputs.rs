@@ -1,5 +1,5 @@
 //! Outputs of tasks as objects: below the tag of their store and their job, named by attempt, task and the beginning of their
-//! hash. Only what has this hash becomes visible under the name, so that an object that is there is the one that is meant.
+//! hash. Only content with this hash becomes visible under the name, so that an existing object is the intended one.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -17,13 +17,13 @@ use crate::backend::Reads;
 use crate::error::{OutputError, PruneError, ReadError, WriteError};
 use crate::record::AttemptEnd;
 
-/// Outputs of a job that is over and that no row names are deleted after so long: a row may be about to be committed.
+/// Age after which outputs of a job that is over are deleted if no row names them: a row may be about to be committed.
 const UNCOUNTED_AGE: Duration = Duration::from_hours(1);
 
 /// Hexadecimal digits of the hash in an object's name.
 const HASH_CHARS: usize = 16;
 
-/// An output on its way into the object store. It is visible there once it is whole and what its name says.
+/// An upload of an output into the object store. The output is visible there once it is complete and has the announced hash.
 #[derive(Debug)]
 pub struct OutputUpload {
     object: OutputObject,
@@ -41,7 +41,7 @@ impl OutputUpload {
     /// Adds bytes.
     ///
     /// # Errors
-    /// There are more than were announced, or they could not be stored.
+    /// The output is longer than announced, or the bytes could not be stored.
     pub async fn push(&mut self, bytes: &[u8]) -> Result<(), OutputError> {
         if self.parts.bytes() + bytes.len() as u64 > self.object.bytes {
             return Err(OutputError::Different(format!("it has more than {} bytes", self.object.bytes)));
@@ -52,10 +52,10 @@ impl OutputUpload {
         Ok(self.parts.push(bytes).await?)
     }
 
-    /// Makes the output visible, if it is what was announced.
+    /// Makes the output visible, if it is the announced one.
     ///
     /// # Errors
-    /// It is something else, or could not be stored; nothing of it is there then.
+    /// The output is another one, or could not be stored; nothing of it stays then.
     pub async fn finish(mut self) -> Result<(), OutputError> {
         let OutputObject { bytes, sha256, text, .. } = self.object;
         let found = self.parts.bytes();
@@ -77,7 +77,7 @@ impl OutputUpload {
         Ok(completed?)
     }
 
-    /// Drops what has been stored.
+    /// Deletes the stored bytes.
     pub async fn abort(mut self) {
         self.parts.abort().await;
     }
@@ -104,7 +104,7 @@ impl Objects {
         OutputUpload { object, parts, text: TextCheck::default() }
     }
 
-    /// Whether the object is there, whole.
+    /// Whether the complete object exists.
     pub(crate) async fn has_output(&self, job: JobId, task: u64, object: &OutputObject) -> Result<bool, ReadError> {
         match self.store.head(&self.output_path(job, task, object)).await {
             Ok(found) => Ok(found.size == object.bytes),
@@ -113,8 +113,8 @@ impl Objects {
         }
     }
 
-    /// Whether the object is there, whole, and stays: a process may have ended between its renaming and the directory's way to
-    /// the disk.
+    /// Whether the complete object exists and stays: a process may have ended between its renaming and the write of the directory
+    /// to the disk.
     pub(crate) async fn keeps_output(&self, job: JobId, task: u64, object: &OutputObject) -> Result<bool, ReadError> {
         if !self.has_output(job, task, object).await? {
             return Ok(false);
@@ -160,14 +160,14 @@ impl Objects {
         Ok(found)
     }
 
-    /// Deletes all outputs of a job that is forgotten.
+    /// Deletes all outputs of a forgotten job.
     pub(crate) async fn delete_outputs(&self, job: JobId) -> Result<u64, PruneError> {
         let found = self.outputs_that_are_there(job).await?;
         for (path, _) in &found {
             self.delete_at(path).await?;
         }
         if let Some(directory) = self.directory_of_outputs(job) {
-            // With it go the parts of uploads that were cut off.
+            // Parts of interrupted uploads are deleted, too.
             let deleting = tokio::task::spawn_blocking(move || std::fs::remove_dir_all(directory)).await;
             match deleting.unwrap_or_else(|error| Err(std::io::Error::other(error))) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -179,8 +179,8 @@ impl Objects {
         Ok(found.len() as u64)
     }
 
-    /// Deletes outputs that never counted: those of jobs that are forgotten, and of jobs that are over those that no row
-    /// names. Returns how many.
+    /// Deletes outputs that never counted: those of forgotten jobs, and of jobs that are over those that no row names. Returns
+    /// their number.
     pub(crate) async fn delete_uncounted_outputs(&self, reads: &dyn Reads, now: Timestamp) -> Result<u64, PruneError> {
         let oldest = now.checked_sub(UNCOUNTED_AGE).unwrap_or(Timestamp::MIN);
         let mut deleted = 0;
@@ -198,7 +198,7 @@ impl Objects {
                         }
                     }
                 }
-                // All that is its stays.
+                // All objects of an unreadable job stay.
                 Err(ReadError::Unreadable { detail, .. }) => reads.unreadable().note_job(job, &detail),
                 Err(error) => return Err(error.into()),
             }
@@ -229,7 +229,7 @@ async fn is_counted(reads: &dyn Reads, job: JobId, path: &Path) -> Result<bool, 
     let Some((attempt, task)) = path.filename().and_then(attempt_and_task) else { return Ok(false) };
     let attempts = match reads.attempts(job, task..task.saturating_add(1)).await {
         Ok(attempts) => attempts,
-        // It may be the one.
+        // The damaged row may name the output.
         Err(error @ ReadError::Corrupt { .. }) => {
             reads.unreadable().note_row("attempt at a task", &format!("{task} of job {job}"), &error);
             return Ok(true);

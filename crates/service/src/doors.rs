@@ -94,10 +94,10 @@ impl DoorSettings {
         Ok(Doors { tls: doors.tls.filter(|_| self.has_internal_tls()), ..doors })
     }
 
-    /// Checks the variables of TLS, those of clients too, without a look at the files that they name.
+    /// Checks the variables of TLS, those of clients too, without reading the files that they name.
     ///
     /// # Errors
-    /// They do not go together, or a name is none that a server can have.
+    /// The variables contradict each other, or a name is not valid for a server.
     pub fn check(&self) -> anyhow::Result<()> {
         self.files(None)?;
         self.worker_name()?;

@@ -1,10 +1,10 @@
-//! Every error that a client can see, as RFC 9457 problem details.
+//! Errors for clients, as RFC 9457 problem details.
 
 use actix_web::http::{StatusCode, header};
 use actix_web::{HttpResponse, HttpResponseBuilder, ResponseError};
 use api::{PROBLEM_JSON, Problem};
 
-/// Stands in the extensions of an answer that only the leader can give better.
+/// Marks an answer that only the leader can improve.
 pub(crate) struct LeaderWanted;
 
 /// Seconds in `Retry-After` of an overloaded or stopping service.
@@ -29,7 +29,7 @@ pub enum ApiError {
         /// The fault and the allowed values.
         message: String,
     },
-    /// The body is not what the path takes.
+    /// The path does not accept the body.
     #[error("the body is not valid: {message}")]
     InvalidBody {
         /// Path of the wrong field, such as `timeout.job_seconds`; `None` if the body is wrong as a whole.
@@ -64,7 +64,7 @@ pub enum ApiError {
     /// The body is encoded, such as compressed.
     #[error("the body must be sent as it is, without 'Content-Encoding: {0}': no encoding is taken but identity")]
     Encoded(String),
-    /// Nothing is at this path.
+    /// The path does not exist.
     #[error("there is nothing at {0}")]
     NotFound(String),
     /// The resource that the request names does not exist.
@@ -88,19 +88,19 @@ pub enum ApiError {
     /// The name belongs to something else.
     #[error("{0}")]
     Mismatch(String),
-    /// Nothing can be stored.
+    /// Nothing can be stored at present.
     #[error("nothing can be stored: {0}")]
     Storage(String),
-    /// The service holds as much as it may.
+    /// The service is at a limit.
     #[error("{0}")]
     TooManyRequests(String),
     /// The computation failed.
     #[error("the computation failed: {0}")]
     Failed(String),
-    /// The service does not do this.
+    /// The service does not support the request.
     #[error("{0}")]
     NotImplemented(String),
-    /// This service could not do its part, such as read what it has stored.
+    /// The service failed, for example to read stored data.
     #[error("{0}")]
     Internal(String),
     /// A task failed on every worker that tried it.
@@ -109,7 +109,7 @@ pub enum ApiError {
     /// Another process of this service leads, or none does, and only the leader can answer.
     #[error("no coordinator leads at the moment; try again later")]
     NotLeading,
-    /// The service cannot take this now.
+    /// The service cannot take the request now.
     #[error("{0}; try again later")]
     Unavailable(String),
 }
@@ -146,15 +146,15 @@ impl ResponseError for ApiError {
         let problem = Problem { title, status: status.as_u16(), detail: self.to_string(), field };
         let mut response = HttpResponse::build(status);
         self.insert_headers(&mut response);
-        // `json` keeps a content type that is there already.
+        // `json` keeps an existing content type.
         let mut response = response.content_type(PROBLEM_JSON).json(problem);
         mark_not_leading(self, &mut response);
         response
     }
 }
 
-/// Marks the answer to an error in a form of its own, such as a page, as [`ApiError`]'s own answer is marked: where the error
-/// is [`ApiError::NotLeading`], the leader is asked instead.
+/// Marks an answer to an error in another form, such as a page, like [`ApiError`]'s own answer: the leader is asked instead if
+/// the error is [`ApiError::NotLeading`].
 pub fn mark_not_leading(error: &ApiError, answer: &mut HttpResponse) {
     if matches!(error, ApiError::NotLeading) {
         answer.extensions_mut().insert(LeaderWanted);
@@ -162,7 +162,7 @@ pub fn mark_not_leading(error: &ApiError, answer: &mut HttpResponse) {
 }
 
 impl ApiError {
-    /// The field that is wrong.
+    /// The wrong field.
     fn field(&self) -> Option<&str> {
         if let Self::InvalidField { field, .. } = self {
             Some(field)

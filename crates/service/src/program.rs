@@ -14,10 +14,10 @@ const WIDTH: usize = 96;
 /// Options of every program.
 const OPTIONS: &str = "[--help | --version | --check-config]";
 
-/// Its options, each of which stands alone.
+/// Options, each of which stands alone.
 const KNOWN: [&str; 5] = ["--help", "-h", "--version", "-V", "--check-config"];
 
-/// Wrong usage, as of every program of the project.
+/// Exit code for wrong usage, the same in all programs of the project.
 const USAGE: u8 = 2;
 
 /// A variable of the environment.
@@ -86,7 +86,7 @@ impl Program {
                 return Some(ExitCode::from(USAGE));
             }
         };
-        // A reader that has gone needs no help any more.
+        // A closed stdout is no error of the program.
         let _ = stdout().write_all(text.as_bytes());
         Some(ExitCode::SUCCESS)
     }

@@ -36,7 +36,7 @@ pub(super) struct Settings {
 }
 
 impl Settings {
-    /// None where traces are off.
+    /// Reads the settings; `None` if traces are off.
     pub(super) fn from_env(service: &'static str, version: &'static str) -> anyhow::Result<Option<Self>> {
         Self::from_variables(
             &|name: &str| env::var(name).ok().filter(|value| !value.trim().is_empty()),
@@ -51,7 +51,7 @@ impl Settings {
         version: &'static str,
     ) -> anyhow::Result<Option<Self>> {
         let is = |name, value: &str| variable(name).is_some_and(|set| set.trim().eq_ignore_ascii_case(value));
-        // The variable of traces alone stands above that of all signals.
+        // The variable of traces takes precedence over that of all signals.
         let own_or_common = |what: &str| {
             let own = variable(&format!("OTEL_EXPORTER_OTLP_TRACES_{what}"));
             own.or_else(|| variable(&format!("OTEL_EXPORTER_OTLP_{what}")))
@@ -94,7 +94,7 @@ fn has_user(url: &str) -> bool {
     authority.is_some_and(|authority| authority.contains('@'))
 }
 
-/// The SDK takes any other sampler for the default without a word.
+/// Refuses unknown samplers: the SDK would silently take the default instead.
 fn check_sampler(variable: &dyn Fn(&str) -> Option<String>) -> anyhow::Result<()> {
     let Some(sampler) = variable("OTEL_TRACES_SAMPLER") else { return Ok(()) };
     if !SAMPLERS.contains(&sampler.as_str()) {
@@ -108,7 +108,7 @@ fn check_sampler(variable: &dyn Fn(&str) -> Option<String>) -> anyhow::Result<()
     Ok(())
 }
 
-/// The names of this process; those that the environment gives stand.
+/// Attributes of this process; those of the environment take precedence.
 fn resource(variable: &dyn Fn(&str) -> Option<String>, service: &'static str, version: &'static str) -> Resource {
     let attributes = variable("OTEL_RESOURCE_ATTRIBUTES").unwrap_or_default();
     let is_given =

@@ -109,7 +109,7 @@ fn without_a_file_everything_is_open() {
 #[test]
 fn a_file_that_changes_is_read_again_and_a_broken_one_is_not_taken() {
     let directory = tempfile::tempdir().expect("a directory");
-    // As Kubernetes mounts a Secret: a link to a link to a directory, which is exchanged.
+    // Kubernetes mounts a Secret as a link to a link to a directory, which is exchanged.
     let path = |name: &str| directory.path().join(name);
     let (first, second) = (path("..first"), path("..second"));
     fs::create_dir(&first).expect("made");
@@ -130,7 +130,7 @@ fn a_file_that_changes_is_read_again_and_a_broken_one_is_not_taken() {
     let file = second.join("tokens.toml");
     let whole = fs::read_to_string(&file).expect("text");
     fs::write(&file, whole + "\n[[token]]\nname = \"half").expect("written");
-    // The file is looked at each second. Nothing shows that it was, so two looks are waited for.
+    // The file is checked each second. A check is not visible from outside, so the test waits for two.
     std::thread::sleep(std::time::Duration::from_millis(2500));
     assert_eq!((status(&new), status(&old)), (200, 401));
     fs::remove_file(&file).expect("removed");

@@ -30,7 +30,7 @@ impl Slot {
         Self { power, turn: (next.checked_shr(power + 1).unwrap_or(0)) % TURNS }
     }
 
-    /// The name of its position in the store.
+    /// The name of the slot's position in the store.
     pub(crate) fn stream(self, topics: &Topics, partition: Partition) -> String {
         format!("{}/{}.{}", stream(topics, partition), self.power, self.turn)
     }
@@ -62,7 +62,7 @@ impl Marks {
         self.0.insert(slot, position);
     }
 
-    /// The marks that records leave, of those that are not kept already.
+    /// The new marks of the records: those that are not kept already.
     pub(crate) fn left_by(&self, records: impl Iterator<Item = Position>) -> BTreeMap<Slot, Position> {
         let mut left: BTreeMap<_, _> =
             records.filter(|position| position.next > 0).map(|position| (Slot::of(position.next), position)).collect();
@@ -70,8 +70,8 @@ impl Marks {
         left
     }
 
-    /// Records before the last one that was read, the latest in front. A mark at or behind `next` is of records that are not
-    /// there any more.
+    /// Records before the last one that was read, the latest in front. A mark at or behind `next` is of records that no longer
+    /// exist.
     pub(crate) fn before(&self, next: u64) -> Vec<Position> {
         let mut earlier: Vec<_> = self.0.values().filter(|mark| mark.next > 0 && mark.next < next).copied().collect();
         earlier.sort_unstable_by_key(|mark| std::cmp::Reverse(mark.next));

@@ -1,4 +1,4 @@
-//! Events out: the event table by number, each record keyed by its job.
+//! Publishes the event table by number, each record keyed by its job.
 //!
 //! The store has the number of the first event that is not published. It moves behind what the brokers have acknowledged
 //! without a gap, so an event is published at least once, and in each partition in the order of the numbers: after a
@@ -68,7 +68,7 @@ enum OutboxError {
     Overtaken(Position),
 }
 
-/// Hears of deliveries.
+/// Receives the results of deliveries.
 #[derive(Debug)]
 struct Deliveries {
     window: Arc<Mutex<Window>>,
@@ -123,7 +123,7 @@ struct Session {
 }
 
 impl Outbox {
-    /// Publishes until it is told to stop.
+    /// Publishes events until `stop` is set.
     pub fn run(self, stop: &Stop) {
         self.figures.started(Part::Outbox);
         let mut is_careful = false;
@@ -138,7 +138,7 @@ impl Outbox {
         self.figures.ended(Part::Outbox);
     }
 
-    /// From the store's position on, until something fails.
+    /// Publishes events from the store's position on, until an error.
     fn session(&self, stop: &Stop, is_careful: bool) -> Result<(), OutboxError> {
         let (stored, lost) = self.positions()?;
         // Events count from 1.
@@ -157,7 +157,7 @@ impl Outbox {
             ended = self.step(&mut session, stop);
         }
         session.producer.poll(Duration::ZERO);
-        // Another coordinator publishes from the position on: an event that goes out later would come after its own.
+        // Another coordinator publishes from the position on: a later event of this one would come after that coordinator's.
         session.producer.purge(PurgeConfig::default().queue().inflight());
         // Acknowledged events are not sent again. The store refuses the position if another coordinator leads.
         if let Err(error) = self.store_position(&mut session, true) {
@@ -202,7 +202,7 @@ impl Outbox {
         self.store_position(session, false)
     }
 
-    /// Trouble counts while an event waits for it to end.
+    /// Reports the client's trouble if an event waits for its end.
     fn tell(&self, session: &Session) {
         let (warning, outstanding) = {
             let mut window = lock(&session.window);
@@ -215,7 +215,7 @@ impl Outbox {
         }
     }
 
-    /// Returns whether it was sent: nothing after it may be where it was not.
+    /// Sends an event. Returns whether it was sent: no later event may be sent before an unsent one.
     fn send(&self, session: &mut Session, event: &JobEvent, stop: &Stop) -> Result<bool, OutboxError> {
         if !stop.may_act() {
             return Ok(false);
@@ -271,7 +271,7 @@ impl Outbox {
         Ok(())
     }
 
-    /// Retention may delete events while no broker is there.
+    /// Counts lost events: retention may delete events while no broker can be reached.
     fn note_lost(&self, session: &mut Session) {
         session.lost_at = Instant::now();
         match self.positions() {
@@ -280,7 +280,7 @@ impl Outbox {
         }
     }
 
-    /// The first event to be published, and how many were lost.
+    /// The first unpublished event, and the number of lost events.
     fn positions(&self) -> Result<(u64, u64), ReadError> {
         let positions = self.runtime.block_on(self.store.positions())?;
         let next = |stream: &str| positions.iter().find(|(name, _)| name == stream).map_or(0, |(_, place)| place.next);

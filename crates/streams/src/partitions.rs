@@ -38,13 +38,13 @@ pub(crate) struct Place {
 /// Start of the reading of a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Begin {
-    /// At this offset.
+    /// Reading begins at this offset.
     At(u64),
-    /// At this offset, whose record is compared with the position's mark.
+    /// Reading begins at this offset, whose record is compared with the position's mark.
     Proving(u64),
-    /// At this offset: so many records are gone that were not read.
+    /// Reading begins at this offset; this number of unread records is gone.
     Missed(u64, u64),
-    /// Somewhere before the position, which is beyond the partition's end.
+    /// The position is beyond the partition's end: reading begins somewhere before it.
     Beyond,
 }
 
@@ -68,7 +68,7 @@ pub(crate) fn stream(topics: &Topics, (priority, partition): Partition) -> Strin
     format!("{}/{partition}", topics.submit(priority))
 }
 
-/// By what a record is recognized: never 0.
+/// The mark by which a record is recognized: never 0.
 pub(crate) fn mark(record: &OwnedMessage) -> u64 {
     let mut hash = Sha256::new();
     hash.update(record.timestamp().to_millis().unwrap_or(-1).to_le_bytes());
@@ -81,7 +81,7 @@ pub(crate) fn mark(record: &OwnedMessage) -> u64 {
     u64::from_le_bytes([a, b, c, d, e, f, g, h]).max(1)
 }
 
-/// The partitions of the topics of jobs that there are.
+/// The existing partitions of the topics of jobs.
 pub(crate) fn find(client: &Client<Context>, topics: &Topics) -> Result<Vec<Partition>, KafkaError> {
     let mut partitions = Vec::new();
     for priority in Priority::all() {
@@ -111,7 +111,7 @@ pub(crate) fn places(
     partitions.iter().map(place).collect()
 }
 
-/// The offsets that a partition has.
+/// The offsets of a partition.
 pub(crate) fn offsets(
     client: &Client<Context>,
     topics: &Topics,
@@ -122,7 +122,7 @@ pub(crate) fn offsets(
     Ok(count(low)..count(high))
 }
 
-/// The last of the marked records, the latest in front, that the partition still has. The consumer reads nothing else.
+/// The last of the marked records, the latest in front, that the partition still has. The consumer reads nothing else meanwhile.
 pub(crate) fn last_common(
     consumer: &BaseConsumer<Context>,
     topics: &Topics,
@@ -139,7 +139,7 @@ pub(crate) fn last_common(
     Ok(None)
 }
 
-/// The record at an offset before the partition's end; none where there is a gap.
+/// The record at an offset before the partition's end; `None` at a gap.
 fn read_at(
     consumer: &BaseConsumer<Context>,
     topics: &Topics,

@@ -27,9 +27,9 @@ pub use failures::{KeptFailure, OmittedFailures, omit_failures};
 pub use ledgers::Ledgers;
 pub use pieces::{ATTEMPT_TASKS, pieces};
 
-/// Failures that are kept of those attempts that begin at the same task: the first,
+/// Kept failures of the attempts that begin at the same task: the first of them.
 pub const FIRST_FAILURES: usize = 1;
-/// and the last. So a task that fails for ever takes no more room than these.
+/// The last of them. A task that fails for ever takes no more room than these.
 pub const LAST_FAILURES: usize = 8;
 
 /// Bytes of an entry for a worker that was set aside in the job's row, beside its name.
@@ -38,11 +38,11 @@ const SET_ASIDE_BYTES: u64 = 128;
 /// State of a run of tasks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum SpanKind {
-    /// They succeeded.
+    /// The tasks succeeded.
     Done,
-    /// They are out of attempts.
+    /// The tasks are out of attempts.
     Failed,
-    /// They will be tried again after some failures.
+    /// The tasks will be tried again after some failures.
     Retry,
 }
 
@@ -81,16 +81,16 @@ pub struct JobLedger {
     retries: Spans,
 }
 
-/// A change that contradicts what is stored.
+/// A change that contradicts stored state.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Refused(pub String);
 
 impl JobLedger {
-    /// Makes a change, and says which rows it brings.
+    /// Makes a change, and returns the rows that it brings.
     ///
     /// # Errors
-    /// It contradicts what is stored: nothing has changed.
+    /// The change contradicts stored state: nothing has changed.
     pub fn apply<'a>(&mut self, change: &'a Change) -> Result<Effects<'a>, Refused> {
         let at = change.at;
         if self.state.is_over() && !matches!(change.kind, ChangeKind::Retried) {
@@ -161,7 +161,7 @@ impl JobLedger {
         self.event(EventKind::Started, at, None)
     }
 
-    /// Refuses tasks that are not the job's, or not open.
+    /// Refuses tasks that are not open tasks of the job.
     fn demand_open(&self, tasks: &Range<u64>) -> Result<(), Refused> {
         let refused = |what: &str| Err(Refused(format!("tasks {} to {} {what}", tasks.start, tasks.end)));
         if tasks.is_empty() || tasks.end > self.tasks {
@@ -236,7 +236,7 @@ impl JobLedger {
         Ok(self.event(EventKind::Progress, at, Some(notice)))
     }
 
-    /// Counts an attempt that has ended. Returns how many tasks it had.
+    /// Counts an attempt that has ended. Returns its number of tasks.
     fn attempted(&mut self, tasks: &Range<u64>) -> u64 {
         let count = tasks.end - tasks.start;
         self.attempts += 1;
@@ -346,12 +346,12 @@ impl JobLedger {
     }
 }
 
-/// A number of tasks as a change of what is pending. A job has at most 2^53 tasks.
+/// A number of tasks as a change of the pending tasks. A job has at most 2^53 tasks.
 fn signed(tasks: u64) -> i64 {
     i64::try_from(tasks).unwrap_or(i64::MAX)
 }
 
-/// The time between two moments; none where the clock was set back.
+/// The time between two moments; zero if the clock was set back.
 fn between(from: Timestamp, to: Timestamp) -> Duration {
     Duration::try_from(to.duration_since(from)).unwrap_or_default()
 }

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 pub use crate::verified::{verified_from_stored, verified_to_stored};
 
-/// A text in a row that is not what was stored there.
+/// A damaged text in a row.
 #[derive(Debug, thiserror::Error)]
 #[error("{what} is damaged: {detail}")]
 pub struct InvalidStored {
@@ -95,7 +95,7 @@ impl Default for StoredOptions {
     }
 }
 
-/// A job's value and the one that is compared with it, as they are stored: `value`, or `value/check`.
+/// The stored form of a job's value and the value that is compared with it: `value`, or `value/check`.
 #[must_use]
 pub fn values_to_stored(value: u128, check: u128) -> String {
     if check == 0 { value.to_string() } else { format!("{value}/{check}") }
@@ -104,7 +104,7 @@ pub fn values_to_stored(value: u128, check: u128) -> String {
 /// Both values from their stored form.
 ///
 /// # Errors
-/// It is damaged.
+/// The text is damaged.
 pub fn values_from_stored(text: &str) -> Result<(u128, u128), InvalidStored> {
     let number = |digits: &str| digits.parse().map_err(|error| invalid("a job's value", error));
     let (value, check) = text.split_once('/').unwrap_or((text, "0"));
@@ -115,7 +115,7 @@ pub(crate) fn to_json(value: &impl Serialize) -> String {
     serde_json::to_string(value).expect("numbers, texts and maps by text are JSON")
 }
 
-/// A job's options as they are stored.
+/// The stored form of a job's options.
 #[must_use]
 pub fn options_to_stored(options: &JobOptions) -> String {
     let JobOptions {
@@ -157,7 +157,7 @@ pub fn options_to_stored(options: &JobOptions) -> String {
 /// A job's options from their stored form.
 ///
 /// # Errors
-/// It is damaged, or of a later version.
+/// The text is damaged, or of a later version.
 pub fn options_from_stored(text: &str) -> Result<JobOptions, InvalidStored> {
     let what = "a job's options";
     let stored: StoredOptions = serde_json::from_str(text).map_err(|error| invalid(what, error))?;
@@ -178,7 +178,7 @@ pub fn options_from_stored(text: &str) -> Result<JobOptions, InvalidStored> {
         chunk_size: stored.chunk_size,
         submitted_by: stored.submitted_by,
         is_admitted: stored.is_admitted,
-        // A job that cannot be traced is a job all the same.
+        // A job whose trace cannot be read stays valid.
         trace: stored
             .traceparent
             .and_then(|parent| TraceContext::parse(&parent, stored.tracestate.as_deref().unwrap_or_default())),
@@ -199,7 +199,7 @@ enum StoredWork {
         v: u32,
         is_individual: bool,
     },
-    /// The parameters, as the first release has them; they stand in their own column too.
+    /// The parameters, as in the first release; they stand in their own column too.
     FirstRelease(serde::de::IgnoredAny),
 }
 
@@ -236,7 +236,7 @@ pub fn counts_from_stored(text: Option<&str>) -> Result<Counts, InvalidStored> {
     serde_json::from_str(text).map_err(|error| invalid("what an event counts", error))
 }
 
-/// A value that stands in a column as a name.
+/// A value that is stored in a column by its name.
 pub trait StoredName: Copy + Sized + 'static {
     /// Every value.
     const ALL: &'static [Self];

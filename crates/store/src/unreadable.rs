@@ -1,5 +1,5 @@
-//! Rows that cannot be read: damaged ones, and those of a later version. Each is left out of what it would be in, so that
-//! nothing else fails over it, and is told of once.
+//! Rows that cannot be read: damaged rows, and rows of a later version. Each is left out of lists, so that nothing else fails,
+//! and is logged once.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{Debug, Display};
@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use model::JobId;
 
-/// Jobs and other rows that are remembered, each. A store of a later release may have any number of them.
+/// Most remembered jobs, and most other rows. A store of a later release may have any number of them.
 const MAX_REMEMBERED: usize = 1_000;
 
 /// Rows that a store has found and could not read. Clones of a store's parts share one record.

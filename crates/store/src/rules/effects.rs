@@ -53,8 +53,8 @@ pub fn submitted(new: &NewJob) -> EventRow<'static> {
     EventRow { kind, at, tasks_done, tasks_total, error: None, source: None, counts }
 }
 
-/// The event of a job that is canceled though it cannot be read, from what its row says of its tasks and of what no event has
-/// counted yet.
+/// The event of a job that is canceled though it cannot be read, from the counts of tasks in its row and the figures that no
+/// event has counted yet.
 #[must_use]
 pub fn canceled_unread(at: Timestamp, why: &str, tasks: RowTasks, uncounted: Counts) -> EventRow<'_> {
     let RowTasks { done, failed, total } = tasks;
@@ -85,14 +85,15 @@ pub struct RowTasks {
 /// An attempt at individual tasks.
 #[derive(Debug)]
 pub enum AttemptRow<'a> {
-    /// It completed its tasks.
+    /// The attempt completed its tasks.
     Completed {
         /// The tasks.
         tasks: Range<u64>,
         /// The stored outcome.
         outcome: &'a Outcome,
     },
-    /// It failed. Of the failures that begin at the same task only [`super::FIRST_FAILURES`] and [`super::LAST_FAILURES`] are kept.
+    /// The attempt failed. Only [`super::FIRST_FAILURES`] and [`super::LAST_FAILURES`] of the failures that begin at the same
+    /// task are kept.
     Failed(FailureRow<'a>),
 }
 
@@ -109,21 +110,21 @@ pub struct FailureRow<'a> {
     pub worker: &'a str,
     /// The error of the attempt.
     pub error: &'a str,
-    /// Whether they are out of attempts.
+    /// Whether the tasks are out of attempts.
     pub given_up: bool,
 }
 
 /// Effect on a job's result.
 #[derive(Debug, Default)]
 pub enum ResultEffect<'a> {
-    /// It stays.
+    /// The result stays.
     #[default]
     Keep,
-    /// It goes; its object is to be deleted. See [`super::JobLedger::freed`].
+    /// The result is deleted with its object. See [`super::JobLedger::freed`].
     Drop,
-    /// This takes its place. Its bytes are counted already; those of the result before it are [`super::JobLedger::freed`].
+    /// This result replaces the old one. Its bytes are counted already; those of the old result are [`super::JobLedger::freed`].
     Put(&'a ResultBody),
-    /// This object is nobody's and is to be deleted: its job was over before.
+    /// This object belongs to no job and is to be deleted: its job was over before.
     Abandon(&'a str),
 }
 

@@ -1,4 +1,4 @@
-//! Periods in which nothing was counted and jobs were open all the same.
+//! Rows for periods in which nothing was counted while jobs were open.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -24,8 +24,8 @@ pub(crate) fn open_at(rows: impl IntoIterator<Item = (Grain, PendingRow)>) -> Op
     latest.into_iter().map(|(kind, (_, open))| (kind, open)).collect()
 }
 
-/// At most `limit` rows of the periods in a range: those that are there, in their order, and between them one for each
-/// period and kind of which something is open.
+/// At most `limit` rows of the periods in a range: the existing rows, in their order, and between them a row for each period and
+/// kind with open jobs or tasks.
 pub(crate) fn filled(
     grain: Grain,
     starts: Range<Timestamp>,
@@ -39,7 +39,7 @@ pub(crate) fn filled(
     while all.len() < limit {
         open.retain(|_, pending| *pending != (0, 0));
         if open.is_empty() {
-            // Nothing is to be filled before the next row.
+            // No row is missing before the next row.
             let Some(next) = rows.peek() else { break };
             start = next.start;
         }

@@ -16,7 +16,7 @@ pub struct Tally {
     rows: BTreeMap<Row, Counts>,
     pending: BTreeMap<JobKind, (i64, i64)>,
     starts: Vec<(Row, String, u64)>,
-    /// Places in `starts`.
+    /// Places of the rows in `starts`.
     places: HashMap<(Row, String), usize>,
 }
 
@@ -55,7 +55,7 @@ impl Tally {
         self.rows.is_empty()
     }
 
-    /// By how much the open jobs and tasks of each kind have changed, in the order of the kinds.
+    /// The change of the open jobs and tasks of each kind, in the order of the kinds.
     pub fn pending(&self) -> impl Iterator<Item = (JobKind, i64, i64)> {
         self.pending.iter().map(|(&kind, &(jobs, tasks))| (kind, jobs, tasks))
     }

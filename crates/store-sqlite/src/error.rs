@@ -37,7 +37,7 @@ pub enum OpenError {
         /// Error of the system.
         cause: std::io::Error,
     },
-    /// The file holds something else.
+    /// The file is no database of divvy.
     #[error("{} is not a database of this program; move it away, or choose another data directory", path.display())]
     NotADatabase {
         /// The file.
@@ -54,9 +54,9 @@ pub enum OpenError {
     Truncated {
         /// The database's file.
         path: PathBuf,
-        /// Bytes that there must be.
+        /// Bytes that the file must have.
         expected: u64,
-        /// Bytes that there are.
+        /// Bytes that the file has.
         actual: u64,
     },
     /// The file is damaged inside.
@@ -72,9 +72,9 @@ pub enum OpenError {
     NewerSchema {
         /// The database's file.
         path: PathBuf,
-        /// Its schema.
+        /// The file's schema.
         found: u32,
-        /// The newest schema that is known here.
+        /// The newest schema that this version knows.
         known: u32,
     },
     /// The file could not be read or brought up to date.
@@ -90,7 +90,7 @@ pub enum OpenError {
     Results(#[from] ObjectsError),
 }
 
-/// Whether a value in a row is not what was stored there: the file itself is fine.
+/// Whether a value in a row is damaged while the file itself is sound.
 pub(crate) fn is_of_a_row(error: &rusqlite::Error) -> bool {
     use rusqlite::Error::{FromSqlConversionFailure, IntegralValueOutOfRange, InvalidColumnType, Utf8Error};
     matches!(error, FromSqlConversionFailure(..) | IntegralValueOutOfRange(..) | InvalidColumnType(..) | Utf8Error(..))
@@ -119,7 +119,7 @@ pub(crate) fn batch_error(error: &rusqlite::Error, entry: Option<usize>) -> Batc
     }
 }
 
-/// Whether the error may pass, as no entry is at fault.
+/// Whether a later try may succeed, as no entry is at fault.
 fn is_of_the_file(error: &rusqlite::Error) -> bool {
     matches!(
         error.sqlite_error_code(),

@@ -1,4 +1,4 @@
-//! Positions in streams outside, and the outbox: the events that are to be published.
+//! Positions in outside streams, and the outbox: unpublished events.
 
 use model::EventSource;
 use rusqlite::{Connection, OptionalExtension, Row};
@@ -40,7 +40,7 @@ pub(crate) fn all(db: &Connection) -> rusqlite::Result<Vec<(String, Position)>> 
     select.query_map([], |row| Ok((row.get(2)?, position(row)?)))?.collect()
 }
 
-/// Adds to a position that counts.
+/// Adds to a position that is a counter.
 pub(crate) fn add(db: &Connection, stream: &str, count: u64) -> rusqlite::Result<()> {
     let sql = "INSERT INTO positions (stream, next, mark) VALUES (?1, ?2, 0)
          ON CONFLICT (stream) DO UPDATE SET next = next + excluded.next";

@@ -11,7 +11,7 @@ use store_sqlite::StoreSettings;
 
 use crate::helpers::*;
 
-/// The schema as it was released. Never changed.
+/// The released schema. Never changed.
 const RELEASED: &str = include_str!("../../migrations/0001_jobs.sql");
 
 /// Rows as the first release has written them.
@@ -135,7 +135,7 @@ async fn results_of_the_first_release_are_read_and_go_with_their_jobs() {
     store.close().expect("all is committed");
     let retention = Retention { max_age: std::time::Duration::ZERO, max_bytes: u64::MAX };
     let store = store_sqlite::open(StoreSettings { retention, ..settings(directory.path()) }).expect("fine");
-    // The newest event is years old: so far ahead the clock is believed after an hour.
+    // The newest event is years old: a clock that is so far ahead is believed after an hour.
     assert_eq!(store.prune().await.map(|pruned| pruned.jobs), Ok(0));
     assert_eq!(prune_in_an_hour(&store).await.map(|pruned| pruned.jobs), Ok(2));
     assert!(results().is_empty());

@@ -1,4 +1,4 @@
-//! Reading jobs: one, those that are not over, and their events.
+//! Reads jobs: one, those that are not over, and their events.
 
 use model::{JobEvent, JobId};
 use store::stored::{options_from_stored, values_from_stored};
@@ -61,14 +61,14 @@ pub(crate) async fn verified(link: &Link, unreadable: &Unreadable, limit: usize)
     Ok(link.query(SQL, &[&limit]).await?.iter().filter_map(read).collect())
 }
 
-/// Every job that is not over. However many there are, no coordinator leads without them.
+/// Every job that is not over. The read is not bounded in time: no coordinator leads without these jobs.
 pub(crate) async fn open(link: &Link) -> Result<Vec<JobId>, DbError> {
     const OPEN: &str = "SELECT id FROM jobs WHERE state IN ('queued', 'running', 'paused') ORDER BY submitted_at, id";
     link.client.batch_execute(BEGIN).await?;
     let mut jobs = Vec::new();
     let note = |row: &Row| rows::job_id(row, 0).map(|id| jobs.push(id));
     let read = link.each(OPEN, note).await;
-    // Also after an error, so that the next read finds no transaction.
+    // Sent also after an error, so that the next read finds no transaction.
     let ended = link.client.batch_execute("COMMIT").await;
     read?;
     ended?;
@@ -154,14 +154,14 @@ pub(crate) async fn events(
         };
         events.extend(found.iter().filter_map(|row| readable_event(row, unreadable)));
         match found.last() {
-            // Others may stand behind those that cannot be read.
+            // Readable events may follow the unreadable ones.
             Some(last) if found.len() == wanted && events.len() < limit => after = rows::get(last, 0)?,
             Some(_) | None => return Ok(events),
         }
     }
 }
 
-/// The newest first.
+/// The last events of a job, the newest first.
 pub(crate) async fn last_events(
     link: &Link,
     unreadable: &Unreadable,
@@ -188,7 +188,7 @@ fn readable_event(row: &Row, unreadable: &Unreadable) -> Option<JobEvent> {
     Some(event)
 }
 
-/// Without what it counts and its source.
+/// An event without its figures and its source.
 fn event(row: &Row) -> Result<JobEvent, DbError> {
     Ok(JobEvent {
         seq: rows::count(row, 0)?,
@@ -198,7 +198,7 @@ fn event(row: &Row) -> Result<JobEvent, DbError> {
         tasks_done: Some(rows::count(row, 4)?),
         tasks_total: Some(rows::count(row, 5)?),
         error: rows::get(row, 6)?,
-        // Of a job that cannot be read.
+        // The kind of an unreadable job is left out.
         job_kind: rows::parse(row, 7).ok(),
         task: rows::get(row, 8)?,
         source: None,

@@ -1,5 +1,5 @@
-//! Pages of jobs. Whichever part of the filter has the fewest jobs leads, in the order of an index; the rest is looked up
-//! job by job.
+//! Pages of jobs. The part of the filter with the fewest jobs leads, in the order of an index; the other parts are checked job
+//! by job.
 
 use jiff::Timestamp;
 use model::{JobKind, JobState};
@@ -14,10 +14,10 @@ use crate::rows::{self, Column};
 
 /// How many jobs of a part are counted at most to find the smallest part.
 const COUNTED: i64 = 2000;
-/// Jobs that are looked at, at least, in place of those that cannot be read.
+/// Least number of further jobs that are read in place of unreadable ones.
 const MORE: usize = 200;
 
-/// A statement in the making.
+/// A statement under construction.
 #[derive(Default)]
 struct Statement {
     sql: String,
@@ -75,7 +75,7 @@ pub(crate) async fn page(
             }
         }
         match found.last() {
-            // Some cannot be read, and others take their places.
+            // Unreadable jobs are replaced by later ones.
             Some(last) if page.len() < limit && found.len() >= wanted => {
                 before = Some(Cursor { submitted_at: rows::time(last, 9)?, id: rows::job_id(last, 0)? });
                 wanted = (limit - page.len()).max(MORE);
@@ -203,7 +203,7 @@ fn rest(statement: &mut Statement, filter: &JobFilter, lead: Lead, ordered: &str
     }
 }
 
-/// None: the filter names neither state nor kind.
+/// The pairs of a filter; `None` if it names neither state nor kind.
 async fn pairs(link: &Link, filter: &JobFilter) -> Result<Option<Pairs>, DbError> {
     /// A step down the index for each kind of each state.
     const KINDS: &str = "WITH RECURSIVE pair (state, kind) AS (\

@@ -1,4 +1,4 @@
-//! Opening the database: reached, found to keep sessions, and its schema brought up to date.
+//! Opens the database: connects, checks that sessions are kept, and brings the schema up to date.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -37,13 +37,13 @@ pub struct StoreSettings {
 }
 
 impl std::fmt::Debug for StoreSettings {
-    /// Without the database, whose URI may hold a password.
+    /// Leaves out the database, whose URI may hold a password.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("StoreSettings").field("results_url", &self.results_url).finish_non_exhaustive()
     }
 }
 
-/// An opened database. Dropped, it stops watching it.
+/// An opened database. A drop ends its watch.
 pub struct PostgresStore {
     // Drives the pools and the watch.
     _io: Arc<Io>,
@@ -65,11 +65,11 @@ impl std::fmt::Debug for PostgresStore {
     }
 }
 
-/// Opens the database, and brings its schema up to date where no other coordinator has. Blocks; a database that cannot be
-/// reached is waited for, for 10 s.
+/// Opens the database, and brings its schema up to date if no other coordinator has. Blocks, for up to 10 s while the database
+/// cannot be reached.
 ///
 /// # Errors
-/// It cannot be reached or used, or is of a newer program; or the results' place cannot be used.
+/// The database cannot be reached or used, or has a newer schema; or the results' place cannot be used.
 pub fn open(settings: &StoreSettings) -> Result<PostgresStore, OpenError> {
     let results_url = settings.results_url.as_ref().ok_or(OpenError::NoResultsUrl)?;
     let target = Arc::new(Target::parse(&settings.url)?);
@@ -101,7 +101,7 @@ pub(crate) async fn prepare(target: &Target) -> Result<Prepared, OpenError> {
     check_sessions(&link, target).await?;
     schema::migrate(&link.client, &target.place).await?;
     let sql = "SELECT store, event, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint FROM fence, counter";
-    // Prepared before it is timed.
+    // Prepared first, so that the timing does not include it.
     link.query_opt(sql, &[]).await.map_err(failed)?;
     let asked_at = Instant::now();
     let row = link.query_opt(sql, &[]).await.map_err(failed)?;
@@ -136,7 +136,7 @@ fn unusable(target: &Target, error: &DbError) -> OpenError {
     OpenError::Unavailable { place, detail: error.to_string() }
 }
 
-/// Refuses a pooler that gives one session's transactions to another: what one connection has set, another would find.
+/// Refuses a pooler that gives one session's transactions to another: settings of one connection would appear in another.
 async fn check_sessions(link: &Link, target: &Target) -> Result<(), OpenError> {
     let failed = |error: DbError| unusable(target, &error);
     let other = connect(target).await?;

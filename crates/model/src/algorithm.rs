@@ -11,7 +11,7 @@ use crate::InvalidJob;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Algorithm {
-    /// The one that is expected to take less.
+    /// The algorithm with the shorter expected time.
     #[default]
     Auto,
     /// A sieve over the range.
@@ -21,7 +21,7 @@ pub enum Algorithm {
 }
 
 impl Algorithm {
-    /// All of them.
+    /// All algorithms.
     pub const ALL: [Self; 3] = [Self::Auto, Self::Sieve, Self::Combinatorial];
 
     /// The name on the wire.

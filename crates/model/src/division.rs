@@ -6,10 +6,10 @@ pub const MAX_TASKS: u64 = 1 << 53;
 /// The order in which a job's tasks are leased.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
-    /// By their numbers.
+    /// By ascending number.
     FirstInFirstOut,
-    /// Each slot continues where its last lease ended; a slot without such a place takes the far half of the longest run
-    /// that is left. For work that is cheaper where it is contiguous.
+    /// Each slot continues where its last lease ended; a slot without such a place takes the far half of the longest remaining
+    /// run. For work that is cheaper where it is contiguous.
     Stripes,
 }
 

@@ -9,30 +9,30 @@ use crate::{Counts, JobId, JobKind};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum EventKind {
-    /// It was accepted.
+    /// The job was accepted.
     Submitted,
-    /// Its first task was given out.
+    /// The first task was leased.
     Started,
     /// Attempts ended; at most one a second.
     Progress,
-    /// Nothing of it runs until it is resumed.
+    /// No task runs until the job is resumed.
     Paused,
-    /// It goes on.
+    /// The job goes on.
     Resumed,
     /// The failed tasks run again.
     Retried,
     /// A task ran out of attempts.
     TaskFailed,
-    /// Its result is stored.
+    /// The job's result is stored.
     Succeeded,
-    /// It is over without one.
+    /// The job is over without a result.
     Failed,
-    /// It was given up.
+    /// The job was canceled.
     Canceled,
 }
 
 impl EventKind {
-    /// All of them.
+    /// All kinds.
     pub const ALL: [Self; 10] = [
         Self::Submitted,
         Self::Started,
@@ -96,16 +96,16 @@ pub struct JobEvent {
     /// Kind of the job.
     #[serde(rename = "kind", skip_serializing_if = "Option::is_none", default)]
     pub job_kind: Option<JobKind>,
-    /// The name of the job's tasks, where they have one.
+    /// The name of the job's tasks, if they have one.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub task: Option<String>,
-    /// Tasks done by then.
+    /// Tasks done up to the event.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub tasks_done: Option<u64>,
     /// Tasks in all.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub tasks_total: Option<u64>,
-    /// The reason, where something failed.
+    /// The reason of a failure.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub error: Option<String>,
     /// The record that submitted the job, in its first event.

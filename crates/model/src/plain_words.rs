@@ -1,5 +1,5 @@
-//! Puts the errors of serde and of the standard library into words for people who use no Rust, and numbers
-//! with their nouns.
+//! Translates the errors of serde and of the standard library for people who do not know Rust, and writes numbers with their
+//! nouns.
 
 /// A number with its noun: `1 task`, `2 tasks`.
 #[must_use]
@@ -9,7 +9,7 @@ pub fn counted(number: u64, one: &str, many: &str) -> String {
 
 use std::ops::Range;
 
-/// The most of a name of a client's that is repeated.
+/// Most characters of a client's name in a message.
 const MAX_SHOWN_CHARS: usize = 64;
 
 /// The demand on a value and the value itself, from the text of an error: `must be a whole number from 0 to 255, but is "x"`.
@@ -105,7 +105,7 @@ pub fn json_cause(error: &serde_json::Error) -> String {
     text.strip_suffix(&place).unwrap_or(&text).to_owned()
 }
 
-/// As [`json_error`], with the place in the text: `(line 1, column 1)`.
+/// Like [`json_error`], with the place in the text: `(line 1, column 1)`.
 #[must_use]
 pub fn json_error_at(subject: &str, error: &serde_json::Error) -> String {
     let message = json_error(subject, error);
@@ -115,7 +115,7 @@ pub fn json_error_at(subject: &str, error: &serde_json::Error) -> String {
     format!("{message} (line {}, column {})", error.line(), error.column())
 }
 
-/// The place of an error of serde_json: the field that the error names at `path`, else `path`. Empty where the whole value is
+/// The place of an error of serde_json: the field that the error names at `path`, else `path`. Empty if the whole value is
 /// wrong.
 #[must_use]
 pub fn json_place(path: &str, error: &serde_json::Error) -> String {
@@ -129,14 +129,14 @@ pub fn json_place(path: &str, error: &serde_json::Error) -> String {
     }
 }
 
-/// The start of a name that a client may have chosen, in quotes where it is no usual one.
+/// The start of a name that a client may have chosen, in quotes if it is unusual.
 pub(crate) fn shown(name: &str) -> String {
     let start: String = name.chars().take(MAX_SHOWN_CHARS).collect();
     let is_usual = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
     if start.is_empty() || !start.chars().all(is_usual) { format!("{start:?}") } else { start }
 }
 
-/// The field of an object that is missing, unknown or doubled, and the predicate for it.
+/// The missing, unknown or doubled field of an object, and the predicate for it.
 fn field_error(error: &str) -> Option<(&str, String)> {
     let quoted = |start: &str| error.strip_prefix(start)?.strip_suffix('`');
     if let Some(name) = quoted("missing field `") {
@@ -160,7 +160,7 @@ fn wrong_variant(error: &str) -> Option<String> {
     Some(format!("must be {}, but is {found:?}", known.replace('`', "")))
 }
 
-/// The predicate for what the library of URLs says of a text without a scheme.
+/// The predicate for the error of the library of URLs about a text without a scheme.
 fn no_url(error: &str) -> Option<String> {
     let found = error.strip_prefix("relative URL without a base: ")?;
     Some(format!("must be a URL with its scheme, such as file:///mnt/results, but is {found}"))

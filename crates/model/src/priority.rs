@@ -12,12 +12,12 @@ use crate::{InvalidJob, read_whole};
 pub struct Priority(u8);
 
 impl Priority {
-    /// The last to run.
+    /// The lowest priority.
     pub const LEAST: Self = Self(1);
-    /// The first to run.
+    /// The highest priority.
     pub const HIGHEST: Self = Self(9);
 
-    /// All of them, the last to run first.
+    /// All priorities, the lowest first.
     pub fn all() -> impl Iterator<Item = Self> {
         (Self::LEAST.0..=Self::HIGHEST.0).map(Self)
     }

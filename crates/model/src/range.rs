@@ -62,7 +62,7 @@ impl NumberRange {
         false
     }
 
-    /// The largest sum that any numbers of the range can have: a bound for judging an answer.
+    /// The largest possible sum of numbers of the range: a bound for a plausible answer.
     #[must_use]
     pub fn max_sum(self) -> u128 {
         self.len().saturating_mul(u128::from(self.b))
@@ -89,7 +89,7 @@ impl fmt::Display for NumberRange {
     }
 }
 
-/// A range divided into tasks, numbered from 0. Nothing is stored per task: 50 million cost no more than fifty.
+/// A range divided into tasks, numbered from 0. Memory does not grow with the number of tasks.
 ///
 /// A task holds both its ends, so one of chunk size `c` has `c + 1` numbers: `[10, 3700000]` at 2,500,000 becomes
 /// `[10, 2500010]` and `[2500011, 3700000]`.

@@ -20,7 +20,7 @@ pub enum Error {
         /// The fault of the connection.
         source: reqwest::Error,
     },
-    /// The grid answered that it did not do what was asked.
+    /// The grid refused the request.
     #[error("{detail}")]
     Refused {
         /// The answer's status.
@@ -36,7 +36,7 @@ pub enum Error {
         /// The problem's detail.
         detail: String,
     },
-    /// The answer is too long, cut off or not what this version of the API has for the request.
+    /// The answer is too long, cut off or not that of this version of the API.
     #[error("{url} does not answer as a coordinator of divvy does")]
     Answer {
         /// The grid.

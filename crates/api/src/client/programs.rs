@@ -1,4 +1,4 @@
-//! Programs and what they wrote to stderr.
+//! Requests about programs and their stderr.
 
 use std::time::Duration;
 

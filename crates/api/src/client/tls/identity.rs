@@ -1,4 +1,4 @@
-//! The certificate that a client shows, read again when its files change: those that rotate by themselves live for hours.
+//! The certificate that a client shows, read again when its files change: certificates that rotate automatically live for hours.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -23,7 +23,7 @@ pub(super) struct Identity {
 
 impl Identity {
     pub(super) fn read(cert: &Path, key: &Path) -> Result<Self, TlsError> {
-        // Before the files are read, so that a change in between is seen.
+        // Taken before the files are read, so that a change in between is noticed.
         let stamp = stamp(cert, key);
         let current = Mutex::new((stamp, Arc::new(read(cert, key)?)));
         Ok(Self { cert: cert.to_owned(), key: key.to_owned(), current })

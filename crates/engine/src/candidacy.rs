@@ -14,7 +14,7 @@ const WATCH_INTERVAL: Duration = Duration::from_millis(150);
 /// The leader stops this long before its lease expires: its calls end by then, and clocks differ in rate.
 const MARGIN: Duration = Duration::from_millis(100);
 
-/// How long a coordinator that could not lead lets the others try.
+/// Pause in which a coordinator that could not lead leaves the lease to the others.
 const STAND_BACK: Duration = Duration::from_secs(1);
 
 /// A question to the store about the lease of the leadership.
@@ -82,7 +82,7 @@ pub enum Turn {
 #[derive(Debug)]
 pub struct Candidacy {
     held: Option<HeldEpoch>,
-    /// When the next question is due.
+    /// Instant of the next question.
     due: Instant,
     /// Whether the coordinator has stopped asking for the lease.
     is_retired: bool,

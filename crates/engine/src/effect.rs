@@ -11,8 +11,8 @@ use workloads::Contradiction;
 
 use crate::claims::ClaimId;
 
-/// One action. The caller keeps the order of [`Effect::Store`]s, and of [`Effect::Send`] and [`Effect::Revoke`] of one attempt,
-/// within a call and between calls; other effects do not depend on each other.
+/// An action for the caller, which keeps the order of [`Effect::Store`]s, and of [`Effect::Send`] and [`Effect::Revoke`] of one
+/// attempt, within a call and between calls; other effects do not depend on each other.
 #[derive(Debug)]
 pub enum Effect {
     /// Record the change in the store.

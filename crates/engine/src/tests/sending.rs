@@ -63,7 +63,7 @@ fn pauses_of_a_worker_grow_when_it_fails_several_jobs() {
     grid.effects();
     let standing = |grid: &Harness| grid.engine.worker(key).expect("known").standing;
     assert_eq!(standing(&grid), Standing::Suspended);
-    // One job alone: until it has shown that it lives and the shortest pause is over.
+    // A worker that failed one job only waits for a heartbeat and the shortest pause.
     grid.advance(HEAD_START);
     grid.engine.heartbeat(key, &[], grid.now);
     assert_eq!(standing(&grid), Standing::Suspended);

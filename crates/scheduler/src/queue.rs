@@ -16,8 +16,8 @@ const MAX_UNUSED_CLASSES: usize = 256;
 /// Jobs of a line that take turns with each other before others start, so that some of very many jobs end early.
 pub(crate) const WINDOW: usize = 8;
 
-/// One of this many turns of a line goes to the job with the oldest turn, in the window or not, so that a small job does not
-/// wait until long jobs have ended.
+/// Interval, in turns of a line, at which a turn goes to the job with the oldest turn, in the window or not, so that a small
+/// job does not wait until long jobs have ended.
 const OLDEST_EVERY: u64 = 4;
 
 /// Jobs that the same workers can serve.

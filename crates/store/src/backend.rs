@@ -52,8 +52,8 @@ pub trait Backend: Send {
     /// Checks whether there is room for new jobs and programs, beside the room that is kept for changes of existing ones. Called
     /// before every batch with a new entry, and about twice a second. Must be cheap.
     ///
+    /// # Errors
     /// There is no room.
-    /// There is none.
     fn has_room(&mut self) -> Result<(), WriteError> {
         Ok(())
     }
@@ -190,7 +190,7 @@ pub trait Reads: Send + Sync {
     /// The last logs of attempts at a task, at most `limit`, in the order in which they ended.
     fn last_logs(&self, job: JobId, task: u64, limit: usize) -> Reading<'_, Vec<TaskLog>>;
 
-    /// Those of the objects `names` that a row names.
+    /// The objects of `names` that a row names.
     fn named_objects(&self, names: Vec<String>) -> Reading<'_, Vec<String>>;
 
     /// At most `limit` figures of a stored grain after a key, by start and kind.

@@ -83,7 +83,7 @@ impl Store {
         let mut damaged = Damaged::default();
         self.forget(&expired, &mut pruned, &mut damaged).await?;
         let unswept = self.reads.unswept().await?;
-        // One query for all of them: few jobs have outputs that are objects.
+        // A single query for all of them: few jobs have outputs that are objects.
         let have_outputs = if unswept.is_empty() { HashSet::new() } else { self.objects.jobs_with_outputs().await? };
         for (key, job) in unswept {
             self.blocks.forget(job);

@@ -140,7 +140,7 @@ pub(crate) fn periods(
     after: Option<&PeriodKey>,
     limit: usize,
 ) -> rusqlite::Result<Vec<PeriodRow>> {
-    // One transaction, so that both tables are of the same moment.
+    // A single transaction, so that both tables are of the same moment.
     let transaction = db.unchecked_transaction()?;
     let (condition, values) = condition(query, after.map(|(start, kind)| (start, *kind, None)));
     let columns = FIGURES.join(", ");

@@ -78,7 +78,7 @@ pub(crate) async fn open(link: &Link) -> Result<Vec<JobId>, DbError> {
 /// A single snapshot, and no bound on the time of a statement.
 pub(crate) const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ; SET LOCAL statement_timeout = 0";
 
-/// Those of `jobs` that are not over.
+/// The jobs of `jobs` that are not over.
 pub(crate) async fn unfinished(
     link: &Link,
     unreadable: &Unreadable,

@@ -54,7 +54,7 @@ pub(crate) struct Loaded {
     pub(crate) positions: HashMap<String, Position>,
     /// Kept failures, by job and first task.
     pub(crate) failures: HashMap<(JobId, u64), Vec<KeptFailure>>,
-    /// Those of the submissions' programs that exist.
+    /// The existing programs of the submissions.
     pub(crate) programs: HashSet<ProgramHash>,
 }
 

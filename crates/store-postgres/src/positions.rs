@@ -47,7 +47,7 @@ pub(crate) async fn all(link: &Link) -> Result<Vec<(String, Position)>, DbError>
     link.query(ALL, &[]).await?.iter().map(read).collect()
 }
 
-/// Those of `jobs` that have an event with this number or a higher one. Retention must end however many jobs there are.
+/// The jobs of `jobs` that have an event with this number or a higher one. Retention must end however many jobs there are.
 pub(crate) async fn with_events_from(link: &Link, seq: u64, jobs: &[JobKey]) -> Result<Vec<JobKey>, DbError> {
     let keys: Vec<i64> = jobs.iter().map(|key| key.0).collect();
     link.client.batch_execute(BEGIN).await?;

@@ -70,7 +70,7 @@ pub(crate) fn needed(entries: &[Entry]) -> HashSet<ProgramHash> {
     submissions.flat_map(|new| uploaded_programs(new.kind, new.params.get())).collect()
 }
 
-/// Those of `programs` that exist; they stay until the transaction ends.
+/// The programs of `programs` that exist; they stay until the transaction ends.
 pub(crate) async fn hold(link: &Link, programs: &HashSet<ProgramHash>) -> Result<HashSet<ProgramHash>, DbError> {
     let hashes: Vec<&[u8]> = programs.iter().map(|hash| hash.0.as_slice()).collect();
     link.query(HOLD, &[&hashes]).await?.iter().map(|row| hash(row, 0)).collect()

@@ -15,7 +15,7 @@ use crate::figures::{Figures, Part};
 
 /// Text in librdkafka's message when a topic has another id than before.
 const MADE_ANEW: &str = "changed id from ";
-/// The same text when no id of the topic was known before.
+/// Text of that message when no id of the topic was known before.
 const NO_ID: &str = "changed id from AAAAAAAAAAAAAAAAAAAAAA";
 
 /// Passes errors to the figures and notes topics that are made anew.

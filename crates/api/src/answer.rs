@@ -1,4 +1,4 @@
-//! What the public API answers.
+//! Answers of the public API.
 
 use std::net::SocketAddr;
 
@@ -32,7 +32,7 @@ pub struct SumOfPrimes {
     pub elapsed_ms: u64,
 }
 
-/// What services of the first release compute by.
+/// The algorithm of services of the first release.
 fn first_algorithm() -> Algorithm {
     Algorithm::Sieve
 }

@@ -32,13 +32,13 @@ pub use sse::TooLong;
 pub use tls::{ClientTls, TlsError};
 pub use token::{AccessToken, InvalidAccessToken};
 
-/// How long the grid may take to answer a connection, over whatever network.
+/// Bound on the time of the grid's answer to a connection, over any network.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long a request may take that waits for nothing.
+/// Bound on the time of a request that does not wait for a job.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// How long the payloads of a job may take to be sent and stored.
+/// Bound on the time to send and store the payloads of a job.
 const SUBMIT_TIMEOUT: Duration = Duration::from_secs(10 * 60);
 
 /// The longest answer that is read into memory: a page of tasks with their results.
@@ -50,14 +50,14 @@ const MAX_PROBLEM_BYTES: usize = 64 * 1024;
 /// Parameters of a request.
 pub type Query = Vec<(&'static str, String)>;
 
-/// What can be done with a job.
+/// A client's change of a job's state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Ends it for good.
+    /// Ends the job for good.
     Cancel,
-    /// Stops it until it is resumed.
+    /// Stops the job until it is resumed.
     Pause,
-    /// Continues it after a pause.
+    /// Continues the job after a pause.
     Resume,
     /// Runs the failed tasks again.
     Retry,
@@ -84,8 +84,8 @@ pub struct Client {
 }
 
 impl Client {
-    /// A client of the grid at `url`, which may have a path. Connects at the first request. Its TLS is what
-    /// [`ClientTls::from_env`] says, and its requests are part of the span that `TRACEPARENT` and `TRACESTATE` name.
+    /// A client of the grid at `url`, which may have a path. Connects at the first request. Its TLS is that of
+    /// [`ClientTls::from_env`], and its requests are part of the span that `TRACEPARENT` and `TRACESTATE` name.
     ///
     /// # Errors
     /// The TLS of the environment cannot be used, or the system refuses the resources of an HTTP client.
@@ -109,7 +109,7 @@ impl Client {
         &self.url
     }
 
-    /// The sum of all primes from `a` to `b`, however long it takes.
+    /// The sum of all primes from `a` to `b`, without a limit of time.
     ///
     /// # Errors
     /// The grid cannot be reached, refuses, or answers something else.
@@ -117,7 +117,7 @@ impl Client {
         self.sum_of_primes_by(a, b, Algorithm::Auto, false).await
     }
 
-    /// The sum of all primes from `a` to `b` by an algorithm, and where `verify` says so by the other one, too.
+    /// The sum of all primes from `a` to `b` by an algorithm, and with `verify` by the other one, too.
     ///
     /// # Errors
     /// As [`Self::sum_of_primes`]; also when the two algorithms disagree.
@@ -139,7 +139,7 @@ impl Client {
         self.read(self.send(request).await?).await
     }
 
-    /// Submits a job under an id or a key, where there is one.
+    /// Submits a job under an id or a key, if one is given.
     ///
     /// # Errors
     /// The grid cannot be reached, refuses, or answers something else.
@@ -183,7 +183,7 @@ impl Client {
         self.get(&["v1", "jobs", &id.to_string(), "tasks"], query).await
     }
 
-    /// Why a job's tasks wait.
+    /// Explains why a job's tasks wait.
     ///
     /// # Errors
     /// The grid cannot be reached, refuses, or answers something else.
@@ -191,7 +191,7 @@ impl Client {
         self.get(&["v1", "jobs", &id.to_string(), "explain"], &Query::new()).await
     }
 
-    /// Changes a job; answers it as it is then.
+    /// Changes a job; returns it after the change.
     ///
     /// # Errors
     /// The grid cannot be reached, refuses, or answers something else.
@@ -209,7 +209,7 @@ impl Client {
         self.read(self.send(request.timeout(ANSWER_TIMEOUT)).await?).await
     }
 
-    /// A job's result, waited for as long as `wait`: an answer whose body is yet to be read.
+    /// A job's result, waited for up to `wait`: an answer whose body is yet to be read.
     ///
     /// # Errors
     /// The grid cannot be reached, refuses, or the job has no result.
@@ -236,8 +236,8 @@ impl Client {
         Err(Error::NoResult { state: self.job(id).await?.state, detail })
     }
 
-    /// The events after number `after`, of a job or of all, and with `follow` those that are still to come. None when the
-    /// job is over and all of its events have been told.
+    /// The events after number `after`, of a job or of all, and with `follow` also later events. `None` when the job is over and
+    /// all of its events were sent.
     ///
     /// # Errors
     /// The grid cannot be reached, refuses, or answers something else.
@@ -295,7 +295,7 @@ impl Client {
         self.get(&["workers"], &Query::new()).await
     }
 
-    /// Drains a worker: it ends what it holds and gets nothing more.
+    /// Drains a worker: it finishes its leases and gets no more.
     ///
     /// # Errors
     /// The grid cannot be reached, or refuses: there is no such worker.

@@ -1,4 +1,4 @@
-//! How a worker announces itself.
+//! Heartbeats: registrations that workers repeat.
 
 use model::{AttemptId, BootId, JobId, JobKind, Labels, Resources};
 use serde::{Deserialize, Serialize};
@@ -36,18 +36,18 @@ pub struct Heartbeat {
     /// Its labels: what jobs can require or wish for.
     #[serde(default)]
     pub labels: Labels,
-    /// What it has in all.
+    /// Resources of the worker.
     #[serde(default)]
     pub resources: Resources,
     /// The kinds of job that it runs.
     #[serde(default = "least_kinds")]
     pub kinds: Vec<JobKind>,
-    /// What its executors can do beyond those of the first release, as labels that jobs require by themselves.
+    /// Abilities of the executors beyond those of the first release, as labels that jobs require by themselves.
     #[serde(default)]
     pub abilities: Labels,
     /// The worker's version.
     pub version: String,
-    /// Whether it is about to stop: it finishes what it holds and takes nothing new.
+    /// Whether the worker is about to stop: it finishes its leases and takes no new ones.
     #[serde(default)]
     pub is_draining: bool,
     /// The programs that it runs.
@@ -80,7 +80,7 @@ pub struct HeldLease {
     pub slot: u32,
     /// Time since the worker began to compute it; 0 while it waits for its slot.
     pub elapsed_ms: u64,
-    /// Whether it still computes.
+    /// Whether the worker still computes the lease.
     pub state: HeldState,
 }
 
@@ -109,7 +109,7 @@ pub struct HeartbeatAnswer {
     pub is_standby: bool,
 }
 
-/// What every worker runs.
+/// The kinds that every worker runs.
 fn least_kinds() -> Vec<JobKind> {
     vec![JobKind::SUM_OF_PRIMES]
 }

@@ -1,4 +1,4 @@
-//! What is published to Kafka, and how the publishing goes.
+//! Records that are published to Kafka, and the state of the publishing.
 
 use std::collections::BTreeMap;
 
@@ -14,9 +14,9 @@ use crate::WorkerState;
 pub struct WorkerStatus {
     /// The worker's name.
     pub id: WorkerId,
-    /// When this was so.
+    /// Time of the state.
     pub at: Timestamp,
-    /// Whether it gets work.
+    /// Whether the worker gets work.
     pub state: WorkerState,
     /// Share of all its cores in use, 0 to 1; 0 of a worker that pulls.
     pub load: f32,

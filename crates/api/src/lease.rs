@@ -1,4 +1,4 @@
-//! What a coordinator asks of a worker, one HTTP request a lease.
+//! Requests of a coordinator to a worker, one HTTP request a lease.
 
 use model::{AttemptId, BootId, JobId, JobKind, WorkerId, decimal};
 use serde::{Deserialize, Serialize};
@@ -24,7 +24,7 @@ pub struct LeaseRequest {
     pub slot: u32,
     /// The job's kind.
     pub kind: JobKind,
-    /// What to compute, in the form of the kind.
+    /// The work, in the form of the kind.
     pub work: Box<RawValue>,
     /// The epoch of the coordinator that gives the lease.
     #[serde(default)]
@@ -66,7 +66,7 @@ pub struct LeaseName {
 pub struct LeaseOutcome {
     /// The attempt that this is the outcome of.
     pub attempt: AttemptId,
-    /// What the tasks add to the job's total: a sum, a count, 0 where there is nothing to add.
+    /// Contribution of the tasks to the job's total: a sum, a count, or 0 for a kind without a total.
     #[serde(with = "decimal")]
     pub value: u128,
     /// A result for each task, for kinds that have them.

@@ -1,5 +1,5 @@
-//! What crosses the wire between clients, the coordinator and its workers: requests, answers, heartbeats, leases and
-//! problems, with their OpenAPI description, and the HTTP client of a grid.
+//! Messages between clients, the coordinator and its workers: requests, answers, heartbeats, leases and problems, with their
+//! OpenAPI description, and the HTTP client of a grid.
 
 mod answer;
 #[cfg(feature = "client")]

@@ -1,4 +1,4 @@
-//! What a worker that pulls says and gets.
+//! Requests of workers that pull, and the answers.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! What the streams of events bring beside the events themselves.
+//! Items of event streams beside the events themselves.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;

@@ -3,12 +3,12 @@
 use model::AttemptId;
 use uuid::Uuid;
 
-/// Bits of an id that count the attempts of one coordinator, and that tell its epoch. The other bits that a version 8
-/// UUID leaves free (RFC 9562) are the store's, so that two stores whose epochs are equal share no ids.
+/// Bits of an id for the number of the attempt within its coordinator, and for the coordinator's epoch. The store gives the
+/// other bits that a version 8 UUID leaves free (RFC 9562), so that two stores with equal epochs share no ids.
 const COUNTER_BITS: u32 = 40;
 const EPOCH_BITS: u32 = 24;
 
-/// Makes ids of growing numbers.
+/// Makes ids of ascending numbers.
 #[derive(Debug)]
 pub(crate) struct AttemptIds {
     prefix: u128,
@@ -29,7 +29,7 @@ impl AttemptIds {
         AttemptId(Uuid::new_v8((self.prefix | counter).to_be_bytes()))
     }
 
-    /// Whether an id is one of these.
+    /// Whether this generator has made the id.
     pub(crate) fn has_made(&self, attempt: AttemptId) -> bool {
         let first = Uuid::new_v8(self.prefix.to_be_bytes()).as_u128();
         attempt.0.as_u128() >> COUNTER_BITS == first >> COUNTER_BITS

@@ -1,80 +1,80 @@
-//! Whether one of several coordinators leads: when it asks for the lease of their store, what the answers mean, and until
-//! when it may act as the leader. The store's clock decides when a lease expires; here time is this coordinator's own,
-//! monotonic, and counted from before each question, so that it stops before another one can begin.
+//! Decides whether one of several coordinators leads: when it asks for the lease of their store, what the answers mean, and
+//! until when it may act as the leader. The store's clock decides when a lease expires; time here is this coordinator's own,
+//! monotonic, and counted from before each question, so that the coordinator stops before another one can begin.
 
 use std::time::{Duration, Instant};
 
-/// A lease that is held is renewed this often,
+/// Interval at which the leader renews its lease.
 const RENEW_INTERVAL: Duration = Duration::from_millis(300);
-/// again after this pause where the store did not answer,
+/// Pause before the next attempt if the store did not answer.
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
-/// and a lease that another one holds is looked at this often.
+/// Interval at which a coordinator checks the lease of another one.
 const WATCH_INTERVAL: Duration = Duration::from_millis(150);
 
-/// The leader stops so much before its lease expires: what it has under way ends by then, and clocks differ in rate.
+/// The leader stops this long before its lease expires: its calls end by then, and clocks differ in rate.
 const MARGIN: Duration = Duration::from_millis(100);
 
-/// How long a coordinator that could not lead lets the others try.
+/// Pause in which a coordinator that could not lead leaves the lease to the others.
 const STAND_BACK: Duration = Duration::from_secs(1);
 
-/// What to ask the store.
+/// A question to the store about the lease of the leadership.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Question {
-    /// For the lease.
+    /// Asks for the lease.
     Acquire,
-    /// To renew the lease of this epoch.
+    /// Asks to renew the lease of this epoch.
     Renew(u64),
 }
 
-/// What the store says.
+/// The store's answer to a [`Question`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LeaseAnswer {
     /// The lease is this coordinator's, under a new epoch.
     Taken {
         /// The epoch.
         epoch: u64,
-        /// How long it lasts, from when it was asked.
+        /// Duration of the lease, counted from before the question.
         lasts: Duration,
     },
-    /// Another coordinator has it.
+    /// Another coordinator has the lease.
     Held {
-        /// Its epoch.
+        /// The other coordinator's epoch.
         epoch: u64,
-        /// When it expires unless it is renewed, from now.
+        /// Time from now until the lease expires unless it is renewed.
         expires_in: Duration,
     },
-    /// It is renewed.
+    /// The lease is renewed.
     Renewed {
-        /// How long it lasts, from when it was asked.
+        /// Duration of the lease, counted from before the question.
         lasts: Duration,
     },
-    /// It has expired, or another one has taken it over.
+    /// The lease has expired, or another coordinator has taken it over.
     Lost,
-    /// Nothing: the store cannot be reached, and what became of the question is not known.
+    /// No answer: the store cannot be reached, and may have carried the question out.
     Unavailable,
 }
 
-/// What an answer changes.
+/// The change that an answer brings to the leadership.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Turn {
-    /// This coordinator leads until then.
+    /// This coordinator begins to lead.
     Begin {
-        /// In this epoch.
+        /// The epoch.
         epoch: u64,
-        /// By its own clock.
+        /// End of the trust, by this coordinator's clock.
         until: Instant,
     },
-    /// It leads on until then.
+    /// This coordinator goes on leading.
     Extend {
-        /// By its own clock.
+        /// New end of the trust, by this coordinator's clock.
         until: Instant,
     },
-    /// It leads no longer.
+    /// This coordinator leads no longer.
     End {
         /// The epoch that is over.
         epoch: u64,
     },
-    /// Another coordinator leads than when it was last looked.
+    /// Another coordinator leads than at the last check.
     Other,
 }
 
@@ -82,11 +82,11 @@ pub enum Turn {
 #[derive(Debug)]
 pub struct Candidacy {
     held: Option<HeldEpoch>,
-    /// When the next question is due.
+    /// Instant of the next question.
     due: Instant,
-    /// It asks for no lease any more.
+    /// Whether the coordinator has stopped asking for the lease.
     is_retired: bool,
-    /// The epoch of the other coordinator that led when it was last looked.
+    /// The epoch of the other coordinator that led at the last check.
     other: Option<u64>,
 }
 
@@ -104,13 +104,13 @@ impl Candidacy {
         Self { held: None, due: now, is_retired: false, other: None }
     }
 
-    /// When [`Self::question`] has something to ask.
+    /// The instant from which [`Self::question`] returns a question.
     #[must_use]
     pub fn due(&self) -> Instant {
         self.due
     }
 
-    /// What is to be asked now.
+    /// The question to ask now; `None` before it is due and for a retired coordinator without the lease.
     pub fn question(&mut self, now: Instant) -> Option<Question> {
         if now < self.due {
             return None;
@@ -120,7 +120,7 @@ impl Candidacy {
             None if self.is_retired => None,
             None => Some(Question::Acquire),
         };
-        // Until the answer says otherwise.
+        // The question is repeated then if no answer comes.
         self.due = now + WATCH_INTERVAL;
         question
     }
@@ -147,7 +147,7 @@ impl Candidacy {
     }
 
     fn taken(&mut self, epoch: u64, until: Instant, now: Instant) -> Option<Turn> {
-        // The answer came too late: it asks once more, for another epoch.
+        // The answer came too late: the coordinator asks for another epoch.
         if until <= now || self.is_retired {
             self.due = now;
             return None;
@@ -160,7 +160,7 @@ impl Candidacy {
 
     fn renewed(&mut self, until: Instant, now: Instant) -> Option<Turn> {
         let held = self.held.as_mut()?;
-        // It was over before the answer came, and was acted upon: a term does not begin twice.
+        // The trust ended before the answer came, and the term with it: a term does not begin twice.
         if held.until <= now {
             return self.end(now);
         }
@@ -175,23 +175,23 @@ impl Candidacy {
         Some(Turn::End { epoch })
     }
 
-    /// Gives up the lease of an epoch, which could not be used, and lets the others try.
+    /// Gives up the lease of an epoch that could not begin, and lets the other coordinators try.
     pub fn stand_back(&mut self, epoch: u64, now: Instant) -> Option<Turn> {
         let ended = self.held.is_some_and(|held| held.epoch == epoch).then(|| self.end(now)).flatten();
-        // The lease of a later epoch is renewed in time.
+        // The lease of a later epoch is still renewed in time.
         if self.held.is_none() {
             self.due = now + STAND_BACK;
         }
         ended
     }
 
-    /// Asks for no lease any more. Returns the epoch whose lease it still has, to be given up.
+    /// Stops asking for the lease. Returns the epoch whose lease the coordinator still has, for the caller to give up.
     pub fn retire(&mut self) -> Option<u64> {
         self.is_retired = true;
         self.held.map(|held| held.epoch)
     }
 
-    /// The epoch whose lease it has.
+    /// The epoch of the coordinator's lease.
     #[must_use]
     pub fn epoch(&self) -> Option<u64> {
         self.held.map(|held| held.epoch)
@@ -212,7 +212,7 @@ mod tests {
         Duration::from_millis(ms)
     }
 
-    /// Leads in epoch 7 since `start`.
+    /// A candidacy that leads in epoch 7 since `start`.
     fn leader(start: Instant) -> Candidacy {
         let mut candidacy = Candidacy::new(start);
         assert_eq!(candidacy.question(start), Some(Question::Acquire));

@@ -68,7 +68,7 @@ impl Claims {
 }
 
 impl Engine {
-    /// Claims at most `max_tasks` tasks for a pulling worker. Returns nothing where there are none now.
+    /// Claims at most `max_tasks` tasks for a pulling worker. Returns `None` if no tasks wait for it.
     pub fn claim(&mut self, worker: WorkerKey, max_tasks: u64, now: Now) -> Option<PulledLease> {
         self.claim_at(Lane { worker, slot: 0 }, max_tasks, now)
     }
@@ -88,7 +88,7 @@ impl Engine {
         self.claims.of_worker(worker).next().is_some()
     }
 
-    /// A claim does not wait any longer. Without effect on one that was answered.
+    /// Forgets a claim that no longer waits. Without effect on a claim that was answered.
     pub fn forget_claim(&mut self, id: ClaimId) {
         if let Some(lane) = self.claims.remove(id) {
             self.scheduler.slot_gone(lane);

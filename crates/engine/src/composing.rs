@@ -14,10 +14,10 @@ const MAX_RUNNING: usize = 4;
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
-/// Why a result is not there yet, or never will be.
+/// The reason why a result is late or will never exist.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ComposeFailure {
-    /// The store could not be read or written: to be tried again.
+    /// The store could not be read or written: the caller tries again.
     Unavailable(String),
     /// The results cannot be put together.
     Permanent(String),
@@ -34,9 +34,9 @@ pub(crate) struct Composing {
 #[derive(Debug, Default)]
 struct Progress {
     is_running: bool,
-    /// Canceled while it ran: its outcome is ignored.
+    /// Whether the running composition was canceled: its outcome is ignored.
     is_canceled: bool,
-    /// Asked for again since it was canceled: it starts over when the ignored run has ended.
+    /// Whether the result was asked for again since: the composition starts over when the ignored run has ended.
     is_wanted_again: bool,
     failures: u32,
     error: Option<String>,
@@ -56,7 +56,7 @@ impl Composing {
     pub(crate) fn cancel(&mut self, job: JobId) -> bool {
         let Some(progress) = self.jobs.get_mut(&job) else { return false };
         if progress.is_running {
-            // Asked for again since an earlier cancellation, it is not wanted any more.
+            // A request since an earlier cancellation is canceled, too.
             let was_wanted = std::mem::take(&mut progress.is_wanted_again);
             return !std::mem::replace(&mut progress.is_canceled, true) || was_wanted;
         }
@@ -97,13 +97,13 @@ impl Composing {
         self.start_waiting(effects);
     }
 
-    /// Whether a job's result is being put together, and why it failed the last time.
+    /// The error of the job's last failed composition, if any; `None` if no composition of the job is under way.
     pub(crate) fn state(&self, job: JobId) -> Option<Option<&str>> {
         let wanted = self.jobs.get(&job).filter(|progress| !progress.is_canceled || progress.is_wanted_again);
         wanted.map(|progress| progress.error.as_deref())
     }
 
-    /// Why some result could not be stored the last time.
+    /// The error of the last failed attempt to store a result, while one waits for its retry.
     pub(crate) fn failing(&self) -> Option<&str> {
         self.retries.iter().find_map(|(_, job)| self.jobs.get(job)?.error.as_deref())
     }
@@ -113,7 +113,7 @@ impl Composing {
         self.jobs.len()
     }
 
-    /// Every composition runs, waits or has a timer, and few run.
+    /// Checks that every composition runs, waits or has a timer, and that few run.
     #[cfg(any(test, feature = "invariants"))]
     pub(crate) fn check(&self) {
         let running = self.jobs.values().filter(|progress| progress.is_running).count();

@@ -1,4 +1,4 @@
-//! Brings idle slots, waiting claims and waiting tasks together.
+//! Assigns waiting tasks to idle slots and waiting claims.
 
 use scheduler::Lane;
 
@@ -8,7 +8,7 @@ use crate::time::Now;
 impl Engine {
     /// Leases waiting tasks to idle slots and waiting claims until nothing fits.
     pub(crate) fn dispatch(&mut self, now: Now) {
-        // A lease adds to what the store has before it, and may be the last one for now.
+        // Each lease adds to the backlog of the store, and may be the last until the backlog shrinks.
         while !self.is_held_back()
             && let Some(lane) = self.scheduler.next_idle(now.instant)
         {
@@ -22,7 +22,7 @@ impl Engine {
         }
     }
 
-    /// Whether no work is leased for now: the store lags far behind, or the coordinator stops.
+    /// Whether leasing is paused: the store lags far behind, or the coordinator stops.
     pub(crate) fn is_held_back(&self) -> bool {
         self.is_stopping || self.durability.unstored() > self.settings.max_unstored
     }

@@ -1,11 +1,11 @@
-//! Which recorded changes the store has committed, and the outcomes that wait for it.
+//! Tracks the recorded changes that the store has committed, and the outcomes that wait for their commit.
 
 use std::collections::{HashSet, VecDeque};
 
 use model::AttemptId;
 use scheduler::WorkerKey;
 
-/// Recorded changes by their numbers, which are those of the store: 1, 2, 3 and so on.
+/// Recorded changes by the store's numbers: 1, 2, 3 and so on.
 #[derive(Debug, Default)]
 pub(crate) struct Durability {
     recorded: u64,
@@ -44,7 +44,7 @@ impl Durability {
         self.recorded - self.stored
     }
 
-    /// The changes up to `number` are committed; returns the outcomes among them.
+    /// Notes that the changes up to `number` are committed; returns their outcomes.
     pub(crate) fn stored(&mut self, number: u64) -> Vec<(AttemptId, WorkerKey)> {
         self.stored = self.stored.max(number.min(self.recorded));
         let count = self.outcomes.partition_point(|(change, ..)| *change <= self.stored);

@@ -1,4 +1,4 @@
-//! What the engine asks its caller to do.
+//! Effects: the actions that the engine asks its caller to perform.
 
 use std::ops::Range;
 use std::time::Instant;
@@ -11,22 +11,21 @@ use workloads::Contradiction;
 
 use crate::claims::ClaimId;
 
-/// One thing to do. Effects of one call, and of calls after another, are performed in their order as far as
-/// [`Effect::Store`] is concerned, and [`Effect::Send`] and [`Effect::Revoke`] of one attempt; the others do not depend on
-/// each other.
+/// An action for the caller, which keeps the order of [`Effect::Store`]s, and of [`Effect::Send`] and [`Effect::Revoke`] of one
+/// attempt, within a call and between calls; other effects do not depend on each other.
 #[derive(Debug)]
 pub enum Effect {
     /// Record the change in the store.
     Store(Change),
     /// Send the lease to its worker.
     Send(Box<LeaseOrder>),
-    /// The attempt lost its lease: stop it.
+    /// Stop the attempt, which lost its lease.
     Revoke {
         /// The attempt.
         attempt: AttemptId,
         /// The worker that has it.
         worker: WorkerKey,
-        /// Why it ends.
+        /// The reason of the revocation.
         reason: Revocation,
         /// Whether the worker would go on after its connection closes.
         outlives_connection: bool,
@@ -35,24 +34,24 @@ pub enum Effect {
     Answer {
         /// The job.
         job: JobId,
-        /// The sum of its parts modulo 2^128, or why there is none.
+        /// Sum of the tasks' values modulo 2^128, or the reason why there is none.
         answer: Result<u128, JobFailure>,
     },
     /// Answer the claim of a pulling worker.
     Deliver {
         /// The claim.
         claim: ClaimId,
-        /// Its tasks.
+        /// The lease.
         lease: PulledLease,
     },
-    /// Say that the worker gets nothing for a while.
+    /// Log that the worker gets no leases for a while.
     Suspended {
         /// The worker.
         worker: WorkerId,
-        /// Why.
+        /// The reason of the suspension.
         reason: SuspensionReason,
     },
-    /// Say that the worker gets no more jobs of a kind, which it named and does not run.
+    /// Log that the worker gets no more jobs of a kind, which it announced and does not run.
     Lacks {
         /// The worker.
         worker: WorkerId,
@@ -66,13 +65,13 @@ pub enum Effect {
     },
 }
 
-/// Why a worker is suspended.
+/// The reason of a worker's suspension.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SuspensionReason {
-    /// A lease could not be delivered, was handed back, or never came to it.
+    /// A lease could not be delivered, was handed back, or never reached the worker.
     #[error("it did not take a lease")]
     Undelivered,
-    /// It failed a lease, or let one expire.
+    /// The worker failed a lease, or let one expire.
     #[error("it failed a lease")]
     FailedLease,
     /// The connection of its heartbeats has closed.
@@ -80,13 +79,13 @@ pub enum SuspensionReason {
     Disconnected,
 }
 
-/// Why a job has no answer.
+/// The reason why a job has no answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum JobFailure {
     /// The job failed.
     #[error(transparent)]
     Failed(#[from] JobError),
-    /// Its tasks were done, but what they add up to cannot be its result.
+    /// The tasks are done, but the sum of their values cannot be the job's result.
     #[error(transparent)]
     Contradiction(#[from] Contradiction),
     /// The coordinator stops.
@@ -111,13 +110,13 @@ pub struct LeaseOrder {
     pub kind: JobKind,
     /// The tasks.
     pub tasks: Range<u64>,
-    /// What the worker computes.
+    /// The work for the worker, in the form of the kind.
     pub work: Box<RawValue>,
-    /// When the lease ends by itself.
+    /// Instant at which the lease expires.
     pub expires_at: Instant,
     /// Whether the worker goes on when the connection breaks: true for stored jobs.
     pub outlives_connection: bool,
-    /// Whether the outcome may carry a result for each task; else it is one value.
+    /// Whether the outcome may carry a result for each task; otherwise it is one value.
     pub has_results: bool,
     /// Attempts of this worker whose outcomes are durable: it need not keep them any longer.
     pub settled: Vec<AttemptId>,
@@ -140,7 +139,7 @@ pub struct PulledLease {
     pub tasks: Range<u64>,
     /// A payload for each task; `None` where the store has them.
     pub payloads: Option<Vec<Box<RawValue>>>,
-    /// When the lease ends unless it is renewed.
+    /// Instant at which the lease expires unless it is renewed.
     pub expires_at: Instant,
     /// The span that the lease is part of, where its job is traced.
     pub trace: Option<TraceContext>,
@@ -159,6 +158,6 @@ pub struct TracedLease {
     pub tasks: Range<u64>,
     /// The worker's name.
     pub worker_id: String,
-    /// When it was claimed.
+    /// Time of the claim.
     pub claimed_at: Instant,
 }

@@ -1,4 +1,4 @@
-//! The last figures of jobs that have ended, until their ends are stored: until then the store has older ones.
+//! Keeps the last figures of jobs that have ended until their ends are stored: the store has older figures until then.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -14,13 +14,13 @@ pub(crate) struct Ending {
 }
 
 impl Ending {
-    /// A job has ended with the recorded change of this number.
+    /// Notes that the recorded change of this number ends the job.
     pub(crate) fn ended(&mut self, job: JobId, number: u64, figures: JobView) {
         self.ends.push_back((number, job));
         self.figures.insert(job, (number, figures));
     }
 
-    /// The changes up to `number` are committed.
+    /// Forgets the figures of jobs whose ends are among the changes up to `number`, which are committed.
     pub(crate) fn stored(&mut self, number: u64) {
         while let Some((end, job)) = self.ends.front().copied().filter(|(end, _)| *end <= number) {
             self.ends.pop_front();

@@ -31,7 +31,7 @@ pub struct Settings {
     pub policy: Policy,
     /// Numbers from a task's first to its last, for new jobs that divide a range.
     pub chunk_size: NonZeroU64,
-    /// How long a job whose client waits goes without any worker before it fails.
+    /// How long a job whose client waits may be without any worker before the job fails.
     pub worker_wait: Duration,
     /// Recorded changes that may wait for the store before no more work is leased.
     pub max_unstored: u64,
@@ -41,11 +41,11 @@ pub struct Settings {
     pub epoch: u64,
     /// A random number of this process.
     pub instance: u64,
-    /// Another one, which no worker learns: it decides which leases are compared.
+    /// Another random number, which no worker learns: it decides which leases are compared.
     pub secret: u64,
 }
 
-/// See the crate's description.
+/// The state of the coordinator; see the crate's description.
 #[derive(Debug)]
 pub struct Engine {
     pub(crate) settings: Settings,
@@ -68,14 +68,14 @@ pub struct Engine {
     pub(crate) head_starts: BTreeSet<(Instant, Lane)>,
     /// Suspended workers, by the end of their pause.
     pub(crate) pauses: BTreeSet<(Instant, WorkerKey)>,
-    /// Jobs of the last coordinator whose workers have not announced what they hold, and until when they may.
+    /// Jobs of the last coordinator whose workers have not announced their leases, and the end of the wait for them.
     pub(crate) recovering: Option<(Instant, Vec<JobId>)>,
     /// Attempts whose outcomes wait for another worker's, with their jobs.
     pub(crate) unsettled: HashMap<AttemptId, JobId>,
     /// Attempts whose outcomes count with the change that is recorded next.
     pub(crate) agreed: Vec<(AttemptId, WorkerKey)>,
     pub(crate) set_aside: SetAside,
-    /// Workers that have not listed what they hold since this coordinator leads.
+    /// Workers that have not listed their leases since this coordinator leads.
     pub(crate) awaited: BTreeSet<WorkerId>,
     pub(crate) is_stopping: bool,
     pub(crate) effects: Vec<Effect>,
@@ -125,7 +125,7 @@ impl Engine {
         self.settings.epoch
     }
 
-    /// When [`Self::handle_timeout`] is due.
+    /// The instant at which [`Self::handle_timeout`] is due next.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
         let head_start = self.head_starts.first().map(|(until, _)| *until);
@@ -171,7 +171,7 @@ impl Engine {
         self.dispatch(now);
     }
 
-    /// The store has committed or refused the first `number` changes that were recorded.
+    /// Notes that the store has committed or refused the first `number` recorded changes.
     pub fn stored(&mut self, number: u64, now: Now) {
         for (attempt, worker) in self.durability.stored(number) {
             if let Some(worker) = self.workers.get_mut(&worker) {
@@ -207,7 +207,7 @@ impl Engine {
         self.durability.recorded()
     }
 
-    /// Acts on what the scheduler says has happened.
+    /// Acts on the scheduler's events.
     pub(crate) fn settle(&mut self, now: Now) {
         while let Some(event) = self.scheduler.poll_event() {
             match event {

@@ -7,7 +7,7 @@ use scheduler::Lane;
 use crate::engine::Engine;
 use crate::standing::State;
 
-/// What the engine keeps beside jobs, workers and leases: each entry belongs to one of them.
+/// The entries that the engine keeps beside jobs, workers and leases: each entry belongs to a job, a worker or a lease.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Footprint {
     /// Jobs that are not over.
@@ -27,7 +27,7 @@ pub struct Footprint {
 }
 
 impl Engine {
-    /// What is kept.
+    /// Counts the entries.
     #[must_use]
     pub fn footprint(&self) -> Footprint {
         Footprint {
@@ -41,7 +41,7 @@ impl Engine {
         }
     }
 
-    /// Checks every invariant that one look at the state can show.
+    /// Checks every invariant that the present state can show.
     ///
     /// # Panics
     /// An invariant does not hold.
@@ -86,7 +86,7 @@ impl Engine {
             }
             let lost = worker.detached.keys().find(|attempt| !attempts.contains(*attempt));
             assert_eq!(lost, None, "a detached lease of {} is not there", worker.id);
-            // The timer of a pause is gone once it has passed; the worker then waits to show that it lives.
+            // The timer of a pause is gone once the pause has passed; the worker then waits for a heartbeat.
             if let State::Suspended { until, .. } = worker.standing {
                 pauses.extend(self.pauses.get(&(until, *key)));
             }

@@ -25,7 +25,7 @@ use crate::view::JobView;
 pub(crate) struct LiveJob {
     pub(crate) kind: JobKind,
     pub(crate) work: Arc<dyn Workload>,
-    /// Whether it is stored; else a client waits for it.
+    /// Whether the job is stored; otherwise a client waits for its answer.
     pub(crate) is_stored: bool,
     /// Whether code that it carries may run.
     pub(crate) is_admitted: bool,
@@ -33,9 +33,9 @@ pub(crate) struct LiveJob {
     pub(crate) ended_attempts: u64,
     pub(crate) rate: Rate,
     pub(crate) progress: Progress,
-    /// What the tasks that compute it a second time add up to so far, modulo 2^128.
+    /// Sum of the values of repeated computations so far, modulo 2^128.
     pub(crate) check: u128,
-    /// How a share of its leases is compared.
+    /// Verification of a share of the job's leases.
     pub(crate) verification: Option<Verification>,
     /// The span that its leases are part of, where it is traced.
     pub(crate) trace: Option<TraceContext>,
@@ -66,14 +66,14 @@ impl Engine {
         self.dispatch(now);
     }
 
-    /// The client of a job that [`Self::ask`] took does not wait any longer.
+    /// Ends a job that [`Self::ask`] took and whose client has left.
     pub fn abandon(&mut self, id: JobId, now: Now) {
         if self.jobs.get(&id).is_some_and(|job| !job.is_stored) {
             self.drop_job(id, now);
         }
     }
 
-    /// Works on a stored job from where it stands. A job that is here stays as it is.
+    /// Works on a stored job from its stored state. A job that the engine knows stays unchanged.
     ///
     /// # Errors
     /// Its parameters cannot be read: it was stored by another version.
@@ -130,13 +130,13 @@ impl Engine {
         Ok(())
     }
 
-    /// Ends a stored job here; the store has it canceled already.
+    /// Ends a stored job in the engine; the store has canceled it already.
     pub fn cancel(&mut self, id: JobId, now: Now) {
         self.composing.cancel(id);
         self.drop_job(id, now);
     }
 
-    /// Pauses a stored job. Tells whether that is a change.
+    /// Pauses a stored job. Returns whether the job was not paused before.
     ///
     /// # Errors
     /// The job is over or unknown.
@@ -147,7 +147,7 @@ impl Engine {
         Ok(changed)
     }
 
-    /// Resumes a paused job. Tells whether that is a change.
+    /// Resumes a paused job. Returns whether the job was paused.
     ///
     /// # Errors
     /// The job is over or unknown.
@@ -157,8 +157,8 @@ impl Engine {
         Ok(changed)
     }
 
-    /// Opens the failed tasks of a stored job again, here and in the store, which must hear of it in the order of the
-    /// tasks' failures.
+    /// Opens the failed tasks of a stored job again, in the engine and in the store, which must learn of the retry in the order
+    /// of the tasks' failures.
     ///
     /// # Errors
     /// The job is over or unknown.
@@ -170,13 +170,13 @@ impl Engine {
         Ok(())
     }
 
-    /// Whether the engine works on the job or puts its result together.
+    /// Whether the engine works on the job or composes its result.
     #[must_use]
     pub fn knows(&self, id: JobId) -> bool {
         self.jobs.contains_key(&id)
     }
 
-    /// A composition that [`Effect::Compose`] asked for has ended.
+    /// Takes the outcome of a composition that [`Effect::Compose`] asked for.
     pub fn composed(&mut self, id: JobId, outcome: Result<ResultBody, ComposeFailure>, now: Now) {
         let (state, result, error) = match outcome {
             Err(ComposeFailure::Unavailable(error)) => {
@@ -194,7 +194,7 @@ impl Engine {
         }
     }
 
-    /// Why a job's tasks wait; `None` if the engine does not know the job.
+    /// The reason why a job's tasks wait; `None` if the engine does not know the job.
     #[must_use]
     pub fn explain(&self, id: JobId) -> Option<String> {
         if let Some(error) = self.composing.state(id) {
@@ -212,21 +212,21 @@ impl Engine {
         Some(format!("{reason}; the outcomes of {leases} wait for another worker to compute the same"))
     }
 
-    /// What keeps all workers that are ready now from running such a job; `None` if some could.
+    /// The reason why no ready worker can run such a job; `None` if some worker can.
     #[must_use]
     pub fn mismatch(&self, kind: JobKind, work: &dyn Workload, requires: &Requirements) -> Option<WaitReason> {
         self.scheduler.mismatch(kind, &requirements(work, requires))
     }
 
-    /// What keeps all workers that are ready now from running a job that is not over.
+    /// The reason why no ready worker can run a job that is not over; `None` if some worker can.
     #[must_use]
     pub fn mismatch_of(&self, id: JobId, requires: &Requirements) -> Option<WaitReason> {
         let job = self.jobs.get(&id)?;
         self.mismatch(job.kind, &*job.work, requires)
     }
 
-    /// Whether no worker that is ready has what this work needs, but some could do the job of the same kind in
-    /// another way that needs less.
+    /// Whether no ready worker meets the needs of this work, but some worker could do the job of the same kind by `other`, which
+    /// needs less.
     #[must_use]
     pub fn prefers(&self, other: &dyn Workload, kind: JobKind, work: &dyn Workload, requires: &Requirements) -> bool {
         self.mismatch(kind, work, requires).is_some() && self.mismatch(kind, other, requires).is_none()
@@ -290,7 +290,7 @@ impl Engine {
     }
 
     pub(crate) fn drop_job(&mut self, id: JobId, now: Now) {
-        // The scheduler has forgotten a job whose result is being put together.
+        // The scheduler has forgotten a job whose result is being composed.
         if self.scheduler.cancel(id).is_ok() {
             self.settle(now);
         }
@@ -308,7 +308,7 @@ impl Engine {
     }
 }
 
-/// What the scheduler has to know of a job, but for times that depend on the clock.
+/// The scheduler's description of a job, without the times that depend on the clock.
 fn spec(kind: JobKind, work: &dyn Workload, options: &JobOptions) -> JobSpec {
     let profile = work.profile();
     let requires = requirements(work, &options.requires);
@@ -332,7 +332,7 @@ fn spec(kind: JobKind, work: &dyn Workload, options: &JobOptions) -> JobSpec {
     }
 }
 
-/// What a worker must have for a job: what its client requires, and what its work does.
+/// The requirements of a job: those of its client and those of its work.
 #[must_use]
 pub fn requirements(work: &dyn Workload, of_client: &Requirements) -> Requirements {
     let mut all = work.requires();
@@ -349,7 +349,7 @@ fn done_of(history: &History) -> RangeSet<u64> {
     done
 }
 
-/// What is left of a time limit that runs since `since`.
+/// The rest of a time limit that runs since `since`.
 fn remaining(limit: Duration, since: Timestamp, now: Now) -> Duration {
     limit.saturating_sub(now.instant.saturating_duration_since(now.instant_of(since)))
 }

@@ -1,4 +1,4 @@
-//! Leases: on their way to workers, and how they end.
+//! Delivery and ends of leases.
 
 use std::time::{Duration, Instant};
 
@@ -13,25 +13,25 @@ use crate::standing::Blame;
 use crate::time::Now;
 use crate::verification::Verdict;
 
-/// Why an outcome does not count.
+/// The reason why an outcome does not count.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CompleteError {
     /// The attempt holds no lease.
     #[error(transparent)]
     Stale(#[from] StaleAttempt),
-    /// The report is not one that the tasks can have. A pulling worker keeps its lease and may report again.
+    /// The report cannot be one of these tasks. A pulling worker keeps its lease and may report again.
     #[error(transparent)]
     Invalid(#[from] InvalidReport),
 }
 
-/// How a lease ends without an outcome.
+/// The end of a lease without an outcome.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LeaseFailure {
-    /// The worker gave it back, at no cost to its tasks.
+    /// The worker handed the lease back, at no cost to its tasks.
     HandedBack,
-    /// It never came to the worker.
+    /// The lease never reached the worker.
     Undeliverable,
-    /// The worker does not run its kind, though it named it.
+    /// The worker does not run the kind of the job, though it announced the kind.
     Unsupported,
     /// The tasks failed, through no fault of the worker.
     TaskFailed(String),
@@ -40,12 +40,12 @@ pub enum LeaseFailure {
 }
 
 impl Engine {
-    /// Counts the outcome of an attempt. Without effect on one that counts already and is not committed yet: its worker
+    /// Counts the outcome of an attempt. Without effect on an outcome that counts already and is not committed yet: its worker
     /// may report it over two connections.
     ///
     /// # Errors
-    /// The attempt holds no lease, or the report is invalid: nothing changes, but that the lease of a worker that
-    /// leases are sent to fails when its report is invalid.
+    /// The attempt holds no lease, or the report is invalid. The state is unchanged, except that an invalid report of a pushed
+    /// worker fails the lease.
     pub fn complete(
         &mut self,
         attempt: AttemptId,
@@ -121,14 +121,14 @@ impl Engine {
     /// The attempt holds no lease: nothing changes.
     pub fn fail(&mut self, attempt: AttemptId, failure: LeaseFailure, now: Now) -> Result<(), StaleAttempt> {
         let ActiveLease { job, lane, .. } = self.scheduler.lease(attempt).ok_or(StaleAttempt)?;
-        // Before the tasks are open again, or the same worker could get them.
+        // The worker is blamed before the tasks are open again, or it could get them.
         match &failure {
             LeaseFailure::Undeliverable | LeaseFailure::HandedBack => self.blame(lane.worker, Blame::Connection, now),
             LeaseFailure::Unsupported => self.note_lacking(lane.worker, job, now),
             LeaseFailure::WorkerFailed(_) => self.blame(lane.worker, Blame::WorkerOrJob(job), now),
             LeaseFailure::TaskFailed(_) => (),
         }
-        // A heartbeat that was written before may list it.
+        // A heartbeat that was written before the end may list the attempt.
         let may_be_listed = match &failure {
             LeaseFailure::TaskFailed(_) | LeaseFailure::WorkerFailed(_) | LeaseFailure::Unsupported => true,
             LeaseFailure::Undeliverable | LeaseFailure::HandedBack => false,
@@ -148,7 +148,7 @@ impl Engine {
         Ok(())
     }
 
-    /// The worker gives the tasks back at no cost.
+    /// Takes back the tasks of an attempt that its worker hands back, at no cost.
     ///
     /// # Errors
     /// The attempt holds no lease: nothing changes.
@@ -171,7 +171,8 @@ impl Engine {
         Ok(())
     }
 
-    /// Takes the tasks from `beyond` on back from a lease of a pulling worker, to which they do not go. Tells whether it did.
+    /// Takes the tasks from `beyond` on back from a lease of a pulling worker that were not delivered. Returns whether it took
+    /// them.
     ///
     /// # Errors
     /// The attempt holds no lease: nothing changes.
@@ -182,7 +183,7 @@ impl Engine {
         Ok(is_shorter)
     }
 
-    /// Prolongs a lease; returns when it ends now.
+    /// Prolongs a lease; returns its new end.
     ///
     /// # Errors
     /// The attempt holds no lease.
@@ -190,8 +191,8 @@ impl Engine {
         self.scheduler.renew(attempt, now.instant)
     }
 
-    /// The worker of an attempt hands in what its tasks have printed: their time limit begins anew, since it is no longer
-    /// theirs to keep. Leases that wait for the slot get as much more time.
+    /// Restarts the time limit of an attempt whose worker uploads the tasks' outputs, since the rest of the time is the
+    /// coordinator's. Leases that wait for the slot get as much more time.
     ///
     /// # Errors
     /// The attempt holds no lease.
@@ -199,8 +200,8 @@ impl Engine {
         self.scheduler.restart_limits_of_slot(attempt, now.instant)
     }
 
-    /// The worker of an attempt keeps its outcome while nothing can be stored here: its lease lasts, whatever the time limit
-    /// of its tasks.
+    /// Keeps the lease of an attempt whose worker holds its outcome while nothing can be stored, whatever the time limit of the
+    /// tasks.
     ///
     /// # Errors
     /// The attempt holds no lease.
@@ -209,8 +210,8 @@ impl Engine {
         self.scheduler.renew(attempt, now.instant).map(drop)
     }
 
-    /// The connection of a lease that was sent has broken before its answer. A lease that outlives its connection goes
-    /// on at the worker, which lists it in its heartbeats; any other one has failed.
+    /// Notes that the connection of a pushed lease has broken before its answer. A lease that outlives its connection goes on at
+    /// the worker, which lists it in its heartbeats; any other lease has failed.
     pub fn connection_broke(&mut self, attempt: AttemptId, now: Now) {
         let Some(ActiveLease { job, lane, .. }) = self.scheduler.lease(attempt) else { return };
         if self.is_stored(job)
@@ -236,7 +237,7 @@ impl Engine {
         self.scheduler.lease(attempt).is_some()
     }
 
-    /// A lease of a job that is traced; none where the job is not, or the attempt holds no lease.
+    /// The lease of an attempt at a traced job; `None` if the job is not traced or the attempt holds no lease.
     #[must_use]
     pub fn traced_lease(&self, attempt: AttemptId) -> Option<TracedLease> {
         let ActiveLease { job, tasks, lane, claimed_at, .. } = self.scheduler.lease(attempt)?;
@@ -283,7 +284,7 @@ impl Engine {
         self.end_at_worker(attempt, lane, now);
     }
 
-    /// The worker's slot is free of an attempt.
+    /// Frees the worker's slot of an attempt.
     fn end_at_worker(&mut self, attempt: AttemptId, lane: Lane, now: Now) {
         if let Some(worker) = self.workers.get_mut(&lane.worker) {
             worker.detached.remove(&attempt);

@@ -1,4 +1,4 @@
-//! How far a job is, by the work that its tasks are rather than by their number.
+//! Progress of a job, measured by the work in its tasks rather than by their number.
 
 use std::ops::Range;
 use std::time::Instant;
@@ -13,7 +13,7 @@ const PARTS: f64 = 1e9;
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Progress {
-    /// The weight of the tasks that are done, and of all.
+    /// Weight of the done tasks, and of all tasks.
     done: f64,
     total: f64,
     /// Parts of the whole a second.

@@ -1,15 +1,15 @@
-//! How fast things go, lately.
+//! Rates over the last seconds.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-/// How far back throughput looks.
+/// Number of ticks over which throughput is measured.
 const WINDOW: usize = 10;
 
-/// The least time that says something about a rate.
+/// Shortest interval from which a rate is measured.
 const LEAST_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Tasks a second of one job: the mean of what was and what is, so that one odd second does not show.
+/// Tasks a second of one job: the mean of the previous and the present rate, so that one odd second does not show.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Rate {
     last: Option<(Instant, u64)>,

@@ -1,5 +1,5 @@
-//! The latest attempts of which something is remembered, such as that they have failed: their workers list them until they
-//! are told to forget them, and must not get them again.
+//! The latest attempts with a remembered property, such as a failure: their workers list them until the coordinator settles
+//! them, and must not get them again.
 
 use std::collections::{HashSet, VecDeque};
 

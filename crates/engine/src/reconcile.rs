@@ -1,5 +1,6 @@
-//! What workers hold against what the engine knows. A lease of a stored job outlives connections and coordinators: its
-//! worker lists it in every heartbeat until it is told that the outcome is durable or that the attempt is void.
+//! Reconciles the leases that workers hold with the engine's records. A lease of a stored job outlives connections and
+//! coordinators: its worker lists the lease in every heartbeat until the coordinator answers that the outcome is durable or the
+//! attempt void.
 
 use std::cmp::Reverse;
 use std::collections::HashSet;
@@ -14,8 +15,8 @@ use crate::standing::Blame;
 use crate::time::Now;
 use crate::workers::Worker;
 
-/// Heartbeats in a row without a lease whose connection broke, after which it never came to its worker. One may have
-/// been written before the lease arrived.
+/// Heartbeats in a row that do not list a lease whose connection broke before the lease counts as undelivered. The first of them
+/// may have been written before the lease arrived.
 const MISSES: u32 = 2;
 
 /// A lease of a stored job, as its worker lists it.
@@ -31,30 +32,30 @@ pub struct HeldLease {
     pub slot: u32,
     /// Time since the worker began to compute it; zero while it waits for its slot.
     pub age: Duration,
-    /// Whether it computes or keeps an outcome.
+    /// Whether the worker computes or keeps an outcome.
     pub state: HeldState,
 }
 
-/// What a worker does with a lease.
+/// State of a lease at its worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HeldState {
-    /// It computes or waits for its slot.
+    /// The worker computes the lease, or the lease waits for its slot.
     Running,
-    /// It has ended, and the worker keeps its outcome.
+    /// The lease has ended, and the worker keeps its outcome.
     Finished,
 }
 
-/// What a worker is told of the leases that it lists.
+/// The answer to a worker about the leases that it lists.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reconciled {
-    /// Durable or void: the worker stops them and forgets their outcomes.
+    /// Attempts that are durable or void: the worker stops them and forgets their outcomes.
     pub settled: Vec<AttemptId>,
-    /// Leased to this worker, with an outcome that has not arrived: the worker delivers it.
+    /// Attempts leased to this worker whose outcomes have not arrived: the worker delivers them.
     pub deliver: Vec<AttemptId>,
 }
 
 impl Engine {
-    /// A heartbeat of a worker that leases are sent to, with the leases of stored jobs that it has.
+    /// Takes a heartbeat of a pushed worker, with the leases of stored jobs that it holds.
     pub fn heartbeat(&mut self, key: WorkerKey, held: &[HeldLease], now: Now) -> Reconciled {
         self.note_alive(key, now);
         let reconciled = self.reconcile(key, held, now);
@@ -78,7 +79,7 @@ impl Engine {
         self.attempts.has_made(attempt)
     }
 
-    /// Whether no report on the attempt can count: it was made here, has ended, and is not to be adopted.
+    /// Whether no report on the attempt can count: this engine made it, it has ended, and it is not to be adopted.
     #[must_use]
     pub fn has_ended(&self, attempt: AttemptId) -> bool {
         let is_open = || self.scheduler.holds(attempt) || self.is_unsettled(attempt) || self.expired.contains(attempt);
@@ -106,7 +107,7 @@ impl Engine {
             };
             match (is_holder, lease.state) {
                 (true, HeldState::Finished) => reconciled.deliver.push(lease.attempt),
-                // It lasts as long as its worker lists it, or as long as the time limit of its tasks allows.
+                // The lease lasts as long as its worker lists it and the time limit of its tasks allows.
                 (true, HeldState::Running) => drop(self.scheduler.renew(lease.attempt, now.instant)),
                 (false, _) => reconciled.settled.push(lease.attempt),
             }
@@ -122,7 +123,8 @@ impl Engine {
         }
         let is_pushed = self.workers.get(&lane.worker).is_some_and(Worker::is_pushed);
         let begun_at = match lease.state {
-            // An outcome is waited for from now on: its tasks are neither late, which would run them again, nor at their limit.
+            // The engine waits for the outcome from now on: its tasks are neither late, which would run them again, nor at their
+            // limit.
             HeldState::Finished => Some(now.instant),
             // The leases of a worker that pulls wait for no other.
             HeldState::Running if is_pushed && lease.age.is_zero() => None,
@@ -132,7 +134,7 @@ impl Engine {
         if adopted.is_err() {
             return false;
         }
-        // It was claimed at another coordinator: its time there has passed.
+        // The lease was claimed at another coordinator: its time there has passed.
         let _ = self.scheduler.renew(lease.attempt, now.instant);
         self.settle(now);
         self.occupy(lane);
@@ -155,9 +157,9 @@ impl Engine {
         let never_came = worker.detached.iter().filter(|(_, misses)| **misses >= MISSES);
         let never_came: Vec<_> = never_came.map(|(attempt, _)| *attempt).collect();
         for attempt in never_came {
-            // A worker that loses what it is sent gets nothing more for a while; its tasks did no wrong.
+            // A worker that loses its leases gets nothing more for a while; the tasks are not at fault.
             self.blame(key, Blame::Connection, now);
-            // It may have ended meanwhile, and it is adopted if it arrives after all.
+            // The lease may have ended meanwhile; it is adopted if it arrives after all.
             let _ = self.take_back(attempt, now);
         }
     }

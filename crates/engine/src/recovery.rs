@@ -1,4 +1,4 @@
-//! Jobs that the last coordinator left. Its workers may hold their tasks, which wait until the workers have said so.
+//! Jobs of the last coordinator. Their tasks wait until the workers that may hold them have listed their leases.
 
 use std::collections::BTreeSet;
 
@@ -9,14 +9,14 @@ use crate::engine::Engine;
 use crate::time::Now;
 
 impl Engine {
-    /// Takes up jobs that the last coordinator left, some at a time. Tasks of those that had started wait for
-    /// [`crate::Settings::recovery`], so that the workers that hold them can say so. Returns the jobs that cannot be read.
+    /// Takes up a part of the last coordinator's jobs. Tasks of jobs that had started wait for [`crate::Settings::recovery`], so
+    /// that the workers that hold them can list them. Returns the jobs that cannot be read.
     pub fn recover(&mut self, jobs: Vec<UnfinishedJob>, now: Now) -> Vec<(JobId, InvalidJob)> {
         self.recover_jobs(jobs, false, now)
     }
 
-    /// As [`Self::recover`], of a coordinator that led until a moment ago: it may have leased tasks of any job, also where
-    /// the store does not say so yet. All of them wait.
+    /// Like [`Self::recover`], for a coordinator that led until a moment ago: it may have leased tasks of any job before the
+    /// store has a record of that. All of them wait.
     pub fn take_over(&mut self, jobs: Vec<UnfinishedJob>, now: Now) -> Vec<(JobId, InvalidJob)> {
         self.recover_jobs(jobs, true, now)
     }
@@ -42,8 +42,8 @@ impl Engine {
         unreadable
     }
 
-    /// These workers live and may hold leases of the last coordinator: its tasks wait until each of them has listed what it
-    /// holds, and without any no longer.
+    /// Waits for the lists of these workers, which live and may hold leases of the last coordinator: tasks stay held until each
+    /// worker has listed its leases, and not at all without workers.
     pub fn await_lists(&mut self, workers: BTreeSet<WorkerId>, now: Now) {
         self.awaited = workers;
         if self.awaited.is_empty() {
@@ -52,8 +52,8 @@ impl Engine {
         }
     }
 
-    /// A worker has listed what it holds, and takes no lease of an epoch below `seen_epoch` any more: a list that it made
-    /// before it had seen this coordinator's epoch may not be complete.
+    /// Notes that a worker has listed its leases and takes no lease of an epoch below `seen_epoch` any more: a list from before
+    /// the worker saw this coordinator's epoch may be incomplete.
     pub fn listed(&mut self, worker: &WorkerId, seen_epoch: u64, now: Now) {
         if seen_epoch >= self.settings.epoch && self.awaited.remove(worker) && self.awaited.is_empty() {
             self.end_wait_for_lists();

@@ -1,4 +1,4 @@
-//! Tasks that a client does not want any more while its job goes on.
+//! Skips tasks that a client does not want any more while its job goes on.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use store::{ChangeKind, Outcome};
 use crate::engine::Engine;
 use crate::time::Now;
 
-/// Why no task of a job can be skipped.
+/// The reason why no task of a job can be skipped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SkipError {
     /// The job is over or unknown.
@@ -34,7 +34,7 @@ impl Engine {
         }
         let mut skipped = Vec::new();
         for task in tasks {
-            // The job may end with one of them: no other one is open then.
+            // The job may end with this task: no other task is open then.
             if self.scheduler.skip(id, &(*task..task.saturating_add(1))).unwrap_or(false) {
                 self.note_skipped(id, *task, now);
                 skipped.push(*task);

@@ -1,4 +1,4 @@
-//! The slots of workers that leases are sent to: one lease computes while the next one waits at the worker.
+//! The slots of pushed workers: one lease computes while the next one waits at the worker.
 
 use std::time::{Duration, Instant};
 
@@ -11,14 +11,14 @@ use crate::time::Now;
 /// leave together arrive in any order, and the second continues where the first one ends.
 const HEAD_START: Duration = Duration::from_millis(1);
 
-/// One slot.
+/// A slot of a worker.
 #[derive(Debug, Default)]
 pub(crate) struct Slot {
-    /// Leases that it has.
+    /// Number of leases of the slot.
     pub(crate) leases: u8,
-    /// Whether a lease of it has ended.
+    /// Whether a lease of the slot has ended.
     has_ended: bool,
-    /// Until when its lease has a head start.
+    /// End of the head start of the slot's lease.
     head_start_until: Option<Instant>,
 }
 
@@ -30,15 +30,15 @@ impl Slot {
 }
 
 impl Engine {
-    /// Gives a slot what it can take: a lease if it is idle, one ahead if it computes.
+    /// Fills a slot: with a lease if the slot is idle, with one lease ahead if it computes.
     pub(crate) fn fill_slot(&mut self, lane: Lane, now: Now) {
         let Some(worker) = self.workers.get(&lane.worker) else { return };
         let Some(slot) = worker.slots.get(lane.slot as usize) else { return };
-        // A worker that may be broken is tried with one lease: two would cost two attempts.
+        // A worker that may be broken is tried with one lease: two leases would cost two attempts.
         let may_fill = !worker.is_on_trial() && (slot.has_ended || worker.is_proven());
         let (leases, most, has_head_start) = (slot.leases, worker.leases_per_slot, slot.head_start_until.is_some());
         if leases == 0 {
-            // It continues where its last lease ended.
+            // The slot continues where its last lease ended.
             if !self.lease_to_slot(lane, now) {
                 self.scheduler.slot_idle(lane);
             }
@@ -69,7 +69,7 @@ impl Engine {
         }
     }
 
-    /// A lease of the slot has ended.
+    /// Notes that a lease of the slot has ended.
     pub(crate) fn vacate(&mut self, lane: Lane, now: Now) {
         let Some(slot) = self.slot_mut(lane) else { return };
         slot.leases = slot.leases.saturating_sub(1);

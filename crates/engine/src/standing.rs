@@ -1,4 +1,4 @@
-//! Whether workers get leases: a worker that fails is set aside, shows that it lives and comes back.
+//! Decides whether workers get leases: a worker that fails is suspended, and gets leases again after a pause and a heartbeat.
 
 use std::time::{Duration, Instant};
 
@@ -14,10 +14,10 @@ use crate::workers::{Standing, Worker};
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
-/// Whom a failed lease speaks against.
+/// The party that a failed lease is blamed on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Blame {
-    /// The worker cannot be reached, whatever it is sent.
+    /// The worker cannot be reached.
     Connection,
     /// The worker or the job's tasks. While a worker fails one job only, its pauses stay short: the tasks may be to blame.
     /// A worker that fails several jobs is set aside for pauses that grow.
@@ -36,7 +36,7 @@ pub(crate) enum State {
         is_alive: bool,
     },
     Draining,
-    /// Its outcomes are not to be trusted: it gets nothing until it is started again.
+    /// The worker's outcomes are not trusted: it gets nothing until its process is started again.
     SetAside,
 }
 
@@ -59,12 +59,12 @@ impl Worker {
         self.standing == State::SetAside
     }
 
-    /// Whether it has completed leases and failed none since.
+    /// Whether the worker has completed leases and failed none since.
     pub(crate) fn is_proven(&self) -> bool {
         self.completed_tasks > 0 && self.standing == State::Ready { failures: 0 }
     }
 
-    /// Whether it has failed a lease and completed none since.
+    /// Whether the worker has failed a lease and completed none since.
     pub(crate) fn is_on_trial(&self) -> bool {
         !self.failed_jobs.is_empty() || matches!(self.standing, State::Ready { failures: 1.. })
     }
@@ -114,15 +114,14 @@ impl Engine {
         }
     }
 
-    /// The connection of a worker's heartbeats has closed: its process is probably gone. It gets nothing until its next
-    /// heartbeat.
+    /// Suspends a worker whose connection for heartbeats has closed, probably with its process, until its next heartbeat.
     pub fn disconnected(&mut self, key: WorkerKey, now: Now) {
         if let Some(State::Ready { failures }) = self.workers.get(&key).map(|worker| &worker.standing) {
             self.suspend(key, *failures, now.instant, SuspensionReason::Disconnected, now);
         }
     }
 
-    /// The worker takes nothing new and ends with its last lease.
+    /// Drains a worker: it takes nothing new and goes with its last lease.
     pub fn drain(&mut self, key: WorkerKey, now: Now) {
         let Some(worker) = self.workers.get_mut(&key) else { return };
         if !matches!(worker.standing, State::Draining | State::SetAside) {
@@ -135,7 +134,7 @@ impl Engine {
         }
     }
 
-    /// The worker gets nothing more, and what it has is taken from it.
+    /// Gives a worker nothing more and revokes its leases.
     pub(crate) fn distrust(&mut self, key: WorkerKey, now: Now) {
         self.end_pause_of(key);
         if let Some(worker) = self.workers.get_mut(&key) {
@@ -145,7 +144,7 @@ impl Engine {
         self.settle(now);
     }
 
-    /// A heartbeat of the worker came.
+    /// Notes a heartbeat of the worker.
     pub(crate) fn note_alive(&mut self, key: WorkerKey, now: Now) {
         let Some(worker) = self.workers.get_mut(&key) else { return };
         if let State::Suspended { is_alive, since, .. } = &mut worker.standing

@@ -4,12 +4,12 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
-/// The present moment. Durations and deadlines follow `instant`; `at` is what is stored and shown.
+/// The present moment. Durations and deadlines follow `instant`; `at` is stored and shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Now {
-    /// The monotonic clock.
+    /// The time of the monotonic clock.
     pub instant: Instant,
-    /// The calendar.
+    /// The time of the calendar.
     pub at: Timestamp,
 }
 

@@ -1,6 +1,6 @@
-//! Jobs of which a share is computed twice. The outcome of a chosen lease does not count before a worker of another name
-//! has reported the same; where two differ, a third decides. A worker whose outcome was wrong is set aside, and whatever it
-//! has computed without being compared is computed anew.
+//! Jobs of which a share is computed twice. The outcome of a chosen lease does not count before a worker of another name has
+//! reported the same; where two differ, a third decides. A worker whose outcome was wrong is set aside, and its outcomes that
+//! were not compared are computed anew.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::ops::Range;
@@ -16,27 +16,27 @@ use crate::engine::Engine;
 use crate::time::Now;
 use crate::workers::{Delivery, Worker};
 
-/// Workers that are remembered as set aside. More would be an attack that registration has to stop.
+/// Workers that are remembered as set aside. More of them would be an attack that registration has to stop.
 const MAX_SET_ASIDE: usize = 1024;
 
-/// How long a pulling worker is set aside: nothing tells whether it was started again.
+/// How long a pulling worker is set aside: the engine cannot see whether its process was started again.
 const PULLED_SET_ASIDE: Duration = Duration::from_hours(1);
 
-/// What a verified job knows of its outcomes.
+/// The state of a verified job.
 #[derive(Debug)]
 pub(crate) struct Verification {
     share: Share,
     /// Runs whose outcome waits for another worker's, by their first tasks.
     checks: BTreeMap<u64, Check>,
-    /// What counts though only one worker has computed it, by that worker.
+    /// Counted work that only one worker has computed, by that worker.
     unchecked: HashMap<WorkerId, Work>,
-    /// The same of earlier coordinators, which is nobody's any more.
+    /// Unchecked work of workers under earlier coordinators, without the workers' names.
     inherited: Work,
     counts: VerificationCounts,
     set_aside: Vec<WorkerId>,
 }
 
-/// How the verification of a job goes.
+/// Counts of a job's verification.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct VerificationCounts {
     /// Leases that two workers have computed with the same outcome.
@@ -87,17 +87,17 @@ impl Work {
     }
 }
 
-/// What becomes of an outcome of a verified job.
+/// The decision about an outcome of a verified job.
 #[derive(Debug)]
 pub(crate) enum Verdict {
-    /// It counts.
+    /// The outcome counts.
     Counts(Accepted),
-    /// It waits for another worker's.
+    /// The outcome waits for another worker's.
     Waits,
 }
 
 impl Verification {
-    /// `done`, the two values and `verified` are of earlier coordinators.
+    /// Restores the verification of a job: `done`, the two values and `verified` are of earlier coordinators.
     pub(crate) fn new(
         share: Share,
         done: impl Iterator<Item = Range<u64>>,
@@ -128,7 +128,7 @@ impl Verification {
         self.checks.values().flat_map(|check| check.votes.iter().map(|vote| vote.attempt))
     }
 
-    /// Takes everything that only this worker vouches for, and what nobody does.
+    /// Takes the work that only this worker vouches for, and the work that no worker vouches for.
     fn take_unchecked(&mut self, worker: &WorkerId) -> Vec<Work> {
         let own = self.unchecked.remove(worker);
         let inherited = std::mem::take(&mut self.inherited);
@@ -147,11 +147,11 @@ impl Verification {
     }
 }
 
-/// Workers that were set aside: those that leases are sent to until they are started again, the others for some time.
+/// Workers that were set aside: pushed workers until their process is started again, pulling workers for some time.
 #[derive(Debug, Default)]
 pub(crate) struct SetAside {
     order: VecDeque<WorkerId>,
-    /// The process, of workers that leases are sent to, and since when.
+    /// The process of a pushed worker, and the instant since which the worker is set aside.
     workers: HashMap<WorkerId, (Option<BootId>, Instant)>,
 }
 
@@ -223,14 +223,14 @@ impl Engine {
         self.is_compared(attempt) || self.durability.is_pending(attempt)
     }
 
-    /// These workers were set aside under earlier coordinators. To be called before workers join.
+    /// Keeps workers set aside that were so under earlier coordinators. To be called before workers join.
     pub fn keep_set_aside(&mut self, workers: Vec<SetAsideWorker>, now: Now) {
         for SetAsideWorker { id, boot, at } in workers {
             self.set_aside.insert(id, boot, now.instant_of(at));
         }
     }
 
-    /// Pulling workers that were set aside for long enough. They get tasks once they have joined again.
+    /// Takes the pulling workers that were set aside for long enough. They get tasks once they have joined again.
     pub fn take_readmitted(&mut self, now: Now) -> BTreeSet<WorkerKey> {
         let over = self.set_aside.take_ended(now.instant);
         if over.is_empty() {
@@ -240,7 +240,7 @@ impl Engine {
         self.workers.iter().filter(|(_, worker)| is_readmitted(worker)).map(|(key, _)| *key).collect()
     }
 
-    /// Decides about an outcome that was accepted. One that waits has ended its lease.
+    /// Decides about an accepted outcome. An outcome that waits has ended its lease.
     pub(crate) fn verify(
         &mut self,
         lease: &ActiveLease,
@@ -276,7 +276,7 @@ impl Engine {
         Ok(Verdict::Waits)
     }
 
-    /// Two workers have reported the same: those that have not were wrong.
+    /// Decides after two workers have reported the same: workers with other reports were wrong.
     fn decide(&mut self, job: JobId, first: u64, values: (u128, u128), now: Now) {
         let Some(verification) = self.jobs.get_mut(&job).and_then(|live| live.verification.as_mut()) else { return };
         let Some(check) = verification.checks.remove(&first) else { return };
@@ -288,7 +288,8 @@ impl Engine {
             self.unsettled.remove(&vote.attempt);
         }
         for vote in right {
-            // Settled with the change that is recorded next; the last vote is the attempt that it is recorded for.
+            // The attempt is settled with the change that is recorded next; the last vote is the attempt that the change is
+            // recorded for.
             if self.unsettled.remove(&vote.attempt).is_some() {
                 self.agreed.push((vote.attempt, vote.key));
             }
@@ -299,7 +300,8 @@ impl Engine {
         }
     }
 
-    /// A worker has reported what is wrong: it gets nothing more, and what only it vouches for is computed anew.
+    /// Sets aside a worker that has reported a wrong outcome: it gets nothing more, and work that only it vouches for is computed
+    /// anew.
     fn set_worker_aside(&mut self, name: &WorkerId, shown_by: JobId, now: Now) {
         let registered = self.workers.iter().filter(|(_, worker)| worker.id == *name);
         let registered: Vec<_> = registered.map(|(key, worker)| (*key, worker.delivery)).collect();
@@ -336,7 +338,7 @@ impl Engine {
         let (value, check) = (sum(|work| work.value), sum(|work| work.check));
         live.check = live.check.wrapping_sub(check);
         live.progress.add(-runs.iter().map(|run| live.work.weight(run)).sum::<f64>());
-        // The job is there, or it would have ended.
+        // The job exists, or its verification would have ended.
         let _ = self.scheduler.reopen(job, &runs, value);
         let tasks = counted(tasks, "task was", "tasks were");
         let notice = format!("the worker {name} was set aside: its results were wrong; {tasks} computed anew");

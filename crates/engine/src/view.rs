@@ -1,4 +1,4 @@
-//! What there is to see of jobs and workers.
+//! Views of jobs and workers.
 
 use std::ops::Range;
 
@@ -26,7 +26,7 @@ pub struct JobView {
     pub tasks_per_second: Option<f64>,
     /// Numbers searched, for kinds that search a range.
     pub numbers_done: Option<u128>,
-    /// How a share of its leases is compared.
+    /// Verification of a share of the job's leases.
     pub verification: Option<VerificationView>,
 }
 
@@ -37,7 +37,7 @@ pub struct LeasedTasks {
     pub tasks: Range<u64>,
     /// The worker.
     pub worker: Option<WorkerId>,
-    /// When they were leased.
+    /// Time at which the tasks were leased.
     pub allocated_at: Timestamp,
 }
 
@@ -48,7 +48,7 @@ pub struct WorkerView {
     pub id: WorkerId,
     /// Whether leases are sent to it; else it pulls.
     pub is_pushed: bool,
-    /// Whether it gets leases.
+    /// Whether the worker gets leases.
     pub standing: Standing,
     /// Kinds that it named and does not run.
     pub lacks: Vec<JobKind>,
@@ -61,7 +61,7 @@ pub struct WorkerView {
 }
 
 impl Engine {
-    /// One job; `None` when it is over. The counts of a job whose result is being stored are those of a job that is done.
+    /// A job's view; `None` when the job is over. A job whose result is being stored has the counts of a finished job.
     #[must_use]
     pub fn job(&self, id: JobId) -> Option<JobView> {
         let total = self.jobs.get(&id)?.work.tasks();
@@ -94,7 +94,7 @@ impl Engine {
         self.ending.figures(id).cloned()
     }
 
-    /// What a job computes; `None` when it is over.
+    /// A job's kind; `None` when the job is over.
     #[must_use]
     pub fn kind(&self, id: JobId) -> Option<JobKind> {
         self.jobs.get(&id).map(|live| live.kind)
@@ -116,7 +116,7 @@ impl Engine {
         leased
     }
 
-    /// One worker.
+    /// A worker's view; `None` if the engine does not know the worker.
     #[must_use]
     pub fn worker(&self, key: WorkerKey) -> Option<WorkerView> {
         let worker = self.workers.get(&key)?;
@@ -149,13 +149,13 @@ impl Engine {
         self.scheduler.state_counts()
     }
 
-    /// Open tasks of the jobs of a kind by what they wait for, and the slots that they could use.
+    /// Open tasks of the jobs of a kind by the reason for their wait, and the slots that they could use.
     #[must_use]
     pub fn demand(&self, kind: JobKind) -> Demand {
         self.scheduler.demand(kind)
     }
 
-    /// Jobs that wait and that no worker which is ready can run, one of each sort: at most `limit`.
+    /// Waiting jobs that no ready worker can run, one of each class: at most `limit`.
     #[must_use]
     pub fn unserved(&self, limit: usize) -> Vec<JobId> {
         self.scheduler.unserved(limit)
@@ -191,7 +191,7 @@ impl Engine {
         self.durability.unstored()
     }
 
-    /// Why some result could not be stored the last time.
+    /// The error of the last failed attempt to store a result, while one waits for its retry.
     #[must_use]
     pub fn composing_error(&self) -> Option<&str> {
         self.composing.failing()

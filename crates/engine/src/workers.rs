@@ -1,4 +1,4 @@
-//! Workers: those that leases are sent to, and those that pull.
+//! Pushed workers, which get their leases by requests, and pulling workers, which claim them.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -13,15 +13,15 @@ use crate::time::Now;
 /// Attempts that a worker can be told to forget with its next lease; it learns of more with its heartbeats.
 const MAX_SETTLED: usize = 256;
 
-/// How a worker comes to its leases.
+/// Way in which a worker gets its leases.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Delivery {
-    /// They are sent to it.
+    /// The coordinator sends the leases to the worker.
     Pushed {
-        /// This run of its process.
+        /// Id of this run of the worker's process.
         boot_id: BootId,
     },
-    /// It claims them.
+    /// The worker claims its leases.
     Pulled,
 }
 
@@ -30,7 +30,7 @@ pub enum Delivery {
 pub struct WorkerAnnouncement {
     /// Its name.
     pub id: WorkerId,
-    /// How it comes to its leases.
+    /// Way in which the worker gets its leases.
     pub delivery: Delivery,
     /// Leases that it computes at the same time.
     pub slots: u32,
@@ -38,9 +38,9 @@ pub struct WorkerAnnouncement {
     pub kinds: Vec<JobKind>,
     /// Its labels.
     pub labels: Labels,
-    /// What it has.
+    /// Resources of the worker.
     pub resources: Resources,
-    /// Whether it runs only jobs that require all its labels.
+    /// Whether the worker runs only jobs that require all its labels.
     pub is_reserved: bool,
     /// Leases that a slot holds at the same time, at least 1: with 2, the next one waits at the worker while one computes.
     pub leases_per_slot: u8,
@@ -49,11 +49,11 @@ pub struct WorkerAnnouncement {
 /// Whether a worker gets leases.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
-    /// It gets leases.
+    /// The worker gets leases.
     Ready,
-    /// It gets none until it has shown that it lives and a pause has passed.
+    /// The worker gets no leases until a pause has passed and a heartbeat has come.
     Suspended,
-    /// It finishes its leases and gets no more.
+    /// The worker finishes its leases and gets no more.
     Draining,
 }
 
@@ -62,12 +62,12 @@ pub(crate) struct Worker {
     pub(crate) id: WorkerId,
     pub(crate) delivery: Delivery,
     pub(crate) standing: crate::standing::State,
-    /// Of a worker that leases are sent to.
+    /// Slots of a pushed worker.
     pub(crate) slots: Vec<Slot>,
     pub(crate) leases_per_slot: u8,
     /// Leases of stored jobs without a connection, with the heartbeats in a row that did not list them.
     pub(crate) detached: BTreeMap<AttemptId, u32>,
-    /// Attempts whose outcomes are durable, which it has not been told yet.
+    /// Attempts with durable outcomes that the worker has not been told of.
     settled: VecDeque<AttemptId>,
     pub(crate) completed_tasks: u64,
     pub(crate) speed: Speed,
@@ -114,7 +114,7 @@ impl Worker {
 }
 
 impl Engine {
-    /// Adds a worker, with the leases that it holds from before.
+    /// Adds a worker, with the leases that it already holds.
     pub fn join(&mut self, announcement: WorkerAnnouncement, held: &[HeldLease], now: Now) -> (WorkerKey, Reconciled) {
         let WorkerAnnouncement { id, delivery, slots, kinds, labels, resources, is_reserved, leases_per_slot } =
             announcement;
@@ -148,7 +148,7 @@ impl Engine {
         (key, reconciled)
     }
 
-    /// Ends a worker and its leases: it fell silent, was replaced or has left.
+    /// Ends a worker and its leases after it fell silent, was replaced or left.
     pub fn lose(&mut self, key: WorkerKey, now: Now) {
         if !self.workers.contains_key(&key) {
             return;
@@ -163,7 +163,7 @@ impl Engine {
         self.dispatch(now);
     }
 
-    /// A pulling worker takes nothing new: it came back with other abilities. It ends with its last lease.
+    /// Retires a pulling worker that came back with other abilities: it takes nothing new and goes with its last lease.
     pub fn replace_puller(&mut self, key: WorkerKey, now: Now) {
         self.scheduler.worker_retired(key, now.instant);
         self.settle(now);

@@ -1,4 +1,4 @@
-//! How the primes of a range are found.
+//! Algorithms for the primes of a range.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,11 +7,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::InvalidJob;
 
-/// How the sum or the count of the primes in a range is computed.
+/// Algorithm for the sum or the count of the primes in a range.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Algorithm {
-    /// The one that is expected to take less.
+    /// The algorithm with the shorter expected time.
     #[default]
     Auto,
     /// A sieve over the range.
@@ -21,7 +21,7 @@ pub enum Algorithm {
 }
 
 impl Algorithm {
-    /// All of them.
+    /// All algorithms.
     pub const ALL: [Self; 3] = [Self::Auto, Self::Sieve, Self::Combinatorial];
 
     /// The name on the wire.

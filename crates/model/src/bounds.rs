@@ -8,7 +8,7 @@ use serde::de::{Error, Unexpected, Visitor};
 /// Reads a whole number from `LEAST` to `MOST`, for `#[serde(deserialize_with)]`.
 ///
 /// # Errors
-/// It is something else: the error names the bounds, not those of the type that it is kept in.
+/// The value is no such number: the error names the bounds, not those of the target type.
 pub fn read_whole<'de, const LEAST: u64, const MOST: u64, T, D>(deserializer: D) -> Result<T, D::Error>
 where
     T: TryFrom<u64>,

@@ -1,10 +1,10 @@
-//! What an event counts in the statistics.
+//! Figures that an event adds to the statistics.
 
 use serde::{Deserialize, Serialize};
 
 use crate::Durations;
 
-/// What happened to a job since the event before it: the figures that an event adds to the statistics of its kind and
+/// Changes to a job since the event before: the figures that an event adds to the statistics of its kind and
 /// time. Their names are stored, and stay.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -110,7 +110,7 @@ impl Counts {
         ]
     }
 
-    /// How many [`Self::figures`] there are.
+    /// Number of [`Self::figures`].
     pub const FIGURES: usize = 15;
 
     /// The counts of figures in the order of [`Self::figures`].

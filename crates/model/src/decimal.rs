@@ -23,7 +23,7 @@ pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u128, D
     digits.parse().map_err(de::Error::custom)
 }
 
-/// The same for a value that may be absent. For `#[serde(with = "model::decimal::optional")]` with `default`.
+/// Decimal strings for a value that may be absent. For `#[serde(with = "model::decimal::optional")]` with `default`.
 pub mod optional {
     use serde::{Deserialize, Deserializer, Serializer};
 

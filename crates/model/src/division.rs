@@ -1,4 +1,4 @@
-//! How a job's tasks go together.
+//! Rules for a job's tasks as a group.
 
 /// The most tasks of a job, 2^53: the largest number that every JSON reader keeps exactly.
 pub const MAX_TASKS: u64 = 1 << 53;
@@ -6,14 +6,14 @@ pub const MAX_TASKS: u64 = 1 << 53;
 /// The order in which a job's tasks are leased.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
-    /// By their numbers.
+    /// By ascending number.
     FirstInFirstOut,
-    /// Each slot continues where its last lease ended; a slot without such a place takes the far half of the longest run
-    /// that is left. For work that is cheaper where it is contiguous.
+    /// Each slot continues where its last lease ended; a slot without such a place takes the far half of the longest remaining
+    /// run. For work that is cheaper where it is contiguous.
     Stripes,
 }
 
-/// What a task without attempts left means for its job.
+/// Effect of a task without attempts left on its job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnExhausted {
     /// The job fails immediately: there is no result without the task.

@@ -7,13 +7,13 @@ use serde::{Deserialize, Serialize};
 
 /// Ten bounds a decade: the preferred numbers R10 of ISO 3. The largest step is that from 1.25 to 1.60.
 const R10: [u64; 10] = [100, 125, 160, 200, 250, 315, 400, 500, 630, 800];
-/// From 1 ms to 10,000,000 s, some 115 days.
+/// Range of the bounds: from 1 ms to 10,000,000 s, some 115 days.
 const DECADES: usize = 10;
 
 /// Upper bounds of the buckets in microseconds, each part of its bucket: 1 ms, 1.25 ms, 1.6 ms and so on to 10,000,000 s.
 /// A longer duration is in the bucket [`BEYOND_US`].
 pub const BOUNDS_US: [u64; DECADES * 10 + 1] = bounds();
-/// Names the bucket of what is longer than the last of [`BOUNDS_US`].
+/// Name of the bucket of durations above the last of [`BOUNDS_US`].
 pub const BEYOND_US: u64 = i64::MAX.unsigned_abs();
 
 const fn bounds() -> [u64; DECADES * 10 + 1] {
@@ -30,12 +30,12 @@ const fn bounds() -> [u64; DECADES * 10 + 1] {
     bounds
 }
 
-/// How often which durations were counted.
+/// Counts of durations by bucket.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Durations {
-    /// Their sum in microseconds.
+    /// Sum of the durations in microseconds.
     pub sum_us: u64,
-    /// The number of durations in each bucket that has some, by the bucket's upper bound in microseconds.
+    /// Number of durations in each non-empty bucket, by the bucket's upper bound in microseconds.
     pub buckets: BTreeMap<u64, u64>,
 }
 
@@ -46,7 +46,7 @@ impl Durations {
         self.buckets.is_empty()
     }
 
-    /// How many were counted.
+    /// Number of counted durations.
     #[must_use]
     pub fn count(&self) -> u64 {
         self.buckets.values().sum()
@@ -60,7 +60,7 @@ impl Durations {
         self.sum_us = self.sum_us.saturating_add(us);
     }
 
-    /// Counts what another one has counted.
+    /// Adds the counts of another value.
     pub fn add(&mut self, other: &Self) {
         self.sum_us = self.sum_us.saturating_add(other.sum_us);
         for (&bound, &count) in &other.buckets {
@@ -68,8 +68,8 @@ impl Durations {
         }
     }
 
-    /// The duration that `share` of those counted do not exceed, within 13.2 %: the geometric mean of its bucket's bounds.
-    /// Up to 1 ms it is 1 ms, and beyond the last bound that bound. None where nothing was counted.
+    /// The duration that `share` of the counted ones do not exceed, within 13.2 %: the geometric mean of its bucket's bounds. 1
+    /// ms in the first bucket, and the last bound beyond it. `None` if nothing is counted.
     #[must_use]
     pub fn quantile(&self, share: f64) -> Option<Duration> {
         let count = self.count();
@@ -90,7 +90,7 @@ impl Durations {
     }
 }
 
-/// What stands for the durations of a bucket.
+/// The duration that stands for a bucket.
 fn middle(bound: u64) -> Duration {
     let (first, last) = (BOUNDS_US[0], BOUNDS_US[BOUNDS_US.len() - 1]);
     if bound <= first || bound > last {

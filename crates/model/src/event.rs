@@ -1,38 +1,38 @@
-//! What happens to jobs, as events with numbers.
+//! Events of jobs, with numbers.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::{Counts, JobId, JobKind};
 
-/// What happened to a job.
+/// Kind of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum EventKind {
-    /// It was accepted.
+    /// The job was accepted.
     Submitted,
-    /// Its first task was given out.
+    /// The first task was leased.
     Started,
     /// Attempts ended; at most one a second.
     Progress,
-    /// Nothing of it runs until it is resumed.
+    /// No task runs until the job is resumed.
     Paused,
-    /// It goes on.
+    /// The job goes on.
     Resumed,
-    /// What had failed runs again.
+    /// The failed tasks run again.
     Retried,
     /// A task ran out of attempts.
     TaskFailed,
-    /// Its result is stored.
+    /// The job's result is stored.
     Succeeded,
-    /// It is over without one.
+    /// The job is over without a result.
     Failed,
-    /// It was given up.
+    /// The job was canceled.
     Canceled,
 }
 
 impl EventKind {
-    /// All of them.
+    /// All kinds.
     pub const ALL: [Self; 10] = [
         Self::Submitted,
         Self::Started,
@@ -63,7 +63,7 @@ impl EventKind {
         }
     }
 
-    /// Whether it ends a job's life.
+    /// Whether the event ends a job's life.
     #[must_use]
     pub fn is_end(self) -> bool {
         matches!(self, Self::Succeeded | Self::Failed | Self::Canceled)
@@ -81,37 +81,37 @@ pub struct EventSource {
     pub offset: u64,
 }
 
-/// One event, as the `data` of a Server-Sent Event whose `id` is `seq` and whose `event` is `type`.
+/// An event, as the `data` of a Server-Sent Event whose `id` is `seq` and whose `event` is `type`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct JobEvent {
     /// The event's number, which grows over all jobs.
     pub seq: u64,
     /// The job that the event is about.
     pub job: JobId,
-    /// What happened.
+    /// Kind of the event.
     #[serde(rename = "type")]
     pub kind: EventKind,
-    /// When it happened.
+    /// Time of the event.
     pub at: Timestamp,
-    /// What the job computes.
+    /// Kind of the job.
     #[serde(rename = "kind", skip_serializing_if = "Option::is_none", default)]
     pub job_kind: Option<JobKind>,
-    /// The name of the job's tasks, where they have one.
+    /// The name of the job's tasks, if they have one.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub task: Option<String>,
-    /// Tasks done by then.
+    /// Tasks done up to the event.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub tasks_done: Option<u64>,
     /// Tasks in all.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub tasks_total: Option<u64>,
-    /// The reason, where something failed.
+    /// The reason of a failure.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub error: Option<String>,
     /// The record that submitted the job, in its first event.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub source: Option<EventSource>,
-    /// What the event counts in the statistics.
+    /// Figures that the event adds to the statistics.
     #[serde(skip_serializing_if = "counts_nothing", default)]
     pub counts: Box<Counts>,
 }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::InvalidJob;
 
-/// How long the periods are that statistics are kept for.
+/// Length of the periods of the statistics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Grain {
@@ -25,7 +25,7 @@ pub enum Grain {
 }
 
 impl Grain {
-    /// All of them, the shortest first.
+    /// All grains, the shortest first.
     pub const ALL: [Self; 5] = [Self::Minute, Self::Hour, Self::Day, Self::Week, Self::Month];
     /// The grains that are stored. The others are made of days.
     pub const STORED: [Self; 3] = [Self::Minute, Self::Hour, Self::Day];
@@ -42,7 +42,7 @@ impl Grain {
         }
     }
 
-    /// The stored grain that its periods are made of.
+    /// The stored grain that the periods are made of.
     #[must_use]
     pub fn stored(self) -> Self {
         match self {

@@ -1,4 +1,4 @@
-//! Identifiers, each its own type so that none can stand in for another.
+//! Identifiers, each of a type of its own so that the compiler tells them apart.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,7 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-/// A job: what a client submits and waits for. A UUIDv7, so that jobs sort by the time they came.
+/// A job, which a client submits and waits for. A UUIDv7, so that jobs sort by the time of submission.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct JobId(pub Uuid);
 
@@ -16,7 +16,7 @@ impl fmt::Display for JobId {
     }
 }
 
-/// One run of a worker process, made anew at each start: a restarted worker under an old name is a new worker.
+/// A run of a worker's process, made anew at each start: a restarted worker under an old name is a new worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct BootId(pub Uuid);
 
@@ -26,8 +26,8 @@ impl fmt::Display for BootId {
     }
 }
 
-/// One execution of a lease. A UUID of version 8 that no coordinator gives twice, so that a late outcome names an attempt
-/// without a lease.
+/// An execution of a lease. A UUID of version 8 that no coordinator gives twice, so that a late outcome names an attempt without
+/// a lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct AttemptId(pub Uuid);
 
@@ -62,7 +62,7 @@ impl TryFrom<String> for WorkerId {
 
     fn try_from(name: String) -> Result<Self, Self::Error> {
         let allowed = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'.' | b'-' | b'_');
-        // The two names that a URL's path takes for another place.
+        // A URL's path gives these two names another meaning.
         let is_dots = matches!(name.as_str(), "." | "..");
         if !is_dots && (1..=Self::MAX_LEN).contains(&name.len()) && name.bytes().all(allowed) {
             Ok(Self(name))

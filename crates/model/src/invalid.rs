@@ -2,18 +2,18 @@
 
 use crate::InvalidRange;
 
-/// A field of a job that is not as it must be.
+/// An invalid field of a job.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{field} {message}")]
 pub struct InvalidJob {
     /// The field.
     pub field: &'static str,
-    /// What must be so.
+    /// The rule that the value breaks.
     pub message: String,
 }
 
 impl InvalidJob {
-    /// `field` is not as it must be, for the reason that `message` gives.
+    /// An error of `field`, with the rule in `message`.
     #[must_use]
     pub fn new(field: &'static str, message: impl Into<String>) -> Self {
         Self { field, message: message.into() }

@@ -10,7 +10,7 @@ use crate::InvalidJob;
 /// The longest name, in bytes.
 const MAX_LEN: usize = 31;
 
-/// The name of a kind of job: 1 to 31 of a-z, 0-9 and '-'. A name says nothing about whether a program knows the kind.
+/// The name of a kind of job: 1 to 31 of a-z, 0-9 and '-'. A program need not know the kind of a name.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct JobKind {
     // Unused bytes are zero, so that names compare as their texts do.
@@ -21,7 +21,7 @@ pub struct JobKind {
 impl JobKind {
     /// The sum of all primes in a range.
     pub const SUM_OF_PRIMES: Self = Self::new("sum-of-primes");
-    /// How many primes a range holds.
+    /// Number of the primes in a range.
     pub const COUNT_PRIMES: Self = Self::new("count-primes");
     /// Simulated work.
     pub const SLEEP: Self = Self::new("sleep");
@@ -30,10 +30,10 @@ impl JobKind {
     /// The user's own program, once for each list of arguments.
     pub const PROGRAM: Self = Self::new("program");
 
-    /// A name that is known when the program is compiled.
+    /// A name that is known at compile time.
     ///
     /// # Panics
-    /// The text is no name.
+    /// The text is no valid name.
     #[must_use]
     pub const fn new(text: &str) -> Self {
         match Self::checked(text.as_bytes()) {

@@ -9,7 +9,7 @@ use serde::de::{Error, MapAccess, Visitor};
 use crate::InvalidJob;
 use crate::plain_words::shown;
 
-/// Words about things that a client chose: tags of a job, labels of a worker.
+/// Words that a client or a worker chose, by key: tags of a job, labels of a worker.
 pub type Labels = BTreeMap<String, String>;
 
 const MAX_TAGS: usize = 32;
@@ -17,13 +17,13 @@ const MAX_TAGS: usize = 32;
 /// The longest key or value.
 pub const MAX_WORD_BYTES: usize = 256;
 
-/// Words that are read before they are checked. Some of the grid's own may come on top of a client's.
+/// Most words that are read before they are checked. The grid adds some words to those of a client.
 const MAX_READ_WORDS: usize = 1_024;
 
-/// Reads words, of which a text of any length gives no more than is kept in memory without a thought.
+/// Reads words; the bound on their number bounds the memory of a long text.
 ///
 /// # Errors
-/// There are more than 1,024, or a key is there twice.
+/// There are more than 1,024 words, or a key occurs twice.
 pub fn read_words<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Labels, D::Error> {
     read_pairs::<MAX_READ_WORDS, D>(deserializer)
 }
@@ -31,7 +31,7 @@ pub fn read_words<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Labels, 
 /// Reads keys with their values.
 ///
 /// # Errors
-/// There are more than `MOST`, or a key is there twice.
+/// There are more than `MOST` keys, or a key occurs twice.
 pub fn read_pairs<'de, const MOST: usize, D: Deserializer<'de>>(deserializer: D) -> Result<Labels, D::Error> {
     struct Words<const MOST: usize>;
 
@@ -60,10 +60,10 @@ pub fn read_pairs<'de, const MOST: usize, D: Deserializer<'de>>(deserializer: D)
     deserializer.deserialize_map(Words::<MOST>)
 }
 
-/// Words of a list, such as that of an option that may be repeated.
+/// Words of a list, such as of a repeatable option.
 ///
 /// # Errors
-/// A key is there twice: it.
+/// A key that occurs twice.
 pub fn distinct(pairs: impl IntoIterator<Item = (String, String)>) -> Result<Labels, String> {
     let mut words = Labels::new();
     for (key, value) in pairs {
@@ -78,7 +78,7 @@ pub fn distinct(pairs: impl IntoIterator<Item = (String, String)>) -> Result<Lab
 /// Checks words that a client or a worker chose.
 ///
 /// # Errors
-/// There are more than 32, or one is longer than 256 bytes or holds a control character.
+/// There are more than 32 words, or a word is longer than 256 bytes or holds a control character.
 pub fn check_words(field: &'static str, words: &Labels) -> Result<(), InvalidJob> {
     let is_word = |word: &String| word.len() <= MAX_WORD_BYTES && !word.contains(char::is_control);
     let is_fine = |(key, value): (&String, &String)| !key.is_empty() && is_word(key) && is_word(value);
@@ -92,10 +92,10 @@ pub fn check_words(field: &'static str, words: &Labels) -> Result<(), InvalidJob
     Err(InvalidJob::new(field, allowed))
 }
 
-/// What ends the key where a word and its value are written in one: the first of these.
+/// Ends of the key where a key and its value are written in one word: the first of these characters.
 const KEY_ENDS: [char; 2] = [':', '='];
 
-/// Checks tags, as [`check_words`]. Jobs are asked for by `key:value` or `key=value`, so neither character is in a key.
+/// Checks tags, like [`check_words`]. Queries name tags as `key:value` or `key=value`, so neither character is in a key.
 ///
 /// # Errors
 /// The errors of [`check_words`], or a key holds `:` or `=`.
@@ -107,7 +107,7 @@ pub fn check_tags(tags: &Labels) -> Result<(), InvalidJob> {
     }
 }
 
-/// A word as `key:value` or `key=value`: the key and, where there is one, the value.
+/// Splits `key:value` or `key=value` into the key and, if there is one, the value.
 #[must_use]
 pub fn split_word(text: &str) -> (&str, Option<&str>) {
     text.split_once(KEY_ENDS).map_or((text, None), |(key, value)| (key, Some(value)))

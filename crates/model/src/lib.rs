@@ -1,5 +1,5 @@
-//! The words that every part shares: ids, ranges of numbers, descriptions of jobs, their states and events. Values only: no
-//! I/O, no clock, no randomness, and nothing about HTTP or a database.
+//! The types that every crate shares: ids, ranges of numbers, descriptions of jobs, their states and events. Values only: no
+//! I/O, no clock, no randomness, no HTTP and no database.
 
 mod algorithm;
 mod bounds;

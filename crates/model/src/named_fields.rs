@@ -1,11 +1,11 @@
-//! Structs from objects alone: serde reads one from an array of its fields too, in an order that nobody is promised.
+//! Reads structs from objects alone: serde also reads a struct from an array of its fields, whose order is not part of the API.
 
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, EnumAccess, Error, MapAccess, SeqAccess, Visitor};
 
-/// A deserializer that reads every struct, at any depth outside enums, by the names of its fields. What a visitor or a seed
-/// gets is wrapped as well.
+/// A deserializer that reads every struct, at any depth outside enums, by the names of its fields. Nested values are wrapped as
+/// well.
 #[derive(Debug)]
 pub struct NamedFields<T>(pub T);
 

@@ -6,52 +6,51 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Affinity, Labels, Priority, Requirements, Share, TraceContext};
 
-/// How long things may take. None: as long as they need.
+/// Time limits. `None`: no limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Timeout {
-    /// One attempt at a task; a longer one has failed.
+    /// Limit of one attempt at a task, in seconds; a longer attempt fails.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub task_seconds: Option<NonZeroU32>,
-    /// The job, from its submission, or its last retry, to its end; a longer one has failed.
+    /// Limit of the job from its submission or its last retry to its end, in seconds; a longer job fails.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub job_seconds: Option<NonZeroU32>,
 }
 
-/// A job but for what it computes.
+/// The options of a job, without its kind and parameters.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct JobOptions {
-    /// How soon.
+    /// Urgency of the tasks.
     pub priority: Priority,
-    /// The client's own words about it.
+    /// Tags that the client gave the job.
     pub tags: Labels,
-    /// Where it would rather run.
+    /// Preferences among the workers that can run the job.
     pub affinity: Affinity,
-    /// Where alone it can run.
+    /// Requirements on the workers.
     pub requires: Requirements,
-    /// Attempts at a task before it has failed.
+    /// Failed attempts after which a task has failed.
     pub max_attempts: NonZeroU32,
-    /// How long it may take.
+    /// Time limits of the job and its attempts.
     pub timeout: Timeout,
-    /// The name under which its result is stored, beside its id.
+    /// Name under which the result is stored, beside the job's id.
     pub output: Option<String>,
-    /// The share of its leases that another worker computes again, to be compared.
+    /// Share of the job's leases that another worker computes again for comparison.
     pub verify: Option<Share>,
-    /// Numbers from a task's first to its last, for kinds with a range: not the client's to say, and the same until the
-    /// job's end.
+    /// Numbers from a task's first to its last, for kinds with a range: set by the coordinator, and constant until the job's end.
     pub chunk_size: Option<NonZeroU64>,
-    /// The name of the access token with which it was submitted: not the client's to say either.
+    /// Name of the access token of the submission: set by the coordinator.
     pub submitted_by: Option<String>,
-    /// Whether code that the job carries or names may run: decided where the job comes in.
+    /// Whether code that the job carries or names may run: decided at the submission.
     pub is_admitted: bool,
-    /// The span that its submission is part of, where the coordinator traces: of its headers, not of the job that the client
-    /// describes.
+    /// The span of the submission, if the coordinator traces: from the headers of the request, not from the client's description
+    /// of the job.
     #[serde(skip)]
     pub trace: Option<TraceContext>,
 }
 
-/// Attempts at a task when a job does not say.
+/// Default number of attempts at a task.
 pub const DEFAULT_MAX_ATTEMPTS: NonZeroU32 = NonZeroU32::new(4).expect("4 is not 0");
 
 impl Default for JobOptions {

@@ -8,13 +8,13 @@ use serde::ser::SerializeSeq;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 
-/// JSON values in one text, as they were written. A list of many small values takes at most five times the memory of its
-/// JSON, where a value of its own for each takes thirty times.
+/// JSON values in one text, as they were written. A list of many small values takes at most five times the memory of its JSON;
+/// separate values would take thirty times as much.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Payloads {
     /// The values, separated by commas.
     text: String,
-    /// Where each value ends in the text.
+    /// End of each value in the text.
     ends: Vec<usize>,
 }
 
@@ -25,7 +25,7 @@ impl Payloads {
         self.ends.len()
     }
 
-    /// Whether there is none.
+    /// Whether there are no values.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.ends.is_empty()
@@ -51,7 +51,7 @@ impl Payloads {
         format!("[{}]", self.span(places))
     }
 
-    /// The bytes of memory that the values take up.
+    /// Bytes of memory of the values.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
         self.text.capacity() + self.ends.capacity() * size_of::<usize>()
@@ -106,7 +106,7 @@ impl Serialize for Payloads {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut list = serializer.serialize_seq(Some(self.len()))?;
         for value in self.iter() {
-            // Each was a raw value before it was added.
+            // Each value was a raw value before it was added.
             list.serialize_element(serde_json::from_str::<&RawValue>(value).map_err(serde::ser::Error::custom)?)?;
         }
         list.end()

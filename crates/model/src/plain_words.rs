@@ -1,5 +1,5 @@
-//! Puts the errors of serde and of the standard library into words for people who use no Rust, and numbers
-//! with their nouns.
+//! Translates the errors of serde and of the standard library for people who do not know Rust, and writes numbers with their
+//! nouns.
 
 /// A number with its noun: `1 task`, `2 tasks`.
 #[must_use]
@@ -9,11 +9,11 @@ pub fn counted(number: u64, one: &str, many: &str) -> String {
 
 use std::ops::Range;
 
-/// The most of a name of a client's that is repeated.
+/// Most characters of a client's name in a message.
 const MAX_SHOWN_CHARS: usize = 64;
 
-/// What a value must be, and what it is, from the text of an error: `must be a whole number from 0 to 255, but is "x"`. None
-/// where the text is none of serde's or the standard library's for a wrong value.
+/// The demand on a value and the value itself, from the text of an error: `must be a whole number from 0 to 255, but is "x"`.
+/// `None` if the text is none of serde's or the standard library's for a wrong value.
 #[must_use]
 pub fn predicate(error: &str) -> Option<String> {
     let fixed = match error {
@@ -28,7 +28,7 @@ pub fn predicate(error: &str) -> Option<String> {
         "provided string was not `true` or `false`" => "must be true or false",
         "invalid IP address syntax" => "must be an IP address, such as 127.0.0.1",
         "invalid socket address syntax" => "must be an IP address and a port, such as 127.0.0.1:8080",
-        // What the library of UUIDs says.
+        // The errors of the library of UUIDs.
         uuid if UUID_ERRORS.iter().any(|start| uuid.starts_with(start)) => "must be a UUID",
         _ => {
             let field = field_error(error).map(|(_, predicate)| predicate);
@@ -41,7 +41,7 @@ pub fn predicate(error: &str) -> Option<String> {
 const UUID_ERRORS: [&str; 4] =
     ["invalid character: ", "invalid length: ", "invalid group count: ", "invalid group length in group "];
 
-/// What is wrong with a text that was parsed alone, from the text of the error: `must be a whole number, but is "x"`. None as for
+/// The fault of a text that was parsed alone, from the text of the error: `must be a whole number, but is "x"`. `None` as for
 /// [`predicate`].
 #[must_use]
 pub fn parse_error(value: &str, error: &str) -> Option<String> {
@@ -57,8 +57,8 @@ pub fn parse_error(value: &str, error: &str) -> Option<String> {
     })
 }
 
-/// What is wrong with a JSON text, from the error of serde_json: `it must be an object, but is an array`. `subject` is the
-/// value that a predicate is about.
+/// The fault of a JSON text, from the error of serde_json: `it must be an object, but is an array`. `subject` is the value that
+/// a predicate is about.
 #[must_use]
 pub fn json_error(subject: &str, error: &serde_json::Error) -> String {
     let cause = json_cause(error);
@@ -70,7 +70,7 @@ pub fn json_error(subject: &str, error: &serde_json::Error) -> String {
     }
 }
 
-/// What is wrong with the syntax of a JSON text.
+/// The fault in the syntax of a JSON text.
 fn syntax(cause: &str) -> String {
     if let Some(unfinished) = cause.strip_prefix("EOF while parsing ") {
         return match unfinished {
@@ -105,7 +105,7 @@ pub fn json_cause(error: &serde_json::Error) -> String {
     text.strip_suffix(&place).unwrap_or(&text).to_owned()
 }
 
-/// As [`json_error`], with the place in the text: `(line 1, column 1)`.
+/// Like [`json_error`], with the place in the text: `(line 1, column 1)`.
 #[must_use]
 pub fn json_error_at(subject: &str, error: &serde_json::Error) -> String {
     let message = json_error(subject, error);
@@ -115,7 +115,7 @@ pub fn json_error_at(subject: &str, error: &serde_json::Error) -> String {
     format!("{message} (line {}, column {})", error.line(), error.column())
 }
 
-/// The place of an error of serde_json: the field that the error names at `path`, else `path`. Empty where the whole value is
+/// The place of an error of serde_json: the field that the error names at `path`, else `path`. Empty if the whole value is
 /// wrong.
 #[must_use]
 pub fn json_place(path: &str, error: &serde_json::Error) -> String {
@@ -129,14 +129,14 @@ pub fn json_place(path: &str, error: &serde_json::Error) -> String {
     }
 }
 
-/// The start of a name that a client may have chosen, in quotes where it is no usual one.
+/// The start of a name that a client may have chosen, in quotes if it is unusual.
 pub(crate) fn shown(name: &str) -> String {
     let start: String = name.chars().take(MAX_SHOWN_CHARS).collect();
     let is_usual = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
     if start.is_empty() || !start.chars().all(is_usual) { format!("{start:?}") } else { start }
 }
 
-/// The field of an object that is missing, unknown or doubled, and the predicate for it.
+/// The missing, unknown or doubled field of an object, and the predicate for it.
 fn field_error(error: &str) -> Option<(&str, String)> {
     let quoted = |start: &str| error.strip_prefix(start)?.strip_suffix('`');
     if let Some(name) = quoted("missing field `") {
@@ -160,13 +160,13 @@ fn wrong_variant(error: &str) -> Option<String> {
     Some(format!("must be {}, but is {found:?}", known.replace('`', "")))
 }
 
-/// The predicate for what the library of URLs says of a text without a scheme.
+/// The predicate for the error of the library of URLs about a text without a scheme.
 fn no_url(error: &str) -> Option<String> {
     let found = error.strip_prefix("relative URL without a base: ")?;
     Some(format!("must be a URL with its scheme, such as file:///mnt/results, but is {found}"))
 }
 
-/// What is wrong with a text of TOML, from the message and the place of the parser's error: `line 3: name is missing`.
+/// The fault of a text of TOML, from the message and the place of the parser's error: `line 3: name is missing`.
 #[must_use]
 pub fn toml_error(text: &str, message: &str, at: Option<Range<usize>>) -> String {
     let message = match (field_error(message), predicate(message)) {
@@ -201,7 +201,7 @@ fn wrong_value(error: &str) -> Option<String> {
     Some(format!("must be {}, but has {length} entries", expectation(expected)))
 }
 
-/// What serde expects.
+/// The value that serde expects.
 fn expectation(expected: &str) -> String {
     let plain = match expected {
         "a map" => "an object",
@@ -229,7 +229,7 @@ fn whole(expected: &str, most: u64) -> String {
     format!("a whole number from {} to {most}", u8::from(expected.starts_with("a nonzero ")))
 }
 
-/// What serde found.
+/// The value that serde found.
 fn finding(found: &str) -> &str {
     match found {
         "map" => "an object",

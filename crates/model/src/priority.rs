@@ -6,18 +6,18 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::{InvalidJob, read_whole};
 
-/// How soon a job's tasks run: 1 to 9, larger sooner.
+/// Urgency of a job's tasks: 1 to 9, larger sooner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(into = "u8")]
 pub struct Priority(u8);
 
 impl Priority {
-    /// The last to run.
+    /// The lowest priority.
     pub const LEAST: Self = Self(1);
-    /// The first to run.
+    /// The highest priority.
     pub const HIGHEST: Self = Self(9);
 
-    /// All of them, the last to run first.
+    /// All priorities, the lowest first.
     pub fn all() -> impl Iterator<Item = Self> {
         (Self::LEAST.0..=Self::HIGHEST.0).map(Self)
     }

@@ -1,4 +1,4 @@
-//! Programs that run as tasks: how a job names one, and what a worker must be able to run.
+//! Programs that run as tasks: their names in jobs, and the labels of workers that can run them.
 
 use std::fmt;
 use std::str::FromStr;
@@ -26,7 +26,7 @@ pub struct ProgramHash(pub [u8; 32]);
 #[serde(try_from = "String", into = "String")]
 pub struct ProgramName(String);
 
-/// How a job names its program: 64 hexadecimal digits are an uploaded one, anything else is a name.
+/// A job's reference to its program: 64 hexadecimal digits are an uploaded program, anything else is a name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum ProgramRef {
@@ -36,7 +36,7 @@ pub enum ProgramRef {
     Named(ProgramName),
 }
 
-/// What an uploaded program is.
+/// Kind of an uploaded program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ProgramKind {
@@ -46,12 +46,12 @@ pub enum ProgramKind {
     Native,
 }
 
-/// How a job's result comes about from those of its tasks.
+/// Composition of a job's result from those of its tasks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Composition {
     /// The list of the tasks' results: `{"tasks": […]}`.
     TaskResults,
-    /// The same of results that are outputs of programs, some of which may be objects.
+    /// A list of results that are outputs of programs, some of which may be objects.
     Outputs,
     /// The exact sum of the tasks' results, which are decimal integers: `{"sum": "…"}`.
     Sum,
@@ -187,10 +187,10 @@ impl fmt::Display for ProgramRef {
 }
 
 impl ProgramKind {
-    /// How many bytes [`Self::of`] looks at.
+    /// Number of bytes that [`Self::of`] reads.
     pub const MAGIC_BYTES: usize = 4;
 
-    /// Tells from the first bytes what a program is; none for what no worker runs.
+    /// The kind of a program by its first bytes; `None` if no worker runs such a program.
     #[must_use]
     pub fn of(start: &[u8]) -> Option<Self> {
         if start.starts_with(b"\0asm") {
@@ -221,7 +221,7 @@ impl ProgramKind {
     }
 }
 
-/// Names the programs that workers with this label can run; none for a label that is not about programs.
+/// Describes the programs that workers with this label can run; `None` for a label that is not about programs.
 #[must_use]
 pub fn program_ability(label: &str) -> Option<String> {
     if let Some(name) = label.strip_prefix(NAMED_LABEL) {
@@ -269,14 +269,14 @@ enum Combine {
     Nothing,
 }
 
-/// The uploaded programs that a job of this kind needs, by its parameters as they are stored. For stores, which keep a
-/// program while a job that is not over needs it.
+/// The uploaded programs that a job of this kind needs, by its stored parameters. Stores keep a program while a job that is not
+/// over needs it.
 #[must_use]
 pub fn uploaded_programs(kind: JobKind, params: &str) -> Vec<ProgramHash> {
     if kind != JobKind::PROGRAM {
         return Vec::new();
     }
-    // What this version cannot read it does not run either.
+    // A version that cannot read the parameters does not run the job either.
     let Ok(Named { program, combine }) = serde_json::from_str(params) else { return Vec::new() };
     let fold = match combine {
         Combine::Program { program } => Some(program),
@@ -289,8 +289,8 @@ pub fn uploaded_programs(kind: JobKind, params: &str) -> Vec<ProgramHash> {
     [program].into_iter().chain(fold).filter_map(hash).collect()
 }
 
-/// Whether a job of the kind `program` with these parameters needs the program: also where another version has written them,
-/// and this one cannot read them.
+/// Whether a job of the kind `program` with these parameters needs the program: also if another version has written the
+/// parameters, and this version cannot read them.
 #[must_use]
 pub fn needs_program(params: &str, hash: ProgramHash) -> bool {
     if serde_json::from_str::<Named>(params).is_ok() {

@@ -1,5 +1,5 @@
-//! What a program writes and reads, as JSON: text as a string, other bytes as `{"base64": "…"}`, and a long output as a
-//! reference to the object that holds its bytes: `{"object": {…}}`.
+//! Input and output of a program as JSON: text as a string, other bytes as `{"base64": "…"}`, and a long output as a reference
+//! to the object that holds its bytes: `{"object": {…}}`.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -7,43 +7,43 @@ use serde::{Deserialize, Serialize};
 
 use crate::{AttemptId, ProgramHash};
 
-/// The longest output that stands in its task's result. A longer one is an object.
+/// Longest output in its task's result. A longer output is an object.
 pub const INLINE_OUTPUT_BYTES: u64 = 64 * 1024;
 
 /// The output of one task.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum ProgramOutput {
-    /// UTF-8.
+    /// Text in UTF-8.
     Text(String),
     /// Any bytes.
     Binary {
-        /// In the standard alphabet, with padding.
+        /// The bytes in the standard alphabet, with padding.
         base64: String,
     },
-    /// Bytes that are kept as an object.
+    /// Bytes of an object.
     Object {
-        /// Which.
+        /// The object.
         object: OutputObject,
     },
 }
 
-/// An output as an object of a job's task. With the job and the task it names the object.
+/// Reference to an output as an object. Together with the job and the task it names the object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct OutputObject {
-    /// The attempt that wrote it.
+    /// The attempt that wrote the output.
     pub attempt: AttemptId,
-    /// Its length.
+    /// Length in bytes.
     pub bytes: u64,
-    /// The SHA-256 of its bytes.
+    /// SHA-256 of the bytes.
     pub sha256: ProgramHash,
-    /// Whether it is UTF-8.
+    /// Whether the bytes are UTF-8.
     pub text: bool,
 }
 
 impl OutputObject {
-    /// The object that the JSON of an output refers to; none where the JSON is the output itself.
+    /// The object that the JSON of an output refers to; `None` if the JSON is the output itself.
     #[must_use]
     pub fn of(json: &str) -> Option<Self> {
         if !json.trim_start().starts_with('{') {
@@ -57,7 +57,7 @@ impl OutputObject {
 }
 
 impl ProgramOutput {
-    /// The bytes; none where they are not encoded as they should be, or are an object.
+    /// The bytes; `None` if they are not encoded correctly, or are an object.
     #[must_use]
     pub fn into_bytes(self) -> Option<Vec<u8>> {
         match self {
@@ -67,10 +67,10 @@ impl ProgramOutput {
         }
     }
 
-    /// The integer that the output consists of, but for white space around it.
+    /// The integer that the output consists of, with optional white space around it.
     ///
     /// # Errors
-    /// It is no decimal integer of 128 bits.
+    /// The output is no decimal integer of 128 bits.
     pub fn integer(&self) -> Result<i128, String> {
         let text = match self {
             Self::Text(text) => text,
@@ -95,16 +95,16 @@ impl From<Vec<u8>> for ProgramOutput {
     }
 }
 
-/// Finds out whether pieces are UTF-8 together.
+/// Checks whether pieces are UTF-8 together.
 #[derive(Debug, Default)]
 pub struct TextCheck {
-    /// The beginning of a character that the next piece goes on with.
+    /// The beginning of a character that continues in the next piece.
     open: Vec<u8>,
     is_broken: bool,
 }
 
 impl TextCheck {
-    /// Takes the next piece.
+    /// Adds the next piece.
     pub fn push(&mut self, mut piece: &[u8]) {
         while let Some((&first, rest)) = piece.split_first().filter(|_| !self.open.is_empty() && !self.is_broken) {
             self.open.push(first);
@@ -123,7 +123,7 @@ impl TextCheck {
         }
     }
 
-    /// Whether all pieces so far are whole text.
+    /// Whether all pieces so far are complete text.
     #[must_use]
     pub fn is_text(&self) -> bool {
         !self.is_broken && self.open.is_empty()

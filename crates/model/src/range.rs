@@ -50,7 +50,7 @@ impl NumberRange {
         self.b
     }
 
-    /// How many numbers the range holds, 1 to 2^64.
+    /// Number of numbers in the range, 1 to 2^64.
     #[must_use]
     pub fn len(self) -> u128 {
         u128::from(self.b - self.a) + 1
@@ -62,7 +62,7 @@ impl NumberRange {
         false
     }
 
-    /// The largest sum that any numbers of the range can have: a bound for judging an answer.
+    /// The largest possible sum of numbers of the range: a bound for a plausible answer.
     #[must_use]
     pub fn max_sum(self) -> u128 {
         self.len().saturating_mul(u128::from(self.b))
@@ -89,7 +89,7 @@ impl fmt::Display for NumberRange {
     }
 }
 
-/// A range divided into tasks, numbered from 0. Nothing is stored per task: 50 million cost no more than fifty.
+/// A range divided into tasks, numbered from 0. Memory does not grow with the number of tasks.
 ///
 /// A task holds both its ends, so one of chunk size `c` has `c + 1` numbers: `[10, 3700000]` at 2,500,000 becomes
 /// `[10, 2500010]` and `[2500011, 3700000]`.
@@ -112,7 +112,7 @@ impl Split {
         self.range
     }
 
-    /// How many tasks there are: 1 to 2^63.
+    /// Number of tasks: 1 to 2^63.
     #[must_use]
     pub fn tasks(self) -> u64 {
         u64::try_from(self.range.len().div_ceil(self.stride)).expect("a stride of at least 2 leaves at most 2^63 tasks")
@@ -121,7 +121,7 @@ impl Split {
     /// The numbers of a run of consecutive tasks.
     ///
     /// # Panics
-    /// When `tasks` is empty or passes the last task.
+    /// If `tasks` is empty or passes the last task.
     #[must_use]
     pub fn numbers(self, tasks: &Range<u64>) -> NumberRange {
         assert!(tasks.start < tasks.end && tasks.end <= self.tasks(), "{tasks:?} is no run of {self:?}");

@@ -20,13 +20,13 @@ impl Share {
     /// The whole.
     pub const ALL: Self = Self(PARTS);
 
-    /// As a number from 0 to 1.
+    /// The share as a number from 0 to 1.
     #[must_use]
     pub fn as_f64(self) -> f64 {
         f64::from(self.0) / f64::from(PARTS)
     }
 
-    /// Whether this share of all numbers includes `number`; evenly spread numbers are included that often.
+    /// Whether this share of all numbers includes `number`; the frequency is exact for evenly spread numbers.
     #[must_use]
     pub fn includes(self, number: u64) -> bool {
         // The product's upper half: `number` as a part of a million.

@@ -6,21 +6,21 @@ use serde::{Deserialize, Serialize};
 
 use crate::InvalidJob;
 
-/// Where a job is in its life.
+/// State of a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum JobState {
-    /// Accepted; no task of it has been given out.
+    /// Accepted; no task was leased yet.
     Queued,
     /// Under way.
     Running,
-    /// Nothing of it runs until it is resumed.
+    /// No task runs until the job is resumed.
     Paused,
     /// Every task is done and the result is stored.
     Succeeded,
-    /// It is over, and tasks of it have failed.
+    /// The job is over, and some of its tasks have failed.
     Failed,
-    /// It was given up.
+    /// The job was canceled.
     Canceled,
 }
 
@@ -29,7 +29,7 @@ impl JobState {
     pub const ALL: [Self; 6] =
         [Self::Queued, Self::Running, Self::Paused, Self::Succeeded, Self::Failed, Self::Canceled];
 
-    /// Whether nothing more happens to it, unless it is retried.
+    /// Whether the job is over, unless it is retried.
     #[must_use]
     pub fn is_over(self) -> bool {
         matches!(self, Self::Succeeded | Self::Failed | Self::Canceled)
@@ -64,7 +64,7 @@ impl std::str::FromStr for JobState {
     }
 }
 
-/// Where a task is in its life.
+/// State of a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum TaskState {
@@ -103,10 +103,10 @@ impl std::str::FromStr for TaskState {
     }
 }
 
-/// Tasks of a job by where they are.
+/// Tasks of a job by state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TaskCounts {
-    /// All of them.
+    /// All tasks.
     pub total: u64,
     /// Waiting for a worker.
     pub pending: u64,

@@ -5,7 +5,7 @@ use std::fmt;
 
 use uuid::Uuid;
 
-/// The longest `tracestate` that is kept, in bytes: what the Recommendation asks everybody to pass on.
+/// Longest kept `tracestate`, in bytes: the least length that the Recommendation asks every system to pass on.
 const MAX_STATE_BYTES: usize = 512;
 
 /// A span as its children name it.
@@ -17,12 +17,12 @@ pub struct TraceContext {
     pub span_id: u64,
     /// Whether the trace is recorded.
     pub is_sampled: bool,
-    /// What tracing systems add, as `tracestate` has it; empty where they add nothing.
+    /// Additions of tracing systems, as in `tracestate`; empty if there are none.
     pub state: String,
 }
 
 impl TraceContext {
-    /// Reads the two headers. None where `traceparent` is not as it must be; a `tracestate` that is too long is dropped.
+    /// Reads the two headers. `None` if `traceparent` is invalid; a `tracestate` that is too long is dropped.
     #[must_use]
     pub fn parse(traceparent: &str, tracestate: &str) -> Option<Self> {
         let text = traceparent.trim_matches([' ', '\t']);
@@ -54,8 +54,8 @@ impl TraceContext {
         Self { span_id, ..self.clone() }
     }
 
-    /// The span of a job or of an attempt, which every process finds from the id alone: children can name it long before
-    /// it ends, and whichever coordinator sees its end reports it.
+    /// The span of a job or of an attempt, which every process computes from the id alone: children can name the span long before
+    /// it ends, and any coordinator can report its end.
     #[must_use]
     pub fn span_of(id: Uuid) -> u64 {
         let (high, low) = id.as_u64_pair();
@@ -78,7 +78,7 @@ fn hexadecimal(digits: &str) -> Option<u128> {
 /// The increment of SplitMix64.
 const GOLDEN_RATIO: u64 = 0x9e37_79b9_7f4a_7c15;
 
-/// The finalizer of SplitMix64 (Steele, Lea and Flood 2014): ids differ in few bits, spans should in many.
+/// The finalizer of SplitMix64 (Steele, Lea and Flood 2014): ids differ in few bits, spans should differ in many.
 fn mixed(mut bits: u64) -> u64 {
     bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);

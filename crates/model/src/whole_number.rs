@@ -1,6 +1,6 @@
-//! Whole numbers as people write them.
+//! Whole numbers in the forms that people write.
 
-/// A whole number, also as `10_000`, `1e9` or `2.5e6`: read exactly, never through a float. None for anything else, and for
+/// A whole number, also as `10_000`, `1e9` or `2.5e6`: read exactly, never through a float. `None` for any other text, and for
 /// more than 64 bits.
 #[must_use]
 pub fn whole_number(text: &str) -> Option<u64> {
@@ -19,7 +19,7 @@ pub fn whole_number(text: &str) -> Option<u64> {
     if value == 0 { Some(0) } else { value.checked_mul(10_u64.checked_pow(zeros)?) }
 }
 
-/// Digits with single underscores between them. None for anything else, and for more than 64 bits.
+/// Digits with single underscores between them. `None` for any other text, and for more than 64 bits.
 #[must_use]
 pub fn digits(text: &str) -> Option<u64> {
     let grouped = text.split('_').all(|group| !group.is_empty() && group.bytes().all(|byte| byte.is_ascii_digit()));

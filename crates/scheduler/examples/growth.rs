@@ -1,4 +1,4 @@
-//! What the scheduler's calls cost beside many jobs, leases, workers and slots that are not concerned.
+//! Measures the cost of the scheduler's calls beside many jobs, leases, workers and slots that are not concerned.
 //!
 //! `cargo run --release -p scheduler --example growth`
 
@@ -158,7 +158,7 @@ fn claims_beside_busy_slots(order: Order, what: &str) {
     ends.report(&format!("{what}: its completion, and the slot idle again"));
 }
 
-/// Of 65,536 idle slots one can run what waits.
+/// Of 65,536 idle slots one can run the waiting tasks.
 fn claims_where_others_cannot_run_it() {
     let mut bench = Bench::new();
     bench.join(0..SLOTS - 1, 1, &with_label("a"));
@@ -178,7 +178,7 @@ fn claims_where_others_cannot_run_it() {
     claims.report("an idle slot found, and its claim, where 65,535 idle ones cannot run it");
 }
 
-/// One worker with 65,536 idle slots has handed back what waits, and is offered in vain after each change.
+/// A worker with 65,536 idle slots has handed back the waiting tasks, and is offered them in vain after each change.
 fn slots_that_must_leave_it_alone() {
     let mut bench = Bench::new();
     let slots = u32::try_from(SLOTS).expect("few");

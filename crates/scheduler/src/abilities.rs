@@ -1,5 +1,5 @@
-//! Workers that can serve the same jobs, as one: everything that depends on kinds, labels and resources alone is kept
-//! and searched by ability instead of by worker.
+//! Abilities: workers that can serve the same jobs. Data that depends on kinds, labels and resources alone is kept and searched
+//! by ability instead of by worker.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -41,7 +41,7 @@ pub(crate) struct Abilities {
 }
 
 impl Ability {
-    /// Whether its workers run tasks of a kind with such requirements.
+    /// Whether the ability's workers run tasks of a kind with such requirements.
     pub(crate) fn matches(&self, kind: JobKind, requires: &Requirements) -> bool {
         let Requirements { labels, cpus, memory_bytes } = requires;
         self.kinds.contains(&kind)
@@ -80,7 +80,7 @@ impl Abilities {
         (id, true)
     }
 
-    /// One of the ability's workers is gone; returns the ability with the last of them.
+    /// Counts one worker less in the ability; returns the ability if that was its last worker.
     pub(crate) fn leave(&mut self, id: AbilityId) -> Option<Ability> {
         let ability = self.get_mut(id);
         ability.workers -= 1;

@@ -1,4 +1,4 @@
-//! The events that the scheduler reports to its caller, and why a task waits.
+//! The events that the scheduler reports to its caller, and the reasons why a task waits.
 
 use std::ops::Range;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use model::{AttemptId, JobId};
 
 use crate::lease::{Failure, Lane, Revocation};
 
-/// Why a job has no result.
+/// The reason why a job has no result.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum JobError {
     /// A task that the result needs used up its attempts.
@@ -17,7 +17,7 @@ pub enum JobError {
         tasks: Range<u64>,
         /// Attempts made.
         attempts: u32,
-        /// What ended the last one.
+        /// Failure of the last attempt.
         cause: Failure,
     },
     /// Every task is over, and some have failed.
@@ -34,7 +34,7 @@ pub enum JobError {
         /// How long the job waited.
         waited: Duration,
     },
-    /// The job's time was over.
+    /// The job reached its time limit.
     #[error("it was not done within its timeout")]
     TimedOut,
 }
@@ -72,7 +72,7 @@ pub enum Event {
         attempt: AttemptId,
         /// The slot that ran it.
         lane: Lane,
-        /// Why.
+        /// The failure of the attempt.
         cause: Failure,
     },
     /// Tasks have no attempts left.
@@ -87,7 +87,7 @@ pub enum Event {
         attempt: AttemptId,
         /// The slot that ran it.
         lane: Lane,
-        /// Why.
+        /// The failure of the attempt.
         cause: Failure,
     },
     /// Every task is done.
@@ -112,31 +112,31 @@ pub enum Event {
         job: JobId,
         /// The slot that runs it.
         lane: Lane,
-        /// Why.
+        /// The reason of the revocation.
         reason: Revocation,
     },
 }
 
-/// Why a job's tasks wait.
+/// The reason why a job's tasks wait.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WaitReason {
-    /// It is paused.
+    /// The job is paused.
     #[error("it is paused; resume it to let its tasks run")]
     Paused,
     /// No worker is ready.
     #[error("no worker is ready")]
     NoWorker,
-    /// No worker that is ready can run it.
+    /// No ready worker can run the job.
     #[error("{} {kind} with what the job requires: {missing}", none_runs(*workers))]
     NoMatch {
         /// Workers that are ready.
         workers: usize,
         /// The job's kind.
         kind: model::JobKind,
-        /// What the closest of them lacks.
+        /// The requirement that the closest worker lacks.
         missing: String,
     },
-    /// No worker that is ready runs jobs of its kind.
+    /// No ready worker runs jobs of this kind.
     #[error("{} jobs of the kind {kind}", none_runs(*workers))]
     NoKind {
         /// Workers that are ready.
@@ -144,10 +144,10 @@ pub enum WaitReason {
         /// The job's kind.
         kind: model::JobKind,
     },
-    /// Workers may hold its tasks since before this coordinator began, and have not said so yet.
+    /// Workers may hold the job's tasks since before this coordinator began, and have not listed them yet.
     #[error("its tasks wait until the workers that may hold them already have said so")]
     Recovering,
-    /// No slot that could run it has taken it yet: each is busy or has not asked for work.
+    /// No slot that could run the job has taken it yet: each slot is busy or has not asked for work.
     #[error("{}; jobs of its priority or above that wait with it: {ahead}", none_asks(*slots, *busy))]
     Busy {
         /// Slots of the workers that can run it.
@@ -157,7 +157,7 @@ pub enum WaitReason {
         /// Jobs that go first or take turns with it.
         ahead: usize,
     },
-    /// Its tasks are with workers.
+    /// The job's tasks are with workers.
     #[error("{}", at_work(*running, *pending))]
     Running {
         /// Tasks with workers.

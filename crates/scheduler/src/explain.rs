@@ -1,4 +1,4 @@
-//! Why a job's tasks wait.
+//! Explains why a job's tasks wait.
 
 use model::{JobId, Requirements, program_ability};
 
@@ -7,7 +7,7 @@ use crate::event::WaitReason;
 use crate::scheduler::Scheduler;
 
 impl Scheduler {
-    /// Why tasks of a job wait, or that they run; `None` for a job that is over.
+    /// The reason why tasks of a job wait, or that they run; `None` for a job that is over.
     #[must_use]
     pub fn explain(&self, id: JobId) -> Option<WaitReason> {
         let job = self.job(id)?;
@@ -33,7 +33,7 @@ impl Scheduler {
         Some(WaitReason::Busy { slots, busy: self.workers().busy_for(job.class), ahead })
     }
 
-    /// What keeps every worker that is ready now from running such a job; `None` if one could.
+    /// The reason why no ready worker can run such a job; `None` if some worker can.
     #[must_use]
     pub fn mismatch(&self, kind: model::JobKind, requires: &Requirements) -> Option<WaitReason> {
         if self.workers().slots() == 0 {

@@ -1,4 +1,4 @@
-//! Counts over all jobs, kept with every change: no question about them looks at a job.
+//! Counts over all jobs, kept with every change: a query reads no job.
 
 use std::collections::BTreeMap;
 
@@ -7,11 +7,11 @@ use model::{JobKind, JobState, Priority, TaskCounts};
 /// Jobs by state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct JobCounts {
-    /// No task was ever given out.
+    /// Jobs of which no task was ever leased.
     pub queued: u64,
-    /// Some task was.
+    /// Jobs of which some task was leased.
     pub running: u64,
-    /// Gives out nothing until it is resumed.
+    /// Jobs that lease nothing until they are resumed.
     pub paused: u64,
 }
 
@@ -42,7 +42,7 @@ pub(crate) struct JobFigures {
 }
 
 impl JobFigures {
-    /// Tasks that could be given out if there were slots.
+    /// Tasks that could be leased if there were slots.
     pub(crate) fn open_tasks(&self) -> u64 {
         if self.state == JobState::Paused { 0 } else { self.counts.pending }
     }
@@ -100,7 +100,7 @@ impl Figures {
         change(open, counts.pending);
     }
 
-    /// A class with `open` tasks, by the priorities 1 to 9, has its first worker, or has lost its last.
+    /// Notes that a class with `open` tasks, by the priorities 1 to 9, has its first worker, or has lost its last.
     pub(crate) fn serve(&mut self, kind: JobKind, open: &[u64; 9], is_served: bool) {
         let change = if is_served { add } else { subtract };
         self.runnable.iter_mut().zip(open).for_each(|(all, open)| change(all, *open));

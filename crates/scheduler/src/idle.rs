@@ -1,17 +1,17 @@
 //! Slots that wait for work, by the workers and the abilities that they belong to.
 //!
-//! Only abilities are compared with what waits: however many slots are idle, finding one costs the same. Where a claim
-//! for an idle slot finds nothing, its worker is not offered again until something changes; where [`MAX_MISSES`] workers
-//! of the same ability have found nothing, none of them is.
+//! Only abilities are compared with waiting jobs, so the cost of finding a slot does not depend on the number of idle slots.
+//! Where a claim for an idle slot finds nothing, its worker is not offered again until something changes; where [`MAX_MISSES`]
+//! workers of the same ability have found nothing, none of them is.
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 
 use crate::lease::WorkerKey;
 
-/// A claim that finds nothing has one of two causes. Either nobody of this ability can get what waits, or the worker is
-/// to be avoided: as the last that failed at a run, or as the one that holds the late lease. So of three workers one is
-/// free of both, and if it finds nothing, nobody does.
+/// A claim that finds nothing has one of two causes. Either no worker of this ability can get the waiting tasks, or the worker
+/// is to be avoided: as the last that failed at a run, or as the holder of the late lease. So one of three workers is free of
+/// both, and if it finds nothing, no worker does.
 const MAX_MISSES: usize = 3;
 
 /// The idle slots of one worker, in the order in which they became idle.
@@ -77,7 +77,7 @@ impl IdleWorkers {
         self.by_turn.len()
     }
 
-    /// A worker found nothing after `change` changes.
+    /// Notes that a worker found nothing after `change` changes.
     pub(crate) fn miss(&mut self, worker: WorkerKey, change: u64) {
         if self.missed_since != change {
             self.missed.clear();
@@ -88,7 +88,7 @@ impl IdleWorkers {
         }
     }
 
-    /// Every worker may find something again.
+    /// Lets every worker be offered again.
     pub(crate) fn forgive(&mut self) {
         self.missed.clear();
     }

@@ -1,4 +1,4 @@
-//! One job: its tasks, the speed that workers have shown on it, and where it stands.
+//! A job: its tasks, the speed that workers have shown on it, and its place in the queue.
 
 use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};
@@ -24,20 +24,20 @@ pub(crate) struct Job {
     pub(crate) leases: BTreeSet<AttemptId>,
     pub(crate) total: u128,
     pub(crate) is_paused: bool,
-    /// Whether its open tasks can be adopted but not claimed.
+    /// Whether the job's open tasks can be adopted but not claimed.
     pub(crate) is_held: bool,
     pub(crate) has_started: bool,
-    /// Grows with every lease: the job with the oldest turn is the next.
+    /// Grows with every lease: the job with the oldest turn is next.
     pub(crate) turn: u64,
-    /// Since when it waits for its next lease.
+    /// Start of the wait for the next lease.
     pub(crate) waiting_since: Instant,
-    /// Since when it waits for a first worker, if none comes: its submission, its last retry or its resumption.
+    /// Start of the wait for a first worker: the submission, the last retry or the resumption.
     pub(crate) patient_since: Instant,
-    /// Turns it lost to jobs that suited the worker better.
+    /// Turns that the job lost to jobs that suited the worker better.
     pub(crate) passed_over: u8,
-    /// Where it stands in the queue, while it waits.
+    /// The job's place in the queue while it waits.
     pub(crate) place: Option<Place>,
-    /// As it was last added to the scheduler's figures.
+    /// The job's last contribution to the scheduler's figures.
     pub(crate) counted: Option<JobFigures>,
     speeds: HashMap<WorkerKey, Speed>,
     latest_speed: Option<Speed>,
@@ -45,7 +45,7 @@ pub(crate) struct Job {
 }
 
 impl Job {
-    /// `pace` is how many times its estimate a task of another job of the class has taken.
+    /// `pace` is the factor between the duration and the estimate of tasks of another job of the class.
     pub(crate) fn new(
         spec: JobSpec,
         class: ClassId,
@@ -93,7 +93,7 @@ impl Job {
         }
     }
 
-    /// What the scheduler's figures should say of it now.
+    /// The job's present contribution to the scheduler's figures.
     pub(crate) fn figures(&self, target: Duration) -> JobFigures {
         JobFigures {
             kind: self.spec.kind,
@@ -104,7 +104,7 @@ impl Job {
         }
     }
 
-    /// Slots that could work on it now: its leases, and as many more as its open tasks make full leases.
+    /// Slots that could work on the job now: one for each lease, and one for each full lease that its open tasks make.
     fn wanted_slots(&self, target: Duration) -> u64 {
         if self.spec.brings_workers {
             return 0;
@@ -115,14 +115,14 @@ impl Job {
         self.leases.len() as u64 + more
     }
 
-    /// Where it should stand in the queue now. Tasks that failed go back at the highest priority.
+    /// The place in the queue that the job should have now. Tasks that failed go back at the highest priority.
     pub(crate) fn place_due(&self) -> Option<Place> {
         let waits = !self.is_paused && !self.is_held && self.tasks.unclaimed() > 0;
         let priority = if self.tasks.has_retries() { Priority::HIGHEST } else { self.spec.priority };
         waits.then_some(Place { class: self.class, level: priority.get(), turn: self.turn })
     }
 
-    /// The level of its place with what waiting has added.
+    /// The level of the job's place, raised by the time of waiting.
     pub(crate) fn aged_level(&self, level: u8, aging_interval: Duration, now: Instant) -> u8 {
         let waited = now.saturating_duration_since(self.waiting_since).as_nanos();
         let added = u8::try_from(waited / aging_interval.as_nanos().max(1)).unwrap_or(u8::MAX);
@@ -162,7 +162,7 @@ impl Job {
         }
     }
 
-    /// How many times their estimate its tasks took lately.
+    /// Recent duration of the job's tasks, in multiples of their estimate.
     pub(crate) fn pace(&self) -> Option<f64> {
         self.latest_speed?.pace(self.spec.task_estimate?)
     }

@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 
 use model::{AttemptId, JobId};
 
-/// One registration of a worker. A worker that was lost and comes back, restarted or not, gets a new key.
+/// A registration of a worker. A worker that was lost and comes back, restarted or not, gets a new key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct WorkerKey(pub u64);
 
-/// One slot of a worker: leases of one lane run one after the other, in the order in which they were given.
+/// A slot of a worker: leases of one lane run one after the other, in the order in which they were given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Lane {
     /// The worker.
@@ -18,13 +18,13 @@ pub struct Lane {
     pub slot: u32,
 }
 
-/// How many tasks a claim asks for.
+/// The number of tasks that a claim asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LeaseSize {
-    /// About as many as make a good lease for this worker: for leases that are pushed to a slot.
+    /// The tasks of a good lease for this worker: for leases that are pushed to a slot.
     Fitting,
-    /// At most so many, at least 1: for workers that pull. An even share of the unclaimed tasks among the workers that
-    /// wait for tasks bounds it as well.
+    /// At most this many tasks, at least 1: for workers that pull. An even share of the unclaimed tasks among the workers that
+    /// wait for tasks bounds the lease as well.
     AtMost(u64),
 }
 
@@ -39,7 +39,7 @@ pub struct Lease {
     pub tasks: Range<u64>,
     /// The end of the run that the lane will probably walk through after this lease.
     pub horizon: u64,
-    /// When the lease ends by itself.
+    /// Instant at which the lease expires.
     pub expires_at: Instant,
 }
 
@@ -54,16 +54,16 @@ pub struct ActiveLease {
     pub tasks: Range<u64>,
     /// The slot that runs them.
     pub lane: Lane,
-    /// When it was claimed; for an adopted lease, when it was first claimed.
+    /// Instant of the claim; for an adopted lease, of its first claim.
     pub claimed_at: Instant,
-    /// When the lease ends by itself.
+    /// Instant at which the lease expires.
     pub expires_at: Instant,
 }
 
 /// The result of a completed lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Outcome {
-    /// The tasks' part of the job's total, modulo 2^128.
+    /// Contribution of the tasks to the job's total, modulo 2^128.
     pub value: u128,
     /// Computing time.
     pub busy: Duration,
@@ -78,13 +78,13 @@ pub struct Counted {
     pub tasks: Range<u64>,
 }
 
-/// Why an attempt failed.
+/// The reason why an attempt failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Failure {
     /// The worker fell silent, was replaced or cut the connection.
     #[error("its worker was lost")]
     WorkerLost,
-    /// The lease ended before there was an outcome, and no time limit of the task ended it.
+    /// The lease ended before there was an outcome, and not by a time limit of its tasks.
     #[error("its lease expired")]
     Expired,
     /// The tasks reached their own time limit, [`crate::JobSpec::task_timeout`].
@@ -98,7 +98,7 @@ pub enum Failure {
     Refused(String),
 }
 
-/// Why an attempt lost its lease while its worker is alive.
+/// The reason why an attempt lost its lease while its worker is alive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Revocation {
     /// The job succeeded, failed or was canceled.
@@ -115,7 +115,7 @@ pub enum Revocation {
     SetAside,
 }
 
-/// Why an attempt cannot be adopted.
+/// The reason why an attempt cannot be adopted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AdoptError {
     /// The job is over or unknown.

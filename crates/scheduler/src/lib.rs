@@ -1,4 +1,4 @@
-//! The scheduling core: which worker runs which tasks, what happens when one fails, and when a job is over.
+//! The scheduling core: assigns tasks to workers, tries failed tasks again, and ends jobs.
 //!
 //! A pure state machine. Every call takes the time as an argument, changes the state at once or not at all, and may
 //! leave [`Event`]s to be polled; the caller owns clocks, threads, sockets and the making of ids.

@@ -1,5 +1,5 @@
-//! Jobs that wait for a first worker only so long, by class: a class with a worker costs nothing, and all jobs of a class
-//! that wait equally long cost one timer.
+//! Limits of the wait for a first worker, by class: a class with a worker costs nothing, and all jobs of a class with equal
+//! limits cost one timer.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant};
@@ -10,9 +10,9 @@ use crate::queue::ClassId;
 
 #[derive(Debug, Default)]
 pub(crate) struct Patience {
-    /// The waiting jobs by how long they wait, each since when.
+    /// The waiting jobs by their limit, each with the start of its wait.
     waits: HashMap<ClassId, BTreeMap<Duration, BTreeSet<(Instant, JobId)>>>,
-    /// When the first job of each class that no worker serves gives up.
+    /// For each class without a worker, the instant at which its first job gives up.
     due: BTreeSet<(Instant, ClassId)>,
     due_at: HashMap<ClassId, Instant>,
 }
@@ -35,7 +35,7 @@ impl Patience {
         }
     }
 
-    /// Sets the class's timer; it has no worker since `unserved_since`.
+    /// Sets the class's timer; the class has no worker since `unserved_since`.
     pub(crate) fn rearm(&mut self, class: ClassId, unserved_since: Option<Instant>) {
         let due_at = unserved_since.and_then(|unserved| self.first(class, unserved)).map(|(due_at, ..)| due_at);
         if let Some(before) = self.due_at.remove(&class) {
@@ -56,7 +56,7 @@ impl Patience {
         self.due.first().filter(|(due_at, _)| *due_at <= now).map(|(_, class)| *class)
     }
 
-    /// The job of a class that gives up first: when, which, and how long it waits.
+    /// The job of a class that gives up first: the instant, the job, and its limit.
     pub(crate) fn first(&self, class: ClassId, unserved_since: Instant) -> Option<(Instant, JobId, Duration)> {
         let waits = self.waits.get(&class)?;
         let firsts = waits.iter().filter_map(|(wait, jobs)| jobs.first().map(|(since, job)| (wait, since, job)));

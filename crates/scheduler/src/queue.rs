@@ -9,45 +9,45 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use model::{JobId, JobKind, Priority, Requirements};
 
-/// Classes without jobs that are kept: a job often comes again with the same requirements, and adding a class costs a
-/// look at every ability.
+/// Unused classes that are kept: a job often comes again with the same requirements, and adding a class costs a comparison with
+/// every ability.
 const MAX_UNUSED_CLASSES: usize = 256;
 
-/// Jobs of a line that take turns with each other before others start, so that of very many jobs some end early.
+/// Jobs of a line that take turns with each other before others start, so that some of very many jobs end early.
 pub(crate) const WINDOW: usize = 8;
 
-/// Of so many turns of a line one goes to the job whose turn is the oldest, in the window or not, so that a small job
-/// does not wait until long ones have ended.
+/// Interval, in turns of a line, at which a turn goes to the job with the oldest turn, in the window or not, so that a small
+/// job does not wait until long jobs have ended.
 const OLDEST_EVERY: u64 = 4;
 
 /// Jobs that the same workers can serve.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct ClassId(u64);
 
-/// Where a waiting job stands.
+/// The place of a waiting job in the queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Place {
     pub(crate) class: ClassId,
-    /// 1 to 9.
+    /// Priority, 1 to 9.
     pub(crate) level: u8,
     pub(crate) turn: u64,
 }
 
-/// How well a worker suits a job's affinity.
+/// Degree to which a worker suits a job's affinity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Suits {
-    /// Another worker has what the job prefers.
+    /// Another worker has the preferred labels or data.
     Elsewhere,
-    /// No worker has it, or the job prefers nothing.
+    /// No worker has them, or the job prefers nothing.
     Anywhere,
-    /// This worker has it, or the job was passed over often enough.
+    /// This worker has them, or the job was passed over often enough.
     Here,
 }
 
-/// Which of several jobs goes first: the greatest. The order of the fields is the policy.
+/// Rank of a job: the job with the greatest rank goes first. The order of the fields is the policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Rank {
-    /// Priority with what waiting has added.
+    /// Priority, raised by the time of waiting.
     pub(crate) level: u8,
     pub(crate) suits: Suits,
     pub(crate) turn: Reverse<u64>,
@@ -60,9 +60,10 @@ struct Class {
     kind: JobKind,
     requires: Requirements,
     jobs: usize,
-    /// When it lost its last job, in counts of such losses.
+    /// Moment at which the class lost its last job, counted in such losses.
     unused_since: u64,
-    /// Tasks that could be given out now if there were slots, by the priorities of their jobs. Wrap as the figures do.
+    /// Tasks that could be leased now if there were slots, by the priorities of their jobs. The sums wrap as those of the figures
+    /// do.
     open_tasks: [u64; LEVELS],
     waiting_jobs: usize,
     lines: [Line; LEVELS],
@@ -91,7 +92,7 @@ pub(crate) struct Queue {
 }
 
 impl Line {
-    /// The jobs that take turns now, and those that go only where none of the first has anything for a worker.
+    /// The jobs that take turns now, and the jobs that go only if none of the first has anything for a worker.
     pub(crate) fn turns(&self) -> (impl Iterator<Item = (u64, JobId)>, impl Iterator<Item = (u64, JobId)>) {
         let all_at_once = self.turns % OLDEST_EVERY == OLDEST_EVERY - 1;
         let rest = || self.rest.iter().map(|(turn, job)| (*turn, *job));
@@ -150,7 +151,7 @@ impl Queue {
         (id, true)
     }
 
-    /// One of the class's jobs is over. Returns the class that was unused for longest if there are too many.
+    /// Counts one job less in the class. Returns the class that was unused for longest if there are too many.
     pub(crate) fn leave(&mut self, id: ClassId) -> Option<ClassId> {
         let class = self.classes.get_mut(&id).expect("a job's class is there");
         class.jobs -= 1;
@@ -209,7 +210,7 @@ impl Queue {
         self.line_mut(place).fill_window();
     }
 
-    /// A job got the turn of its line.
+    /// Notes that a job got the turn of its line.
     pub(crate) fn count_turn(&mut self, place: Place) {
         let line = self.line_mut(place);
         line.turns = line.turns.wrapping_add(1);
@@ -226,22 +227,22 @@ impl Queue {
         (1..).zip(lines).filter(|(_, line)| line.len() > 0)
     }
 
-    /// Waiting jobs of a level and above.
+    /// Number of waiting jobs of a level and above.
     pub(crate) fn jobs_from(&self, level: u8) -> usize {
         self.waiting_jobs[usize::from(level) - 1..].iter().sum()
     }
 
-    /// Tasks of a class that could be given out now.
+    /// Number of the class's tasks that could be leased now.
     pub(crate) fn open_tasks(&self, id: ClassId) -> u128 {
         self.open_by_priority(id).iter().copied().map(u128::from).sum()
     }
 
-    /// The same by the priorities 1 to 9 of their jobs.
+    /// Open tasks of the class by the priorities 1 to 9 of their jobs.
     pub(crate) fn open_by_priority(&self, id: ClassId) -> [u64; LEVELS] {
         self.classes.get(&id).map_or([0; LEVELS], |class| class.open_tasks)
     }
 
-    /// A job of the class had `before` open tasks and has `after` now.
+    /// Notes that a job of the class had `before` open tasks and has `after` now.
     pub(crate) fn recount(&mut self, id: ClassId, priority: Priority, before: u64, after: u64) {
         let open = &mut self.class_mut(id).open_tasks[usize::from(priority.get()) - 1];
         *open = open.wrapping_sub(before).wrapping_add(after);
@@ -264,7 +265,7 @@ impl Queue {
         lines.flat_map(|line| line.window.values().chain(line.rest.values()).copied())
     }
 
-    /// The indexes say the same as the lines.
+    /// Checks that the indexes agree with the lines.
     pub(crate) fn check(&self) {
         for (id, class) in &self.classes {
             let waiting: usize = class.lines.iter().map(Line::len).sum();

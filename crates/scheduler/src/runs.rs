@@ -14,7 +14,7 @@ pub(crate) struct OpenRuns {
     by_length: BTreeSet<(u64, u64)>,
     /// Starts of the runs that no lane walks.
     unwalked: BTreeSet<u64>,
-    /// Where each lane that walks this job continues.
+    /// The task at which each lane that walks this job continues.
     steps: HashMap<Lane, u64>,
     /// How many lanes continue at a task.
     walkers: HashMap<u64, u32>,
@@ -22,7 +22,7 @@ pub(crate) struct OpenRuns {
 }
 
 impl OpenRuns {
-    /// Tasks in all runs.
+    /// Number of tasks in all runs.
     pub(crate) fn tasks(&self) -> u64 {
         self.tasks
     }
@@ -45,7 +45,7 @@ impl OpenRuns {
         self.runs.get(&start).map(|end| start..*end)
     }
 
-    /// The parts of `tasks` that are open.
+    /// Number of `tasks` that are open.
     pub(crate) fn open_within(&self, tasks: &Range<u64>) -> u64 {
         let before = self.runs.range(..tasks.start).next_back();
         let inside = self.runs.range(tasks.clone());
@@ -82,7 +82,7 @@ impl OpenRuns {
         }
     }
 
-    /// The lane continues at `task`.
+    /// Notes that the lane continues at `task`.
     pub(crate) fn walk(&mut self, lane: Lane, task: u64) {
         self.leave(lane);
         self.steps.insert(lane, task);
@@ -90,7 +90,7 @@ impl OpenRuns {
         self.unwalked.remove(&task);
     }
 
-    /// The lane continues elsewhere. Tells whether that leaves a run without a lane.
+    /// Notes that the lane continues elsewhere. Returns whether that leaves a run without a lane.
     pub(crate) fn leave(&mut self, lane: Lane) -> bool {
         let Some(task) = self.steps.remove(&lane) else { return false };
         let walkers = self.walkers.get_mut(&task).expect("a lane's step is counted");
@@ -126,7 +126,7 @@ impl OpenRuns {
         self.runs.iter().map(|(start, end)| *start..*end)
     }
 
-    /// The indexes say the same as the runs.
+    /// Checks that the indexes agree with the runs.
     #[cfg(any(test, feature = "invariants"))]
     pub(crate) fn check(&self) {
         assert_eq!(self.iter().map(|run| run.end - run.start).sum::<u64>(), self.tasks);

@@ -30,10 +30,10 @@ use crate::workers::Workers;
 /// The job cannot be taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SubmitError {
-    /// A job of this id is there already.
+    /// The id belongs to another job.
     #[error("a job of this id is there already")]
     Duplicate,
-    /// A job has at least one task.
+    /// The job has no tasks.
     #[error("a job has at least one task")]
     NoTasks,
 }
@@ -44,13 +44,13 @@ struct LeaseRecord {
     run: Run,
     lane: Lane,
     claimed_at: Instant,
-    /// Whether it waited for another lease of its slot when it began.
+    /// Whether the lease waited for another lease of its slot when it began.
     has_waited: bool,
     expires_at: Instant,
-    /// When the tasks' own time limit is reached.
+    /// Instant at which the tasks' own time limit is reached.
     limit_at: Option<Instant>,
     late_at: Option<Instant>,
-    /// About the time that it takes before its first task.
+    /// Expected time before the first task.
     setup: Duration,
     /// The other attempt at the same run, where there are two.
     rival: Option<AttemptId>,
@@ -66,7 +66,7 @@ pub struct Scheduler {
     leases: HashMap<AttemptId, LeaseRecord>,
     expiries: BTreeSet<(Instant, AttemptId)>,
     deadlines: BTreeSet<(Instant, JobId)>,
-    /// When a run stops being held back from the worker that had it last.
+    /// Instants at which a run stops being held back from the worker that had it last.
     holds: BTreeSet<(Instant, JobId)>,
     stragglers: Stragglers,
     patience: Patience,
@@ -75,7 +75,7 @@ pub struct Scheduler {
     /// The slot that [`Self::next_idle`] offered last.
     offered: Option<Lane>,
     last_turn: u64,
-    /// How many times their estimate the tasks of each class took lately, and the worker that took it.
+    /// Recent duration of each class's tasks in multiples of their estimate, and the worker that showed it.
     paces: HashMap<ClassId, (WorkerKey, f64)>,
     figures: Figures,
     events: VecDeque<Event>,
@@ -141,7 +141,7 @@ impl Scheduler {
         if self.remove_job(job) { Ok(()) } else { Err(UnknownJob) }
     }
 
-    /// Gives out no tasks of a job until it is resumed, and revokes its leases. Tells whether that is a change.
+    /// Leases no tasks of a job until it is resumed, and revokes its leases. Returns whether the job was not paused before.
     ///
     /// # Errors
     /// The job is over or unknown.
@@ -161,7 +161,7 @@ impl Scheduler {
         Ok(true)
     }
 
-    /// Lets a paused job continue. Tells whether that is a change.
+    /// Lets a paused job continue. Returns whether the job was paused.
     ///
     /// # Errors
     /// The job is over or unknown.
@@ -187,8 +187,7 @@ impl Scheduler {
         }
     }
 
-    /// Opens the failed tasks of a job again, whose waiting and whose time limit count from now on. Tells whether there were
-    /// any.
+    /// Opens the failed tasks of a job again, whose waiting and time limit count from now on. Returns whether there were any.
     ///
     /// # Errors
     /// The job is over or unknown.
@@ -242,7 +241,7 @@ impl Scheduler {
         self.enter_patience(id);
     }
 
-    /// Brings the queue and all figures up to what the job says.
+    /// Updates the queue and all figures to the state of the job.
     fn refresh(&mut self, id: JobId) {
         let Some(job) = self.jobs.get_mut(&id) else { return };
         let (class, due) = (job.class, job.place_due());
@@ -283,7 +282,7 @@ impl Scheduler {
         after.iter().for_each(|after| self.figures.add(after, is_served));
     }
 
-    /// Counts a job among those that may get second attempts, if it has late leases and nothing else to give out.
+    /// Counts a job among those that may get second attempts, if it has late leases and no open tasks.
     fn refresh_stragglers(&mut self, id: JobId) {
         let Some(job) = self.jobs.get(&id) else { return };
         let is_ready = self.stragglers.has_late(id) && !job.is_paused && job.tasks.unclaimed() == 0;

@@ -11,7 +11,7 @@ pub use model::{OnExhausted, Order};
 pub struct Policy {
     /// Computing time that a lease should carry.
     pub lease_target: Duration,
-    /// How long a lease may take beyond the time that its worker's speed lets expect.
+    /// How long a lease may take beyond the time that follows from its worker's speed.
     pub lease_timeout: Duration,
     /// A job that waits this long for its next lease counts as one priority higher, and so on up to the highest.
     pub aging_interval: Duration,
@@ -20,29 +20,29 @@ pub struct Policy {
 /// The description of a job.
 #[derive(Clone, Debug)]
 pub struct JobSpec {
-    /// It has the tasks `0..tasks`.
+    /// Number of tasks; the tasks are `0..tasks`.
     pub tasks: u64,
     /// The kind, which a worker must run.
     pub kind: JobKind,
-    /// How urgent it is.
+    /// Urgency of the job's tasks.
     pub priority: Priority,
-    /// What a worker must have to get its tasks.
+    /// Requirements on the workers that get the job's tasks.
     pub requires: Requirements,
-    /// What a worker should have if possible.
+    /// Preferences among the workers that can run the job.
     pub affinity: Affinity,
-    /// In what order its tasks are given out.
+    /// The order in which the tasks are leased.
     pub order: Order,
     /// The effect of a task without attempts left.
     pub on_exhausted: OnExhausted,
-    /// Attempts at a task that may fail before it has; at least 1.
+    /// Failed attempts after which a task has failed; at least 1.
     pub max_attempts: u32,
     /// The most tasks in a lease; at least 1.
     pub max_lease_tasks: u64,
     /// Tasks that begin a section, ascending: no lease has tasks of two sections.
     pub sections: Vec<u64>,
-    /// About the time that a lease takes before its first task, unless it continues where another ended.
+    /// Expected time that a lease takes before its first task, unless it continues where another ended.
     pub setup: Duration,
-    /// An estimate of the time of one task, for before the first is done. Better too long than too short.
+    /// Estimate of the time of one task before any task is done. Better too long than too short.
     pub task_estimate: Option<Duration>,
     /// How long an attempt at one task may take at most.
     pub task_timeout: Option<Duration>,
@@ -50,14 +50,14 @@ pub struct JobSpec {
     pub lease_slack: Duration,
     /// Whether the last task is given out only when all others are done.
     pub last_task_waits: bool,
-    /// When the job must be over.
+    /// Instant at which the job must be over.
     pub deadline: Option<Instant>,
-    /// How long it may take when its failed tasks are opened again: from then, whatever its deadline was.
+    /// How long the job may take after a retry, counted from the retry, whatever its deadline was.
     pub retry_timeout: Option<Duration>,
     /// How long the job waits while no worker can run it; for ever if none. Jobs of the same kind and requirements should
     /// have the same: the cost of a timeout grows with the number of different ones.
     pub worker_wait: Option<Duration>,
-    /// Whether workers come and go with it, so that it has no use for slots of others.
+    /// Whether workers join and leave with the job, so that it has no use for other slots.
     pub brings_workers: bool,
 }
 
@@ -100,11 +100,11 @@ pub struct History {
     pub retries: Vec<(Range<u64>, u32)>,
     /// Sum of the parts of the tasks that are done, modulo 2^128.
     pub total: u128,
-    /// Whether a lease of it was ever given out.
+    /// Whether a task of the job was ever leased.
     pub has_started: bool,
-    /// Whether it is paused.
+    /// Whether the job is paused.
     pub is_paused: bool,
-    /// Whether its open tasks wait for the workers that hold them already: they can be adopted but not claimed until
+    /// Whether the job's open tasks wait for the workers that hold them already: the tasks can be adopted but not claimed until
     /// [`crate::Scheduler::release_hold`].
     pub is_held: bool,
 }
@@ -122,7 +122,7 @@ pub struct WorkerSpec {
     pub labels: Labels,
     /// Its cores and memory.
     pub resources: Resources,
-    /// Whether it serves only jobs that require all its labels.
+    /// Whether the worker serves only jobs that require all its labels.
     pub is_reserved: bool,
 }
 

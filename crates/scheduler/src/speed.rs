@@ -1,44 +1,44 @@
-//! How many tasks a lease should carry.
+//! Estimates how many tasks a lease should carry.
 
 use std::time::Duration;
 
-/// Tasks of the first lease that a job gives out, when nothing is known of its cost.
+/// Tasks of the first lease of a job whose cost is unknown.
 const FIRST_LEASE_TASKS: u64 = 1;
 
-/// A lease is at most this many times as long as the one that its size was learned from: a cheap start says little
-/// about what follows.
+/// Factor by which a lease may be longer than the lease that its size was learned from: a cheap start says little about later
+/// tasks.
 const MAX_GROWTH: u64 = 8;
 
-/// A lease carries this many times what it pays before its first task, unless that takes longer than [`MAX_FLOOR`].
+/// Factor between a lease's work and its set-up, unless the work would take longer than [`MAX_FLOOR`].
 const SETUP_TIMES: u32 = 25;
 
-/// Work for which it pays to give a slot a lease: about three times what the lease costs in the coordinator, in the worker
-/// and between them.
+/// Least work of a lease for a further slot: about three times the cost of a lease in the coordinator, in the worker and between
+/// them.
 const LEAST_SHARE: Duration = Duration::from_micros(750);
 
-/// Work for which it pays to cut a lease off an even share, so that slots that differ end at the same time.
+/// Least work of a lease that is cut off an even share, so that unequal slots end at the same time.
 const LEAST_BALANCING: Duration = Duration::from_micros(1500);
 
 /// A small job that waits for a slot must not wait much longer for another job's sake.
 const MAX_FLOOR: Duration = Duration::from_millis(500);
 
-/// A worker may be this many times slower than the machine of the estimate.
+/// Factor by which a worker may be slower than the machine of the estimate.
 const ESTIMATE_SAFETY: f64 = 4.0;
 
-/// How far from its estimate a task is believed to be because of another job.
+/// Largest factor between a task's duration and its estimate that is ascribed to the job; a larger one is cut to it.
 const MOST_OFF: f64 = 16.0;
 
-/// Of a lease's time at least this share counts as its tasks' own: the set-up is an estimate.
+/// Least share of a lease's time that counts as its tasks' own: the set-up is an estimate.
 const LEAST_OWN_SHARE: f64 = 0.1;
 
-/// The set-up may have taken no time at all: a lease takes at most this many times its target even then.
+/// Factor between a lease's time and its target that is not exceeded even if the set-up takes no time.
 const MAX_OVERSHOOT: f64 = 2.0;
 
 /// The time that a worker has taken for a task of one job.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Speed {
     seconds_per_task: f64,
-    /// The same with a share of the set-up, in the lease where that was shortest.
+    /// Seconds a task with its share of the set-up, in the lease where that was shortest.
     gross_seconds_per_task: f64,
     measured_tasks: u64,
 }
@@ -61,14 +61,14 @@ impl Speed {
         Self { seconds_per_task, gross_seconds_per_task, measured_tasks: earlier.measured_tasks.max(tasks) }
     }
 
-    /// The expectation before anything of the job was measured: as many times the estimate as a job of the same class has
-    /// taken, else four times, since the machine is not known yet.
+    /// The speed that is assumed before any task of the job is measured: the estimate by the pace of a job of the same class,
+    /// else by [`ESTIMATE_SAFETY`], since the machine is not known yet.
     pub(crate) fn estimate(task: Duration, pace: Option<f64>) -> Self {
         let seconds = task.as_secs_f64() * pace.unwrap_or(ESTIMATE_SAFETY);
         Self { seconds_per_task: seconds, gross_seconds_per_task: seconds, measured_tasks: u64::MAX }
     }
 
-    /// How many times the estimate of a task it is, within bounds: a few tasks can profit from another lease's work.
+    /// The task's duration in multiples of `estimate`, within bounds: a few tasks can profit from another lease's work.
     pub(crate) fn pace(self, estimate: Duration) -> Option<f64> {
         let estimate = estimate.as_secs_f64();
         (estimate > 0.0).then(|| (self.seconds_per_task / estimate).clamp(1.0 / MOST_OFF, MOST_OFF))

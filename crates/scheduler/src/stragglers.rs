@@ -8,21 +8,21 @@ use model::{AttemptId, JobId};
 use crate::queue::ClassId;
 use crate::speed::Speed;
 
-/// A lease is late after this many times what its tasks take on the job's best worker.
+/// Factor between the time after which a lease is late and the time that its tasks take on the job's best worker.
 const LATE_TIMES: u32 = 3;
 
-/// No lease is late before this: a request and a busy machine may cost as much.
+/// Shortest time after which a lease is late: a request and a busy machine may take as long.
 const LEAST_LATE: Duration = Duration::from_millis(200);
 
-/// When a lease of `tasks` tasks that starts after `rounds_ahead` others like it is late; never as long as nothing is
-/// known of the job's cost.
+/// The time after which a lease of `tasks` tasks that starts after `rounds_ahead` others like it is late; `None` while the job's
+/// cost is unknown.
 pub(crate) fn late_after(best: Option<Speed>, tasks: u64, setup: Duration, rounds_ahead: u32) -> Option<Duration> {
     let expected = best?.expect(tasks).saturating_add(setup);
     let rounds = rounds_ahead.saturating_add(1);
     Some(expected.saturating_mul(rounds).saturating_mul(LATE_TIMES).max(LEAST_LATE))
 }
 
-/// The leases by when they are late, and those that are.
+/// The leases by the time at which they become late, and the late leases.
 #[derive(Debug, Default)]
 pub(crate) struct Stragglers {
     due: BTreeSet<(Instant, AttemptId)>,
@@ -36,7 +36,7 @@ impl Stragglers {
         self.due.insert((late_at, attempt));
     }
 
-    /// The lease is over, or has its second attempt.
+    /// Forgets a lease that is over, or has its second attempt.
     pub(crate) fn forget(&mut self, job: JobId, attempt: AttemptId, late_at: Option<Instant>) {
         if let Some(late_at) = late_at {
             self.due.remove(&(late_at, attempt));
@@ -71,7 +71,7 @@ impl Stragglers {
         self.late.get(&job).into_iter().flatten().copied()
     }
 
-    /// Whether second attempts of the job may be given out. Tells whether that is new.
+    /// Sets whether second attempts of the job may be leased. Returns whether that is new.
     pub(crate) fn set_ready(&mut self, class: ClassId, job: JobId, is_ready: bool) -> bool {
         if is_ready {
             return self.ready.entry(class).or_default().insert(job);
@@ -85,7 +85,7 @@ impl Stragglers {
         false
     }
 
-    /// The classes with jobs that second attempts may be given out of.
+    /// The classes with jobs that have tasks for second attempts.
     pub(crate) fn ready_classes(&self) -> impl Iterator<Item = ClassId> {
         self.ready.keys().copied()
     }

@@ -1,4 +1,4 @@
-//! One job's tasks: those that are open, those that failed and are tried again, those that are done.
+//! A job's tasks: open, failed and tried again, done.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -11,29 +11,29 @@ use crate::lease::{Lane, WorkerKey};
 use crate::runs::OpenRuns;
 use crate::spec::{History, Order};
 
-/// Returned runs that are looked at for a worker, beside those that are compared: if so many are held back from it, the open
-/// tasks come first.
+/// Returned runs that are tried for a worker, beside the compared runs: if so many are held back from the worker, the open tasks
+/// come first.
 const MAX_RETURNED_LOOKED_AT: usize = 64;
 
-/// Runs of one job whose outcome waits for another worker's. No other tasks are given out when there are so many, so that
-/// what workers keep for them is bounded.
+/// Runs of one job whose outcome waits for another worker's. No other tasks are leased when there are so many, so that the
+/// memory of their workers is bounded.
 const MAX_CONTESTED: usize = 256;
 
 /// Consecutive tasks with one history.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Run {
     pub(crate) tasks: Range<u64>,
-    /// Attempts at it that failed.
+    /// Number of failed attempts at the run.
     pub(crate) failures: u32,
-    /// How many of these ended with their worker.
+    /// Failures among these that ended with their worker.
     pub(crate) kills: u32,
-    /// Times that a worker handed it back since it last failed.
+    /// Times that a worker handed the run back since its last failure.
     pub(crate) releases: u32,
-    /// The worker that failed at it or handed it back last.
+    /// The last worker that failed at the run or handed it back.
     pub(crate) last_worker: Option<WorkerKey>,
-    /// Until when the last worker does not get it while others could.
+    /// End of the time in which the last worker does not get the run while others could.
     pub(crate) held_back_until: Option<Instant>,
-    /// The workers that have computed it, where its outcome waits for another worker's.
+    /// The workers that have computed the run, if its outcome waits for another worker's.
     pub(crate) voters: Vec<WorkerId>,
 }
 
@@ -46,17 +46,17 @@ impl Run {
         self.tasks.end - self.tasks.start
     }
 
-    /// Whether it goes back where tasks that were never given out are.
+    /// Whether the run goes back to the tasks that were never given out.
     fn is_unharmed(&self) -> bool {
         self.failures == 0 && self.releases == 0 && !self.is_contested()
     }
 
-    /// Whether its outcome waits for another worker's.
+    /// Whether the run's outcome waits for another worker's.
     pub(crate) fn is_contested(&self) -> bool {
         !self.voters.is_empty()
     }
 
-    /// A run that a lone worker handed back is held back from it all the same, or the two would go round at full speed.
+    /// A run that a lone worker handed back is still held back from it, or the two would go round at full speed.
     fn suits(&self, claimant: &Claimant<'_>) -> bool {
         if self.is_contested() && (self.len() > claimant.most || self.voters.contains(claimant.name)) {
             return false;
@@ -73,7 +73,7 @@ pub(crate) struct Claimant<'a> {
     pub(crate) lane: Lane,
     /// The worker's name.
     pub(crate) name: &'a WorkerId,
-    /// The most tasks that it takes.
+    /// Most tasks of the lease.
     pub(crate) most: u64,
     /// Whether other workers could run the job.
     pub(crate) has_peers: bool,
@@ -82,27 +82,27 @@ pub(crate) struct Claimant<'a> {
     pub(crate) now: Instant,
 }
 
-/// Where a lease could be cut from.
+/// A place from which a lease can be cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Offer {
-    /// From the runs that failed or were handed back: the index.
+    /// Cut from the runs that failed or were handed back, at this index.
     Returned(usize),
-    /// From the tasks that were never given out, or came back unharmed.
+    /// Cut from the tasks that were never leased, or came back unharmed.
     Open {
-        /// The first task of the run. Before `from` others walk it.
+        /// The first task of the run. Other lanes walk the tasks before `from`.
         start: u64,
-        /// The first task.
+        /// The first task of the lease.
         from: u64,
-        /// The end of the run that it is cut from.
+        /// The end of the run that the lease is cut from.
         end: u64,
-        /// Whether the lane's last lease ended there.
+        /// Whether the lane's last lease ended at `from`.
         continues: bool,
     },
 }
 
 impl Offer {
-    /// The same for a lease of up to `limit` tasks: where these are more than the far part of a run that others walk, the
-    /// lease takes more of it, instead of leaving a rest that is too small for a lease.
+    /// The offer for a lease of up to `limit` tasks: if the far part of a run that other lanes walk is shorter, the lease takes
+    /// more of the run, instead of leaving a rest that is too small for a lease.
     pub(crate) fn widened(self, limit: u64) -> Self {
         match self {
             Self::Open { start, from, end, continues } => {
@@ -113,7 +113,7 @@ impl Offer {
     }
 }
 
-/// Its memory grows with the leases in flight, never with the number of tasks.
+/// Memory grows with the leases in flight, never with the number of tasks.
 #[derive(Debug)]
 pub(crate) struct TaskSet {
     total: u64,
@@ -121,14 +121,14 @@ pub(crate) struct TaskSet {
     /// Runs that failed and have attempts left, or were handed back; the next first.
     returned: VecDeque<Run>,
     returned_tasks: u64,
-    /// How many of the returned runs have failed.
+    /// Number of returned runs that have failed.
     retries: usize,
-    /// How many of them wait for another worker's outcome.
+    /// Number of returned runs that wait for another worker's outcome.
     contested: usize,
     failed: RangeSet<u64>,
     failed_tasks: u64,
     done: u64,
-    /// Whether the last task waits for all others to be done.
+    /// Whether the last task waits until all others are done.
     last_waits: bool,
 }
 
@@ -149,7 +149,7 @@ impl TaskSet {
         known.for_each(|tasks| open.remove(tasks));
         let failed_tasks = history.failed.iter().map(len).sum();
         let last = total - 1..total;
-        // One that was ever leased has had all others done.
+        // A last task that was ever leased was preceded by the end of all others.
         let last_waits = last_waits && open.open_within(&last) > 0;
         if last_waits {
             open.remove(&last);
@@ -178,12 +178,12 @@ impl TaskSet {
         }
     }
 
-    /// Tasks that wait for others to be done: 1 or none.
+    /// Number of tasks that wait for others to be done: 1 or 0.
     pub(crate) fn waiting(&self) -> u64 {
         u64::from(self.last_waits)
     }
 
-    /// Tasks that no attempt holds and that still have to be done.
+    /// Number of tasks that no attempt holds and that still have to be done.
     pub(crate) fn unclaimed(&self) -> u64 {
         self.open.tasks() + self.returned_tasks
     }
@@ -204,10 +204,10 @@ impl TaskSet {
         self.retries > 0
     }
 
-    /// Where a lease for a lane would be cut: returned runs go first, except those held back from its worker. A run that
-    /// another lane walks is split only if the far half is worth a set-up.
+    /// The place from which a lease for a lane would be cut: returned runs go first, except those held back from its worker. A
+    /// run that another lane walks is split only if the far half is worth a set-up.
     pub(crate) fn offer(&self, order: Order, claimant: &Claimant<'_>) -> Option<Offer> {
-        // A worker may have computed most of those that are compared: they must not hide the others from it.
+        // A worker may have computed most of the compared runs: they must not hide the others from it.
         let mut returned = self.returned.iter().take(MAX_RETURNED_LOOKED_AT.saturating_add(self.contested));
         if let Some(index) = returned.position(|run| run.suits(claimant)) {
             return Some(Offer::Returned(index));
@@ -238,7 +238,7 @@ impl TaskSet {
         Offer::Open { start: run.start, from: run.start, end: run.end, continues }
     }
 
-    /// How many of at most `limit` tasks from where the offer says are of one section.
+    /// Number of tasks, at most `limit`, from the offer's place on that are of one section.
     pub(crate) fn within_section(&self, offer: Offer, sections: &[u64], limit: u64) -> u64 {
         let start = match offer {
             Offer::Returned(index) => self.returned[index].tasks.start,
@@ -264,7 +264,7 @@ impl TaskSet {
         run
     }
 
-    /// A run that failed is tried again by halves, so that a task that always fails ends up alone. One whose outcome is
+    /// A run that failed is tried again by halves, so that a task that always fails ends up alone. A run whose outcome is
     /// compared stays whole.
     fn take_returned(&mut self, index: usize, limit: u64) -> Run {
         let run = &self.returned[index];
@@ -277,7 +277,7 @@ impl TaskSet {
         self.cut_returned(index, &tasks)
     }
 
-    /// Takes exactly these tasks if all are open. Where they have failed differently often, the most failures count.
+    /// Takes exactly these tasks if all are open. If their failures differ, the highest count applies.
     pub(crate) fn take_exactly(&mut self, tasks: &Range<u64>, walker: Option<Lane>) -> Option<Run> {
         let overlap = |run: &Run| run.tasks.end.min(tasks.end).saturating_sub(run.tasks.start.max(tasks.start));
         let returned: u64 = self.returned.iter().map(overlap).sum();
@@ -300,7 +300,7 @@ impl TaskSet {
         Some(taken)
     }
 
-    /// Cuts the part of a returned run that lies within `tasks`; what is left of it stays in its place.
+    /// Cuts the part of a returned run that lies within `tasks`; the rest of the run stays in its place.
     fn cut_returned(&mut self, index: usize, tasks: &Range<u64>) -> Run {
         let run = self.returned.remove(index).expect("the index was just found");
         let part = run.tasks.start.max(tasks.start)..run.tasks.end.min(tasks.end);
@@ -317,7 +317,7 @@ impl TaskSet {
         Run { tasks: part, ..run }
     }
 
-    /// A lane continues elsewhere: others may continue where it was. Tells whether there is something to continue.
+    /// Notes that a lane continues elsewhere: others may continue where it was. Returns whether there is something to continue.
     pub(crate) fn leave(&mut self, lane: Lane) -> bool {
         self.open.leave(lane)
     }
@@ -337,19 +337,19 @@ impl TaskSet {
         }
     }
 
-    /// Held tasks are done.
+    /// Notes that held tasks are done.
     pub(crate) fn finish(&mut self, run: &Run) {
         self.done += run.len();
         self.open_last_if_due();
     }
 
-    /// Tasks that were done are open again.
+    /// Opens done tasks again.
     pub(crate) fn reopen_done(&mut self, tasks: &Range<u64>) {
         self.done -= len(tasks);
         self.open.insert(tasks.clone());
     }
 
-    /// Held tasks have no attempts left.
+    /// Notes that held tasks have no attempts left.
     pub(crate) fn give_up(&mut self, run: Run) {
         self.failed_tasks += run.len();
         self.failed.insert(run.tasks);
@@ -363,7 +363,7 @@ impl TaskSet {
         self.failed_tasks = 0;
     }
 
-    /// Every task is in one place only, and the counters say what the places hold.
+    /// Checks that every task is in one place only, and that the counters agree with the places.
     #[cfg(any(test, feature = "invariants"))]
     pub(crate) fn check(&self, leased: impl Iterator<Item = Range<u64>>) {
         self.open.check();

@@ -14,15 +14,15 @@ use crate::lease::{Lane, UnknownWorker, WorkerKey};
 use crate::queue::{ClassId, Suits};
 use crate::spec::{WorkerSpec, has_all};
 
-/// Affinity keys that a worker is remembered for: data that it loaded for older ones is probably gone.
+/// Affinity keys that are remembered for a worker: data of older keys is probably gone.
 const REMEMBERED_KEYS: usize = 64;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Standing {
     Active,
-    /// Gets no leases until it is resumed.
+    /// The worker gets no leases until it is resumed.
     Suspended,
-    /// Gets no leases; leaves with its last one.
+    /// The worker gets no leases and leaves with its last one.
     Retired,
 }
 
@@ -33,7 +33,7 @@ pub(crate) struct Worker {
     pub(crate) slots: u32,
     pub(crate) held: BTreeSet<AttemptId>,
     pub(crate) standing: Standing,
-    /// Leases that each slot holds, for slots that hold any.
+    /// Number of leases of each slot that holds any.
     busy: HashMap<u32, u32>,
     idle: IdleSlots,
     /// Affinity keys of its latest jobs, the latest last.
@@ -41,7 +41,7 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    /// Leases that a new one of the slot waits for.
+    /// Number of leases that a new lease of the slot waits for.
     pub(crate) fn leases_of_slot(&self, slot: u32) -> u32 {
         self.busy.get(&slot).copied().unwrap_or(0)
     }
@@ -59,7 +59,7 @@ pub(crate) struct Workers {
     /// Slots of the active workers.
     slots: u64,
     classes: HashMap<ClassId, Served>,
-    /// How many workers are remembered for a key.
+    /// Number of workers that are remembered for each key.
     key_holders: HashMap<String, u32>,
     idle_turn: u64,
     /// Counts the changes after which an idle slot may find work that it did not find before.
@@ -72,9 +72,9 @@ struct Served {
     abilities: BTreeSet<AbilityId>,
     /// Slots of the active workers.
     slots: u64,
-    /// Since when there is none.
+    /// Start of the time without an active worker; `None` while there is one.
     none_since: Option<Instant>,
-    /// The number of the change that concerned the class last.
+    /// Number of the last change that concerned the class.
     changed_at: u64,
 }
 
@@ -132,7 +132,7 @@ impl Workers {
         self.classes.get(&class).map_or(0, |served| served.slots)
     }
 
-    /// Since when no active worker can serve a class.
+    /// The instant since which no active worker can serve a class.
     pub(crate) fn unserved_since(&self, class: ClassId) -> Option<Instant> {
         self.classes.get(&class)?.none_since
     }
@@ -215,14 +215,14 @@ impl Workers {
         }
     }
 
-    /// The slot waits for work. A slot of an unknown or retired worker is ignored.
+    /// Notes that the slot waits for work. A slot of an unknown or retired worker is ignored.
     pub(crate) fn slot_idle(&mut self, lane: Lane) {
         self.idle_turn += 1;
         let turn = self.idle_turn;
         self.change_idle(lane.worker, |idle| idle.insert(lane.slot, turn));
     }
 
-    /// The slot does not wait for work any more.
+    /// Notes that the slot does not wait for work any more.
     pub(crate) fn slot_gone(&mut self, lane: Lane) {
         self.change_idle(lane.worker, |idle| idle.remove(lane.slot));
     }
@@ -236,7 +236,7 @@ impl Workers {
         self.abilities.get_mut(worker.ability).idle.relist(key, before, worker.idle_turn());
     }
 
-    /// The idle slot that is the next for a class, and its turn.
+    /// The next idle slot for a class, and its turn.
     pub(crate) fn next_idle(&self, class: ClassId) -> Option<(u64, Lane)> {
         let served = self.classes.get(&class)?;
         let abilities = served.abilities.iter().map(|id| self.abilities.get(*id));
@@ -251,20 +251,20 @@ impl Workers {
         abilities.map(|id| self.abilities.get(*id).idle.len() as u64).sum()
     }
 
-    /// A claim for one of the worker's slots found nothing.
+    /// Notes that a claim for one of the worker's slots found nothing.
     pub(crate) fn note_miss(&mut self, key: WorkerKey) {
         let Some(worker) = self.workers.get(&key) else { return };
         self.abilities.get_mut(worker.ability).idle.miss(key, self.change);
     }
 
-    /// Idle slots may find work of the class that they did not find before.
+    /// Notes that idle slots may find work of the class that they did not find before.
     pub(crate) fn note_change(&mut self, class: ClassId) {
         self.change += 1;
         let change = self.change;
         self.served_mut(class).changed_at = change;
     }
 
-    /// The worker gets a task under an affinity key.
+    /// Notes that the worker gets a task under an affinity key.
     pub(crate) fn remember(&mut self, key: WorkerKey, affinity: &str) {
         let Some(worker) = self.workers.get_mut(&key) else { return };
         if let Some(known) = worker.keys.iter().position(|key| key == affinity) {
@@ -280,7 +280,7 @@ impl Workers {
         *self.key_holders.entry(affinity.to_owned()).or_default() += 1;
     }
 
-    /// How well a worker suits a job's affinity.
+    /// The degree to which a worker suits a job's affinity.
     pub(crate) fn suits(&self, worker: &Worker, affinity: &Affinity) -> Suits {
         if let Some(key) = &affinity.key {
             if worker.keys.contains(key) {
@@ -322,7 +322,7 @@ impl Workers {
         newly_served
     }
 
-    /// Runs that were held back from the last worker that is left are not any more: a change of each class.
+    /// Removes the worker's slots. Runs that were held back from the last remaining worker no longer are: a change of each class.
     fn remove_slots(&mut self, key: WorkerKey, now: Instant) -> Vec<ClassId> {
         let worker = &self.workers[&key];
         let (slots, ability) = (u64::from(worker.slots), self.abilities.get_mut(worker.ability));
@@ -356,7 +356,7 @@ fn forget_holder(key_holders: &mut HashMap<String, u32>, key: &str) {
 
 #[cfg(any(test, feature = "invariants"))]
 impl Workers {
-    /// The counters and indexes say the same as the workers.
+    /// Checks that the counters and indexes agree with the workers.
     pub(crate) fn check(&self, leases: usize) {
         assert_eq!(self.workers.values().map(|worker| worker.held.len()).sum::<usize>(), leases);
         let is_ghost = |worker: &Worker| worker.standing == Standing::Retired && worker.held.is_empty();

@@ -1,18 +1,18 @@
-//! Which form of an answer a client would rather have, by the header `Accept` of RFC 9110.
+//! The form of an answer that a client prefers, by the header `Accept` of RFC 9110.
 
 use actix_web::http::header::{ACCEPT, HeaderMap};
 
-/// How much a client wants one form.
+/// A client's preference for a form.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Wish {
-    /// 0 to 1000; 0 for not at all.
+    /// Quality, 0 to 1000; 0 for an excluded form.
     quality: u16,
-    /// 2 where the form is named, 1 where only its type is, 0 for any.
+    /// Precision: 2 if the form is named, 1 if only its type is, 0 for any.
     precision: u8,
 }
 
-/// Whether a client would rather have the form `main/sub`, such as `text/csv`, than JSON. Where both would do as well it gets
-/// JSON, unless it names the other form.
+/// Whether a client prefers the form `main/sub`, such as `text/csv`, to JSON. A client that accepts both equally gets JSON,
+/// unless it names the other form.
 #[must_use]
 pub fn prefers_to_json(headers: &HeaderMap, (main, sub): (&str, &str)) -> bool {
     let ranges: Vec<_> =
@@ -43,7 +43,7 @@ fn wish(ranges: &[&str], main: &str, sub: &str) -> Option<Wish> {
     wishes.max_by_key(|wish| wish.precision)
 }
 
-/// The quality among the parameters of a range; 1000 where there is none, and 0 where it cannot be read.
+/// The quality among the parameters of a range; 1000 if there is none, and 0 if it cannot be read.
 fn quality<'a>(mut parameters: impl Iterator<Item = &'a str>) -> u16 {
     let value = parameters.find_map(|parameter| {
         let (name, value) = parameter.split_once('=')?;

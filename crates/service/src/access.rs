@@ -1,5 +1,5 @@
-//! Who may do what: the tokens of a file, each with a name and rights. The file holds SHA-256 hashes, so that it gives no
-//! token away; a token is 256 random bits, so that its hash needs neither salt nor stretching.
+//! Access rights: the tokens of a file, each with a name and rights. The file holds SHA-256 hashes, so that it gives no token
+//! away; a token is 256 random bits, so that its hash needs neither salt nor stretching.
 //!
 //! ```toml
 //! [[token]]
@@ -31,8 +31,8 @@ use crate::routes::{Demand, Route};
 
 pub use self::file::{add, new_token};
 
-/// What a token lets its bearer do. `admin` implies the others; none of the others implies another, so that who submits
-/// need not see the jobs of others.
+/// A right of a token's bearer. `admin` implies the others; no other right implies another, so that a client that submits need
+/// not see the jobs of others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Right {
@@ -42,7 +42,7 @@ pub enum Right {
     Submit,
     /// Add and remove programs.
     Programs,
-    /// Everything.
+    /// All actions.
     Admin,
 }
 
@@ -63,7 +63,7 @@ impl Right {
 pub struct Rights(Vec<Right>);
 
 impl Rights {
-    /// Whether they allow what `right` does.
+    /// Whether these rights include `right`.
     #[must_use]
     pub fn include(&self, right: Right) -> bool {
         self.0.contains(&Right::Admin) || self.0.contains(&right)
@@ -88,7 +88,7 @@ impl FromStr for Rights {
     }
 }
 
-/// The cookie that holds the token of a browser that has signed in. It counts for pages alone: a program shows its token
+/// The cookie that holds the token of a browser that has signed in. The cookie counts for pages alone: a program sends its token
 /// in the header.
 pub const TOKEN_COOKIE: &str = "divvy_token";
 
@@ -96,7 +96,7 @@ pub const TOKEN_COOKIE: &str = "divvy_token";
 #[derive(Clone, Debug, Default)]
 pub struct Caller {
     name: Option<Arc<str>>,
-    /// None: everything.
+    /// Rights of the caller; `None` for all rights.
     rights: Option<Rights>,
 }
 
@@ -107,13 +107,13 @@ impl Caller {
         request.extensions().get::<Self>().cloned().unwrap_or_default()
     }
 
-    /// The name of the caller's token; none where no token was asked for.
+    /// The name of the caller's token; `None` if no token was demanded.
     #[must_use]
     pub fn name(&self) -> Option<&Arc<str>> {
         self.name.as_ref()
     }
 
-    /// Whether the caller has shown a token with this right. Where no token was asked for, nobody has.
+    /// Whether the caller has shown a token with this right; false if no token was demanded.
     #[must_use]
     pub fn has(&self, right: Right) -> bool {
         self.rights.as_ref().is_some_and(|rights| rights.include(right))
@@ -140,7 +140,7 @@ impl FromRequest for Caller {
     }
 }
 
-/// The tokens that a listener demands, or none: then everybody may do everything.
+/// The tokens that a listener demands, or none: then every caller may do everything.
 #[derive(Clone, Debug)]
 pub struct Access(Option<Arc<Tokens>>);
 
@@ -165,11 +165,11 @@ impl Access {
         Self(None)
     }
 
-    /// Demands a token of `file`, which is read again when it changes; where the new one is broken, the tokens read before
-    /// stay. With `anonymous_read`, what needs [`Right::Read`] needs no token.
+    /// Demands a token of `file`, which is read again when it changes; if the new content is invalid, the old tokens stay. With
+    /// `anonymous_read`, requests that need [`Right::Read`] need no token.
     ///
     /// # Errors
-    /// The file cannot be read, or is no file of tokens.
+    /// The file cannot be read, or is not a valid file of tokens.
     pub fn from_file(file: &Path, anonymous_read: bool) -> anyhow::Result<Self> {
         let stamps = Stamps::of([file.to_owned()]);
         let entries = RwLock::new(read(file)?);
@@ -179,13 +179,13 @@ impl Access {
         Ok(Self(Some(tokens)))
     }
 
-    /// Whether everybody may do everything.
+    /// Whether every caller may do everything.
     #[must_use]
     pub fn is_open(&self) -> bool {
         self.0.is_none()
     }
 
-    /// Whether a text is a token that is known.
+    /// Whether a text is a known token.
     #[must_use]
     pub fn knows(&self, token: &str) -> bool {
         self.0.as_ref().is_some_and(|tokens| tokens.find(token.as_bytes()).is_some())
@@ -202,9 +202,9 @@ impl Access {
         let right = match (route.map(Route::demand), pattern) {
             (Some(Demand::Nothing | Demand::NoToken), _) => return Ok(Caller::anonymous(&[])),
             (Some(Demand::Right(right)), _) => right,
-            // A route that was forgotten in the table is open to nobody else.
+            // A route that is missing in the table is open to administrators alone.
             (None, Some(_)) => Right::Admin,
-            // That there is nothing is not for everybody to know either.
+            // A client without rights must not learn either that a resource does not exist.
             (None, None) => Right::Read,
         };
         let is_page = route.is_some_and(|route| route.refusal().is_some());
@@ -222,7 +222,7 @@ impl Access {
 }
 
 impl Tokens {
-    /// Compares a token with every entry, in a time that does not depend on which one it is.
+    /// Compares a token with every entry, in a time that does not depend on the matching entry.
     fn find(&self, token: &[u8]) -> Option<(Arc<str>, Rights)> {
         let hash: [u8; 32] = Sha256::digest(token).into();
         let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
@@ -249,7 +249,7 @@ impl Tokens {
     }
 }
 
-/// The token in the cookie. A token is of characters that stand in a cookie as they are.
+/// The token in the cookie. The characters of a token need no encoding in a cookie.
 fn cookie(headers: &HeaderMap) -> Option<&[u8]> {
     let pairs = headers.get_all(COOKIE).flat_map(|header| header.as_bytes().split(|byte| *byte == b';'));
     let named = pairs.filter_map(|pair| pair.trim_ascii().strip_prefix(TOKEN_COOKIE.as_bytes()));
@@ -277,7 +277,7 @@ mod tests {
         let file = directory.path().join("tokens.toml");
         let (read_only, admin) = ("read".parse().expect("rights"), "admin".parse().expect("rights"));
         let first = add(&file, "first", &read_only).expect("added");
-        // As an editor may leave a file: the next entry must not join its last line.
+        // An editor may leave a file without a final line break: the next entry must not join its last line.
         std::fs::write(&file, std::fs::read_to_string(&file).expect("text").trim_end()).expect("written");
         let second = add(&file, "second@host", &admin).expect("added");
         assert_ne!(first, second);

@@ -9,7 +9,7 @@ use subtle::ConstantTimeEq;
 
 use crate::ApiError;
 
-/// The token of a header `Authorization: Bearer`, whose scheme has no case.
+/// The token of a header `Authorization: Bearer`. The scheme's name is not case-sensitive.
 pub(crate) fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
     let (scheme, token) = headers.get(AUTHORIZATION)?.as_bytes().split_at_checked(7)?;
     scheme.eq_ignore_ascii_case(b"Bearer ").then_some(token.trim_ascii())
@@ -45,7 +45,7 @@ impl WorkerToken {
         self.0.is_some()
     }
 
-    /// Lets a request pass that carries the token, in a time that does not depend on how much of it is right.
+    /// Accepts a request with the token, in a time that does not depend on the number of correct characters.
     ///
     /// # Errors
     /// The token is set and the request has another one or none.
@@ -63,13 +63,13 @@ impl WorkerToken {
         self.0.as_ref().is_some_and(|token| bool::from(given.ct_eq(token.as_bytes())))
     }
 
-    /// The token that a request carries, whatever it is.
+    /// The token of a request, valid or not.
     #[must_use]
     pub fn shown(request: &HttpRequest) -> Option<&[u8]> {
         bearer(request.headers())
     }
 
-    /// Adds the token, where it is set, to a request that leaves.
+    /// Adds the token, if it is set, to an outgoing request.
     pub fn sign(&self, request: reqwest::RequestBuilder) -> reqwest::RequestBuilder {
         match &self.0 {
             Some(token) => request.bearer_auth(token),

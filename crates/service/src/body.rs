@@ -1,4 +1,4 @@
-//! Request bodies with a bound on size, time and memory: actix-web waits for ever for a dripped one.
+//! Request bodies with a bound on size, time and memory: actix-web waits for a slow body without a limit.
 
 use std::borrow::Cow;
 use std::ops::Deref;
@@ -16,16 +16,16 @@ use crate::ApiError;
 use crate::budget::{BodyBudget, Reservation};
 use crate::encoding::is_utf8;
 
-/// The longest body of a path that says nothing else: a heartbeat with all the labels it may have.
+/// Default bound on a body: a heartbeat with all the labels it may have.
 pub const MAX_BODY_BYTES: usize = 64 * 1024;
 
-/// Parsing so much takes about a millisecond.
+/// Longest body that is parsed on the serving thread: parsing it takes about a millisecond.
 const WORKED_ON_AT_ONCE_BYTES: usize = 256 * 1024;
 
-/// How long a body may take to arrive.
+/// Bound on the time until a body has arrived.
 const BODY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What some editors put before a text in UTF-8.
+/// Mark that some editors put before a text in UTF-8.
 const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 
 /// A body, with its part of the budget for as long as it is held.
@@ -68,8 +68,8 @@ pub async fn read_json_or_default<T: DeserializeOwned + Default>(payload: Payloa
     if body.is_empty() { Ok(T::default()) } else { Ok(parse_json::<Option<T>>(&body)?.unwrap_or_default()) }
 }
 
-/// As [`read_json`], with lone surrogates (`"\ud800"`) in its strings replaced by U+FFFD: for what a worker reports, whose
-/// text may be any program's.
+/// Like [`read_json`], with lone surrogates (`"\ud800"`) in its strings replaced by U+FFFD: for workers' reports, whose text may
+/// be any program's.
 ///
 /// # Errors
 /// The body is too long, too slow, cut off or not the JSON of a `T`.
@@ -86,8 +86,8 @@ async fn read_small(payload: Payload) -> Result<Bytes, ApiError> {
         .map_err(|error| unread(error.as_error()))
 }
 
-/// Reads a body of at most `max_bytes` within `timeout`. Its memory is reserved from `budget`: all of it before the first
-/// byte is read where the request says its length, else as it arrives.
+/// Reads a body of at most `max_bytes` within `timeout`. Its memory is reserved from `budget`: all of it before the first byte
+/// is read if the request has a length, otherwise as the bytes arrive.
 ///
 /// # Errors
 /// The body is too long, too slow or cut off, or the budget is exhausted.
@@ -118,7 +118,7 @@ async fn collect(mut payload: Payload, length: usize, max_bytes: usize, budget: 
             return Err(ApiError::BodyTooLarge(max_bytes));
         }
         if needed > bytes.capacity() {
-            // By doubling, so that each byte is moved but a few times; what is reserved is what is allocated.
+            // The buffer grows by doubling, so that each byte is moved only a few times; the reservation equals the allocation.
             let capacity = needed.max(bytes.capacity().saturating_mul(2).min(max_bytes));
             reservation.extend(capacity)?;
             bytes.reserve(capacity - bytes.len());
@@ -128,7 +128,7 @@ async fn collect(mut payload: Payload, length: usize, max_bytes: usize, budget: 
     Ok(Body { bytes: bytes.freeze(), reservation })
 }
 
-/// Why a body could not be read to its end.
+/// The answer to a body that could not be read to its end.
 #[must_use]
 pub fn body_error(error: PayloadError) -> ApiError {
     unread(Some(&error))
@@ -145,7 +145,7 @@ fn unread(error: Option<&PayloadError>) -> ApiError {
     ApiError::InvalidBody { field: None, message: message.to_owned() }
 }
 
-/// Works on a body: on this thread if it is short, else on one that may take its time, so that no other request waits.
+/// Processes a body: a short body on this thread, a long body on another thread, so that no other request waits.
 ///
 /// # Errors
 /// The errors of `work`.
@@ -176,21 +176,21 @@ pub async fn with_body_counted<T: Send + 'static>(
     if length <= WORKED_ON_AT_ONCE_BYTES { work() } else { budget.work(work).await }
 }
 
-/// Parses a body, which is a JSON object, as is every struct in it. A byte order mark before it is skipped.
+/// Parses a body. It and every struct in it must be JSON objects. A byte order mark before it is skipped.
 ///
 /// # Errors
-/// It is not the JSON of a `T`.
+/// The body is not the JSON of a `T`.
 pub fn parse_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
     let body = body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body);
     let mut parser = serde_json::Deserializer::from_slice(body);
     let parsed = T::deserialize(NamedFields(&mut parser)).and_then(|parsed| parser.end().map(|()| parsed));
-    // Keeping count of where one is costs time: only a body that is wrong is read so.
+    // Tracking the path costs time: only an invalid body is parsed with its path.
     parsed.map_err(|error| {
         let mut again = serde_json::Deserializer::from_slice(body);
         let path = serde_path_to_error::deserialize::<_, T>(NamedFields(&mut again))
             .err()
             .map(|error| error.path().to_string());
-        // A path that leads nowhere is ".", or ends in "?".
+        // A path without a field is ".", or ends in "?".
         let is_name =
             |path: &str| path.bytes().all(|c| c.is_ascii_alphanumeric() || b"._-[]".contains(&c)) && path != ".";
         let place = json_place(&path.filter(|path| is_name(path)).unwrap_or_default(), &error);
@@ -203,7 +203,7 @@ pub fn parse_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
 /// Parses the body of a form that is no file (`application/x-www-form-urlencoded`).
 ///
 /// # Errors
-/// It is not UTF-8, or not the form of a `T`.
+/// The body is not UTF-8, or not the form of a `T`.
 pub fn parse_form<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
     let invalid = |message: String| ApiError::InvalidBody { field: None, message };
     let text = std::str::from_utf8(body).ok().filter(|text| is_utf8(text));
@@ -217,16 +217,16 @@ pub fn parse_form<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
     })
 }
 
-/// Parses a body as [`parse_json`] does, with lone surrogates and what is not UTF-8 replaced by U+FFFD.
+/// Parses a body like [`parse_json`], with lone surrogates and invalid UTF-8 replaced by U+FFFD.
 ///
 /// # Errors
-/// It is not the JSON of a `T`.
+/// The body is not the JSON of a `T`.
 pub fn parse_json_leniently<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
     let text = String::from_utf8_lossy(body);
     parse_json(replace_lone_surrogates(&text).as_bytes())
 }
 
-/// JSON whose escapes `\uD800` to `\uDFFF` all come in pairs.
+/// The JSON with all unpaired escapes `\uD800` to `\uDFFF` replaced.
 fn replace_lone_surrogates(json: &str) -> Cow<'_, str> {
     let (mut replaced, mut kept, mut rest) = (String::new(), 0, 0);
     while let Some(found) = json[rest..].find('\\') {

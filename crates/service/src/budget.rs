@@ -1,4 +1,4 @@
-//! One bound on the memory of all request bodies that a service holds at the same time, as they came and as they are parsed.
+//! A common bound on the memory of all request bodies that a service holds at the same time, raw and parsed.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::ApiError;
 /// on connections bounds them.
 pub(crate) const UNCOUNTED_BYTES: usize = 64 * 1024;
 
-/// What a permit counts. A semaphore counts to 2^32 at least; in this unit that is more memory than there is.
+/// Bytes of a permit. A semaphore counts to 2^32 at least; in this unit that is more memory than any machine has.
 const UNIT_BYTES: usize = 1024;
 
 /// Long bodies that are parsed at the same time: while a body is parsed it takes several times its length.
@@ -24,7 +24,7 @@ pub struct BodyBudget {
     turns: Arc<Semaphore>,
 }
 
-/// A part of a budget, for a body or for what was made of it; dropping it gives the part back.
+/// A part of a budget, for a body or for a value made of it; dropping the reservation gives the part back.
 #[derive(Debug)]
 pub struct Reservation {
     budget: BodyBudget,
@@ -39,13 +39,13 @@ impl BodyBudget {
         Self { units: Arc::new(Semaphore::new(units)), max_bytes, turns: Arc::new(Semaphore::new(PARSED_AT_ONCE)) }
     }
 
-    /// The bytes that are not taken.
+    /// Number of free bytes.
     #[must_use]
     pub fn free_bytes(&self) -> usize {
         self.units.available_permits() * UNIT_BYTES
     }
 
-    /// Sets so many bytes aside. Never waits.
+    /// Reserves this number of bytes. Never waits.
     ///
     /// # Errors
     /// The budget is exhausted.
@@ -59,8 +59,7 @@ impl BodyBudget {
         Reservation { budget: self.clone(), permit: None }
     }
 
-    /// Works on what takes its time and several times its memory: on a thread that serves nothing, and not beside other
-    /// such work.
+    /// Runs work that takes much time and memory: on a thread that serves nothing, and not beside other such work.
     ///
     /// # Errors
     /// The errors of `work`.
@@ -70,7 +69,7 @@ impl BodyBudget {
     ) -> Result<T, ApiError> {
         let turn = Arc::clone(&self.turns).acquire_owned().await;
         let working = tokio::task::spawn_blocking(move || {
-            // Held here: the work goes on where its caller has left.
+            // The turn is held here: the work goes on after its caller has left.
             let _turn = turn;
             work()
         });
@@ -98,13 +97,13 @@ impl Reservation {
         self.permit.as_ref().map_or(0, OwnedSemaphorePermit::num_permits)
     }
 
-    /// Makes it at least as large as what takes `bytes` needs. Never waits.
+    /// Grows the reservation to at least the need of `bytes` bytes. Never waits.
     pub(crate) fn extend(&mut self, bytes: usize) -> Result<(), ApiError> {
         let units = needed_units(bytes);
         if units > self.units() { self.resize(bytes) } else { Ok(()) }
     }
 
-    /// Makes it as large as what takes `bytes` needs. Never waits.
+    /// Sets the reservation to the need of `bytes` bytes. Never waits.
     ///
     /// # Errors
     /// The budget is exhausted.

@@ -27,7 +27,7 @@ fn from_variables<T: DeserializeOwned>(variables: impl Iterator<Item = (OsString
     let mut valid = Vec::new();
     for (name, value) in named.filter(|(name, value)| name.starts_with(PREFIX) && !value.is_empty()) {
         let value = value.into_string().map_err(|_| anyhow!("{name} is not text"))?;
-        // envy does not say which variable it cannot read, so each is read alone first.
+        // envy does not name the variable that it cannot read, so each variable is read alone first.
         if let Err(error) = read::<T>([(name.clone(), value.clone())]) {
             bail!("{name} is not valid: {}", plain(&error.to_string()));
         }
@@ -43,7 +43,7 @@ fn read<T: DeserializeOwned>(variables: impl IntoIterator<Item = (String, String
 /// Reads a variable that is `1` or `0`.
 ///
 /// # Errors
-/// It is something else.
+/// The value is something else.
 pub fn flag<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
     match String::deserialize(deserializer)?.as_str() {
         "1" | "true" => Ok(true),
@@ -52,7 +52,7 @@ pub fn flag<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error
     }
 }
 
-/// The error without the variable, which envy tells in its own form, and without words for programmers.
+/// The error without the variable, which envy appends in its own form, and without words for programmers.
 fn plain(error: &str) -> String {
     let (cause, value) = match error.split_once(" while parsing value '") {
         Some((cause, rest)) => (cause, rest.rsplit_once("' provided by ").map(|(value, _)| value)),

@@ -41,17 +41,17 @@ const STALLED_TIMEOUT: Duration = Duration::from_secs(30);
 /// A client whose host vanished is noticed after about this time, however long its job runs.
 const PROBE_INTERVAL: Duration = Duration::from_secs(10);
 
-/// A service whose host answers none of so many probes, so far apart, is gone.
+/// Probes without an answer after which the host of a service is gone, and the time between them.
 const SERVICE_PROBE_INTERVAL: Duration = Duration::from_secs(1);
 const SERVICE_PROBES: u32 = 3;
 
-/// The pause before the first look for its answer, which doubles up to a second.
+/// Pause before the first check for the end of the answer; it doubles up to a second.
 const FIRST_LOOK: Duration = Duration::from_millis(5);
 
-/// Has the system notice a peer that is gone or takes nothing more, and send what is written at once.
+/// Lets the system detect a peer that is gone or takes nothing more, and send written bytes at once.
 ///
 /// # Errors
-/// The system refuses it.
+/// The system refuses the options.
 pub fn mind_peer(stream: &net::TcpStream) -> io::Result<()> {
     let socket = SockRef::from(stream);
     socket.set_tcp_nodelay(true)?;
@@ -59,11 +59,11 @@ pub fn mind_peer(stream: &net::TcpStream) -> io::Result<()> {
     socket.set_tcp_user_timeout(Some(STALLED_TIMEOUT))
 }
 
-/// Has the system notice that the host of a service is gone, however long that service computes, and send what is written at
+/// Lets the system detect that the host of a service is gone, however long that service computes, and send written bytes at
 /// once. A service may read as slowly as it wants to.
 ///
 /// # Errors
-/// The system refuses it.
+/// The system refuses the options.
 pub fn mind_service(stream: &net::TcpStream) -> io::Result<()> {
     let socket = SockRef::from(stream);
     socket.set_tcp_nodelay(true)?;
@@ -89,7 +89,7 @@ impl Connection {
         self.id
     }
 
-    /// Calls `act` when the connection has ended, instead of what was to be called before.
+    /// Calls `act` when the connection has ended, instead of the action that was set before.
     pub fn when_closed(&self, act: impl FnOnce() + Send + 'static) {
         *self.when_closed.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(act));
     }
@@ -103,7 +103,7 @@ impl Drop for Connection {
     }
 }
 
-/// What the stream, the middleware and the watch of a connection know of each other.
+/// State that the stream, the middleware and the watch of a connection share.
 pub(crate) struct Link {
     /// A second handle of the socket that actix-web owns.
     socket: TcpStream,
@@ -111,11 +111,11 @@ pub(crate) struct Link {
     is_tls: bool,
     has_certificate: Cell<bool>,
     phase: Cell<Phase>,
-    /// How often actix-web has read.
+    /// Number of reads by actix-web.
     reads: Cell<u64>,
-    /// Whether it waits for more: what is in the socket then is not left there by choice.
+    /// Whether actix-web waits for more: it does not leave bytes in the socket by choice then.
     waits_for_more: Cell<bool>,
-    /// Whether all that it wrote is in the socket.
+    /// Whether all bytes that actix-web wrote are in the socket.
     has_written_all: Cell<bool>,
     /// Whether a part of an answer may still be on its way from actix-web.
     owes_answer: Cell<bool>,
@@ -129,7 +129,7 @@ pub(crate) struct Link {
     answer: Cell<Option<Waker>>,
     /// Whether reading or writing has failed.
     has_failed: Cell<bool>,
-    /// What is to be done where the last answer does not come to the client.
+    /// Action to take if the last answer does not reach the client.
     when_lost: Cell<Option<WhenLost>>,
 }
 
@@ -191,7 +191,7 @@ impl Link {
         }
     }
 
-    /// Whether what actix-web writes now is no handler's answer.
+    /// Whether actix-web's present write is not a handler's answer.
     pub(crate) fn owes_nothing(&self) -> bool {
         self.is_between_requests() && !self.owes_answer.get()
     }
@@ -200,7 +200,7 @@ impl Link {
         matches!(self.phase.get(), Phase::Between { .. })
     }
 
-    /// Finds out, where the client's sending half is closed while it is owed an answer, whether it is there.
+    /// Checks whether a client whose sending half is closed and that is owed an answer is still there.
     fn mind_end(self: &Rc<Self>) {
         if !self.has_ended.get() || self.is_between_requests() {
             return;
@@ -226,13 +226,13 @@ impl Link {
         self.shows(PollFlags::ERR | PollFlags::HUP)
     }
 
-    /// Whether the peer sends nothing more, whatever of it is still unread.
+    /// Whether the peer has closed its sending half, with or without unread bytes.
     fn has_socket_ended(&self) -> bool {
         self.shows(PollFlags::ERR | PollFlags::HUP | PollFlags::RDHUP)
     }
 
-    /// Whether a client that has ended its connection may answer TLS's `close_notify` with a reset: that is no sign that
-    /// an answer before it is lost.
+    /// Whether a client that has ended its connection may answer TLS's `close_notify` with a reset: such a reset does not mean
+    /// that an answer before it is lost.
     pub(crate) fn would_answer_with_reset(&self) -> bool {
         let when_lost = self.when_lost.take();
         let is_minded = when_lost.is_some();
@@ -246,17 +246,17 @@ impl Link {
         looked.is_ok() && socket[0].revents().intersects(flags)
     }
 
-    /// Sends what makes the host of a client that is gone answer with a reset. False where it would stand in the midst of
-    /// something else.
+    /// Sends bytes that the host of a client that is gone answers with a reset. Returns false if they would stand in the middle
+    /// of an answer.
     fn ask_whether_there(&self) -> bool {
         let Phase::InHandler { can_be_asked: true, .. } = self.phase.get() else { return false };
-        // It is short: it goes whole, or there is no room, which shows that nobody reads.
+        // The probe is short: it is sent as a whole, or there is no room, which shows that the client does not read.
         self.has_written_all.get() && (&self.socket).write(b"HTTP/1.1 100 Continue\r\n\r\n").is_ok()
     }
 
     fn cut(&self) {
         self.is_cut.set(true);
-        // It may have ended by itself.
+        // The connection may have ended already.
         let _ = self.socket.shutdown(Shutdown::Both);
         self.cut.notify_waiters();
         if let Some(answer) = self.answer.take() {
@@ -278,7 +278,7 @@ impl Drop for Link {
         if self.has_failed.get() || self.is_cut.get() || !self.has_written_all.get() {
             return act();
         }
-        // The host of a client that is gone may not have said so yet.
+        // The host of a client that is gone may not have answered yet.
         if let (Ok(runtime), Ok(socket)) = (Handle::try_current(), self.socket.try_clone()) {
             runtime.spawn(async move {
                 if is_lost(socket).await {
@@ -289,17 +289,17 @@ impl Drop for Link {
     }
 }
 
-/// Whether the client's host refuses what was written last. A host takes it, also for a client that never reads it, or
-/// answers with a reset.
+/// Whether the client's host refuses the bytes that were written last. A host accepts them, also for a client that never reads
+/// them, or answers with a reset.
 async fn is_lost(socket: TcpStream) -> bool {
-    // What was written goes before it.
+    // Bytes that were written go out before the shutdown.
     let _ = socket.shutdown(Shutdown::Write);
     let (since, mut pause) = (Instant::now(), FIRST_LOOK);
     while since.elapsed() < STALLED_TIMEOUT {
         if !matches!(socket.take_error(), Ok(None)) {
             return true;
         }
-        // Ended by both sides, and all is acknowledged.
+        // Both sides have ended the connection, and all bytes are acknowledged.
         if socket.peer_addr().is_err() {
             return false;
         }
@@ -309,15 +309,15 @@ async fn is_lost(socket: TcpStream) -> bool {
     false
 }
 
-/// Calls `act` if the answer to this request does not come to the client's host: the connection fails before its next
-/// request. A client that takes the answer and then ends is not told from one that works on it.
+/// Calls `act` if the answer to this request does not reach the client's host: the connection fails before its next request. A
+/// client that takes the answer and then ends looks like a client that processes it.
 pub fn when_answer_is_lost(request: &HttpRequest, act: impl FnOnce() + Send + 'static) {
     if let Some(link) = request.conn_data::<Rc<Link>>() {
         link.when_lost.set(Some(Box::new(act)));
     }
 }
 
-/// Whether the client has shown a certificate that was asked for.
+/// Whether the client has shown the certificate that the listener asked for.
 pub(crate) fn has_client_certificate(request: &HttpRequest) -> bool {
     request.conn_data::<Rc<Link>>().is_some_and(|link| link.has_certificate.get())
 }

@@ -1,5 +1,5 @@
-//! The token that a worker shows to coordinators: the shared one, or that of a file, which is read again when it changes, as
-//! Kubernetes renews the tokens of service accounts.
+//! The token that a worker sends to coordinators: the shared token, or that of a file, which is read again when it changes,
+//! since Kubernetes renews the tokens of service accounts.
 
 use std::fs::File;
 use std::io::Read;
@@ -12,7 +12,7 @@ use tracing::{error, info};
 use crate::WorkerToken;
 use crate::reload::{Stamps, watch};
 
-/// The longest token that is read: a header of a request has to hold it.
+/// Longest token: it must fit into a header of a request.
 const MAX_TOKEN_BYTES: u64 = 8 * 1024;
 
 /// Signs the requests that a worker sends to coordinators. Clones share the file.
@@ -38,7 +38,7 @@ impl Credential {
         Self(Source::Shared(token))
     }
 
-    /// The token of a file. Where its new content is no token, the token read before stays in use.
+    /// The token of a file. If its new content is no token, the old token stays in use.
     ///
     /// # Errors
     /// The file cannot be read or has no token, or the thread that reads it again cannot be started.
@@ -51,7 +51,7 @@ impl Credential {
         Ok(Self(Source::File(file)))
     }
 
-    /// Adds the token, where there is one, to a request that leaves.
+    /// Adds the token, if there is one, to an outgoing request.
     pub fn sign(&self, request: reqwest::RequestBuilder) -> reqwest::RequestBuilder {
         match &self.0 {
             Source::Shared(token) => token.sign(request),

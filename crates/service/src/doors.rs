@@ -1,4 +1,4 @@
-//! What stands before the handlers of a listener, and its settings.
+//! Checks before the handlers of a listener, and their settings.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -40,7 +40,7 @@ pub struct DoorSettings {
     pub is_one_process: bool,
 }
 
-/// What a listener demands. The default demands nothing but a loopback name of who asks a loopback address.
+/// Demands of a listener. By default it only demands a loopback name in requests to a loopback address.
 #[derive(Clone, Debug)]
 pub struct Doors {
     pub(crate) access: Access,
@@ -54,7 +54,7 @@ impl Default for Doors {
     }
 }
 
-/// What a listener without clients of its own does not read.
+/// Variables that a listener without clients of its own does not read.
 const PUBLIC_ONLY: [&str; 3] = ["DIVVY_API_TOKENS_FILE", "DIVVY_ANONYMOUS_READ", "DIVVY_WORKER_TLS_NAME"];
 
 impl DoorSettings {
@@ -73,7 +73,7 @@ impl DoorSettings {
         Self::variables().into_iter().filter(|variable| !PUBLIC_ONLY.contains(&variable.name.as_str())).collect()
     }
 
-    /// What clients meet: tokens, and TLS without certificates of their own.
+    /// The checks of clients: tokens, and TLS without certificates of their own.
     ///
     /// # Errors
     /// A file cannot be read.
@@ -85,7 +85,7 @@ impl DoorSettings {
         Ok(Doors { access, ..self.doors(None)? })
     }
 
-    /// What the services meet of each other, beside the worker token: TLS with certificates on both sides.
+    /// The checks between the services, beside the worker token: TLS with certificates on both sides.
     ///
     /// # Errors
     /// A file cannot be read.
@@ -94,10 +94,10 @@ impl DoorSettings {
         Ok(Doors { tls: doors.tls.filter(|_| self.has_internal_tls()), ..doors })
     }
 
-    /// Checks the variables of TLS, those of clients too, without a look at the files that they name.
+    /// Checks the variables of TLS, those of clients too, without reading the files that they name.
     ///
     /// # Errors
-    /// They do not go together, or a name is none that a server can have.
+    /// The variables contradict each other, or a name is not valid for a server.
     pub fn check(&self) -> anyhow::Result<()> {
         self.files(None)?;
         self.worker_name()?;
@@ -105,7 +105,7 @@ impl DoorSettings {
         Ok(())
     }
 
-    /// How leases are sent: the scheme of a worker's URL, and the TLS of the client that sends them.
+    /// The transport of leases: the scheme of a worker's URL, and the TLS of the client that sends the leases.
     ///
     /// # Errors
     /// The environment of clients' TLS is incomplete.

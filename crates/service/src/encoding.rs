@@ -1,17 +1,16 @@
-//! Percent-encoding and the encodings of bodies, as far as they can be wrong.
+//! Percent-encoding and its errors in paths, queries and bodies.
 
 use percent_encoding::percent_decode_str;
 
-/// The most of what a client wrote that an error repeats, in characters.
+/// Most characters of a client's text in an error.
 const MAX_SHOWN_CHARS: usize = 64;
 
-/// The start of what a client wrote.
+/// The start of a client's text.
 pub(crate) fn shown(text: &str) -> String {
     text.chars().take(MAX_SHOWN_CHARS).collect()
 }
 
-/// Whether a text of UTF-8 is UTF-8 once its `%XX` are decoded. Decoders replace what is not, so that it becomes another
-/// text.
+/// Whether a text of UTF-8 is UTF-8 once its `%XX` are decoded. Decoders replace invalid bytes, which would change the text.
 pub(crate) fn is_utf8(encoded: &str) -> bool {
     percent_decode_str(encoded).decode_utf8().is_ok()
 }

@@ -1,13 +1,13 @@
-//! Every error that a client can see, as RFC 9457 problem details.
+//! Errors for clients, as RFC 9457 problem details.
 
 use actix_web::http::{StatusCode, header};
 use actix_web::{HttpResponse, HttpResponseBuilder, ResponseError};
 use api::{PROBLEM_JSON, Problem};
 
-/// Stands in the extensions of an answer that only the leader can give better.
+/// Marks an answer that only the leader can improve.
 pub(crate) struct LeaderWanted;
 
-/// What a client is told to wait before it asks an overloaded or stopping service again.
+/// Seconds in `Retry-After` of an overloaded or stopping service.
 const RETRY_AFTER_S: u32 = 1;
 
 /// An error with the status and the message that the client gets.
@@ -18,7 +18,7 @@ pub enum ApiError {
     InvalidField {
         /// The parameter.
         field: &'static str,
-        /// What is wrong and what is allowed.
+        /// The fault and the allowed values.
         message: String,
     },
     /// A parameter of the query string that the path does not take, or a value that it cannot have.
@@ -26,15 +26,15 @@ pub enum ApiError {
     InvalidParameter {
         /// The parameter as the client wrote it.
         name: String,
-        /// What is wrong and what is allowed.
+        /// The fault and the allowed values.
         message: String,
     },
-    /// The body is not what the path takes.
+    /// The path does not accept the body.
     #[error("the body is not valid: {message}")]
     InvalidBody {
-        /// Where in it, such as `timeout.job_seconds`; none where it is wrong as a whole.
+        /// Path of the wrong field, such as `timeout.job_seconds`; `None` if the body is wrong as a whole.
         field: Option<String>,
-        /// What is wrong.
+        /// The fault.
         message: String,
     },
     /// The token is missing or wrong.
@@ -64,10 +64,10 @@ pub enum ApiError {
     /// The body is encoded, such as compressed.
     #[error("the body must be sent as it is, without 'Content-Encoding: {0}': no encoding is taken but identity")]
     Encoded(String),
-    /// Nothing is at this path.
+    /// The path does not exist.
     #[error("there is nothing at {0}")]
     NotFound(String),
-    /// What the request names is not there.
+    /// The resource that the request names does not exist.
     #[error("{0}")]
     Unknown(String),
     /// The path takes other methods.
@@ -85,22 +85,22 @@ pub enum ApiError {
     /// The request was meant for another state of this service.
     #[error("{0}")]
     Conflict(String),
-    /// The same name was given to something else before.
+    /// The name belongs to something else.
     #[error("{0}")]
     Mismatch(String),
-    /// Nothing can be stored.
+    /// Nothing can be stored at present.
     #[error("nothing can be stored: {0}")]
     Storage(String),
-    /// The service holds as much as it may.
+    /// The service is at a limit.
     #[error("{0}")]
     TooManyRequests(String),
     /// The computation failed.
     #[error("the computation failed: {0}")]
     Failed(String),
-    /// The service does not do this.
+    /// The service does not support the request.
     #[error("{0}")]
     NotImplemented(String),
-    /// This service could not do its part, such as read what it has stored.
+    /// The service failed, for example to read stored data.
     #[error("{0}")]
     Internal(String),
     /// A task failed on every worker that tried it.
@@ -109,7 +109,7 @@ pub enum ApiError {
     /// Another process of this service leads, or none does, and only the leader can answer.
     #[error("no coordinator leads at the moment; try again later")]
     NotLeading,
-    /// The service cannot take this now.
+    /// The service cannot take the request now.
     #[error("{0}; try again later")]
     Unavailable(String),
 }
@@ -146,15 +146,15 @@ impl ResponseError for ApiError {
         let problem = Problem { title, status: status.as_u16(), detail: self.to_string(), field };
         let mut response = HttpResponse::build(status);
         self.insert_headers(&mut response);
-        // `json` keeps a content type that is there already.
+        // `json` keeps an existing content type.
         let mut response = response.content_type(PROBLEM_JSON).json(problem);
         mark_not_leading(self, &mut response);
         response
     }
 }
 
-/// Marks the answer to an error in a form of its own, such as a page, as [`ApiError`]'s own answer is marked: where the error
-/// is [`ApiError::NotLeading`], the leader is asked instead.
+/// Marks an answer to an error in another form, such as a page, like [`ApiError`]'s own answer: the leader is asked instead if
+/// the error is [`ApiError::NotLeading`].
 pub fn mark_not_leading(error: &ApiError, answer: &mut HttpResponse) {
     if matches!(error, ApiError::NotLeading) {
         answer.extensions_mut().insert(LeaderWanted);
@@ -162,7 +162,7 @@ pub fn mark_not_leading(error: &ApiError, answer: &mut HttpResponse) {
 }
 
 impl ApiError {
-    /// The field that is wrong.
+    /// The wrong field.
     fn field(&self) -> Option<&str> {
         if let Self::InvalidField { field, .. } = self {
             Some(field)

@@ -8,7 +8,7 @@ use serde::forward_to_deserialize_any;
 #[must_use]
 pub fn fields_of<T: DeserializeOwned>() -> &'static [&'static str] {
     let mut fields: &'static [&'static str] = &[];
-    // The only purpose of the attempt is that it asks for the fields by their names.
+    // The attempt only serves to get the names of the fields.
     let _ = T::deserialize(FieldNames(&mut fields));
     fields
 }

@@ -1,5 +1,5 @@
-//! Middleware that looks at a request before its handler does: which host it names, which page sent it, what its body and
-//! its parameters are, and who the caller is.
+//! Middleware that checks a request before its handler: the host that it names, the page that sent it, its body, its parameters,
+//! and its caller.
 //!
 //! A browser lets every page send requests anywhere, but says where a request comes from, and keeps a page from reading
 //! what another origin answers. A page whose own name resolves to this listener's address (DNS rebinding) is of the same
@@ -30,12 +30,12 @@ use crate::{ApiError, Caller};
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
-/// The names by which a listener may be asked, beside addresses: `DIVVY_ALLOWED_HOSTS`, with commas between. None: any.
+/// The names by which a listener may be asked, beside addresses: `DIVVY_ALLOWED_HOSTS`, separated by commas. `None`: any name.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub struct AllowedHosts {
     listed: Vec<String>,
-    /// Names that other processes of the service ask by.
+    /// Names by which other processes of the service ask.
     own: Vec<String>,
 }
 
@@ -66,7 +66,7 @@ impl TryFrom<String> for AllowedHosts {
     }
 }
 
-/// What is looked at.
+/// The checks of a request.
 #[derive(Clone, Debug)]
 pub(crate) struct Guard {
     pub(crate) routes: Option<Routes>,
@@ -77,7 +77,7 @@ pub(crate) struct Guard {
 }
 
 impl Guard {
-    /// Who the caller is, if the request may go to its handler.
+    /// The caller, if the request may go to its handler.
     fn admit(&self, request: &ServiceRequest) -> Result<Caller, ApiError> {
         let Matched { pattern, route, elsewhere } = Matched::of(request);
         self.check_host(request.head())?;
@@ -92,7 +92,7 @@ impl Guard {
             check_site(request.headers())?;
         }
         let caller = self.access.demand(request.headers(), pattern.as_deref(), route.or(elsewhere))?;
-        // An unknown path or method is the better answer where there is no route.
+        // The error of an unknown path or method is better if there is no route.
         if let (None, Some(routes), Some(pattern)) = (route, self.routes, &pattern) {
             routes.refuse_method(pattern)?;
         }
@@ -109,7 +109,7 @@ impl Guard {
     }
 
     fn check_parameters(&self, request: &ServiceRequest, route: Option<&Route>) -> Result<(), ApiError> {
-        // A method that the path does not take is refused by its resource.
+        // The resource refuses a method that the path does not take.
         let Some(known) = route.and_then(Route::parameters) else { return Ok(()) };
         if request.query_string().is_empty() {
             return Ok(());
@@ -126,7 +126,7 @@ impl Guard {
                 message: "must be given once".to_owned(),
             });
         }
-        // A target with a host of its own stands above the header.
+        // A host in the target takes precedence over the header.
         let target = head.uri.authority().map(|authority| authority.as_str().to_owned());
         let Some(host) = target.or_else(|| Some(String::from_utf8_lossy(host?.as_bytes()).into_owned())) else {
             return Ok(());
@@ -161,13 +161,13 @@ fn name_of(host: &str) -> &str {
     }
 }
 
-/// Names have no case, and may end in a dot.
+/// Names are not case-sensitive, and may end in a dot.
 fn normal(name: &str) -> String {
     name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase()
 }
 
-/// Refuses what a page of another site sends: by `Sec-Fetch-Site`, else by `Origin`, which must be the host that is asked.
-/// A request with neither comes from no browser. The rule is that of Go's `http.CrossOriginProtection` (Filippo Valsorda,
+/// Refuses requests of pages of other sites: by `Sec-Fetch-Site`, else by `Origin`, which must be the requested host. A request
+/// with neither header does not come from a browser. The rule is that of Go's `http.CrossOriginProtection` (Filippo Valsorda,
 /// 2025).
 fn check_site(headers: &HeaderMap) -> Result<(), ApiError> {
     if let Some(site) = headers.get(SEC_FETCH_SITE) {
@@ -185,7 +185,7 @@ fn check_site(headers: &HeaderMap) -> Result<(), ApiError> {
     }
 }
 
-/// Nothing here decodes bodies: what is compressed would be read, or stored, as it is.
+/// Refuses encoded bodies: the service does not decode them, and would read or store compressed bytes.
 fn check_encoding(headers: &HeaderMap) -> Result<(), ApiError> {
     for value in headers.get_all(CONTENT_ENCODING) {
         let encodings = String::from_utf8_lossy(value.as_bytes());
@@ -202,14 +202,14 @@ fn has_body(headers: &HeaderMap) -> bool {
         || headers.get(CONTENT_LENGTH).is_some_and(|length| length.as_bytes().iter().any(|digit| *digit != b'0'))
 }
 
-/// A page can send other types without having asked (CORS' simple requests).
+/// Refuses other types than JSON: a page can send them without a preflight (CORS' simple requests).
 fn check_content_type(headers: &HeaderMap) -> Result<(), ApiError> {
     let given = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let essence = given.split(';').next().unwrap_or_default().trim();
     if essence.eq_ignore_ascii_case("application/json") { Ok(()) } else { Err(ApiError::NotJson) }
 }
 
-/// Middleware: refuses a request, or gives it the caller. Tells who changed something.
+/// Middleware: refuses a request, or gives it its caller. Logs the caller of a change.
 pub(crate) async fn admit<B: MessageBody>(
     guard: Data<Guard>,
     request: ServiceRequest,

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 
 use crate::{ApiError, resource};
 
-/// Whether the service wants new work. Shared by its listeners.
+/// Whether the service takes new work. Shared by its listeners.
 #[derive(Clone, Debug, Default)]
 pub struct Health {
     draining: Arc<watch::Sender<bool>>,
@@ -21,7 +21,7 @@ impl Health {
         self.draining.send_replace(true);
     }
 
-    /// Turns readiness off for as long as there is an obstacle. Its text completes "this service is not ready: ".
+    /// Turns readiness off while there is an obstacle. The obstacle's text completes "this service is not ready: ".
     pub fn set_obstacle(&self, obstacle: Option<&'static str>) {
         *self.obstacle.lock().unwrap_or_else(PoisonError::into_inner) = obstacle;
     }
@@ -36,9 +36,9 @@ impl Health {
         *self.draining.borrow()
     }
 
-    /// Resolves when the service is about to stop: what could last for ever has to end.
+    /// Resolves when the service is about to stop: unbounded answers have to end.
     pub async fn drained(&self) {
-        // An error would mean that the sender is gone, but it is a field of this.
+        // The sender lives as long as this value, so there is no error.
         let _ = self.draining.subscribe().wait_for(|is_draining| *is_draining).await;
     }
 

@@ -12,12 +12,12 @@ use serde_json::{Value, json};
 
 use crate::credential::read_token;
 
-/// Where Kubernetes puts the token and the authority of a pod's service account.
+/// Directory in which Kubernetes puts the token and the authority of a pod's service account.
 pub const ACCOUNT_DIR: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How long an answer may take; an API server that is loaded answers within a second.
+/// Bound on the time of an answer; a loaded API server answers within a second.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The longest answer that is read: a pod with its status.
@@ -31,17 +31,17 @@ pub struct ApiServer {
     token_file: PathBuf,
 }
 
-/// What the API server says of a token.
+/// The API server's verdict on a token.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct TokenStatus {
-    /// Whether it is valid, for one of the audiences at least.
+    /// Whether the token is valid, for at least one of the audiences.
     pub authenticated: bool,
-    /// Whose it is.
+    /// Owner of the token.
     pub user: User,
-    /// Those of the audiences asked for that the token is for; empty where the API server does not know audiences.
+    /// The requested audiences that the token is for; empty if the API server does not know audiences.
     pub audiences: Vec<String>,
-    /// Why it is not valid.
+    /// The reason why the token is not valid.
     pub error: String,
 }
 
@@ -58,24 +58,24 @@ struct TokenReview {
     status: TokenStatus,
 }
 
-/// The API server did not do what it was asked for.
+/// The API server did not carry out a request.
 #[derive(Debug, thiserror::Error)]
 pub enum ApiServerError {
-    /// The process has no token of its own to show.
+    /// The process has no token of its own.
     #[error("{0:#}")]
     Token(anyhow::Error),
-    /// It cannot be reached, or does not answer in time.
+    /// The API server cannot be reached, or does not answer in time.
     #[error("the API server does not answer")]
     Unreachable(#[source] reqwest::Error),
-    /// Its answer cannot be read.
+    /// The answer cannot be read.
     #[error("the answer of the API server cannot be read")]
     Answer(#[from] AnswerError),
-    /// It refuses.
+    /// The API server refuses the request.
     #[error("the API server answered {status}{message}")]
     Refused {
-        /// Its status.
+        /// Status of the answer.
         status: StatusCode,
-        /// A colon and its message, or nothing.
+        /// A colon and the server's message, or an empty text.
         message: String,
     },
 }
@@ -94,7 +94,7 @@ impl ApiServer {
         let (host, port) = (variable("KUBERNETES_SERVICE_HOST")?, variable("KUBERNETES_SERVICE_PORT")?);
         let host = if host.contains(':') { format!("[{host}]") } else { host };
         let tls = ClientTls { ca_file: Some(account_dir.join("ca.crt")), ..ClientTls::default() };
-        // Its own authority alone is trusted, not those of the system.
+        // Only the API server's own authority is trusted, not those of the system.
         let files =
             || format!("use the service account's files in {} (DIVVY_KUBERNETES_ACCOUNT_DIR)", account_dir.display());
         let client = http_client_with(CONNECT_TIMEOUT, &tls, false).with_context(files)?;
@@ -118,7 +118,7 @@ impl ApiServer {
         Ok(status)
     }
 
-    /// Sets an annotation of a pod, and leaves all else of it as it is.
+    /// Sets an annotation of a pod, and leaves the rest of the pod unchanged.
     ///
     /// # Errors
     /// A name cannot be that of an object, the API server cannot be asked, or it refuses.
@@ -168,7 +168,7 @@ impl TryFrom<String> for PodName {
     }
 }
 
-/// Whether a text is the name of an object (RFC 1123), which stands in paths and lists as it is.
+/// Checks the name of an object (RFC 1123), which needs no encoding in paths and lists.
 pub(crate) fn check_name(what: &str, name: &str) -> anyhow::Result<()> {
     let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-.".contains(&byte);
     ensure!(
@@ -184,13 +184,13 @@ pub(crate) fn check_name(what: &str, name: &str) -> anyhow::Result<()> {
 pub struct ServiceAccounts(Vec<String>);
 
 impl ServiceAccounts {
-    /// Whether none is named.
+    /// Whether no account is named.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Whether one of them has this user name.
+    /// Whether one of the accounts has this user name.
     #[must_use]
     pub fn include(&self, username: &str) -> bool {
         self.0.iter().any(|account| account == username)

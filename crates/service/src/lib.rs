@@ -1,5 +1,5 @@
-//! What the coordinator and the worker share as HTTP services: errors as problem details, bounded requests, the worker
-//! token, metrics, health, logs and signals. Nothing here knows what either of them does.
+//! The HTTP parts that the coordinator and the worker share: errors as problem details, bounded requests, the worker token,
+//! metrics, health, logs and signals. This crate does not depend on the task of either.
 
 mod accept;
 pub mod access;

@@ -1,4 +1,4 @@
-//! Metrics in the Prometheus text format, and those that every HTTP listener has.
+//! Metrics in the Prometheus text format, and the common metrics of HTTP listeners.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -19,7 +19,7 @@ use crate::routes::Matched;
 use crate::trace::span_of_request;
 use crate::{ApiError, process_metrics, resource};
 
-/// What `code` says of a request whose client went away before the answer.
+/// Value of `code` for a request whose client disconnected before the answer.
 const CLIENT_GONE: &str = "client-gone";
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -61,7 +61,7 @@ impl Metrics {
         config.app_data(Data::new(self.clone())).service(resource("/metrics", "GET").get(show));
     }
 
-    /// Makes the histogram of a route start at zero, so that the first request is seen as a change.
+    /// Creates the histogram of a route at zero, so that the first request is visible as a change.
     pub(crate) fn expect_route(&self, route: &str) {
         drop(self.durations.get_or_create(&RouteLabel { route: route.to_owned() }));
     }
@@ -78,7 +78,7 @@ async fn show(metrics: Data<Metrics>) -> Result<impl Responder, ApiError> {
     Ok(HttpResponse::Ok().content_type("application/openmetrics-text; version=1.0.0; charset=utf-8").body(text))
 }
 
-/// Counts a request also when its handler is dropped because the client went away.
+/// Counts a request, also when its handler is dropped because the client disconnected.
 struct Observation<'a> {
     metrics: &'a Metrics,
     route: String,

@@ -32,8 +32,8 @@ pub fn shutdown_signal() -> io::Result<impl Future<Output = ()>> {
     })
 }
 
-/// Resolves when the terminal hangs up (SIGHUP). A program that was started to outlive its terminal, as by `nohup`, goes on
-/// ignoring that.
+/// Resolves when the terminal hangs up (SIGHUP). A program that was started with SIGHUP ignored, as by `nohup`, goes on ignoring
+/// it.
 ///
 /// # Errors
 /// The system refuses the handler.
@@ -47,8 +47,8 @@ pub fn hang_up() -> io::Result<impl Future<Output = ()>> {
     })
 }
 
-/// Runs `build` on a thread of its own, since it may block for long, as while a database is away. None when `stop` resolves
-/// first; the thread then ends with the process.
+/// Runs `build` on a thread of its own, since it may block for long, as while a database cannot be reached. `None` if `stop`
+/// resolves first; the thread then ends with the process.
 ///
 /// # Errors
 /// No thread can be started, or `build` has panicked.
@@ -59,7 +59,7 @@ pub async fn build_until<T: Send + 'static>(
     let ((sender, built), runtime) = (oneshot::channel(), Handle::current());
     let building = move || {
         let _entered = runtime.enter();
-        // The receiver is gone where the process stops.
+        // The receiver is gone if the process stops.
         let _ = sender.send(build());
     };
     thread::Builder::new().name("start".to_owned()).spawn(building).context("start a thread")?;

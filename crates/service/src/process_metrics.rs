@@ -12,7 +12,7 @@ use prometheus_client::registry::Registry;
 use rustix::param::{clock_ticks_per_second, page_size};
 use rustix::process::{Resource, getrlimit};
 
-/// Where `/proc/self/stat` has the times, counted from the field after the program's name, which may contain anything.
+/// Place of the times in `/proc/self/stat`, counted from the field after the program's name, which may contain anything.
 const USER_TICKS: usize = 11;
 const SYSTEM_TICKS: usize = 12;
 const START_TICKS: usize = 19;
@@ -24,7 +24,7 @@ pub(crate) fn register(registry: &mut Registry) {
     registry.register("divvy_build", "The program's version", version);
 }
 
-/// Reads `/proc/self` when metrics are asked for. What cannot be read is left out.
+/// Reads `/proc/self` when metrics are requested. Values that cannot be read are left out.
 #[derive(Debug)]
 struct ProcessMetrics;
 
@@ -43,7 +43,7 @@ impl Collector for ProcessMetrics {
             let open = i64::try_from(open.count()).unwrap_or(i64::MAX);
             add("process_open_fds", "Open file descriptors", &ConstGauge::new(open))?;
         }
-        // Without a limit, none.
+        // There is no value without a limit.
         if let Some(most) = getrlimit(Resource::Nofile).current {
             let most = i64::try_from(most).unwrap_or(i64::MAX);
             add("process_max_fds", "The most file descriptors that may be open", &ConstGauge::new(most))?;

@@ -11,13 +11,13 @@ use crate::{exit_code, telemetry};
 /// Columns of a line of help.
 const WIDTH: usize = 96;
 
-/// What every program takes.
+/// Options of every program.
 const OPTIONS: &str = "[--help | --version | --check-config]";
 
-/// Its options, each of which stands alone.
+/// Options, each of which stands alone.
 const KNOWN: [&str; 5] = ["--help", "-h", "--version", "-V", "--check-config"];
 
-/// Wrong usage, as of every program of the project.
+/// Exit code for wrong usage, the same in all programs of the project.
 const USAGE: u8 = 2;
 
 /// A variable of the environment.
@@ -60,9 +60,9 @@ pub struct Program {
     pub name: &'static str,
     /// Its version.
     pub version: &'static str,
-    /// What it does, in one sentence.
+    /// Purpose of the program, in one sentence.
     pub about: &'static str,
-    /// How its commands are called, a line each, without its name.
+    /// Syntax of the program's commands, a line each, without its name.
     pub commands: &'static [&'static str],
     /// The variables that configure it, save those of the logs.
     pub variables: Vec<Variable>,
@@ -86,7 +86,7 @@ impl Program {
                 return Some(ExitCode::from(USAGE));
             }
         };
-        // A reader that has gone needs no help any more.
+        // A closed stdout is no error of the program.
         let _ = stdout().write_all(text.as_bytes());
         Some(ExitCode::SUCCESS)
     }
@@ -99,7 +99,7 @@ impl Program {
         exit_code(&telemetry::check().and_then(|()| (self.check)()))
     }
 
-    /// Why arguments are refused that are not one option alone.
+    /// The message that refuses arguments other than a single option.
     fn refusal(&self, first: &str, rest: &[&str]) -> String {
         let name = self.name;
         match rest.first() {

@@ -1,5 +1,4 @@
-//! Parameters of a query string, each named in its error. That a route takes a parameter at all is checked before its
-//! handler, by the table of routes.
+//! Parameters of a query string, each named in its error. The table of routes refuses unknown parameters before the handler.
 
 use std::fmt::Display;
 use std::num::IntErrorKind;
@@ -16,10 +15,10 @@ use crate::encoding::{is_utf8, shown};
 pub struct Query(Vec<(String, String)>);
 
 impl Query {
-    /// Reads a query string, which the guard of a listener has found to be UTF-8.
+    /// Reads a query string. The guard of a listener has checked that it is UTF-8.
     ///
     /// # Errors
-    /// It is not readable.
+    /// The query string is not valid.
     pub fn parse(query: &str) -> Result<Self, ApiError> {
         let unreadable = |error| invalid("query", format!("is not readable: {error}"));
         serde_urlencoded::from_str(query).map(Self).map_err(unreadable)
@@ -36,10 +35,10 @@ impl Query {
         self.0.iter().filter(move |(given, _)| given == name).map(|(_, value)| value.as_str())
     }
 
-    /// A parameter that may be there once.
+    /// A parameter that may occur once.
     ///
     /// # Errors
-    /// It is there more than once.
+    /// The parameter occurs more than once.
     pub fn one(&self, name: &str) -> Result<Option<&str>, ApiError> {
         let mut values = self.all(name);
         let value = values.next();
@@ -49,10 +48,10 @@ impl Query {
         Ok(value)
     }
 
-    /// A parameter that may be there once, as a value of its own.
+    /// A parameter that may occur once, as a `T`.
     ///
     /// # Errors
-    /// It is there more than once, or is no `T`.
+    /// The parameter occurs more than once, or is no `T`.
     pub fn parsed<T: FromStr>(&self, name: &str) -> Result<Option<T>, ApiError>
     where
         T::Err: Display,
@@ -61,10 +60,10 @@ impl Query {
         self.one(name)?.map(read).transpose()
     }
 
-    /// A parameter that must be there once, as a value of its own.
+    /// A parameter that must occur once, as a `T`.
     ///
     /// # Errors
-    /// It is missing or there more than once, or is no `T`.
+    /// The parameter is missing, occurs more than once, or is no `T`.
     pub fn demanded<T: FromStr>(&self, name: &str) -> Result<T, ApiError>
     where
         T::Err: Display,
@@ -81,8 +80,8 @@ impl Query {
     }
 }
 
-/// Refuses a target whose path or parameters are not UTF-8 when they are decoded: decoders would replace what is not, and a
-/// handler be given another name than the client's.
+/// Refuses a target whose path or parameters are not UTF-8 after decoding: decoders would replace invalid bytes, and the handler
+/// would get another name than the client's.
 pub(crate) fn demand_utf8(target: &Uri) -> Result<(), ApiError> {
     let refused = |name: &str, text: &str| {
         Err(invalid(name, format!("must be UTF-8 when it is decoded, but is not: {}", shown(text))))
@@ -103,7 +102,7 @@ fn invalid(name: &str, message: impl Into<String>) -> ApiError {
     ApiError::InvalidParameter { name: shown(name), message: message.into() }
 }
 
-/// What is wrong with a value. The words of the standard library are meant for programmers.
+/// The message about a wrong value. The messages of the standard library are meant for programmers.
 fn parse_message(name: &str, value: &str, error: &impl Display) -> String {
     let error = error.to_string();
     if let Some(predicate) = error.strip_prefix(name).and_then(|error| error.strip_prefix(' ')) {
@@ -135,7 +134,7 @@ fn integer(parameters: &[(String, String)], field: &'static str) -> Result<u64, 
     }
     let shown: String = value.chars().take(32).collect();
     let malformed = || invalid(format!("must be {ALLOWED}, but is {shown:?}"));
-    // `u64::from_str` also takes a leading plus, which a query string means as a space.
+    // `u64::from_str` also takes a leading plus, which is a space in a query string.
     if !value.bytes().all(|digit| digit.is_ascii_digit()) {
         return Err(malformed());
     }

@@ -1,5 +1,4 @@
-//! Requests that another process of the same service answers: this one passes them on, and the client notices nothing but
-//! a slower answer.
+//! Passes requests to the process of the service that answers them; the client only sees a slower answer.
 
 use std::fmt::{self, Debug};
 
@@ -16,15 +15,15 @@ use crate::ApiError;
 use crate::error::LeaderWanted;
 use crate::routes::{Matched, Route};
 
-/// Which of the processes of a service answers a route.
+/// The process of a service that answers a route.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Place {
-    /// Each of them.
+    /// Each process.
     #[default]
     Anywhere,
-    /// The leader alone. While there is none the request waits.
+    /// The leader alone. The request waits while there is no leader.
     Leader,
-    /// The leader, which knows more; without a leader at hand each of them.
+    /// The leader, which has more data; each process if no leader is there.
     LeaderIfAny,
 }
 
@@ -36,7 +35,7 @@ pub trait Relay: Debug + Send + Sync {
     /// The answer to a request that another process has passed on to this one, which does not lead.
     fn refuse(&self, request: &HttpRequest) -> Option<HttpResponse>;
 
-    /// Asks the leader, and the next one where the first is gone and asking twice does no harm.
+    /// Asks the leader, and the next leader if the first is gone and a repetition does no harm.
     fn pass<'a>(
         &'a self,
         request: &'a HttpRequest,
@@ -45,7 +44,7 @@ pub trait Relay: Debug + Send + Sync {
     ) -> LocalBoxFuture<'a, Result<Passed, ApiError>>;
 }
 
-/// What became of a request that was passed on.
+/// The result of a request that was passed on.
 pub enum Passed {
     /// The leader's answer.
     Answered(HttpResponse),
@@ -76,7 +75,7 @@ pub(crate) async fn pass_on<B: MessageBody + 'static>(
         Asked::Answered(answer) => return Ok(answer.map_into_right_body()),
         Asked::Here(request) => request,
     };
-    // Nothing of a body is kept here.
+    // The body is not kept here.
     let is_repeatable = request.method() == Method::GET || (route.is_repeatable() && is_empty(&request));
     let response = next.call(request).await?;
     if !is_not_leading(&response) {
@@ -92,7 +91,7 @@ pub(crate) async fn pass_on<B: MessageBody + 'static>(
     let (head, _) = response.into_parts();
     match ask_leader(&**relay, ServiceRequest::from_parts(head, Payload::None), route).await? {
         Asked::Answered(answer) => Ok(answer.map_into_right_body()),
-        // It leads again: a client that asks once more finds it.
+        // This process leads again: the client finds it with the next request.
         Asked::Here(request) => Ok(refused(request, route, ApiError::NotLeading).map_into_right_body()),
     }
 }
@@ -122,7 +121,7 @@ async fn ask_leader(relay: &dyn Relay, request: ServiceRequest, route: &'static 
     })
 }
 
-/// The answer to an error, as a page where the route is one.
+/// The answer to an error, as a page if the route is one.
 fn refused(request: ServiceRequest, route: &Route, error: ApiError) -> ServiceResponse {
     let Some(refusal) = route.refusal() else { return request.error_response(error) };
     let target = request.uri().path_and_query().map_or("/", |target| target.as_str()).to_owned();
@@ -133,7 +132,7 @@ fn is_not_leading<B>(response: &ServiceResponse<B>) -> bool {
     response.response().extensions().contains::<LeaderWanted>()
 }
 
-/// The body of a request whose bytes are in memory.
+/// The body of a request from bytes in memory.
 #[must_use]
 pub fn payload_of(bytes: Bytes) -> Payload {
     let (_, mut payload) = actix_http::h1::Payload::create(true);

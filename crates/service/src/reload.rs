@@ -1,5 +1,5 @@
-//! Files that are read again when they change. A file is looked at each second rather than watched: that also sees a
-//! Kubernetes volume, which is exchanged by a link to another directory.
+//! Reads files again when they change. Each file is checked once a second rather than watched, which also notices a Kubernetes
+//! volume, whose link is moved to another directory.
 
 use std::fs::{self, Metadata};
 use std::io;
@@ -9,22 +9,22 @@ use std::sync::Weak;
 use std::thread;
 use std::time::Duration;
 
-/// How often files are looked at.
+/// Interval at which files are checked.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What shows that a file is another: its place and inode, its length and when it was written or renamed.
+/// Properties that change with a file: its device and inode, its length and the times of its last write and rename.
 type Stamp = (u64, u64, u64, (i64, i64), (i64, i64));
 
-/// Files and how they were when they were read last.
+/// Files and their stamps at the last reading.
 #[derive(Debug)]
 pub(crate) struct Stamps {
     paths: Vec<PathBuf>,
-    /// None for a file that was not there.
+    /// Stamps; `None` for a file that did not exist.
     last: Vec<Option<Stamp>>,
 }
 
 impl Stamps {
-    /// Takes the files' stamps; to be called before they are read, so that a change in between is seen.
+    /// Takes the files' stamps; to be called before the files are read, so that a change in between is noticed.
     pub(crate) fn of(paths: impl IntoIterator<Item = PathBuf>) -> Self {
         let paths: Vec<_> = paths.into_iter().collect();
         let last = paths.iter().map(|path| stamp(path)).collect();
@@ -47,9 +47,9 @@ fn stamp(path: &Path) -> Option<Stamp> {
     fs::metadata(path).ok().map(of)
 }
 
-/// Calls `reload` when a file changed, on a thread of its own, until `owner` is gone. Where that fails it is called again at
-/// each look, since reading may fail for a while without any change of the file, such as while too many files are open.
-/// `complain` gets each error that is news.
+/// Calls `reload` when a file changed, on a thread of its own, until `owner` is gone. A reload that failed is repeated at each
+/// check, since reading may fail for a while without any change of the file, such as while too many files are open. `complain`
+/// gets each error that differs from the one before.
 ///
 /// # Errors
 /// The thread cannot be started.
@@ -70,7 +70,7 @@ pub(crate) fn watch<T: Send + Sync + 'static>(
     thread::Builder::new().name("reload".to_owned()).spawn(looking).map(drop)
 }
 
-/// One look, after one that ended with `failure`. Returns why the files cannot be used, if that is so.
+/// Checks once, after a check that ended with `failure`. Returns the reason why the files cannot be used, if there is one.
 fn look(
     stamps: &mut Stamps,
     failure: Option<&str>,

@@ -1,6 +1,6 @@
-//! What a listener knows of its routes beside their handlers: the right that each demands, the parameters that it takes,
-//! the type of its body and which of several processes answers. One table a listener, so that no route is forgotten: what is
-//! not in it demands [`Right::Admin`] and takes no parameter, and other methods of a resource that is in it are refused.
+//! A listener's table of routes, beside their handlers: the right that each demands, the parameters that it takes, the type of
+//! its body and the process that answers. A listener has one table, so that no route is forgotten: a route outside the table
+//! demands [`Right::Admin`] and takes no parameter, and other methods of a resource in the table are refused.
 
 use std::rc::Rc;
 
@@ -13,7 +13,7 @@ use crate::accept::prefers_to_json;
 use crate::relay::Place;
 use crate::{ApiError, Right};
 
-/// A route: a method, a pattern as actix-web has it, and what a request must be like.
+/// A route: a method, a pattern of actix-web, and the conditions on a request.
 #[derive(Clone, Copy, Debug)]
 pub struct Route {
     method: &'static str,
@@ -32,8 +32,8 @@ pub struct Route {
 /// Makes the answer to a request for a page that is refused, from the error and the path with its query.
 pub type Refusal = fn(ApiError, &str) -> HttpResponse;
 
-/// How long the body of a route may be. A process that passes requests on keeps their bodies meanwhile, and must take every
-/// body that the handler takes.
+/// Bound on the body of a route. A process that passes requests on keeps their bodies meanwhile, and must take every body that
+/// the handler takes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum BodySize {
     /// A description, a report or nothing.
@@ -45,7 +45,7 @@ pub enum BodySize {
     File,
 }
 
-/// Who may use a route, where there are tokens.
+/// The right that a route demands if there are tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Demand {
     /// Everybody, without a token or a client certificate: probes, which ask by an address.
@@ -85,8 +85,8 @@ impl Route {
         }
     }
 
-    /// A page or the target of a form, for a browser that may show its token in the cookie [`TOKEN_COOKIE`]: it takes any
-    /// parameter and any body, and `refusal` answers where it is refused.
+    /// A page or the target of a form, for a browser that may send its token in the cookie [`TOKEN_COOKIE`]: the route takes any
+    /// parameter and any body, and `refusal` makes the answer to a refused request.
     ///
     /// [`TOKEN_COOKIE`]: crate::TOKEN_COOKIE
     #[must_use]
@@ -95,8 +95,8 @@ impl Route {
         Self { parameters: None, takes_any_body: true, refusal: Some(refusal), ..route }
     }
 
-    /// What a browser gets that opens an address without a page: `refusal` makes a page of the error. A client that would
-    /// not rather have HTML than JSON gets the problem.
+    /// The answer to a browser that opens an address without a page: `refusal` makes a page of the error. A client that does not
+    /// prefer HTML to JSON gets the problem.
     #[must_use]
     pub const fn elsewhere(refusal: Refusal) -> Self {
         Self::page("GET", ELSEWHERE, Right::Read, refusal)
@@ -114,7 +114,7 @@ impl Route {
         Self { demand: Demand::Nothing, parameters: None, ..Self::new(method, pattern, Right::Read) }
     }
 
-    /// Takes the parameters of `names`, and none else.
+    /// Takes only the parameters of `names`.
     #[must_use]
     pub const fn query(self, names: &'static [&'static str]) -> Self {
         Self { parameters: Some(names), ..self }
@@ -144,33 +144,32 @@ impl Route {
         Self { body_size: BodySize::File, takes_any_body: true, ..self }
     }
 
-    /// Is answered by the leader alone, where a service has several processes.
+    /// Lets the leader alone answer, if a service has several processes.
     #[must_use]
     pub const fn by_leader(self) -> Self {
         Self { place: Place::Leader, ..self }
     }
 
-    /// Is answered by the leader while there is one.
+    /// Lets the leader answer while there is one.
     #[must_use]
     pub const fn by_leader_if_any(self) -> Self {
         Self { place: Place::LeaderIfAny, ..self }
     }
 
-    /// Waits only briefly where no leader is there: a read that is over soon or asked again.
+    /// Waits only briefly for a leader: for a read that is short or repeated anyway.
     #[must_use]
     pub const fn briefly(self) -> Self {
         Self { waits_briefly: true, ..self }
     }
 
-    /// May be asked again where it is not known whether it was done: doing it twice is doing it once. `GET` may, unless its client
-    /// asks for a job by `Prefer`.
+    /// Allows a repetition when the effect of a request is not known: two executions have the effect of one. `GET` allows it,
+    /// unless its client asks for a job by `Prefer`.
     #[must_use]
     pub const fn repeatable(self) -> Self {
         Self { is_repeatable: true, ..self }
     }
 
-    /// Is part of a trace that its caller began, and begins none: what machines ask over and over would bury what people
-    /// asked for.
+    /// Joins a trace that its caller began, and begins none: frequent requests of machines would bury those of people.
     #[must_use]
     pub const fn begins_no_trace(self) -> Self {
         Self { begins_traces: false, ..self }
@@ -181,33 +180,33 @@ impl Route {
         self.begins_traces
     }
 
-    /// Whether it may be asked again where it is not known whether it was done.
+    /// Whether the request may be repeated when its effect is not known.
     #[must_use]
     pub fn is_repeatable(&self) -> bool {
         self.is_repeatable
     }
 
-    /// Whether this request for it may be asked again where it is not known whether it was done.
+    /// Whether this request may be repeated when its effect is not known.
     #[must_use]
     pub fn may_be_repeated(&self, request: &HttpRequest) -> bool {
-        // A sum that its client would rather have as a job leaves one behind each time.
+        // A sum that its client prefers as a job leaves a job behind each time.
         let leaves_a_job = request.headers().contains_key("prefer");
         (request.method().is_safe() && !leaves_a_job) || self.is_repeatable
     }
 
-    /// Whether it waits only briefly for a leader.
+    /// Whether the request waits only briefly for a leader.
     #[must_use]
     pub fn waits_briefly(&self) -> bool {
         self.waits_briefly
     }
 
-    /// How long its body may be.
+    /// Bound on the request's body.
     #[must_use]
     pub fn body_size(&self) -> BodySize {
         self.body_size
     }
 
-    /// Which process answers.
+    /// The process that answers.
     #[must_use]
     pub fn place(&self) -> Place {
         self.place
@@ -217,12 +216,12 @@ impl Route {
         self.demand
     }
 
-    /// The parameters that it takes; none where it takes any.
+    /// The parameters of the route; `None` if it takes any.
     pub(crate) fn parameters(&self) -> Option<&'static [&'static str]> {
         self.parameters
     }
 
-    /// What answers where a page is refused; none where the route is no page.
+    /// The maker of error pages; `None` if the route is no page.
     pub(crate) fn refusal(&self) -> Option<Refusal> {
         self.refusal
     }
@@ -246,9 +245,9 @@ impl Routes {
         self.0.iter().map(|route| route.pattern).filter(|pattern| *pattern != ELSEWHERE)
     }
 
-    /// The page for a browser that opens an address for which there is no other: nothing is there, or it takes other methods.
+    /// The page for a browser that opens an address without a page: the address does not exist, or takes other methods.
     fn elsewhere(self, request: &ServiceRequest, pattern: Option<&str>) -> Option<&'static Route> {
-        // A resource that was forgotten in the table stays the administrator's.
+        // A resource that is missing in the table stays the administrator's.
         let is_known = pattern.is_none_or(|pattern| self.all().any(|route| route.pattern == pattern));
         let is_wanted = || prefers_to_json(request.headers(), ("text", "html"));
         if request.method() != Method::GET || !is_known || !is_wanted() {
@@ -279,19 +278,19 @@ impl Routes {
     }
 }
 
-/// Which route a request is for.
+/// The route of a request.
 #[derive(Clone, Debug)]
 pub(crate) struct Matched {
-    /// The pattern of its resource; none where no resource has its path.
+    /// The pattern of the resource; `None` if no resource has the path.
     pub(crate) pattern: Option<Rc<str>>,
-    /// None where the listener's table does not have it.
+    /// The route; `None` if the listener's table does not have it.
     pub(crate) route: Option<&'static Route>,
-    /// The page for a browser, where the table does not have the route.
+    /// The page for a browser, if the table does not have the route.
     pub(crate) elsewhere: Option<&'static Route>,
 }
 
 impl Matched {
-    /// Found once for each request: to find it, every pattern before its own is tried.
+    /// Finds the route; called once for each request, since it tries every pattern before the matching one.
     pub(crate) fn of(request: &ServiceRequest) -> Self {
         if let Some(known) = request.extensions().get::<Self>() {
             return known.clone();
@@ -305,13 +304,13 @@ impl Matched {
         matched
     }
 
-    /// What makes a page of an error, where the request is for a page.
+    /// The maker of error pages, if the request is for a page.
     pub(crate) fn refusal(&self) -> Option<Refusal> {
         self.route.or(self.elsewhere).and_then(Route::refusal)
     }
 }
 
-/// The answer to a request that no handler takes: a page where a page was asked for, else the problem.
+/// The answer to a request without a handler: a page if a page was requested, else the problem.
 pub(crate) fn refuse(request: &HttpRequest, error: ApiError) -> HttpResponse {
     let refusal = request.extensions().get::<Matched>().and_then(Matched::refusal);
     match refusal {

@@ -35,23 +35,23 @@ const MAX_CONNECTIONS: usize = 16_384;
 /// allow less (`net.core.somaxconn`).
 const BACKLOG: i32 = 4096;
 
-/// How long a client may hold what.
+/// Bounds on the time that a client may hold a connection and its resources.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// How long a request's head may take to arrive, and a handshake before it.
+    /// Bound on the time until a request's head has arrived, and on a handshake before it.
     pub head_timeout: Duration,
-    /// An idle connection is kept this long; clients here drop theirs earlier.
+    /// Time for which an idle connection is kept; clients here drop theirs earlier.
     pub keep_alive: Duration,
     /// How long a connection that is being closed may linger.
     pub disconnect_timeout: Duration,
-    /// When a client that has closed its sending half is asked first whether it is there: most answers come before, and
-    /// some clients take the question for the answer.
+    /// Delay of the first probe of a client that has closed its sending half: most answers come before, and some clients take the
+    /// probe for the answer.
     pub ask_after: Duration,
-    /// How long a client that has closed its sending half is owed its answer where it cannot be asked whether it is there.
+    /// How long a client that has closed its sending half keeps its claim to an answer if it cannot be probed.
     pub half_closed_timeout: Duration,
     /// How long a body may wait in the socket for its handler.
     pub unread_body_timeout: Duration,
-    /// How often a connection is looked at. Requests that are unread at two looks in a row, before a handler that has no
+    /// Interval at which a connection is checked. Requests that are unread at two checks in a row, before a handler that has no
     /// body to read, are a flood.
     pub watch_interval: Duration,
 }
@@ -71,7 +71,7 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// How long a connection may go without a request: a head that begins when the keep-alive ends may arrive.
+    /// How long a connection may stay without a request: a head that begins when the keep-alive ends may arrive.
     pub(crate) fn between_requests(self) -> Duration {
         self.keep_alive.saturating_add(self.head_timeout)
     }
@@ -106,13 +106,13 @@ impl Listener {
         self.address
     }
 
-    /// Puts `doors` before the handlers, whose table is `routes`.
+    /// Puts `doors` before the handlers of `routes`.
     #[must_use]
     pub fn guarded(self, doors: Doors, routes: &'static [Route]) -> Self {
         Self { doors, routes: Some(Routes(routes)), ..self }
     }
 
-    /// Warns where a port that is no loopback one demands no token.
+    /// Warns if a port beyond loopback demands no token.
     #[must_use]
     pub fn warn_if_open(self) -> Self {
         if self.doors.access.is_open() && !self.address.ip().is_loopback() {
@@ -139,8 +139,8 @@ impl Listener {
     }
 }
 
-/// Serves the routes of `configure` on `threads` threads of their own, until its handle stops it; that takes
-/// `stop_timeout` at most. Signals are the caller's.
+/// Serves the routes of `configure` on `threads` threads of their own, until the handle stops it; stopping takes at most
+/// `stop_timeout`. The caller handles signals.
 ///
 /// # Errors
 /// The socket cannot be listened on.
@@ -200,7 +200,7 @@ where
     Ok(server.listen(address.to_string(), socket, service)?.run())
 }
 
-/// Gives a new connection its bounds and, where there is TLS, its handshake.
+/// Gives a new connection its bounds and, with TLS, its handshake.
 async fn open(
     stream: TcpStream,
     tls: Option<Tls>,
@@ -227,13 +227,13 @@ pub fn resource(path: &str, allow: &'static str) -> Resource {
     web::resource(path).default_service(web::to(refuse))
 }
 
-/// A part of the path is not what its handler takes: nothing is there.
+/// The answer to a path with an invalid part: 404.
 fn unreadable_path(error: PathError, request: &HttpRequest) -> actix_web::Error {
     let answer = refuse(request, ApiError::NotFound(request.path().to_owned()));
     InternalError::from_response(error, answer).into()
 }
 
-/// Services of other crates leave a path alone when its method is not theirs.
+/// Services of other crates ignore a path if its method is not theirs.
 async fn not_found(request: HttpRequest, routes: Data<Routes>) -> HttpResponse {
     let allow = routes.methods_of(request.path());
     let takes_it = allow.split(", ").any(|method| method == request.method().as_str());

@@ -24,12 +24,12 @@ const MAX_ERROR_HEAD_BYTES: usize = 512;
 pub(crate) struct Stream {
     io: Io,
     link: Rc<Link>,
-    /// What goes out instead of an error that was taken from actix-web.
+    /// The answer in place of an error of actix-web that was discarded.
     problem: Bytes,
     line: RequestLine,
 }
 
-/// What has come of the first line of the next request.
+/// The received part of the next request's first line.
 #[derive(Default)]
 struct RequestLine {
     bytes: usize,
@@ -93,7 +93,7 @@ impl AsyncRead for Stream {
         let read = this.io.as_dyn().poll_read(cx, buffer);
         match &read {
             Poll::Pending => this.link.note_read(true),
-            // Many clients close a connection without TLS's `close_notify`: an end as any other.
+            // Many clients close a connection without TLS's `close_notify`: a normal end.
             Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => this.link.note_end(),
             Poll::Ready(Err(_)) => {
                 this.link.note_failure();
@@ -121,7 +121,7 @@ impl AsyncWrite for Stream {
             && let Some(problem) = with_problem(bytes, this.line.bytes > MAX_TARGET_BYTES)
         {
             this.problem = problem;
-            // Taken: what cannot leave now leaves with the flush.
+            // The bytes are taken: those that cannot leave now leave with the flush.
             let _ = this.poll_problem(cx)?;
             return Poll::Ready(Ok(bytes.len()));
         }
@@ -154,8 +154,8 @@ impl AsyncWrite for Stream {
     }
 }
 
-/// An answer with a problem as its body, made of one that is an error with no body at all. actix-web has no words of its
-/// own for a target that is too long.
+/// The answer with a problem as its body, if it is an error without a body. actix-web has no text of its own for a target that
+/// is too long.
 fn with_problem(answer: &[u8], is_target_too_long: bool) -> Option<Bytes> {
     if answer.len() > MAX_ERROR_HEAD_BYTES {
         return None;
@@ -180,7 +180,7 @@ fn with_problem(answer: &[u8], is_target_too_long: bool) -> Option<Bytes> {
     for field in fields.split("\r\n").filter(|field| !is(field, "content-length") && !is(field, "connection")) {
         whole.extend([field, "\r\n"]);
     }
-    // actix-web closes the connection behind a request that it cannot read, and does not always say so.
+    // actix-web closes the connection after a request that it cannot read, and does not always announce that.
     whole.extend(["connection: close\r\n\r\n", &body]);
     Some(whole.into())
 }

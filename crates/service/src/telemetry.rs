@@ -15,10 +15,10 @@ use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use crate::program::{Variable, variables_of};
 use crate::trace::WithTrace;
 
-/// The filter of a service: its own state changes, and of the HTTP server only what is wrong.
+/// The default filter of a service: its own state changes, and only warnings of the HTTP server.
 pub const DEFAULT_LOG: &str = "info,actix_server=warn";
 
-/// How log lines look.
+/// Format of log lines.
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum LogFormat {
@@ -37,8 +37,8 @@ struct LogConfig {
     log_format: LogFormat,
 }
 
-/// What actix-web says of each connection that a client breaks off or fills with garbage, as an error. Answers that end early
-/// for reasons of the service's own are logged by [`crate::connection`].
+/// Target of actix-web's errors about connections that a client breaks off or fills with garbage. Answers that end early for
+/// reasons of the service's own are logged by [`crate::connection`].
 const CONNECTIONS: &str = "actix_http::h1::dispatcher";
 
 /// The variables that every program with a log has.
@@ -46,8 +46,8 @@ pub(crate) fn variables() -> Vec<Variable> {
     variables_of(include_str!("telemetry.rs"))
 }
 
-/// Starts logging as `DIVVY_LOG` (a filter such as `info` or `coordinator=debug`; `default_filter` where it is unset)
-/// and `DIVVY_LOG_FORMAT` (`text` or `json`) say.
+/// Starts logging by `DIVVY_LOG` (a filter such as `info` or `coordinator=debug`; `default_filter` where it is unset) and
+/// `DIVVY_LOG_FORMAT` (`text` or `json`).
 ///
 /// # Errors
 /// One of the two variables has no valid value.
@@ -69,7 +69,7 @@ pub fn init_logs(default_filter: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Looks whether logging can be started.
+/// Checks whether logging can be started.
 ///
 /// # Errors
 /// The errors of [`init_logs`].
@@ -82,8 +82,8 @@ fn settings(default_filter: &str) -> anyhow::Result<(EnvFilter, LogFormat)> {
     Ok((filter(config.log.as_deref().unwrap_or(default_filter))?, config.log_format))
 }
 
-/// The filter of a text, which has clients' connections only if it names their module. A word that is no level would be taken
-/// for the name of a module, of which there is none, and nothing would be logged.
+/// The filter of a text. Clients' connections are logged only if the text names their module. A word that is no level would be
+/// taken for the name of an unknown module, and nothing would be logged.
 fn filter(text: &str) -> anyhow::Result<EnvFilter> {
     let parts: Vec<_> = text.split(',').map(str::trim).filter(|part| !part.is_empty()).collect();
     for part in &parts {
@@ -102,18 +102,18 @@ fn filter(text: &str) -> anyhow::Result<EnvFilter> {
     Ok(filter.add_directive(format!("{CONNECTIONS}=off").parse().context("the filter of connections")?))
 }
 
-/// Writes the error that ends the process as one line, whatever the filter of the logs is, and also where the logs could
-/// not be started: `DIVVY_LOG_FORMAT` alone decides how it looks.
+/// Writes the error that ends the process as one line, whatever the filter of the logs is, also if logging could not be started:
+/// only `DIVVY_LOG_FORMAT` decides its format.
 pub(crate) fn report_fatal(message: &str) {
     report(("error", "ERROR"), message);
 }
 
-/// As [`report_fatal`], for what ends no process.
+/// Like [`report_fatal`], for a warning.
 pub(crate) fn report_warning(message: &str) {
     report(("warning", "WARN"), message);
 }
 
-/// A level has a name for people and that of the log.
+/// Writes a line at a level, which has a name for people and a name in the log.
 fn report((word, level): (&str, &str), message: &str) {
     let is_json = std::env::var_os("DIVVY_LOG_FORMAT").is_some_and(|format| format == "json");
     let line = if is_json { as_json(level, message) } else { format!("{word}: {message}") };
@@ -124,7 +124,7 @@ fn report((word, level): (&str, &str), message: &str) {
 /// The message with the fields that every line of the log has.
 fn as_json(level: &str, message: &str) -> String {
     let mut timestamp = String::new();
-    // Formatting into memory fails only where the clock cannot be read; the line is worth more than its time.
+    // Formatting into memory fails only if the clock cannot be read; the line is written without a time then.
     let _ = SystemTime.format_time(&mut Writer::new(&mut timestamp));
     json!({ "timestamp": timestamp, "level": level, "message": message, "target": "service" }).to_string()
 }

@@ -1,4 +1,4 @@
-//! TLS of a listener, whose files are read again when they change: connections that stand go on with what they began with.
+//! TLS of a listener. Its files are read again when they change; open connections keep the settings of their start.
 
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -34,7 +34,7 @@ struct Settings {
 }
 
 impl Tls {
-    /// Reads the files, and again when one of them changes. Where the new ones cannot be used, the old ones stay.
+    /// Reads the files, and again when one of them changes. If the new files cannot be used, the old settings stay.
     pub(crate) fn from_files(files: TlsFiles) -> anyhow::Result<Self> {
         let paths = [Some(&files.cert), Some(&files.key), files.client_ca.as_ref()];
         let stamps = Stamps::of(paths.into_iter().flatten().cloned());
@@ -49,14 +49,14 @@ impl Tls {
         self.0.files.client_ca.is_some()
     }
 
-    /// What a connection begins with now.
+    /// An acceptor for new connections, with the present settings.
     pub(crate) fn acceptor(&self) -> TlsAcceptor {
         Arc::clone(&self.0.config.read().unwrap_or_else(PoisonError::into_inner)).into()
     }
 }
 
 impl Settings {
-    /// Fails where the certificate is written a moment before its key: the next look takes both.
+    /// Fails if the certificate is written a moment before its key: the next check takes both.
     fn reload(&self) -> anyhow::Result<()> {
         let config = read(&self.files)?;
         info!(cert = %self.files.cert.display(), "TLS was read again");
@@ -78,7 +78,7 @@ fn read(files: &TlsFiles) -> anyhow::Result<Arc<ServerConfig>> {
             let mut roots = RootCertStore::empty();
             add_roots(&mut roots, path).context("DIVVY_TLS_CLIENT_CA cannot be used")?;
             let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider());
-            // Kubernetes' probes have no certificate: what else comes without one is refused when its path is known.
+            // Kubernetes' probes have no certificate: other requests without one are refused when their path is known.
             builder.with_client_cert_verifier(verifier.allow_unauthenticated().build()?)
         }
     };

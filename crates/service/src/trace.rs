@@ -6,8 +6,8 @@
 //! [`TraceContext::span_of`] finds from the job's or the attempt's own id. So a span outlives the process that began it, and
 //! nothing is kept for spans that are open.
 //!
-//! Not through the spans of the crate `tracing`: those are made also where only logs are wanted, and one that began in a
-//! process that is gone cannot be ended.
+//! The spans of the crate `tracing` are not used: they are made also if only logs are wanted, and a span that began in a process
+//! that is gone cannot be ended.
 
 mod exporter;
 mod log;
@@ -36,10 +36,10 @@ pub(crate) use log::WithTrace;
 pub(crate) use request::span_of_request;
 pub use request::{HEADERS, headers};
 
-/// How long the last spans of a process may take to be sent.
+/// Bound on the time to send the last spans of a process.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What spans are made with, where there is a collector.
+/// The pipeline of spans, if there is a collector.
 #[derive(Debug)]
 struct Pipeline {
     provider: SdkTracerProvider,
@@ -50,8 +50,8 @@ struct Pipeline {
 
 static PIPELINE: OnceLock<Pipeline> = OnceLock::new();
 
-/// Starts to send spans, where the environment names a collector. `service` is the name where the environment has none. What
-/// the environment has wrong is logged, and leaves traces off: it may be meant for another program.
+/// Starts to send spans, if the environment names a collector. `service` is the default of the service's name. Errors of the
+/// environment are logged and leave traces off: the variables may be meant for another program.
 pub fn start(service: &'static str, version: &'static str) {
     if is_on() {
         return;
@@ -65,7 +65,7 @@ pub fn start(service: &'static str, version: &'static str) {
     let endpoint = settings.endpoint.split('?').next().unwrap_or_default().to_owned();
     match exporter::pipeline(settings, version) {
         Ok(pipeline) => {
-            // The first one of the process goes on.
+            // The first pipeline of the process stays.
             if PIPELINE.set(pipeline).is_ok() {
                 info!(%endpoint, "sending traces");
             }
@@ -114,14 +114,14 @@ pub fn carried<F: Future>(future: F) -> impl Future<Output = F::Output> {
     if is_on() { Either::Left(future.with_current_context()) } else { Either::Right(future) }
 }
 
-/// What a span stands for.
+/// Role of a span.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// A request to another process that waits for its answer.
     Client,
-    /// Something within a process.
+    /// An action within a process.
     Internal,
-    /// A message of a broker that is dealt with.
+    /// The handling of a broker's message.
     Consumer,
 }
 
@@ -130,33 +130,33 @@ pub enum Kind {
 pub enum Value {
     /// A text.
     Text(Cow<'static, str>),
-    /// A number; larger ones than `i64` has are told as that.
+    /// A number; a number above the range of `i64` is sent as its largest value.
     Number(u64),
 }
 
 /// A span that has ended.
 #[derive(Clone, Debug)]
 pub struct Ended<'a> {
-    /// Its name, of which there are few.
+    /// Name of the span; there are few different names.
     pub name: String,
-    /// What it stands for.
+    /// Role of the span.
     pub kind: Kind,
-    /// The span that it is part of, which also says whether it is recorded.
+    /// The parent span, which also decides whether this span is recorded.
     pub parent: &'a TraceContext,
-    /// Its id, where others may have named it already; else a new one.
+    /// Id of the span, if other processes may have named it already; otherwise a new id is made.
     pub span_id: Option<u64>,
-    /// When it began.
+    /// Start of the span.
     pub started_at: SystemTime,
-    /// When it ended.
+    /// End of the span.
     pub ended_at: SystemTime,
-    /// What else there is to know.
+    /// Further attributes.
     pub attributes: Vec<(&'static str, Value)>,
-    /// Why it failed.
+    /// Error of a span that failed.
     pub error: Option<String>,
 }
 
 impl Ended<'_> {
-    /// Sends it, where its trace is recorded and traces are on. Never waits.
+    /// Sends the span, if its trace is recorded and traces are on. Never waits.
     pub fn send(self) {
         let Some(pipeline) = PIPELINE.get().filter(|_| self.parent.is_sampled) else { return };
         let span_id = self.span_id.map_or_else(|| RandomIdGenerator::default().new_span_id(), SpanId::from);
@@ -218,7 +218,7 @@ pub fn calendar(instant: Instant) -> SystemTime {
     now.checked_sub(instant.elapsed()).unwrap_or(now)
 }
 
-/// The span of another process. A `tracestate` that is not as it must be is dropped.
+/// The span of another process. An invalid `tracestate` is dropped.
 fn span_context(context: &TraceContext) -> SpanContext {
     let flags = TraceFlags::default().with_sampled(context.is_sampled);
     let state: TraceState = context.state.parse().unwrap_or_default();

@@ -1,6 +1,6 @@
-//! What the store in PostgreSQL can do beside the one in SQLite, with the same work, as figures:
-//! `cargo run --release -p store-postgres --example database_bench [sqlite|postgres]`. Starts a server of its own with full
-//! durability in the directory for temporary files, where SQLite has its file too.
+//! Measures the store in PostgreSQL beside the store in SQLite, with the same work: `cargo run --release -p store-postgres
+//! --example database_bench [sqlite|postgres]`. Starts a server of its own with full durability in the directory for temporary
+//! files, where SQLite has its file too.
 
 use std::fs;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use uuid::Uuid;
 type Failure = Box<dyn std::error::Error>;
 
 const KEEP_ALL: Retention = Retention { max_age: Duration::MAX, max_bytes: u64::MAX };
-/// How long the worker of an attempt was busy.
+/// Busy time of the worker of an attempt.
 const BUSY: Duration = Duration::from_millis(100);
 /// Attempts from one event of progress to the next: about as many as end in a second of a busy grid.
 const PROGRESS_EVERY: usize = 10_000;
@@ -161,8 +161,8 @@ async fn measure(place: &Place) -> Result<(), Failure> {
     statistics(place).await
 }
 
-/// What statistics cost a batch. Outcomes are counted with the next event of their job, so the same outcomes without any
-/// event are the work without statistics; what an event costs itself is in the difference, which is at least theirs.
+/// Measures the cost of statistics in a batch. Outcomes are counted with the next event of their job, so the same outcomes
+/// without any event are the work without statistics; the difference includes the cost of an event and is an upper bound.
 async fn statistics(place: &Place) -> Result<(), Failure> {
     let mut rates = [Vec::new(), Vec::new()];
     for round in 0..STATISTICS_ROUNDS {

@@ -1,4 +1,4 @@
-//! The two halves that write: the leader's, whose batches pass the fence, and a follower's, which submits.
+//! The writing halves: the leader's, whose batches pass the fence, and a follower's, which submits.
 
 use std::sync::Arc;
 
@@ -16,11 +16,11 @@ use crate::rows;
 use crate::target::Target;
 use crate::transaction::{Failed, Manner, Work};
 
-/// How often a batch is tried again at once after another coordinator was in its way or its session was ended.
+/// How often a batch is tried again at once after a conflict with another coordinator or the end of its session.
 const TRIES: usize = 4;
-/// How long an idle connection may take to answer whether it is still one.
+/// How long an idle connection may take to answer a check.
 const CHECK_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(2);
-/// Tells those who wait that there is a new event: a hint, after the commit, by which nothing is decided.
+/// Announces a new event after the commit: a hint that nothing depends on.
 const HINT: &str = "NOTIFY divvy_events";
 const FENCE: &str = "SELECT epoch, batch, (SELECT event FROM counter) FROM fence";
 
@@ -32,8 +32,8 @@ struct Line {
     link: Option<Link>,
 }
 
-/// Whether another coordinator has accepted a job under the same name meanwhile, or waited for one of these names while it
-/// held another one; or the server says by itself that the same again may succeed.
+/// Whether another coordinator has accepted a job under the same id or key meanwhile, or waited for one of these names while it
+/// held another; or whether the server reports that a repetition may succeed.
 fn was_in_the_way(error: &DbError) -> bool {
     error.is(&SqlState::UNIQUE_VIOLATION)
         || error.is(&SqlState::T_R_DEADLOCK_DETECTED)
@@ -53,7 +53,7 @@ impl Line {
         link.as_ref().ok_or(DbError::NoAnswer)
     }
 
-    /// Writes a batch. Afterwards the connection is whole, or there is none.
+    /// Writes a batch. The connection is usable or closed afterwards.
     fn write(
         &mut self,
         work: &mut Work,
@@ -71,7 +71,7 @@ impl Line {
                 };
                 match written {
                     Err(Failed::RolledBack(error)) if was_in_the_way(&error) && tries < TRIES => tries += 1,
-                    // A session that was ended says nothing of the next one.
+                    // The end of a session does not mean that the next one fails.
                     Err(Failed::RolledBack(error)) if error.is_of_the_session() && tries < TRIES => {
                         tries += 1;
                         *link = None;
@@ -88,7 +88,7 @@ impl Line {
         written
     }
 
-    /// Tells the others that there is something new, without waiting for the answer.
+    /// Announces a new event to the others, without waiting for the answer.
     fn hint(&self) {
         if let Some(link) = &self.link {
             let _ = link.client.batch_execute(HINT).now_or_never();
@@ -110,8 +110,8 @@ impl Line {
     }
 }
 
-/// The error of a batch that was sent before with an unknown outcome. That it cannot be sent again, as where the server
-/// refuses connections, leaves the outcome unknown. An error in its entries settles it: such a batch is never committed.
+/// The error of a batch that was sent before with an unknown outcome. A failure to send it again, as when the server refuses
+/// connections, leaves the outcome unknown. An error in its entries settles it: such a batch is never committed.
 fn still_in_doubt(error: BatchError) -> BatchError {
     match error {
         BatchError::RolledBack(error) => BatchError::Unknown(error),
@@ -129,7 +129,7 @@ pub(crate) struct Leader {
     work: Work,
     epoch: Epoch,
     latest_event: watch::Sender<u64>,
-    /// Tells what the database has lost.
+    /// Description of a loss of the database's data.
     lost: watch::Sender<Option<String>>,
     /// The last batch that was committed, with its answers.
     last: Option<(u64, Applied)>,
@@ -137,7 +137,7 @@ pub(crate) struct Leader {
     in_doubt: Option<(u64, Vec<Answer>)>,
 }
 
-/// What is committed: the epoch, the last batch of it, and the newest event.
+/// The committed epoch, its last batch, and the newest event.
 struct Fence {
     epoch: Epoch,
     batch: u64,
@@ -151,7 +151,7 @@ async fn read_fence(link: &Link) -> Result<Fence, DbError> {
 }
 
 impl Leader {
-    /// The leader's writer, with the last batch of the epoch that was committed.
+    /// The leader's writer, with the last committed batch of the epoch.
     pub(crate) fn open(
         target: &Arc<Target>,
         epoch: Epoch,
@@ -190,7 +190,8 @@ impl Leader {
         }
     }
 
-    /// The fence has not let the batch pass: it was committed before, or its epoch has passed, or it is out of order.
+    /// Finds out why the fence has not let the batch pass: it was committed before, or its epoch has passed, or it is out of
+    /// order.
     fn find_out(&mut self, batch: &Batch) -> Result<Applied, BatchError> {
         let Line { io, target, link } = &mut self.line;
         let fence = match io.run(async { read_fence(Line::link(link, target).await?).await }) {
@@ -215,8 +216,8 @@ impl Leader {
         }
     }
 
-    /// The database lacks a batch that was committed. The batches after it are valid: their error is one that may pass, until
-    /// this coordinator ends.
+    /// Notes that the database lacks a committed batch. The batches after it are valid: their error is temporary, until this
+    /// coordinator ends.
     fn note_lost(&self, last: u64, found: u64) -> BatchError {
         let place = &self.line.target.place;
         let lost = format!(

@@ -28,7 +28,7 @@ const PUT_RESULTS: &str = "INSERT INTO results (job, json, object, bytes, sha256
      SELECT * FROM unnest($1::bigint[], $2::text[], $3::text[], $4::bigint[], $5::bytea[])";
 pub(crate) const DROP_OBJECTS: &str =
     "INSERT INTO dropped_objects (object) SELECT * FROM unnest($1::text[]) ON CONFLICT DO NOTHING";
-/// Numbers the events. Whoever holds the counter's row has only its COMMIT to come.
+/// Numbers the events. A transaction that holds the counter's row commits next.
 pub(crate) const PUT_EVENTS: &str = "WITH newest AS (UPDATE counter SET event = event + $1::bigint RETURNING event), \
      put AS (INSERT INTO events (seq, job, kind, at, tasks_done, tasks_total, error, counts, source) \
      SELECT newest.event - $1::bigint + new.place, job, kind, at, tasks_done, tasks_total, error, counts, source FROM newest, \
@@ -39,7 +39,7 @@ fn run<'a>(sql: &'static str, params: Vec<Param<'a>>) -> Step<'a> {
     Step::Run { sql, params }
 }
 
-/// Jobs that have changed.
+/// Changes of jobs.
 #[derive(Default)]
 pub(crate) struct Updates<'a> {
     key: Vec<i64>,

@@ -1,16 +1,16 @@
-//! Why a store cannot be opened, and what an error of PostgreSQL means to a reader and to a writer.
+//! Errors of opening a store, and the meaning of PostgreSQL's errors for a reader and for a writer.
 
 use store::backend::BatchError;
 use store::{LeadershipError, ObjectsError, ROW, ReadError, WriteError};
 use tokio_postgres::error::SqlState;
 
-/// Why a store could not be opened.
+/// The reason why a store could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// The URL cannot be read.
     #[error("DIVVY_STORE_URL cannot be used: {0}")]
     Url(String),
-    /// No place for large results was named.
+    /// `DIVVY_RESULTS_URL` is not set.
     #[error(
         "DIVVY_RESULTS_URL must be set with PostgreSQL, to a place that all coordinators share, such as s3://bucket/results \
          or file:///mnt/shared/results"
@@ -21,30 +21,30 @@ pub enum OpenError {
     Unavailable {
         /// Host and database.
         place: String,
-        /// What was said.
+        /// Text of the error.
         detail: String,
     },
-    /// The server is too old.
+    /// The server's version is not supported.
     #[error("the database {place} is of PostgreSQL {found}; version {least} or later is needed")]
     OldServer {
         /// Host and database.
         place: String,
-        /// Its version.
+        /// Version of the server.
         found: String,
-        /// The oldest that will do.
+        /// Oldest supported version.
         least: u32,
     },
-    /// Not every text can be stored.
+    /// The database's encoding cannot store all texts.
     #[error(
         "the database {place} has the encoding {found}; UTF8 is needed: create it with ENCODING 'UTF8' TEMPLATE template0"
     )]
     Encoding {
         /// Host and database.
         place: String,
-        /// Its encoding.
+        /// Encoding of the database.
         found: String,
     },
-    /// Sessions are not kept.
+    /// A pooler changes the session between transactions.
     #[error(
         "{place} hands each transaction to another session, as a pooler in transaction mode does; connect to PostgreSQL \
          itself, or use the pooler in session mode"
@@ -58,9 +58,9 @@ pub enum OpenError {
     NewerSchema {
         /// Host and database.
         place: String,
-        /// Its schema.
+        /// Schema of the database.
         found: i32,
-        /// The newest schema that is known here.
+        /// The newest schema that this version knows.
         known: i32,
     },
     /// The place for large results cannot be used.
@@ -71,13 +71,13 @@ pub enum OpenError {
     Thread(#[from] std::io::Error),
 }
 
-/// How the driver begins when nothing listens, or a host has no address.
+/// Beginning of the driver's error when nothing listens, or a host has no address.
 pub(crate) const UNREACHABLE: &str = "error connecting to server";
 
-/// Why something could not be asked of the database.
+/// The reason why a query failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DbError {
-    /// What the driver or the server says.
+    /// Error of the driver or the server.
     #[error("{}", describe(.0))]
     Sql(#[from] tokio_postgres::Error),
     /// The server has not answered.
@@ -86,12 +86,12 @@ pub(crate) enum DbError {
     /// The pool is used up.
     #[error("all {0} connections for reads are in use")]
     Busy(usize),
-    /// A value that is not what was stored.
+    /// A damaged value.
     #[error("{0}")]
     Damaged(String),
 }
 
-/// The error with what the server says of it; the driver's own text is only "db error".
+/// The error with the server's message; the driver's own text is only "db error".
 fn describe(error: &tokio_postgres::Error) -> String {
     if let Some(db) = error.as_db_error() {
         return format!("{} ({})", db.message(), db.code().code());
@@ -112,17 +112,17 @@ impl DbError {
 
     /// Whether the server has answered, so that the transaction is known to be rolled back.
     pub(crate) fn is_answer(&self) -> bool {
-        // After one of class 57P the connection is closed behind it: it may be about the statement after COMMIT.
+        // The connection is closed after an error of class 57P: the error may concern the statement after COMMIT.
         self.state().is_some_and(|state| !is_end_of_session(state)) || matches!(self, Self::Damaged(_))
     }
 
-    /// Whether another session may do better: this one was ended, or was told at its beginning that it can only read.
+    /// Whether another session may succeed: this one was ended, or was read-only from its beginning.
     pub(crate) fn is_of_the_session(&self) -> bool {
         let is_closed = matches!(self, Self::Sql(error) if error.is_closed());
         is_closed || self.is(&SqlState::READ_ONLY_SQL_TRANSACTION) || self.state().is_some_and(is_end_of_session)
     }
 
-    /// Whether the database may be there a little later: it does not listen, starts, or has no connection left.
+    /// Whether the database may be available a little later: it does not listen, starts, or has no connection left.
     pub(crate) fn may_pass(&self) -> bool {
         match self.state() {
             Some(state) => ["57P", "53", "08"].iter().any(|class| state.code().starts_with(class)),
@@ -130,7 +130,7 @@ impl DbError {
         }
     }
 
-    /// Whether what was asked for is damaged, as this program or the server finds.
+    /// Whether the requested data is damaged, as this program or the server finds.
     pub(crate) fn is_damage(&self) -> bool {
         matches!(self, Self::Damaged(_)) || self.state().is_some_and(|state| state.code().starts_with("XX"))
     }
@@ -163,9 +163,9 @@ pub(crate) fn write_error(error: &DbError) -> WriteError {
     }
 }
 
-/// What an error means to a batch that was rolled back.
+/// The error of a batch that was rolled back.
 pub(crate) fn batch_error(error: &DbError) -> BatchError {
-    // Data exceptions, violated constraints and limits of the server: the same entry would meet them again.
+    // Data exceptions, violated constraints and limits of the server: the same entry would fail again.
     let class = error.state().map_or("", |state| &state.code()[..2]);
     if matches!(class, "22" | "23" | "54") {
         BatchError::Deterministic { entry: None, reason: error.to_string() }

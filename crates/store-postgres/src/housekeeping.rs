@@ -1,4 +1,4 @@
-//! Deleting what is not kept any more, piece by piece, within the writer's transaction.
+//! Deletes rows that are no longer kept, in parts, within the writer's transaction.
 
 use jiff::Timestamp;
 use model::JobId;
@@ -12,8 +12,7 @@ use crate::plan::Plan;
 use crate::rows::Column;
 use crate::{rows, statistics};
 
-/// Takes jobs out of sight, those that are still over, and counts their events that are not published
-/// ([`store::OUTBOX`], [`store::OUTBOX_LOST`]).
+/// Hides those of the jobs that are still over, and counts their unpublished events ([`store::OUTBOX`], [`store::OUTBOX_LOST`]).
 const FORGET: &str = "WITH gone AS (DELETE FROM jobs WHERE key = ANY($1::bigint[]) AND finished_at IS NOT NULL \
      RETURNING key, id), noted AS (INSERT INTO swept (job, id) SELECT key, id FROM gone), \
      untagged AS (DELETE FROM tags WHERE job IN (SELECT key FROM gone)), \
@@ -44,7 +43,7 @@ const OBJECTS_DELETED: &str =
 const CANCEL_UNREAD: &str = "UPDATE jobs SET state = 'canceled', finished_at = $2 WHERE id = $1 AND finished_at IS NULL \
      RETURNING key, tasks_done, tasks_failed, tasks, uncounted, kind, task, submitted_at";
 
-/// Cancels a job of which no more is read than can be. Returns how many.
+/// Cancels an unreadable job by the columns that can be read. Returns the number of jobs.
 pub(crate) async fn cancel_unread<'a>(
     link: &Link,
     plan: &mut Plan<'a>,
@@ -62,14 +61,14 @@ pub(crate) async fn cancel_unread<'a>(
     let event = canceled_unread(at, why, tasks, uncounted.unwrap_or_default());
     let subject = match (rows::parse(&row, 5), rows::get(&row, 6), rows::time(&row, 7)) {
         (Ok(kind), Ok(task), Ok(submitted_at)) => Some(Subject { kind, task, submitted_at }),
-        // It is counted nowhere: nobody knows as what.
+        // The event has no figures: its kind cannot be read.
         _ => None,
     };
     plan.put_event(key, subject.as_ref(), &event);
     Ok(1)
 }
 
-/// Returns how many jobs, rows or names were deleted.
+/// Returns the number of deleted jobs, rows or names.
 pub(crate) async fn housekeep(link: &Link, housekeeping: &Housekeeping) -> Result<u64, DbError> {
     let counted = match housekeeping {
         Housekeeping::Forget(keys) => {

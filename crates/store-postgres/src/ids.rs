@@ -26,7 +26,7 @@ impl Ids {
         Self { sql: "SELECT nextval('attempt_blocks')", block: 1 << 20, left: VecDeque::new() }
     }
 
-    /// Makes sure that so many can be taken.
+    /// Reserves this many numbers.
     pub(crate) async fn reserve(&mut self, link: &Link, count: u64) -> Result<(), DbError> {
         let mut left: u64 = self.left.iter().map(|range| range.end.abs_diff(range.start)).sum();
         while left < count {
@@ -39,7 +39,7 @@ impl Ids {
         Ok(())
     }
 
-    /// The next one. Has been reserved.
+    /// The next number, which must have been reserved.
     pub(crate) fn take(&mut self) -> Result<i64, DbError> {
         while let Some(range) = self.left.front_mut() {
             match range.next() {

@@ -1,4 +1,4 @@
-//! The threads that connections live on. Callers block or wait on theirs.
+//! The threads of the connections. Callers block or wait on their own threads.
 
 use std::future::Future;
 use std::io;
@@ -24,7 +24,7 @@ impl Io {
         &self.handle
     }
 
-    /// Blocks the caller, which may itself be a thread of a runtime, while this one drives what the future waits for.
+    /// Blocks the caller, which may be a thread of a runtime, while this thread drives the connections of the future.
     pub(crate) fn run<T>(&self, future: impl Future<Output = T>) -> T {
         let _entered = self.handle.enter();
         futures_executor::block_on(future)

@@ -1,4 +1,4 @@
-//! Reading jobs: one, those that are not over, and their events.
+//! Reads jobs: one, those that are not over, and their events.
 
 use model::{JobEvent, JobId};
 use store::stored::{options_from_stored, values_from_stored};
@@ -11,7 +11,7 @@ use crate::link::{FlightError, Link, Param, Step};
 use crate::positions;
 use crate::rows::{self, Column};
 
-/// What [`record`] reads.
+/// The columns that [`record`] reads.
 macro_rules! record_columns {
     () => {
         "jobs.id, jobs.kind, jobs.params, jobs.options, jobs.state, jobs.tasks, jobs.tasks_done, jobs.tasks_failed, \
@@ -50,7 +50,7 @@ pub(crate) async fn one(link: &Link, job: JobId) -> Result<Option<JobRecord>, Db
     link.query_opt(SQL, &[&job.0]).await?.as_ref().map(record).transpose()
 }
 
-/// How the verification of the newest jobs has gone.
+/// Verification of the newest verified jobs.
 pub(crate) async fn verified(link: &Link, unreadable: &Unreadable, limit: usize) -> Result<Vec<Verified>, DbError> {
     const SQL: &str = "SELECT verified, id FROM jobs WHERE verified IS NOT NULL ORDER BY key DESC LIMIT $1";
     let limit = (limit as u64).column();
@@ -61,24 +61,24 @@ pub(crate) async fn verified(link: &Link, unreadable: &Unreadable, limit: usize)
     Ok(link.query(SQL, &[&limit]).await?.iter().filter_map(read).collect())
 }
 
-/// Every job that is not over. However many there are, no coordinator leads without them.
+/// Every job that is not over. The read is not bounded in time: no coordinator leads without these jobs.
 pub(crate) async fn open(link: &Link) -> Result<Vec<JobId>, DbError> {
     const OPEN: &str = "SELECT id FROM jobs WHERE state IN ('queued', 'running', 'paused') ORDER BY submitted_at, id";
     link.client.batch_execute(BEGIN).await?;
     let mut jobs = Vec::new();
     let note = |row: &Row| rows::job_id(row, 0).map(|id| jobs.push(id));
     let read = link.each(OPEN, note).await;
-    // Also after an error, so that the next read finds no transaction.
+    // Sent also after an error, so that the next read finds no transaction.
     let ended = link.client.batch_execute("COMMIT").await;
     read?;
     ended?;
     Ok(jobs)
 }
 
-/// One snapshot, and no bound on the time of a statement.
+/// A single snapshot, and no bound on the time of a statement.
 pub(crate) const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ; SET LOCAL statement_timeout = 0";
 
-/// Those of the jobs that are not over.
+/// The jobs of `jobs` that are not over.
 pub(crate) async fn unfinished(
     link: &Link,
     unreadable: &Unreadable,
@@ -154,14 +154,14 @@ pub(crate) async fn events(
         };
         events.extend(found.iter().filter_map(|row| readable_event(row, unreadable)));
         match found.last() {
-            // Others may stand behind those that cannot be read.
+            // Readable events may follow the unreadable ones.
             Some(last) if found.len() == wanted && events.len() < limit => after = rows::get(last, 0)?,
             Some(_) | None => return Ok(events),
         }
     }
 }
 
-/// The newest first.
+/// The last events of a job, the newest first.
 pub(crate) async fn last_events(
     link: &Link,
     unreadable: &Unreadable,
@@ -188,7 +188,7 @@ fn readable_event(row: &Row, unreadable: &Unreadable) -> Option<JobEvent> {
     Some(event)
 }
 
-/// Without what it counts and its source.
+/// An event without its figures and its source.
 fn event(row: &Row) -> Result<JobEvent, DbError> {
     Ok(JobEvent {
         seq: rows::count(row, 0)?,
@@ -198,7 +198,7 @@ fn event(row: &Row) -> Result<JobEvent, DbError> {
         tasks_done: Some(rows::count(row, 4)?),
         tasks_total: Some(rows::count(row, 5)?),
         error: rows::get(row, 6)?,
-        // Of a job that cannot be read.
+        // The kind of an unreadable job is left out.
         job_kind: rows::parse(row, 7).ok(),
         task: rows::get(row, 8)?,
         source: None,

@@ -22,7 +22,7 @@ const TAKE: &str = "UPDATE lease SET holder = $1, epoch = epoch + 1, \
      expires_at = clock_timestamp() + $2::bigint * interval '1 ms' \
      WHERE expires_at <= clock_timestamp() OR holder = $1 \
      OR (epoch = $3 AND (extract(epoch FROM expires_at) * 1000000)::bigint = $4) RETURNING epoch";
-/// Only what [`TAKE`] has raised is above the fence.
+/// Sets the fence only to an epoch that [`TAKE`] has raised.
 const FENCE: &str = "UPDATE fence SET epoch = (SELECT epoch FROM lease), batch = 0 \
      WHERE epoch < (SELECT epoch FROM lease)";
 const RENEW: &str = "UPDATE lease SET expires_at = clock_timestamp() + $2::bigint * interval '1 ms' \
@@ -34,11 +34,12 @@ const ANNOUNCE: &str = "INSERT INTO members (id, name, public_address, internal_
      version = excluded.version, started_at = excluded.started_at, seen_at = excluded.seen_at";
 const FORGET: &str = "DELETE FROM members WHERE seen_at < clock_timestamp() - $1::bigint * interval '1 ms'";
 const LEAVE: &str = "DELETE FROM members WHERE id = $1";
-/// Ends the transaction of an earlier leader that is stuck with the fence: whoever has changed that row holds this lock.
+/// Ends the transaction of an earlier leader that is stuck with the fence: a transaction that has changed that row holds this
+/// lock.
 const END_WRITERS: &str = "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE relation = 'divvy.fence'::regclass \
      AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) \
      AND mode = 'RowExclusiveLock' AND granted AND pid <> pg_backend_pid()";
-/// How often a takeover is tried where an earlier leader's transaction is in the way.
+/// How often a takeover is tried while an earlier leader's transaction blocks it.
 const TAKEOVERS: usize = 3;
 
 const LEASE_MS: i64 = LEASE.as_millis() as i64;
@@ -50,19 +51,19 @@ pub(crate) struct PostgresLeadership {
     watched: Watched,
 }
 
-/// The lease of another member as it was last seen.
+/// The last seen lease of another member.
 ///
-/// The server's clock may be set back, and a lease that nobody renews would last as much longer. A leader renews within
-/// [`LEASE`] or leads no more, so a lease that stays the same for so long by this process's clock is over.
+/// The server's clock may be set back, and a lease that is not renewed would last as much longer. A leader renews within
+/// [`LEASE`] or leads no more, so a lease that stays the same for this long by this process's clock is over.
 #[derive(Debug, Default)]
 struct Watched {
-    /// Its epoch and when it expires, in microseconds.
+    /// Epoch of the lease, and its expiry in microseconds.
     lease: (i64, i64),
     since: Option<Instant>,
 }
 
 impl Watched {
-    /// Notes the lease as it is. Returns whether it has been the same for too long.
+    /// Notes the present lease. Returns whether it has been the same for too long.
     fn is_over(&mut self, lease: (i64, i64), now: Instant) -> bool {
         if self.lease != lease {
             *self = Self { lease, since: None };
@@ -77,7 +78,7 @@ impl PostgresLeadership {
         Self { io, target: target.clone(), link: None, watched: Watched::default() }
     }
 
-    /// Asks within [`LEASE`], and once more where the connection was lost since the last time.
+    /// Asks within [`LEASE`], and once more if the connection was lost since the last question.
     fn ask<T>(&mut self, mut question: impl AsyncFnMut(Arc<Link>) -> Result<T, DbError>) -> Result<T, LeadershipError> {
         let io = self.io.clone().map_err(LeadershipError::Unavailable)?;
         let open = self.link.take().filter(|link| !link.client.is_closed());
@@ -103,12 +104,12 @@ impl PostgresLeadership {
     }
 }
 
-/// Whether the session is at fault, so that another one may do better.
+/// Whether the session is at fault, so that another session may succeed.
 fn is_of_the_session<T>(answer: &Result<T, DbError>, link: &Link) -> bool {
     answer.as_ref().is_err_and(|error| error.is_of_the_session() || link.client.is_closed())
 }
 
-/// How long a lease lasts that ends so many milliseconds from now.
+/// The duration of a lease that ends in this number of milliseconds.
 fn lasting(milliseconds: i64) -> Duration {
     Duration::from_millis(u64::try_from(milliseconds).unwrap_or(0)).min(LEASE)
 }
@@ -136,7 +137,8 @@ async fn acquire(link: &Link, member: Uuid, watched: &mut Watched) -> Result<Acq
     }
 }
 
-/// None: another member was faster, or an earlier leader's transaction was in the way and is ended now.
+/// Takes the lease over; `None` if another member was faster, or if an earlier leader's transaction was in the way and is ended
+/// now.
 async fn take_over(link: &Link, member: Uuid, over: (i64, i64)) -> Result<Option<Term>, DbError> {
     let params: Vec<_> =
         vec![Box::new(member) as _, Box::new(LEASE_MS) as _, Box::new(over.0) as _, Box::new(over.1) as _];

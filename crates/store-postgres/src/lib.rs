@@ -1,9 +1,9 @@
-//! The store in PostgreSQL, which several coordinators share. One leads: each of its batches is a transaction that begins
-//! with the fence (epoch and number of the batch), so that a leader whose epoch has passed writes nothing and a batch whose
-//! answer was lost is never written twice. The others submit jobs and read.
+//! The store in PostgreSQL, which several coordinators share. One coordinator leads: each of its batches is a transaction that
+//! begins with the fence (epoch and number of the batch), so that a leader whose epoch has passed writes nothing and a batch
+//! whose answer was lost is never written twice. The others submit jobs and read.
 //!
-//! Rows are locked in this order: the lease, the fence, jobs, statistics, the counter of events. Whoever has the counter commits next, so
-//! that events are numbered without gaps in the order of commits.
+//! Rows are locked in this order: the lease, the fence, jobs, statistics, the counter of events. The transaction that holds the
+//! counter commits next, so that events are numbered without gaps in the order of commits.
 
 mod backend;
 mod columns;

@@ -1,4 +1,4 @@
-//! One connection: how it is made, its session, its prepared statements, and several statements in one flight.
+//! A connection: how it is made, its session, its prepared statements, and several statements in one flight.
 
 use std::collections::HashMap;
 use std::pin::pin;
@@ -15,7 +15,7 @@ use tokio_postgres::{AsyncMessage, Client, Config, Connection, Row, Statement};
 use crate::error::{DbError, UNREACHABLE};
 use crate::target::Target;
 
-/// How long a connection may take to be made in all, over all ways and hosts.
+/// Bound on the time to connect, over all ways and hosts together.
 const CONNECT_DEADLINE: Duration = Duration::from_millis(2500);
 
 /// Plans by index alone: tables that have just grown have no statistics yet. A stricter isolation, which a role or a database
@@ -23,17 +23,17 @@ const CONNECT_DEADLINE: Duration = Duration::from_millis(2500);
 const COMMON: &str = "SET search_path = divvy; SET client_min_messages = warning; SET jit = off; SET enable_seqscan = off; \
      SET enable_hashjoin = off; SET enable_mergejoin = off; SET client_connection_check_interval = '1s'; \
      SET default_transaction_isolation = 'read committed'";
-/// A read that takes longer is ended by the server.
+/// The server ends a read that takes longer.
 const READING: &str = "SET default_transaction_read_only = on; SET statement_timeout = '10s'";
-/// No timeout of statements: it would cut through a COMMIT that waits for a replica. A writer that is paused half way through
-/// a transaction must not keep its locks.
+/// There is no timeout of statements: it would interrupt a COMMIT that waits for a replica. A writer that is paused half way
+/// through a transaction must not keep its locks.
 const WRITING: &str = "SET synchronous_commit = on; SET lock_timeout = '5s'; SET statement_timeout = 0; \
      SET idle_in_transaction_session_timeout = '2s'";
 /// For the lease: short statements that wait for one row.
 const LEASING: &str = "SET synchronous_commit = on; SET lock_timeout = '200ms'; SET statement_timeout = 0; \
      SET idle_in_transaction_session_timeout = '1s'";
 
-/// What a connection is for.
+/// Purpose of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Purpose {
     Reading,
@@ -65,13 +65,13 @@ impl std::fmt::Debug for Link {
 }
 
 impl Drop for Link {
-    /// Closes the connection at once, whatever is under way on it.
+    /// Closes the connection at once, with running statements.
     fn drop(&mut self) {
         self.task.abort();
     }
 }
 
-/// What a connection is told by the server.
+/// Handler of the server's messages on a connection.
 pub(crate) type Listener = Box<dyn Fn(AsyncMessage) + Send>;
 
 impl Link {
@@ -134,7 +134,7 @@ impl Link {
         Ok(self.client.query_opt(&statement, params).await?)
     }
 
-    /// Hands on the rows of a statement without parameters, one by one as they come: no more are held than fit into the
+    /// Passes on the rows of a statement without parameters, one by one as they come: no more are in memory than fit into the
     /// connection.
     pub(crate) async fn each(
         &self,
@@ -150,10 +150,10 @@ impl Link {
         Ok(())
     }
 
-    /// Sends all steps without waiting in between, as far as they are prepared, and returns the rows of each.
+    /// Sends all steps without waiting in between, once they are prepared, and returns the rows of each.
     ///
     /// # Errors
-    /// The first step that failed: within a transaction no later one had an effect.
+    /// The error of the first step that failed: within a transaction no later step had an effect.
     pub(crate) async fn fly(&self, steps: Vec<Step<'_>>) -> Result<Vec<Vec<Row>>, FlightError> {
         let mut rows = Vec::with_capacity(steps.len());
         let mut steps = steps.into_iter().peekable();
@@ -172,7 +172,7 @@ impl Link {
 
     fn take<'a>(&'a self, step: &'a Step<'_>) -> BoxFuture<'a, Result<Vec<Row>, DbError>> {
         match step {
-            // A COMMIT of a transaction that a step before it has broken answers well: the step's own error tells.
+            // A COMMIT after a failed step of its transaction succeeds: the step's own error shows the failure.
             Step::Plain(sql) => async move {
                 self.client.batch_execute(sql).await?;
                 Ok(Vec::new())
@@ -196,7 +196,7 @@ async fn connect_any(target: &Target, listener: Listener) -> Result<(Client, Abo
         match connect(way, target, &mut listener).await {
             Ok(connected) => return Ok(connected),
             Err(error) => {
-                // Where nothing listens another way does not help.
+                // If nothing listens, another way does not help.
                 let is_unreachable = error.to_string().starts_with(UNREACHABLE);
                 let error = first_error.get_or_insert(error);
                 if is_unreachable {
@@ -228,7 +228,7 @@ where
     loop {
         match std::future::poll_fn(|context| connection.poll_message(context)).await {
             Some(Ok(message)) => listener(message),
-            // It reaches every statement that waits for an answer, too.
+            // Every statement that waits for an answer gets the error, too.
             Some(Err(error)) => return tracing::debug!(error = %DbError::from(error), "a connection has ended"),
             None => return,
         }
@@ -237,11 +237,11 @@ where
 
 pub(crate) type Param<'a> = Box<dyn ToSql + Sync + Send + 'a>;
 
-/// One statement of a flight.
+/// A statement of a flight.
 pub(crate) enum Step<'a> {
-    /// Without parameters and rows.
+    /// A statement without parameters and rows.
     Plain(&'static str),
-    /// Prepared.
+    /// A prepared statement.
     Run { sql: &'static str, params: Vec<Param<'a>> },
 }
 
@@ -254,7 +254,7 @@ impl Step<'_> {
     }
 }
 
-/// Why a flight failed.
+/// The error of a flight.
 #[derive(Debug)]
 pub(crate) struct FlightError {
     /// The place of the step.

@@ -1,5 +1,5 @@
-//! Pages of jobs. Whichever part of the filter has the fewest jobs leads, in the order of an index; the rest is looked up
-//! job by job.
+//! Pages of jobs. The part of the filter with the fewest jobs leads, in the order of an index; the other parts are checked job
+//! by job.
 
 use jiff::Timestamp;
 use model::{JobKind, JobState};
@@ -12,12 +12,12 @@ use crate::jobs::{RECORD, record};
 use crate::link::Link;
 use crate::rows::{self, Column};
 
-/// How far the jobs of a part are counted to find the smallest.
+/// How many jobs of a part are counted at most to find the smallest part.
 const COUNTED: i64 = 2000;
-/// Jobs that are looked at, at least, in place of those that cannot be read.
+/// Least number of further jobs that are read in place of unreadable ones.
 const MORE: usize = 200;
 
-/// A statement in the making.
+/// A statement under construction.
 #[derive(Default)]
 struct Statement {
     sql: String,
@@ -42,7 +42,7 @@ impl Statement {
     }
 }
 
-/// What leads: a tag by its place in the filter, or the states and the kind.
+/// The leading index: a tag by its place in the filter, or the states and the kind.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Lead {
     Tag(usize),
@@ -75,7 +75,7 @@ pub(crate) async fn page(
             }
         }
         match found.last() {
-            // Some cannot be read, and others take their places.
+            // Unreadable jobs are replaced by later ones.
             Some(last) if page.len() < limit && found.len() >= wanted => {
                 before = Some(Cursor { submitted_at: rows::time(last, 9)?, id: rows::job_id(last, 0)? });
                 wanted = (limit - page.len()).max(MORE);
@@ -116,7 +116,7 @@ fn page_of(lead: Lead, pairs: Option<&Pairs>, filter: &JobFilter, before: Option
     statement
 }
 
-/// How many jobs a filter finds, of those that were submitted at `since` or later.
+/// Number of jobs that a filter finds among those submitted at `since` or later.
 pub(crate) async fn count(link: &Link, filter: &JobFilter, since: Option<Timestamp>) -> Result<u64, DbError> {
     let pairs = pairs(link, filter).await?;
     let lead = choose(link, filter, pairs.as_ref()).await?;
@@ -189,7 +189,7 @@ fn rest(statement: &mut Statement, filter: &JobFilter, lead: Lead, ordered: &str
         if lead == Lead::Tag(place) {
             continue;
         }
-        // One step down an index for each tag: a tag's rows hold their job's time and id.
+        // A step down an index for each tag: a tag's rows hold their job's time and id.
         statement.push(
             " AND EXISTS (SELECT 1 FROM tags AS other WHERE other.submitted_at = jobs.submitted_at \
              AND other.id = jobs.id AND other.name = ",
@@ -203,9 +203,9 @@ fn rest(statement: &mut Statement, filter: &JobFilter, lead: Lead, ordered: &str
     }
 }
 
-/// None: the filter names neither state nor kind.
+/// The pairs of a filter; `None` if it names neither state nor kind.
 async fn pairs(link: &Link, filter: &JobFilter) -> Result<Option<Pairs>, DbError> {
-    /// One step down the index for each kind of each state.
+    /// A step down the index for each kind of each state.
     const KINDS: &str = "WITH RECURSIVE pair (state, kind) AS (\
          SELECT state, (SELECT min(kind) FROM jobs WHERE jobs.state = wanted.state) FROM unnest($1::text[]) AS wanted (state) \
          UNION ALL SELECT state, (SELECT min(kind) FROM jobs WHERE jobs.state = pair.state AND jobs.kind > pair.kind) \

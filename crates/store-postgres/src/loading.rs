@@ -1,4 +1,4 @@
-//! What a part of a batch must know before it can be planned, read in one flight, within its transaction.
+//! Reads the rows that the plan of a part of a batch needs, in one flight, within its transaction.
 
 use std::collections::{HashMap, HashSet};
 
@@ -32,7 +32,7 @@ const FAILURES: &str = "SELECT jobs.id, attempts.first, attempts.id, octet_lengt
      JOIN jobs ON jobs.id = place.id JOIN attempts ON attempts.job = jobs.key AND attempts.first = place.first \
      WHERE error_at IS NOT NULL ORDER BY attempts.id";
 
-/// The questions of one part of a batch.
+/// The queries of one part of a batch.
 #[derive(Default)]
 pub(crate) struct Needs<'a> {
     jobs: Vec<Uuid>,
@@ -40,7 +40,7 @@ pub(crate) struct Needs<'a> {
     ids: Vec<Uuid>,
     keys: Vec<&'a str>,
     streams: Vec<&'a str>,
-    /// Jobs that may be accepted.
+    /// Number of jobs that may be accepted.
     pub(crate) submissions: u64,
 }
 
@@ -150,10 +150,10 @@ fn ledger(row: &Row) -> Result<(Known, JobLedger), DbError> {
     Ok((Known { key: rows::get(row, 1)?, result }, ledger))
 }
 
-/// The attempts that a part of a batch may bring, and the failures of tasks before.
+/// The number of attempts that a part of a batch may bring, and the earlier failures of their tasks.
 #[derive(Default)]
 pub(crate) struct AttemptNeeds {
-    /// Rows.
+    /// Number of rows.
     pub(crate) rows: u64,
     ids: Vec<Uuid>,
     firsts: Vec<i64>,
@@ -215,7 +215,7 @@ impl AttemptNeeds {
         needs
     }
 
-    /// The question for the failures before, if there is one.
+    /// The query for the earlier failures, if there is one.
     pub(crate) fn step(&self) -> Option<Step<'_>> {
         (!self.ids.is_empty())
             .then(|| Step::Run { sql: FAILURES, params: vec![Box::new(&self.ids), Box::new(&self.firsts)] })

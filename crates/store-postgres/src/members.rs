@@ -1,4 +1,4 @@
-//! The members' list.
+//! The list of members.
 
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ fn status(row: &Row) -> Result<MemberStatus, DbError> {
         version: rows::get(row, 4)?,
         started_at: rows::time(row, 5)?,
     };
-    // A clock that was set back makes it negative.
+    // The time is negative after a clock was set back.
     let last_contact = Duration::from_millis(u64::try_from(rows::get::<i64>(row, 6)?).unwrap_or(0));
     let leads = rows::get::<Option<i64>>(row, 7)?.map(|epoch| Epoch(epoch.unsigned_abs()));
     Ok(MemberStatus { member, last_contact, leads })

@@ -1,4 +1,4 @@
-//! Opening the database: reached, found to keep sessions, and its schema brought up to date.
+//! Opens the database: connects, checks that sessions are kept, and brings the schema up to date.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -23,27 +23,27 @@ use crate::schema;
 use crate::target::Target;
 use crate::watching::{Watch, clock_reading, watch_events};
 
-/// How long a database that is starting, or away, is waited for.
+/// How long to wait for a database that is starting or cannot be reached.
 const PATIENCE: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// Where a store is.
+/// Place of a store.
 #[derive(Clone)]
 pub struct StoreSettings {
     /// The database, as libpq's connection URI: `postgres://user:password@host:port,host:port/database?sslmode=…`.
     pub url: String,
-    /// Where results above 64 KiB go: a place that all coordinators share.
+    /// Place of results above 64 KiB, which all coordinators share.
     pub results_url: Option<Url>,
 }
 
 impl std::fmt::Debug for StoreSettings {
-    /// Without the database, whose URI may hold a password.
+    /// Leaves out the database, whose URI may hold a password.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("StoreSettings").field("results_url", &self.results_url).finish_non_exhaustive()
     }
 }
 
-/// An opened database. Dropped, it stops watching it.
+/// An opened database. A drop ends its watch.
 pub struct PostgresStore {
     // Drives the pools and the watch.
     _io: Arc<Io>,
@@ -65,11 +65,11 @@ impl std::fmt::Debug for PostgresStore {
     }
 }
 
-/// Opens the database, and brings its schema up to date where no other coordinator has. Blocks; a database that cannot be
-/// reached is waited for, for 10 s.
+/// Opens the database, and brings its schema up to date if no other coordinator has. Blocks, for up to 10 s while the database
+/// cannot be reached.
 ///
 /// # Errors
-/// It cannot be reached or used, or is of a newer program; or the results' place cannot be used.
+/// The database cannot be reached or used, or has a newer schema; or the results' place cannot be used.
 pub fn open(settings: &StoreSettings) -> Result<PostgresStore, OpenError> {
     let results_url = settings.results_url.as_ref().ok_or(OpenError::NoResultsUrl)?;
     let target = Arc::new(Target::parse(&settings.url)?);
@@ -86,7 +86,7 @@ pub fn open(settings: &StoreSettings) -> Result<PostgresStore, OpenError> {
     Ok(PostgresStore { _io: io, target, readers, objects, latest_event, lost, clock, _alive: alive })
 }
 
-/// What is known of an opened database.
+/// State of an opened database.
 pub(crate) struct Prepared {
     /// The store's own id.
     pub(crate) id: Uuid,
@@ -101,7 +101,7 @@ pub(crate) async fn prepare(target: &Target) -> Result<Prepared, OpenError> {
     check_sessions(&link, target).await?;
     schema::migrate(&link.client, &target.place).await?;
     let sql = "SELECT store, event, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint FROM fence, counter";
-    // Prepared before it is timed.
+    // Prepared first, so that the timing does not include it.
     link.query_opt(sql, &[]).await.map_err(failed)?;
     let asked_at = Instant::now();
     let row = link.query_opt(sql, &[]).await.map_err(failed)?;
@@ -126,8 +126,8 @@ async fn connect(target: &Target) -> Result<Link, OpenError> {
     }
 }
 
-/// Why the database cannot be used. A statement that was prepared in another session, or a name that another client has used
-/// there, tells of a pooler, too.
+/// The reason why the database cannot be used. A statement that was prepared in another session, or a name that another client
+/// has used there, is a sign of a pooler, too.
 fn unusable(target: &Target, error: &DbError) -> OpenError {
     let place = target.place.clone();
     if error.is(&SqlState::INVALID_SQL_STATEMENT_NAME) || error.is(&SqlState::DUPLICATE_PSTATEMENT) {
@@ -136,7 +136,7 @@ fn unusable(target: &Target, error: &DbError) -> OpenError {
     OpenError::Unavailable { place, detail: error.to_string() }
 }
 
-/// Refuses a pooler that gives one session's transactions to another: what one connection has set, another would find.
+/// Refuses a pooler that gives one session's transactions to another: settings of one connection would appear in another.
 async fn check_sessions(link: &Link, target: &Target) -> Result<(), OpenError> {
     let failed = |error: DbError| unusable(target, &error);
     let other = connect(target).await?;

@@ -1,4 +1,4 @@
-//! The rows that a part of a batch brings, worked out in memory by the rules that every store shares, to be written by a few
+//! Plans the rows that a part of a batch brings, in memory, by the rules that every store shares, to be written by a few
 //! statements with a column of values each.
 
 use std::borrow::Cow;
@@ -23,7 +23,7 @@ use crate::ids::Ids;
 use crate::positions::Positions;
 use crate::rows::Column;
 
-/// What a writer knows of a job beside its ledger.
+/// A writer's knowledge of a job beside its ledger.
 #[derive(Clone, Debug)]
 pub(crate) struct Known {
     pub(crate) key: i64,
@@ -45,16 +45,16 @@ pub(crate) struct Same {
     pub(crate) submitted_at: i64,
 }
 
-/// What was read for a part of a batch.
+/// The rows that were read for a part of a batch.
 #[derive(Debug, Default)]
 pub(crate) struct Loaded {
     pub(crate) jobs: HashMap<JobId, (Known, JobLedger)>,
     pub(crate) by_id: HashMap<JobId, Same>,
     pub(crate) by_key: HashMap<String, Same>,
     pub(crate) positions: HashMap<String, Position>,
-    /// Failures that are kept, by job and first task.
+    /// Kept failures, by job and first task.
     pub(crate) failures: HashMap<(JobId, u64), Vec<KeptFailure>>,
-    /// The programs that are there of those that submissions need.
+    /// The existing programs of the submissions.
     pub(crate) programs: HashSet<ProgramHash>,
 }
 
@@ -82,7 +82,7 @@ fn clean(text: &str) -> Cow<'_, str> {
 }
 
 impl<'a> Plan<'a> {
-    /// Accepts a job. Where the batch may be in the store already, a job that is stored exactly so counts as new.
+    /// Accepts a job. If the batch may be in the store already, an identical stored job counts as new.
     pub(crate) fn submit(
         &mut self,
         new: &'a NewJob,
@@ -205,7 +205,7 @@ impl<'a> Plan<'a> {
         }
     }
 
-    /// Puts a result, or none, in place of the one that the job has.
+    /// Puts a result, or none, in place of the job's present one.
     fn put_result(&mut self, known: &mut Known, ledger: &mut JobLedger, result: Option<&'a ResultBody>) {
         if let Some(before) = known.result.take() {
             ledger.freed(before.bytes);
@@ -242,13 +242,13 @@ impl<'a> Plan<'a> {
     }
 }
 
-/// The answers of each piece of an attempt; none at all where the worker said nothing.
+/// The answers of each piece of an attempt; none if the worker had no answers.
 fn answers_of(outcome: &Outcome) -> impl Iterator<Item = Option<String>> {
     let mut answers = outcome.results.chunks(store::rules::ATTEMPT_TASKS as usize);
     std::iter::from_fn(move || Some(answers.next().map(array)))
 }
 
-/// Whether the same request, or another under its names, was accepted before.
+/// Whether the same request, or another with its id or key, was accepted before.
 fn find_same(new: &NewJob, loaded: &Loaded, may_be_stored: bool) -> Option<Answer> {
     let by_id = loaded.by_id.get(&new.id);
     let by_key = new.idempotency_key.as_ref().and_then(|key| loaded.by_key.get(key));
@@ -265,7 +265,7 @@ fn find_same(new: &NewJob, loaded: &Loaded, may_be_stored: bool) -> Option<Answe
 }
 
 impl<'a> Attempts<'a> {
-    /// Returns the bytes of rows that made room.
+    /// Writes a failed attempt. Returns the bytes of rows that made room.
     fn put_failed(
         &mut self,
         key: i64,

@@ -1,4 +1,4 @@
-//! The connections that only read: a few, that take turns. A read that is dropped is canceled at the server.
+//! The connections that only read: a small pool. A read that is dropped is canceled at the server.
 
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,13 +15,13 @@ use crate::io::Io;
 use crate::link::{Link, Purpose};
 use crate::target::Target;
 
-/// How long a read waits for a connection that another read has.
+/// How long a read waits for a connection that another read uses.
 const TURN_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a read may take in all; the server ends it some seconds earlier.
+/// Bound on the whole time of a read; the server ends it some seconds earlier.
 const READ_DEADLINE: Duration = Duration::from_secs(15);
-/// How long the reads may take that a leader cannot do without. Their statements have no bound of their own.
+/// Bound on the time of the reads that a leader cannot do without. Their statements have no bound of their own.
 const LONG_READ_DEADLINE: Duration = Duration::from_mins(10);
-/// How long telling the server to cancel may take.
+/// Bound on the time to tell the server to cancel.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Connections that take turns.
@@ -42,7 +42,7 @@ impl Inner {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A connection that was idle, else a new one. Says which.
+    /// An idle connection, else a new one, and whether it was idle.
     async fn link(&self) -> Result<(Link, bool), DbError> {
         loop {
             let idle = self.idle().pop();
@@ -61,8 +61,8 @@ impl Pool {
         Self(Arc::new(Inner { io, target, idle: Mutex::default(), permits: Arc::new(Semaphore::new(size)), size }))
     }
 
-    /// Reads with a connection. The closure is called again where an idle connection turns out to be broken, and once where a
-    /// new one is ended meanwhile.
+    /// Reads with a connection. The closure is called again if an idle connection turns out to be broken, and once if a new
+    /// connection is ended meanwhile.
     pub(crate) fn read<T, R, F>(&self, read: R) -> Reading<'static, T>
     where
         T: Send + 'static,
@@ -72,7 +72,7 @@ impl Pool {
         self.read_within(READ_DEADLINE, read)
     }
 
-    /// The same for a read that takes as long as there is much.
+    /// Like [`Self::read`], for a read whose time grows with the data.
     pub(crate) fn read_long<T, R, F>(&self, read: R) -> Reading<'static, T>
     where
         T: Send + 'static,
@@ -123,7 +123,7 @@ where
                 && (error.is_of_the_session() || link.client.is_closed())
                 && (was_idle || !was_ended)
             {
-                // Reading twice does no harm, and a session that was ended says nothing of the next one.
+                // Reading twice does no harm, and the end of a session does not mean that the next one fails.
                 was_ended |= !was_idle;
                 lent.end();
                 continue;
@@ -168,10 +168,10 @@ impl Lent {
 impl Drop for Lent {
     fn drop(&mut self) {
         let Some(link) = self.link.take().filter(|link| !link.client.is_closed()) else { return };
-        // The place in the pool falls free when the server has been told.
+        // The place in the pool is free once the server has the cancellation.
         let (permit, tls) = (self.permit.take(), self.inner.target.tls.clone());
         self.inner.io.handle().spawn(async move {
-            // The server may have ended it already, or not be there.
+            // The server may have ended the read already, or be gone.
             let _ = timeout(CANCEL_TIMEOUT, link.client.cancel_token().cancel_query(tls)).await;
             drop((link, permit));
         });

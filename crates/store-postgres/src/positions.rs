@@ -1,4 +1,4 @@
-//! Positions in streams outside, and events that are to be published.
+//! Positions in outside streams, and unpublished events.
 
 use std::collections::BTreeMap;
 
@@ -47,13 +47,12 @@ pub(crate) async fn all(link: &Link) -> Result<Vec<(String, Position)>, DbError>
     link.query(ALL, &[]).await?.iter().map(read).collect()
 }
 
-/// Those of the jobs that have an event with this number or a higher one. However many jobs there are, retention must come to
-/// its end.
+/// The jobs of `jobs` that have an event with this number or a higher one. Retention must end however many jobs there are.
 pub(crate) async fn with_events_from(link: &Link, seq: u64, jobs: &[JobKey]) -> Result<Vec<JobKey>, DbError> {
     let keys: Vec<i64> = jobs.iter().map(|key| key.0).collect();
     link.client.batch_execute(BEGIN).await?;
     let found = link.query(WITH_EVENTS, &[&keys, &seq.column()]).await;
-    // Also after an error, so that the next read finds no transaction.
+    // Sent also after an error, so that the next read finds no transaction.
     let ended = link.client.batch_execute("COMMIT").await;
     let found = found?;
     ended?;

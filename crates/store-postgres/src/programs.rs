@@ -1,5 +1,5 @@
-//! Rows of programs, and of what programs wrote to stderr. A submission locks the rows of its programs against the
-//! transaction that would delete one, also where another coordinator makes it.
+//! Rows of programs, and of the stderr of programs. A submission locks the rows of its programs against a transaction that
+//! deletes one, also of another coordinator.
 
 use std::collections::HashSet;
 use std::ops::Range;
@@ -42,7 +42,7 @@ pub(crate) async fn apply(link: &Link, change: &ProgramChange) -> Result<Answer,
 
 async fn delete(link: &Link, hash: ProgramHash) -> Result<Answer, DbError> {
     let sha256 = hash.0.as_slice();
-    // Before the jobs are looked at: a submission of another coordinator is committed by then, or waits.
+    // Locked before the jobs are read: a submission of another coordinator is committed by then, or waits.
     if link.query_opt(LOCK, &[&sha256]).await?.is_none() {
         return Ok(Answer::Deleted(0));
     }
@@ -70,7 +70,7 @@ pub(crate) fn needed(entries: &[Entry]) -> HashSet<ProgramHash> {
     submissions.flat_map(|new| uploaded_programs(new.kind, new.params.get())).collect()
 }
 
-/// Those of the programs that are there, which stay until the transaction ends.
+/// The programs of `programs` that exist; they stay until the transaction ends.
 pub(crate) async fn hold(link: &Link, programs: &HashSet<ProgramHash>) -> Result<HashSet<ProgramHash>, DbError> {
     let hashes: Vec<&[u8]> = programs.iter().map(|hash| hash.0.as_slice()).collect();
     link.query(HOLD, &[&hashes]).await?.iter().map(|row| hash(row, 0)).collect()
@@ -127,7 +127,7 @@ pub(crate) async fn logs(
     }
 }
 
-/// In the order in which they ended.
+/// The last logs of a task, in the order in which the attempts ended.
 pub(crate) async fn last_logs(
     link: &Link,
     unreadable: &Unreadable,

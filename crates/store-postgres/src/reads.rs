@@ -22,11 +22,11 @@ use crate::rows::{self, Column};
 use crate::target::Target;
 use crate::{drains, jobs, listing, positions, programs, statistics};
 
-/// Reads at once: more would only share the same database, whose connections have a bound.
+/// Concurrent reads: more would only share the same database, whose connections have a bound.
 const READERS: usize = 4;
-/// Attempts of which the answers are read at once.
+/// Attempts whose answers are read at once.
 const ANSWERS: i64 = 512;
-/// About the most bytes of them.
+/// Most bytes of these answers, about.
 const ANSWERS_BYTES: usize = 4 * 1024 * 1024;
 /// Jobs that are forgotten at once.
 const EXPIRED: i64 = 100_000;
@@ -36,7 +36,7 @@ const EXPIRED: i64 = 100_000;
 pub(crate) struct Readers {
     /// For any read.
     pub(crate) any: Pool,
-    /// For payloads, so that a worker never waits behind clients' lists.
+    /// For payloads, so that a worker never waits behind lists of clients.
     payloads: Pool,
     unreadable: Arc<Unreadable>,
 }
@@ -47,7 +47,7 @@ impl Readers {
         Self { any: Pool::new(io, target, READERS), payloads: Pool::new(io, target, 1), unreadable }
     }
 
-    /// Reads a list, whose rows that cannot be read are noted.
+    /// Reads a list; rows that cannot be read are noted.
     fn list<T, R, F>(&self, read: R) -> Reading<'static, Vec<T>>
     where
         T: Send + 'static,
@@ -257,7 +257,7 @@ fn attempt(row: &Row) -> Result<Attempt, DbError> {
     Ok(Attempt { tasks: rows::count(row, 0)?..rows::count(row, 1)?, worker: rows::get(row, 2)?, end })
 }
 
-/// The block that the task is in.
+/// The block that contains the task.
 async fn payloads(link: &Link, job: JobId, task: u64) -> Result<Option<PayloadBlock>, DbError> {
     const SQL: &str = "SELECT first, beyond, list FROM payloads WHERE job = (SELECT key FROM jobs WHERE id = $1) \
          AND first <= $2 ORDER BY first DESC LIMIT 1";
@@ -292,11 +292,11 @@ async fn answers(link: &Link, job: JobId, next: u64) -> Result<Vec<Answers>, DbE
     found.iter().map(read).collect()
 }
 
-/// Jobs to be forgotten, those that ended first in front. However many are kept, retention must come to its end.
+/// Jobs to be forgotten, the first to end in front. Retention must end however many jobs there are.
 async fn expired(link: &Link, retention: Retention, now: Timestamp) -> Result<Vec<(JobKey, u64)>, DbError> {
     link.client.batch_execute(jobs::BEGIN).await?;
     let found = expired_in_snapshot(link, retention, now).await;
-    // Also after an error, so that the next read finds no transaction.
+    // Sent also after an error, so that the next read finds no transaction.
     let ended = link.client.batch_execute("COMMIT").await;
     let found = found?;
     ended?;

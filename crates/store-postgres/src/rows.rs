@@ -1,4 +1,4 @@
-//! How values stand in columns.
+//! Conversions between values and columns.
 
 use std::str::FromStr;
 
@@ -15,13 +15,13 @@ use uuid::Uuid;
 
 use crate::error::DbError;
 
-/// As a column's integer.
+/// A value as a column's integer.
 pub(crate) trait Column {
     fn column(&self) -> i64;
 }
 
 impl Column for u64 {
-    /// No count here can come near the end: a job has at most 2^53 tasks.
+    /// Counts stay far below the limit: a job has at most 2^53 tasks.
     fn column(&self) -> i64 {
         i64::try_from(*self).unwrap_or(i64::MAX)
     }
@@ -49,7 +49,7 @@ pub(crate) fn count(row: &Row, column: usize) -> Result<u64, DbError> {
     u64::try_from(get::<i64>(row, column)?).map_err(|error| damaged(row, column, error))
 }
 
-/// A count that only says how much there is to do: one that cannot be is taken for none.
+/// A count that only estimates work: an impossible count reads as 0.
 pub(crate) fn about(row: &Row, column: usize) -> Result<u64, DbError> {
     get::<i64>(row, column).map(|number| u64::try_from(number).unwrap_or(0))
 }
@@ -74,7 +74,7 @@ pub(crate) fn parse<T: FromStr<Err: std::fmt::Display>>(row: &Row, column: usize
     get::<&str>(row, column)?.parse().map_err(|error| damaged(row, column, error))
 }
 
-/// A value that stands in the column by its name.
+/// A value that is stored in the column by its name.
 pub(crate) fn name<T: StoredName>(row: &Row, column: usize) -> Result<T, DbError> {
     stored(row, column, T::from_stored_name)
 }
@@ -96,12 +96,12 @@ pub(crate) fn raw_json(row: &Row, column: usize) -> Result<Box<RawValue>, DbErro
     RawValue::from_string(get(row, column)?).map_err(|error| damaged(row, column, error))
 }
 
-/// What an event counts.
+/// Figures of an event.
 pub(crate) fn counts(row: &Row, column: usize) -> Result<Counts, DbError> {
     counts_from_stored(get(row, column)?).map_err(|error| damaged(row, column, error))
 }
 
-/// How a job's verification has gone.
+/// Verification of a job.
 pub(crate) fn verified(row: &Row, column: usize) -> Result<Verified, DbError> {
     verified_from_stored(get(row, column)?).map_err(|error| damaged(row, column, error))
 }
@@ -119,8 +119,8 @@ fn span_kind(row: &Row, column: usize) -> Result<SpanKind, DbError> {
     }
 }
 
-/// The rows of a list that can be read, at most `limit` of the `asked` that were asked for. None where some cannot and there
-/// are more: more are to be asked for then.
+/// The readable rows of a list of `asked` requested rows, at most `limit`. `None` if some cannot be read and there are more:
+/// then the caller requests more.
 pub(crate) fn page<T>(
     found: &[Row],
     limit: usize,
@@ -136,7 +136,7 @@ pub(crate) fn page<T>(
     Some(page)
 }
 
-/// A run of tasks: what it has come to, its tasks and its failures, in four columns from this one on.
+/// A run of tasks: its state, its tasks and its failures, in four columns from this one on.
 pub(crate) fn span(row: &Row, column: usize) -> Result<StoredSpan, DbError> {
     let tasks = count(row, column + 1)?..count(row, column + 2)?;
     Ok((span_kind(row, column)?, tasks, small(row, column + 3)?))

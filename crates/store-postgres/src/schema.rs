@@ -1,11 +1,11 @@
-//! The schema: brought up to date by whichever coordinator comes first, in one transaction, under a lock.
+//! The schema: the first coordinator to start brings it up to date, in one transaction, under a lock.
 
 use tokio_postgres::Client;
 
 use crate::error::{DbError, OpenError};
 
-/// Each brings the schema from its place in the list to the next. A coordinator of the release before goes on with a newer
-/// schema until it is replaced: add what is new, and take away only what that release no longer uses.
+/// Migrations: each brings the schema from its place in the list to the next. A coordinator of the release before goes on with a
+/// newer schema until it is replaced: a migration adds new parts, and removes only parts that that release no longer uses.
 const MIGRATIONS: [&str; 5] = [
     include_str!("../migrations/0001_jobs.sql"),
     include_str!("../migrations/0002_programs.sql"),
@@ -14,7 +14,7 @@ const MIGRATIONS: [&str; 5] = [
     include_str!("../migrations/0005_drains.sql"),
 ];
 pub(crate) const SCHEMA: i32 = MIGRATIONS.len() as i32;
-/// The advisory lock of whoever migrates, held to the end of its transaction: "dvvy".
+/// The advisory lock of a migration, held to the end of its transaction: "dvvy".
 const LOCK: i64 = 0x6476_7679;
 /// The oldest server: since 14 it notices that its client is gone while a statement runs.
 const LEAST_SERVER: u32 = 14;
@@ -25,7 +25,7 @@ pub(crate) async fn migrate(client: &Client, place: &str) -> Result<(), OpenErro
         detail: DbError::from(error).to_string(),
     };
     check_server(client, place).await?;
-    // Others that start may migrate for a while. The tables' own locks are waited for no longer than a writer would.
+    // Other starting coordinators may migrate for a while. The wait for the tables' own locks is as long as a writer's.
     let begin = "BEGIN; SET LOCAL idle_in_transaction_session_timeout = '1min'; SET LOCAL lock_timeout = '1min'";
     client.batch_execute(begin).await.map_err(failed)?;
     // The text of a number is the same in every version of the protocol.

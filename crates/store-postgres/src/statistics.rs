@@ -16,7 +16,7 @@ use crate::error::DbError;
 use crate::link::{Link, Param, Step};
 use crate::rows::{self, Column};
 
-/// The rows of a kind are locked by whoever changes what is pending of it, up to its commit.
+/// A transaction that changes the pending figures of a kind locks the rows of the kind up to its commit.
 const ADD_PENDING: &str = "INSERT INTO statistics_pending (kind, jobs, tasks) \
      SELECT * FROM unnest($1::text[], $2::bigint[], $3::bigint[]) AS new (kind, jobs, tasks) ORDER BY kind COLLATE \"C\" \
      ON CONFLICT (kind) DO UPDATE SET jobs = statistics_pending.jobs + excluded.jobs, \
@@ -24,7 +24,7 @@ const ADD_PENDING: &str = "INSERT INTO statistics_pending (kind, jobs, tasks) \
 const ADD_DURATIONS: &str = "INSERT INTO statistics_durations (grain, start, kind, what, up_to_us, count) \
      SELECT * FROM unnest($1::text[], $2::bigint[], $3::text[], $4::text[], $5::bigint[], $6::bigint[]) \
      ON CONFLICT (grain, start, kind, what, up_to_us) DO UPDATE SET count = statistics_durations.count + excluded.count";
-/// Names beyond the first ones are counted together: those that are there, then the new ones in the order of the events.
+/// Names beyond the first ones are counted together: the existing names, then the new ones in the order of the events.
 const ADD_STARTS: &str = "WITH new AS (SELECT * FROM unnest($1::text[], $2::bigint[], $3::text[], $4::text[], $5::bigint[]) \
      WITH ORDINALITY AS new (grain, start, kind, task, starts, place)), \
      names AS (SELECT grain, start, kind, (SELECT count(*) FROM statistics_tasks AS old WHERE old.grain = period.grain \
@@ -49,7 +49,7 @@ static FIGURES: LazyLock<Vec<String>> = LazyLock::new(|| {
     counts.figures().map(|(name, _)| name.to_owned()).into_iter().chain(sums).collect()
 });
 
-/// What is pending after a row's last event is what is pending now, less what came behind it.
+/// The pending figures after a row's last event are the present ones less those of later events.
 static ADD_ROWS: LazyLock<String> = LazyLock::new(|| {
     let columns = FIGURES.join(", ");
     let places: Vec<_> = (0..FIGURES.len()).map(|place| format!("${}::bigint[]", place + 6)).collect();
@@ -92,7 +92,7 @@ impl Keys {
     }
 }
 
-/// The steps that add what the batch's events count.
+/// The steps that add the figures of the batch's events.
 pub(crate) fn steps<'a>(tally: &Tally) -> Vec<Step<'a>> {
     if tally.is_empty() {
         return Vec::new();
@@ -133,7 +133,7 @@ fn add_durations<'a>(tally: &Tally) -> Option<Step<'a>> {
     let mut keys = Keys::default();
     let (mut whats, mut bounds, mut counted) = (Vec::new(), Vec::new(), Vec::new());
     for (row, counts) in tally.rows() {
-        // In the order of the table's key, as all who add do.
+        // In the order of the table's key, as in all transactions that add rows.
         let mut durations = counts.durations();
         durations.sort_unstable_by_key(|(what, _)| *what);
         for (what, durations) in durations {
@@ -163,7 +163,7 @@ fn add_starts<'a>(tally: &Tally) -> Option<Step<'a>> {
     (!is_none).then(|| Step::Run { sql: ADD_STARTS, params: keys.params(more) })
 }
 
-/// The first second that is whole.
+/// The first full second at or after a time.
 fn second(at: Timestamp) -> i64 {
     at.as_second() + i64::from(at.subsec_nanosecond() > 0)
 }
@@ -173,7 +173,7 @@ fn start(row: &Row, column: usize) -> Result<Timestamp, DbError> {
     Timestamp::from_second(second).map_err(|error| rows::damaged(row, column, error))
 }
 
-/// Before every kind and every moment.
+/// A place before every kind and every moment.
 fn place(after: Option<(Timestamp, JobKind)>) -> (i64, String) {
     after.map_or((i64::MIN, String::new()), |(start, kind)| (start.as_second(), kind.as_str().to_owned()))
 }
@@ -189,7 +189,7 @@ static PERIODS: LazyLock<String> = LazyLock::new(|| {
     )
 });
 
-/// What tells a row of statistics from others, as far as that can be read.
+/// The key of a row of statistics, as far as it can be read.
 fn key_of(row: &Row) -> String {
     let (start, kind) = (rows::get::<i64>(row, 0).unwrap_or(0), rows::get::<&str>(row, 1).unwrap_or_default());
     format!("{start} {kind}")
@@ -243,7 +243,7 @@ fn period(row: &Row) -> Result<PeriodRow, DbError> {
     Ok(PeriodRow { start: start(row, 0)?, kind: rows::parse(row, 1)?, counts })
 }
 
-/// Of each kind the last row whose period begins before a moment.
+/// The last row of each kind whose period begins before a moment.
 const PENDING: &str = "SELECT DISTINCT ON (kind) start, kind, jobs_pending, tasks_pending FROM statistics \
      WHERE grain = $1 AND start < $2 ORDER BY kind, start DESC";
 
@@ -291,7 +291,7 @@ pub(crate) async fn task_starts(
     }
 }
 
-/// Deletes some rows that begin before a moment. Returns how many.
+/// Deletes some rows that begin before a moment. Returns their number.
 pub(crate) async fn forget(link: &Link, grain: Grain, before: Timestamp) -> Result<u64, DbError> {
     const STATEMENTS: [&str; 3] = [
         "DELETE FROM statistics WHERE ctid = ANY(ARRAY(SELECT ctid FROM statistics WHERE grain = $1 AND start < $2 LIMIT 2000)) RETURNING 1",

@@ -1,4 +1,4 @@
-//! Which database, and how it is reached: a connection URI as libpq reads it, with several hosts and all values of `sslmode`.
+//! The database and the ways to it: a connection URI as libpq reads it, with several hosts and all values of `sslmode`.
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -28,7 +28,7 @@ const SCHEMES: [&str; 2] = ["postgres://", "postgresql://"];
 pub(crate) struct Target {
     pub(crate) ways: Vec<Config>,
     pub(crate) tls: MakeRustlsConnect,
-    /// Host and database, as an operator knows them. No password.
+    /// Host and database for messages, without a password.
     pub(crate) place: String,
 }
 
@@ -68,7 +68,7 @@ impl FromStr for Mode {
     }
 }
 
-/// A URI without the parameters that are read here, and those.
+/// A URI, separated from the parameters that this module handles.
 struct Uri {
     rest: String,
     mode: Mode,
@@ -76,7 +76,7 @@ struct Uri {
 }
 
 impl Uri {
-    /// Several hosts with their ports are no URL to other parsers, so that the text is only taken apart.
+    /// Other parsers do not accept several hosts with their ports in a URL, so the text is only split here.
     fn parse(text: &str) -> Result<Self, OpenError> {
         if !SCHEMES.iter().any(|scheme| text.starts_with(scheme)) {
             return Err(OpenError::Url("it must begin with postgres:// or postgresql://".to_owned()));
@@ -159,7 +159,7 @@ fn set_defaults(config: &mut Config) {
     }
 }
 
-/// The authorities that a certificate must come from; none: any certificate will do.
+/// The authorities of the server's certificate; `None` accepts any certificate.
 fn roots(mode: Mode, root_cert: Option<&str>) -> Result<Option<RootCertStore>, OpenError> {
     let unreadable = |path: &str, detail: String| OpenError::Url(format!("sslrootcert {path}: {detail}"));
     let mut roots = RootCertStore::empty();
@@ -169,7 +169,7 @@ fn roots(mode: Mode, root_cert: Option<&str>) -> Result<Option<RootCertStore>, O
             let found = rustls_native_certs::load_native_certs();
             roots.add_parsable_certificates(found.certs);
         }
-        // As libpq does: where an authority is named, `require` verifies by it.
+        // Like libpq, `require` verifies the certificate if an authority is named.
         (_, Some(path)) => {
             let certificates =
                 CertificateDer::pem_file_iter(path).map_err(|error| unreadable(path, error.to_string()))?;

@@ -1,4 +1,4 @@
-//! TLS to the database, as far as `sslmode` asks for it.
+//! TLS to the database, as `sslmode` demands.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-/// A connector that takes certificates of these authorities, or any where there are none.
+/// A connector that accepts certificates of these authorities, or any certificate if there are none.
 pub(crate) fn connector(roots: Option<RootCertStore>, checks_name: bool) -> Result<MakeRustlsConnect, String> {
     let provider = Arc::new(ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions();

@@ -1,4 +1,4 @@
-//! A batch as one transaction: a flight that begins it and reads what must be known, and one that writes and commits.
+//! Writes a batch as one transaction: a flight that begins it and reads rows, and a flight that writes and commits.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -19,30 +19,30 @@ use crate::plan::{Known, Loaded, Plan};
 use crate::rows::{self, Column};
 use crate::{drains, programs, statistics};
 
-/// How long a flight may take before its connection is given up. What became of it is found out by the next.
+/// Bound on the time of a flight, after which its connection is given up. The next flight finds out its result.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long taking a transaction back may take.
+/// Bound on the time to roll a transaction back.
 const ROLLBACK_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Lets the batch that follows the last one of the epoch pass, and fails by a division by zero for any other, so that
-/// nothing of what is sent behind it has an effect.
+/// Lets the batch that follows the last one of the epoch pass, and fails by a division by zero for any other batch, so that no
+/// statement behind it has an effect.
 pub(crate) const PASS_FENCE: &str = "WITH passed AS (UPDATE fence SET batch = $2::bigint WHERE epoch = $1::bigint AND batch = $2::bigint - 1 \
      RETURNING 1) SELECT 1 / count(*) FROM passed";
 /// The place of [`PASS_FENCE`].
 const FENCE_STEP: usize = 1;
 
-/// Why a transaction is not known to be committed.
+/// The reason why a transaction is not known to be committed.
 #[derive(Debug)]
 pub(crate) enum Failed {
-    /// The fence has not let it pass.
+    /// The fence has refused the batch.
     Fenced,
-    /// Nothing of it is written.
+    /// Nothing of the batch is written.
     RolledBack(DbError),
-    /// It may be committed.
+    /// The batch may be committed.
     Unknown(DbError),
 }
 
-/// What a writer has from batch to batch.
+/// State that a writer keeps from batch to batch.
 #[derive(Debug)]
 pub(crate) struct Work {
     pub(crate) ledgers: Ledgers<Known>,
@@ -56,20 +56,20 @@ impl Default for Work {
     }
 }
 
-/// How a batch is written.
+/// Way of writing a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Manner {
     /// By the leader, behind the fence.
     Fenced,
     /// By a follower: submissions alone.
     Submitting {
-        /// The batch was sent before, and what became of it is not known.
+        /// Whether the batch was sent before with an unknown result.
         may_be_stored: bool,
     },
 }
 
 impl Work {
-    /// Writes a batch. `prepared` is told the answers just before it is committed.
+    /// Writes a batch. `prepared` gets the answers just before the commit.
     pub(crate) async fn write(
         &mut self,
         link: &Link,
@@ -101,7 +101,7 @@ fn begin<'a>(batch: &Batch, manner: Manner) -> Vec<Step<'a>> {
     steps
 }
 
-/// Takes back what a connection has begun, if it still answers.
+/// Rolls back the connection's transaction, if the server still answers.
 async fn roll_back(link: &Link) {
     if !link.client.is_closed()
         && let Ok(Err(error)) = timeout(ROLLBACK_TIMEOUT, link.client.batch_execute("ROLLBACK")).await
@@ -110,12 +110,12 @@ async fn roll_back(link: &Link) {
     }
 }
 
-/// One batch on its way.
+/// A batch being written.
 struct Writing<'w, 'a> {
     work: &'w mut Work,
     link: &'w Link,
     manner: Manner,
-    /// What goes with the next flight.
+    /// Statements of the next flight.
     steps: Vec<Step<'a>>,
     /// Steps of the flights before.
     flown: usize,
@@ -134,7 +134,7 @@ impl<'a> Writing<'_, 'a> {
                 if self.manner != Manner::Fenced {
                     answers.push(following());
                 } else {
-                    // What is known must be in the rows, and must be read again if they go.
+                    // The known jobs must be in the rows, and must be read again if the rows are rolled back.
                     self.put(&mut plan);
                     self.work.ledgers.forget();
                     self.fly().await?;
@@ -183,7 +183,7 @@ impl<'a> Writing<'_, 'a> {
         }
     }
 
-    /// Reads what a part of the batch must know.
+    /// Reads the rows that a part of the batch needs.
     async fn load(&mut self, part: &'a [Entry]) -> Result<Loaded, Failed> {
         let needs = Needs::of(part, &self.work.ledgers);
         let questions = needs.steps();
@@ -227,7 +227,7 @@ impl<'a> Writing<'_, 'a> {
         }
     }
 
-    /// Sends what is ready.
+    /// Sends the next flight.
     async fn fly(&mut self) -> Result<(), Failed> {
         let steps = std::mem::take(&mut self.steps);
         if !steps.is_empty() {
@@ -262,7 +262,7 @@ impl<'a> Writing<'_, 'a> {
     }
 }
 
-/// Whether an entry is not planned, but done by itself.
+/// Whether an entry is carried out by itself instead of planned.
 fn looks_at_rows(entry: &Entry) -> bool {
     match entry {
         Entry::Housekeeping(_) | Entry::Program(_) | Entry::Log(_) | Entry::Drain(_) => true,
@@ -270,7 +270,7 @@ fn looks_at_rows(entry: &Entry) -> bool {
     }
 }
 
-/// Does an entry that is not planned.
+/// Carries out an entry that is not planned.
 async fn apart<'a>(link: &Link, plan: &mut Plan<'a>, entry: &'a Entry) -> Result<Answer, DbError> {
     match entry {
         Entry::Housekeeping(Housekeeping::CancelUnread { job, at, why }) => {

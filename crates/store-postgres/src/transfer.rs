@@ -13,16 +13,16 @@ use crate::open::prepare;
 use crate::rows::{self, Column};
 use crate::target::Target;
 
-/// Rows that are handed on at once, and the bytes after which fewer are.
+/// Rows that are passed on at once, and the bytes above which fewer are.
 const ROWS: usize = 1000;
 const BYTES: usize = 4 * 1024 * 1024;
-/// A coordinator that was heard of within so many seconds runs.
+/// A coordinator with a recent sign of life is running.
 const RUNS: &str = "SELECT name FROM members WHERE seen_at > clock_timestamp() - interval '10 s' ORDER BY name";
 const LEADS: &str = "SELECT holder::text FROM lease WHERE expires_at > clock_timestamp()";
-/// Nobody leads, submits or changes anything until the transaction ends.
+/// Locks the tables: no coordinator leads, submits or changes anything until the transaction ends.
 const LOCK: &str = "LOCK TABLE lease, fence, counter, jobs IN EXCLUSIVE MODE";
 
-/// A database to move everything from or to. It is locked until it is dropped.
+/// A database as source or target of a transfer. It is locked until the value is dropped.
 pub struct Transfer {
     io: Arc<Io>,
     link: Arc<Link>,
@@ -40,18 +40,18 @@ fn failed(error: impl Into<DbError>) -> TransferError {
 }
 
 impl Transfer {
-    /// Opens a database that has the schema, or brings it up to date.
+    /// Opens a database, and brings its schema up to date.
     ///
     /// # Errors
-    /// It cannot be used, or a coordinator uses it.
+    /// The database cannot be used, or a coordinator uses it.
     pub fn source(url: &str) -> Result<Self, TransferError> {
         Self::open(url)
     }
 
-    /// Opens a database, with a schema where it has none, and begins to write.
+    /// Opens a database, with a schema if it has none, and begins to write.
     ///
     /// # Errors
-    /// It holds jobs or events, or a coordinator uses it.
+    /// The database holds jobs or events, or a coordinator uses it.
     pub fn target(url: &str) -> Result<Self, TransferError> {
         let opened = Self::open(url)?;
         let held = TABLES.map(|table| format!("EXISTS (SELECT 1 FROM {})", table.name)).join(" OR ");
@@ -197,7 +197,7 @@ impl TransferTarget for Transfer {
     fn finish(&mut self, marks: &Marks) -> Result<(), TransferError> {
         let Marks { epoch, latest_event, store } = marks;
         let (epoch, event, link) = (epoch.column(), latest_event.column(), &self.link);
-        // Blocks of numbers begin behind those that are in use, also by jobs that are out of sight, of which rows may be left.
+        // Blocks of numbers begin behind the used ones, also behind those of hidden jobs, of which rows may be left.
         let blocks = "SELECT setval('job_blocks', (SELECT coalesce(max(taken), 0) / 1024 + 1 FROM \
              (SELECT max(key) AS taken FROM jobs UNION ALL SELECT max(job) FROM swept) AS used)), \
              setval('attempt_blocks', (SELECT coalesce(max(id), 0) / 1048576 + 1 FROM attempts))";
@@ -207,7 +207,7 @@ impl TransferTarget for Transfer {
             link.client.execute("UPDATE counter SET event = $1", &[&event]).await?;
             link.client.batch_execute(blocks).await?;
             link.client.batch_execute("COMMIT").await?;
-            // Nothing was said of them yet, and the first reads would be slow.
+            // The tables have no planner statistics yet, and the first reads would be slow.
             link.client.batch_execute(&format!("ANALYZE {}", TABLES.map(|table| table.name).join(", "))).await
         };
         self.io.run(finishing).map_err(failed)

@@ -1,8 +1,8 @@
-//! Hears of events that others write: the counter is looked at every 50 ms, and at once when a notification hints at it. The
-//! server's clock is read with it.
+//! Watches for events of other writers: reads the counter every 50 ms, and at once after a notification. The server's clock is
+//! read with it.
 //!
-//! A counter that has gone back tells that the database is another one than before: a replica, or a backup, that lacks the
-//! last commits; so do tables that are gone. What a coordinator knows is then wrong, and only its end makes it right.
+//! A counter that has gone back shows that the database is another one than before: a replica, or a backup, without the last
+//! commits; so do tables that are gone. The coordinator's state is wrong then, and only its restart corrects that.
 
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -20,30 +20,30 @@ use crate::link::{Link, Purpose};
 use crate::rows;
 use crate::target::Target;
 
-/// How often the counter is looked at.
+/// Interval at which the counter is read.
 const INTERVAL: Duration = Duration::from_millis(50);
-/// How long the database may take to answer before the connection is made anew.
+/// Bound on the time of the database's answer, after which the connection is made anew.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 /// Pause before the connection is made again.
 const PAUSE: Duration = Duration::from_millis(200);
 
 const NEWEST: &str =
     "SELECT event, epoch, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint FROM counter, lease";
-/// A clock that takes longer to answer says too little.
+/// Longest time of a reading of the clock: a slower reading is too inexact.
 const CLOCK_WITHIN: Duration = Duration::from_millis(100);
 
-/// What is watched, and what is found.
+/// The watch's connection and findings.
 #[derive(Clone, Debug)]
 pub(crate) struct Watch {
     /// The number of the newest event.
     pub(crate) latest: watch::Sender<u64>,
-    /// What the database has lost.
+    /// Description of a loss of the database's data.
     pub(crate) lost: watch::Sender<Option<String>>,
-    /// What the server's clock showed.
+    /// Last reading of the server's clock.
     pub(crate) clock: watch::Sender<ClockReading>,
 }
 
-/// Raises the number of the newest event, as long as somebody holds `alive` and the database has lost nothing.
+/// Raises the number of the newest event, as long as `alive` is held and the database has lost nothing.
 pub(crate) async fn watch_events(target: Arc<Target>, watch: Watch, alive: Weak<()>) {
     let (mut is_away, mut epoch) = (false, 0);
     while alive.strong_count() > 0 {
@@ -73,7 +73,7 @@ async fn follow(target: &Target, watch: &Watch, epoch: &mut u64, alive: &Weak<()
     let link = Link::connect_listening(target, Purpose::Reading, listener).await?;
     link.client.batch_execute("LISTEN divvy_events").await?;
     while alive.strong_count() > 0 {
-        // Before the question: what was committed by then must be in the answer.
+        // Read before the question: commits up to then must be in the answer.
         let (known, asked_at) = (*watch.latest.borrow(), Instant::now());
         let row = timeout(ANSWER_TIMEOUT, link.query_opt(NEWEST, &[])).await.map_err(|_| DbError::NoAnswer)??;
         let row = row.ok_or_else(|| DbError::Damaged("the row of the counter or the lease is gone".to_owned()))?;
@@ -93,7 +93,7 @@ async fn follow(target: &Target, watch: &Watch, epoch: &mut u64, alive: &Weak<()
             watch.clock.send_replace(clock_reading(asked_at, answered_at, &row, 2)?);
         }
         raise_latest(&watch.latest, found);
-        // Nothing is decided by whether a hint came.
+        // A hint only shortens the wait.
         let _ = timeout(INTERVAL, hint.notified()).await;
     }
     Ok(())

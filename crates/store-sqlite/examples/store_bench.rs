@@ -1,5 +1,5 @@
-//! What the store can do, as figures: `cargo run --release -p store-sqlite --example store_bench [directory [part]]`. The parts
-//! are latency, leases, statistics, jobs, lives, payloads and tags. To compare two builds, run them in turns.
+//! Measures the store: `cargo run --release -p store-sqlite --example store_bench [directory [part]]`. The parts are latency,
+//! leases, statistics, jobs, lives, payloads and tags. To compare two builds, run them in turns.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ use store::{Change, ChangeKind, JobFilter, NewJob, Outcome, ResultBody, Retentio
 use store_sqlite::StoreSettings;
 use uuid::Uuid;
 
-/// How long the worker of an attempt was busy.
+/// Busy time of the worker of an attempt.
 const BUSY: Duration = Duration::from_millis(100);
 
 /// Attempts from one event of progress to the next: about as many as end in a second of a busy grid.
@@ -182,8 +182,8 @@ async fn leases(data_dir: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-/// What statistics cost a batch. Outcomes are counted with the next event of their job, so the same outcomes without any
-/// event are the work without statistics; what an event costs itself is in the difference, which is at least theirs.
+/// Measures the cost of statistics in a batch. Outcomes are counted with the next event of their job, so the same outcomes
+/// without any event are the work without statistics; the difference includes the cost of an event and is an upper bound.
 async fn statistics(data_dir: &Path) -> Result<(), Failure> {
     let store = open(data_dir)?;
     let mut rates = [Vec::new(), Vec::new()];

@@ -1,4 +1,4 @@
-//! One entry after another, inside the writer's transaction. An entry that is refused has written nothing.
+//! Applies entries one after another, inside the writer's transaction. An entry that is refused has written nothing.
 
 use jiff::Timestamp;
 use model::{JobId, JobState};
@@ -22,7 +22,7 @@ pub(crate) fn apply(
         Entry::Change(change) => apply_change(db, ledgers, tally, change),
         Entry::Advance(advance) => positions::advance(db, tally, advance),
         Entry::Housekeeping(Housekeeping::Forget(keys)) => {
-            // It looks at rows, so what is known must be in them, and must be read again if they go.
+            // The entry reads rows, so touched ledgers must be in them, and must be read again if they are rolled back.
             store_touched(db, ledgers)?;
             ledgers.forget();
             retention::forget(db, keys).map(Answer::Deleted)
@@ -40,7 +40,7 @@ pub(crate) fn apply(
             statistics::forget(db, *grain, *before).map(Answer::Deleted)
         }
         Entry::Program(change) => {
-            // Deleting looks at the states of jobs.
+            // A deletion reads the states of jobs.
             store_touched(db, ledgers)?;
             programs::apply(db, change)
         }
@@ -68,13 +68,13 @@ fn cancel_unread(db: &Connection, tally: &mut Tally, job: JobId, at: Timestamp, 
         (Ok(kind), Ok(task), Ok(submitted_at)) => {
             put_event(db, tally, key, &Subject { kind, task, submitted_at }, &event)?;
         }
-        // It is counted nowhere: nobody knows as what.
+        // The event has no figures: its kind cannot be read.
         _ => insert_event(db, key, &event)?,
     }
     Ok(1)
 }
 
-/// Writes what the batch has changed in ledgers.
+/// Writes the ledgers that the batch has changed.
 pub(crate) fn store_touched(db: &Connection, ledgers: &mut Ledgers<i64>) -> rusqlite::Result<()> {
     ledgers.visit_touched(|&key, ledger| ledger::store(db, key, ledger))
 }
@@ -130,7 +130,7 @@ fn drop_abandoned(db: &Connection, effect: &ResultEffect<'_>) -> rusqlite::Resul
     Ok(())
 }
 
-/// Deletes the row; its object is to follow. Returns the bytes of the result.
+/// Deletes the row; the caller deletes its object. Returns the bytes of the result.
 pub(crate) fn drop_result(db: &Connection, key: i64) -> rusqlite::Result<u64> {
     let mut delete = db.prepare_cached("DELETE FROM results WHERE job = ?1 RETURNING bytes, object")?;
     let mut rows = delete.query([key])?;

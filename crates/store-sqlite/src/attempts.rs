@@ -11,9 +11,9 @@ use store::{Attempt, AttemptEnd, Outcome, array};
 
 use crate::column::{self, Column};
 
-/// Attempts of which the answers are read at once.
+/// Attempts whose answers are read at once.
 const ANSWERS: i64 = 4096;
-/// About the most bytes of them.
+/// Most bytes of these answers, about.
 const ANSWERS_BYTES: usize = 4 * 1024 * 1024;
 
 pub(crate) fn put_completed(db: &Connection, key: i64, tasks: &Range<u64>, outcome: &Outcome) -> rusqlite::Result<()> {
@@ -38,7 +38,7 @@ pub(crate) fn put_completed(db: &Connection, key: i64, tasks: &Range<u64>, outco
     Ok(())
 }
 
-/// Returns the bytes of rows that made room.
+/// Writes a failed attempt. Returns the bytes of rows that made room.
 pub(crate) fn put_failed(db: &Connection, key: i64, failure: &FailureRow<'_>) -> rusqlite::Result<u64> {
     let mut insert = db.prepare_cached(
         "INSERT INTO attempts (job, first, beyond, worker, error_at, error, failures, given_up)
@@ -53,7 +53,7 @@ pub(crate) fn put_failed(db: &Connection, key: i64, failure: &FailureRow<'_>) ->
     Ok(freed)
 }
 
-/// Deletes those failures between the first and the last ones, and notes how many at the next that is kept.
+/// Deletes the failures between the first and the last ones, and adds their number to the next kept failure.
 fn delete_omitted(db: &Connection, key: i64, first: i64) -> rusqlite::Result<u64> {
     let mut select = db.prepare_cached(
         "SELECT rowid, octet_length(worker), octet_length(error), coalesce(omitted, 0) FROM attempts
@@ -77,7 +77,7 @@ fn delete_omitted(db: &Connection, key: i64, first: i64) -> rusqlite::Result<u64
     Ok(omitted.bytes)
 }
 
-/// The block that the task is in.
+/// The block that contains the task.
 pub(crate) fn payloads(db: &Connection, job: JobId, task: u64) -> rusqlite::Result<Option<PayloadBlock>> {
     let mut select = db.prepare_cached(
         "SELECT first, beyond, list FROM payloads WHERE job = (SELECT key FROM jobs WHERE id = ?1) AND first <= ?2

@@ -18,16 +18,16 @@ use crate::open::{BUSY_TIMEOUT, Opened};
 use crate::reserve::Reserve;
 use crate::{apply, statistics, vacuum};
 
-/// The log is copied back when it has so many pages of 4 KiB, else while nothing is written.
+/// Pages of 4 KiB in the log from which it is copied back; a shorter log is copied back while nothing is written.
 const LOG_PAGES: i64 = 4096;
-/// A log of so many pages, 64 MiB, is begun anew. As long as a reader sees an old state that happens by itself only when the
-/// reader has ended, and not while others come.
+/// Pages in the log, 64 MiB, from which it is begun anew. While a reader sees an old state, SQLite begins the log anew only
+/// after the reader has ended, and not while other readers come.
 const LONG_LOG_PAGES: i64 = 16_384;
 /// A page in the log, with its header.
 const PAGE_BYTES: u64 = 4096 + 24;
-/// How long the writer waits for readers to let the log go.
+/// How long the writer waits for readers to release the log.
 const READERS_PATIENCE: Duration = Duration::from_millis(100);
-/// Pauses between attempts to begin the log anew: each may cost [`READERS_PATIENCE`].
+/// Pauses between attempts to begin the log anew: each attempt may take [`READERS_PATIENCE`].
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LAST_PAUSE: Duration = Duration::from_mins(1);
 
@@ -41,11 +41,11 @@ pub(crate) struct SqliteBackend {
     last: Option<(u64, Applied)>,
     epoch: Epoch,
     log: LogState,
-    // Last: the directory is in use until all else is closed.
+    // Dropped last: the directory is in use until all connections are closed.
     _lock: File,
 }
 
-/// Begins an epoch: what an earlier owner sends is refused from here on. With the store's own id.
+/// Begins an epoch: batches of an earlier owner are refused from here on. Returns the epoch with the store's own id.
 pub(crate) fn next_epoch(db: &Connection) -> rusqlite::Result<(Epoch, Uuid)> {
     let sql = "UPDATE fence SET epoch = epoch + 1, batch = 0 RETURNING epoch, store";
     db.query_row(sql, [], |row| Ok((Epoch(column::count(row, 0)?), column::uuid(row, 1)?)))
@@ -91,13 +91,13 @@ impl SqliteBackend {
             Err(error) => {
                 self.roll_back();
                 let is_full = matches!(&error, BatchError::RolledBack(WriteError::Full(_)));
-                // It has more room at most once.
+                // There is more room at most once.
                 return if is_full && self.make_room(batch) { self.commit(batch) } else { Err(error) };
             }
         };
         self.ledgers.keep();
         self.last = Some((batch.id, applied.clone()));
-        // The file may have been replaced meanwhile: nobody would find there what is acknowledged.
+        // The file may have been replaced meanwhile: acknowledged changes would be lost in the old file.
         self.file.check().map_err(BatchError::Unknown)?;
         Ok(applied)
     }
@@ -122,7 +122,7 @@ impl SqliteBackend {
 
     fn roll_back(&mut self) {
         self.ledgers.forget();
-        // Some errors have rolled back already.
+        // SQLite has rolled back already after some errors.
         if !self.db.is_autocommit()
             && let Err(error) = self.db.execute_batch("ROLLBACK")
         {
@@ -130,11 +130,11 @@ impl SqliteBackend {
         }
     }
 
-    /// Gives what the log takes up back and, if the batch is for jobs that are there, what is kept for them. Tells whether
-    /// that was there.
+    /// Frees the room of the log and, if the batch is for existing jobs, the room that is kept for them. Returns whether there
+    /// was any.
     fn make_room(&mut self, batch: &Batch) -> bool {
         let is_released = !batch.entries.iter().any(Entry::is_new) && self.reserve.release();
-        // What the batch has left in the log is of no use.
+        // The frames that the batch has left in the log are of no use.
         let shortened = self.db.busy_timeout(READERS_PATIENCE).and_then(|()| self.wal_checkpoint("TRUNCATE"));
         let restored = self.db.busy_timeout(BUSY_TIMEOUT);
         if let Err(error) = shortened.and(restored) {
@@ -157,7 +157,7 @@ impl SqliteBackend {
         })
     }
 
-    /// Begins a log anew that has become long.
+    /// Begins a long log anew.
     fn restart_long_log(&mut self, now: Instant) {
         if self.log.pages < LONG_LOG_PAGES {
             self.log.pause = FIRST_PAUSE;
@@ -187,22 +187,22 @@ impl SqliteBackend {
     }
 }
 
-/// What a checkpoint says of the log.
+/// Result of a checkpoint.
 struct LogPages {
-    /// Whether a reader has kept it from being copied or begun anew.
+    /// Whether a reader has kept the log from being copied or begun anew.
     is_held: bool,
     all: i64,
     /// Pages of the log that are not copied back.
     uncopied: i64,
 }
 
-/// The log as it was seen last.
+/// The log at the last checkpoint.
 #[derive(Debug)]
 struct LogState {
     pages: i64,
     /// Its length at the last warning.
     warned_pages: i64,
-    /// When it may be tried again to begin it anew.
+    /// Instant of the next attempt to begin the log anew.
     next_attempt: Option<Instant>,
     pause: Duration,
 }
@@ -220,7 +220,7 @@ impl Backend for SqliteBackend {
             self.file.check().map_err(BatchError::RolledBack)?;
             return self.commit(batch);
         };
-        // It is committed to the file that was opened, which may have come back.
+        // The batch is committed to the file that was opened, which may have come back.
         self.file.check().map_err(BatchError::Unknown)?;
         Ok(applied.clone())
     }

@@ -1,4 +1,4 @@
-//! How values stand in columns.
+//! Conversions between values and columns.
 
 use std::error::Error;
 use std::fmt::Display;
@@ -16,13 +16,13 @@ use uuid::Uuid;
 
 use crate::error::is_of_a_row;
 
-/// As a column's integer.
+/// A value as a column's integer.
 pub(crate) trait Column {
     fn column(&self) -> i64;
 }
 
 impl Column for u64 {
-    /// No count here can come near the end: a job has at most 2^53 tasks.
+    /// Counts stay far below the limit: a job has at most 2^53 tasks.
     fn column(&self) -> i64 {
         i64::try_from(*self).unwrap_or(i64::MAX)
     }
@@ -36,7 +36,7 @@ impl Column for Timestamp {
     }
 }
 
-/// What was stored, or nothing where its row cannot be read, which is noted. Other errors are those of the whole read.
+/// The value, or `None` after noting its row as unreadable. Other errors are those of the whole read.
 pub(crate) fn skip<T>(
     unreadable: &Unreadable,
     what: &'static str,
@@ -74,7 +74,7 @@ pub(crate) fn count(row: &Row<'_>, index: usize) -> rusqlite::Result<u64> {
     u64::try_from(number).map_err(|_| SqlError::IntegralValueOutOfRange(index, number))
 }
 
-/// A count that only says how much there is to do: one that cannot be is taken for none.
+/// A count that only estimates work: an impossible count reads as 0.
 pub(crate) fn about(row: &Row<'_>, index: usize) -> rusqlite::Result<u64> {
     row.get::<_, i64>(index).map(|number| u64::try_from(number).unwrap_or(0))
 }
@@ -88,7 +88,7 @@ pub(crate) fn optional_time(row: &Row<'_>, index: usize) -> rusqlite::Result<Opt
     nanos.map(to_time).transpose()
 }
 
-/// A time from its column's integer.
+/// A time from its nanoseconds since 1970.
 pub(crate) fn to_time(nanos: i64) -> rusqlite::Result<Timestamp> {
     Timestamp::from_nanosecond(i128::from(nanos)).map_err(|error| wrong(0, Type::Integer, error))
 }
@@ -100,7 +100,7 @@ where
     row.get_ref(index)?.as_str()?.parse().map_err(|error| wrong(index, Type::Text, error))
 }
 
-/// A value that stands in the column by its name.
+/// A value that is stored in the column by its name.
 pub(crate) fn name<T: StoredName>(row: &Row<'_>, index: usize) -> rusqlite::Result<T> {
     stored(row, index, T::from_stored_name)
 }
@@ -114,13 +114,13 @@ pub(crate) fn stored<T>(
     from_stored(row.get_ref(index)?.as_str()?).map_err(|error| wrong(index, Type::Text, error))
 }
 
-/// What an event counts.
+/// Figures of an event.
 pub(crate) fn counts(row: &Row<'_>, index: usize) -> rusqlite::Result<Counts> {
     let text = row.get_ref(index)?.as_str_or_null()?;
     counts_from_stored(text).map_err(|error| wrong(index, Type::Text, error))
 }
 
-/// How a job's verification has gone.
+/// Verification of a job.
 pub(crate) fn verified(row: &Row<'_>, index: usize) -> rusqlite::Result<Verified> {
     let text = row.get_ref(index)?.as_str_or_null()?;
     verified_from_stored(text).map_err(|error| wrong(index, Type::Text, error))

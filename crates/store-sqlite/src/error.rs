@@ -1,4 +1,4 @@
-//! Why a store cannot be opened, and what an error of SQLite means to a reader and to the writer.
+//! Errors of opening a store, and the meaning of SQLite's errors for a reader and for the writer.
 
 use std::path::PathBuf;
 
@@ -6,7 +6,7 @@ use rusqlite::ErrorCode;
 use store::backend::BatchError;
 use store::{ObjectsError, ROW, ReadError, WriteError};
 
-/// Why a store could not be opened. Nothing that was found has been changed or deleted then.
+/// The reason why a store could not be opened. Existing files are unchanged then.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// The directory cannot be made or read.
@@ -14,7 +14,7 @@ pub enum OpenError {
     Directory {
         /// The directory.
         path: PathBuf,
-        /// What the system said.
+        /// Error of the system.
         cause: std::io::Error,
     },
     /// Another process uses the directory.
@@ -34,10 +34,10 @@ pub enum OpenError {
     NotWritable {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// Error of the system.
         cause: std::io::Error,
     },
-    /// The file holds something else.
+    /// The file is no database of divvy.
     #[error("{} is not a database of this program; move it away, or choose another data directory", path.display())]
     NotADatabase {
         /// The file.
@@ -54,9 +54,9 @@ pub enum OpenError {
     Truncated {
         /// The database's file.
         path: PathBuf,
-        /// Bytes that there must be.
+        /// Bytes that the file must have.
         expected: u64,
-        /// Bytes that there are.
+        /// Bytes that the file has.
         actual: u64,
     },
     /// The file is damaged inside.
@@ -64,7 +64,7 @@ pub enum OpenError {
     Corrupt {
         /// The database's file.
         path: PathBuf,
-        /// What was found.
+        /// Description of the damage.
         detail: String,
     },
     /// A newer program has written it.
@@ -72,9 +72,9 @@ pub enum OpenError {
     NewerSchema {
         /// The database's file.
         path: PathBuf,
-        /// Its schema.
+        /// The file's schema.
         found: u32,
-        /// The newest schema that is known here.
+        /// The newest schema that this version knows.
         known: u32,
     },
     /// The file could not be read or brought up to date.
@@ -82,7 +82,7 @@ pub enum OpenError {
     Database {
         /// The database's file.
         path: PathBuf,
-        /// What SQLite said.
+        /// Error of SQLite.
         detail: String,
     },
     /// The place for large results cannot be used.
@@ -90,13 +90,13 @@ pub enum OpenError {
     Results(#[from] ObjectsError),
 }
 
-/// Whether a value in a row is not what was stored there: the file itself is fine.
+/// Whether a value in a row is damaged while the file itself is sound.
 pub(crate) fn is_of_a_row(error: &rusqlite::Error) -> bool {
     use rusqlite::Error::{FromSqlConversionFailure, IntegralValueOutOfRange, InvalidColumnType, Utf8Error};
     matches!(error, FromSqlConversionFailure(..) | IntegralValueOutOfRange(..) | InvalidColumnType(..) | Utf8Error(..))
 }
 
-/// What an error means to a reader.
+/// The error of a read.
 pub(crate) fn read_error(error: &rusqlite::Error) -> ReadError {
     match error.sqlite_error_code() {
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
@@ -107,7 +107,7 @@ pub(crate) fn read_error(error: &rusqlite::Error) -> ReadError {
     }
 }
 
-/// What an error means to a batch that was rolled back; `entry` is the one at fault, where it was at one.
+/// The error of a batch that was rolled back; `entry` is the faulty entry, if one is known.
 pub(crate) fn batch_error(error: &rusqlite::Error, entry: Option<usize>) -> BatchError {
     let of_one = is_of_a_row(error);
     if of_one || error.sqlite_error_code() == Some(ErrorCode::DatabaseCorrupt) {
@@ -119,7 +119,7 @@ pub(crate) fn batch_error(error: &rusqlite::Error, entry: Option<usize>) -> Batc
     }
 }
 
-/// Whether the error may pass, as no entry is at fault.
+/// Whether a later try may succeed, as no entry is at fault.
 fn is_of_the_file(error: &rusqlite::Error) -> bool {
     matches!(
         error.sqlite_error_code(),

@@ -1,5 +1,5 @@
-//! Whether the open database is still the file at its path. After a data directory was deleted or replaced, SQLite would
-//! go on writing into a file that nobody finds any more.
+//! Checks whether the open database is still the file at its path. SQLite goes on writing into the old file after a data
+//! directory was deleted or replaced.
 
 use std::fs;
 use std::io;
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use store::WriteError;
 
-/// A file by what tells it from others of its machine.
+/// Identity of a file on its machine.
 #[derive(Debug)]
 pub(crate) struct OpenFile {
     path: PathBuf,
@@ -23,19 +23,19 @@ fn identity(path: &Path) -> io::Result<Identity> {
     Ok((metadata.dev(), metadata.ino()))
 }
 
-/// Elsewhere an open file can be neither deleted nor replaced.
+/// An open file cannot be deleted or replaced on other systems.
 #[cfg(not(unix))]
 fn identity(path: &Path) -> io::Result<Identity> {
     fs::metadata(path).map(|_| (0, 0))
 }
 
 impl OpenFile {
-    /// The file that was just opened.
+    /// The file at the path, which was just opened.
     pub(crate) fn new(path: &Path) -> io::Result<Self> {
         Ok(Self { path: path.to_owned(), identity: identity(path)? })
     }
 
-    /// Refuses where another file, or none, is at the path.
+    /// Fails if another file, or none, is at the path.
     pub(crate) fn check(&self) -> Result<(), WriteError> {
         let path = self.path.display();
         match identity(&self.path) {

@@ -1,4 +1,4 @@
-//! Reading jobs: one, a page, those that are not over, and their events.
+//! Reads jobs: one, a page, those that are not over, and their events.
 
 use model::{JobEvent, JobId};
 use rusqlite::types::Type;
@@ -11,12 +11,12 @@ use crate::error::is_of_a_row;
 use crate::ledger::span_kind;
 use crate::positions;
 
-/// What [`record`] reads.
+/// The columns that [`record`] reads.
 pub(crate) const RECORD: &str = "jobs.id, jobs.kind, jobs.params, jobs.options, jobs.state, jobs.tasks, \
      jobs.tasks_done, jobs.tasks_failed, jobs.value, jobs.submitted_at, jobs.started_at, jobs.finished_at, jobs.error, \
      jobs.retried_at, jobs.attempts, jobs.verified";
-/// The keys of jobs that are not over, of those whose ids are in a JSON array, as hexadecimal digits. The sign keeps SQLite from
-/// going through the index of all jobs that are not over.
+/// The keys of unfinished jobs whose ids are in a JSON array, as hexadecimal digits. The sign keeps SQLite from going through
+/// the index of all unfinished jobs.
 const UNFINISHED: &str = "(SELECT key FROM jobs WHERE id IN (SELECT unhex(value) FROM json_each(?1)) \
                           AND +state IN ('queued', 'running', 'paused'))";
 
@@ -49,7 +49,7 @@ pub(crate) fn one(db: &Connection, job: JobId) -> rusqlite::Result<Option<JobRec
     select.query_row([job.0.as_bytes()], record).optional()
 }
 
-/// How the verification of the newest jobs has gone.
+/// Verification of the newest verified jobs.
 pub(crate) fn verified(db: &Connection, unreadable: &Unreadable, limit: usize) -> rusqlite::Result<Vec<Verified>> {
     let mut select =
         db.prepare_cached("SELECT verified, key FROM jobs WHERE verified IS NOT NULL ORDER BY key DESC LIMIT ?1")?;
@@ -74,7 +74,7 @@ pub(crate) fn unfinished(
 ) -> rusqlite::Result<Vec<UnfinishedJob>> {
     let digits: Vec<_> = only.iter().map(|job| job.0.simple().to_string()).collect();
     let only = serde_json::json!(digits).to_string();
-    // One transaction, so that spans and jobs are of the same moment.
+    // A single transaction, so that spans and jobs are of the same moment.
     let transaction = db.unchecked_transaction()?;
     let mut found = UnfinishedRows::default();
     let mut select =
@@ -92,7 +92,7 @@ pub(crate) fn unfinished(
     Ok(found.finish(unreadable))
 }
 
-/// The error of a row apart from those of the whole read.
+/// Separates the error of a row from those of the whole read.
 fn of_row<T>(read: rusqlite::Result<T>) -> rusqlite::Result<rusqlite::Result<T>> {
     match read {
         Err(error) if !is_of_a_row(&error) => Err(error),
@@ -122,7 +122,7 @@ pub(crate) fn events(
     column::readable(&mut rows, limit, |row| readable_event(row, unreadable))
 }
 
-/// The newest first.
+/// The last events of a job, the newest first.
 pub(crate) fn last_events(
     db: &Connection,
     unreadable: &Unreadable,
@@ -145,14 +145,14 @@ fn readable_event(row: &Row<'_>, unreadable: &Unreadable) -> rusqlite::Result<Op
     Ok(Some(event))
 }
 
-/// Without what it counts and its source.
+/// An event without its figures and its source.
 fn event(row: &Row<'_>) -> rusqlite::Result<JobEvent> {
     Ok(JobEvent {
         seq: column::count(row, 0)?,
         job: column::job_id(row, 1)?,
         kind: column::name(row, 2)?,
         at: column::time(row, 3)?,
-        // Of a job that cannot be read.
+        // The kind of an unreadable job is left out.
         job_kind: column::parse(row, 7).ok(),
         task: row.get(8)?,
         tasks_done: Some(column::count(row, 4)?),

@@ -1,4 +1,4 @@
-//! Ledgers from their rows and back.
+//! Reads ledgers from their rows and writes them.
 
 use model::{JobId, JobState};
 use rusqlite::types::Type;
@@ -26,7 +26,7 @@ fn what(kind: SpanKind) -> i64 {
     }
 }
 
-/// The ledger of a job with its key. None where there is no such job, or it is over and that was not asked for.
+/// The ledger of a job with its key. `None` if there is no such job, or if it is over and `even_over` is false.
 pub(crate) fn load(db: &Connection, job: JobId, even_over: bool) -> rusqlite::Result<Option<(i64, JobLedger)>> {
     let mut select = db.prepare_cached(
         "SELECT state, key, kind, tasks, bytes, value, attempts, started_at, finished_at, retried_at, error, work,
@@ -66,7 +66,7 @@ pub(crate) fn load(db: &Connection, job: JobId, even_over: bool) -> rusqlite::Re
     Ok(Some((key, ledger)))
 }
 
-/// Writes what changed since the last time.
+/// Writes the changes since the last call.
 pub(crate) fn store(db: &Connection, key: i64, ledger: &mut JobLedger) -> rusqlite::Result<()> {
     let mut put = db.prepare_cached(
         "INSERT OR REPLACE INTO spans (job, what, first, beyond, failures) VALUES (?1, ?2, ?3, ?4, ?5)",

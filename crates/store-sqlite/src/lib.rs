@@ -1,5 +1,5 @@
-//! The store in one SQLite file of a data directory; large results stand beside it. One process at a time; each opening
-//! is an epoch.
+//! The store in one SQLite file of a data directory, with large results beside it. One process uses the directory at a time;
+//! each opening is an epoch.
 
 mod apply;
 mod attempts;
@@ -38,22 +38,22 @@ pub use transfer::Transfer;
 use backend::SqliteBackend;
 use readers::Readers;
 
-/// Where a store is and what it keeps.
+/// Place and limits of a store.
 #[derive(Clone, Debug)]
 pub struct StoreSettings {
-    /// The directory of the database; made if it is not there. One process at a time.
+    /// Directory of the database, made if it does not exist. One process uses it at a time.
     pub data_dir: PathBuf,
-    /// Where results above 64 KiB go. Default: `results` in the data directory.
+    /// Place of results above 64 KiB. Default: `results` in the data directory.
     pub results_url: Option<Url>,
-    /// What is kept of jobs that are over.
+    /// Limits for jobs that are over.
     pub retention: Retention,
 }
 
-/// Opens the directory, making it and what belongs in it where it is not there. May take as long as reading a file of
-/// 64 MiB, and once as long as rewriting one of 256 MiB, which an earlier release has made.
+/// Opens the directory, made with its files if they do not exist. May take as long as reading a file of 64 MiB, and once as long
+/// as rewriting a file of 256 MiB that an earlier release has made.
 ///
 /// # Errors
-/// The directory or the database cannot be used; neither has been changed then.
+/// The directory or the database cannot be used; neither is changed then.
 pub fn open(settings: StoreSettings) -> Result<Store, OpenError> {
     let (data_dir, retention) = (settings.data_dir.clone(), settings.retention);
     let parts = open_parts(settings)?;
@@ -64,7 +64,7 @@ pub fn open(settings: StoreSettings) -> Result<Store, OpenError> {
 /// Opens the directory without a writer's thread.
 ///
 /// # Errors
-/// See [`open`].
+/// The errors of [`open`].
 pub fn open_parts(settings: StoreSettings) -> Result<Parts, OpenError> {
     let opened = open::open(&settings.data_dir)?;
     let objects = match &settings.results_url {

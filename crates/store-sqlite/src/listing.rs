@@ -1,5 +1,5 @@
-//! Pages of jobs. Whichever part of the filter has the fewest jobs leads, in the order of an index; the rest is looked up
-//! job by job.
+//! Pages of jobs. The part of the filter with the fewest jobs leads, in the order of an index; the other parts are checked job
+//! by job.
 
 use std::cmp::Reverse;
 
@@ -14,12 +14,12 @@ use crate::column::{self, Column};
 use crate::error::is_of_a_row;
 use crate::jobs::{RECORD, record};
 
-/// How far the jobs of a part are counted to find the smallest.
+/// How many jobs of a part are counted at most to find the smallest part.
 const COUNTED: i64 = 2000;
-/// Jobs that are looked at, at least, in place of those that cannot be read.
+/// Least number of further jobs that are read in place of unreadable ones.
 const MORE: usize = 200;
 
-/// One way through the jobs, newest first.
+/// A walk through the jobs, newest first.
 struct Way {
     from: &'static str,
     /// The table whose `submitted_at` and `id` are in the order of the index.
@@ -54,7 +54,7 @@ pub(crate) fn page(
             }
         }
         match found.last() {
-            // Some cannot be read, and others take their places.
+            // Unreadable jobs are replaced by later ones.
             Some(&(submitted_at, id, _)) if page.len() < limit && found.len() >= wanted => {
                 before = Some(Cursor { submitted_at: column::to_time(submitted_at)?, id });
                 wanted = (limit - page.len()).max(MORE);
@@ -67,7 +67,7 @@ pub(crate) fn page(
     }
 }
 
-/// How many jobs a filter finds, of those that were submitted at `since` or later.
+/// Number of jobs that a filter finds among those submitted at `since` or later.
 pub(crate) fn count(db: &Connection, filter: &JobFilter, since: Option<Timestamp>) -> rusqlite::Result<u64> {
     let transaction = db.unchecked_transaction()?;
     let (ways, led_by) = choose(&transaction, filter)?;
@@ -85,7 +85,7 @@ pub(crate) fn count(db: &Connection, filter: &JobFilter, since: Option<Timestamp
     Ok(counted)
 }
 
-/// What leads: a tag by its place in the filter, or the states and the kind.
+/// The leading index: a tag by its place in the filter, or the states and the kind.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Lead {
     Tag(usize),
@@ -116,7 +116,7 @@ fn choose(db: &Connection, filter: &JobFilter) -> rusqlite::Result<(Vec<Way>, Le
 }
 
 fn size(db: &Connection, way: &Way) -> rusqlite::Result<i64> {
-    // Only the way's own table: the index alone is read.
+    // The query uses the walk's own table alone: only the index is read.
     let table = way.ordered;
     let sql = format!("SELECT count(*) FROM (SELECT 1 FROM {table} WHERE {} LIMIT {COUNTED})", way.condition);
     db.prepare_cached(&sql)?.query_row(params_from_iter(&way.values), |row| row.get(0))
@@ -140,7 +140,7 @@ fn by_tag((name, value): &(String, Option<String>)) -> Way {
     }
 }
 
-/// A way for each state and kind, so that each is one run of the index.
+/// A walk for each state and kind, so that each is one run of the index.
 fn by_state(db: &Connection, filter: &JobFilter) -> rusqlite::Result<Vec<Way>> {
     let wanted = |state: &&JobState| filter.states.is_empty() || filter.states.contains(state);
     let mut ways = Vec::new();
@@ -172,7 +172,7 @@ fn kinds_in(db: &Connection, state: &str) -> rusqlite::Result<Vec<String>> {
     }
 }
 
-/// When a job came, its id and its key.
+/// Submission time, id and key of a job.
 type Found = (i64, JobId, i64);
 
 fn walk(
@@ -199,7 +199,7 @@ fn walk(
     rows.collect()
 }
 
-/// The parts of the filter that do not lead.
+/// Adds the parts of the filter that do not lead.
 fn rest(sql: &mut String, values: &mut Vec<Value>, filter: &JobFilter, led_by: Lead) {
     if led_by != Lead::States {
         for (column, names) in [
@@ -207,7 +207,7 @@ fn rest(sql: &mut String, values: &mut Vec<Value>, filter: &JobFilter, led_by: L
             ("kind", filter.kind.iter().map(JobKind::as_str).collect()),
         ] {
             if !names.is_empty() {
-                // The plus keeps the index of another order out.
+                // The plus excludes an index with another order.
                 *sql += &format!(" AND +jobs.{column} IN ({})", vec!["?"; names.len()].join(", "));
                 values.extend(names.into_iter().map(|name| Value::from(name.to_owned())));
             }
@@ -217,7 +217,7 @@ fn rest(sql: &mut String, values: &mut Vec<Value>, filter: &JobFilter, led_by: L
         if led_by == Lead::Tag(place) {
             continue;
         }
-        // One step down an index for each tag: a tag's rows hold their job's time and id.
+        // A step down an index for each tag: a tag's rows hold their job's time and id.
         *sql += " AND EXISTS (SELECT 1 FROM tags AS other WHERE other.submitted_at = jobs.submitted_at
                  AND other.id = jobs.id AND other.name = ?";
         values.push(Value::from(name.clone()));

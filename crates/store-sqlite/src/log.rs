@@ -1,4 +1,4 @@
-//! What SQLite's write-ahead log holds, read without SQLite and so without a change to it: see "WAL File Format" in
+//! Reads SQLite's write-ahead log without SQLite and so without a change to it: see "WAL File Format" in
 //! SQLite's "Database File Format".
 
 use std::collections::HashSet;
@@ -15,7 +15,7 @@ const MAGIC: u32 = 0x377f_0682;
 pub(crate) struct Log {
     /// Pages of the database after the last commit.
     pub(crate) pages: u32,
-    /// Pages that the log holds.
+    /// Pages in the log.
     pub(crate) holds: HashSet<u32>,
 }
 
@@ -29,7 +29,7 @@ pub(crate) fn length(path: &Path) -> u64 {
     fs::metadata(path).map_or(0, |metadata| metadata.len())
 }
 
-/// None: there is no log, or no commit in it.
+/// The commits of the log; `None` if there is no log, or no commit in it.
 pub(crate) fn read(path: &Path, page_size: u64) -> io::Result<Option<Log>> {
     let mut file = match File::open(path) {
         Ok(file) => BufReader::new(file),
@@ -64,7 +64,7 @@ pub(crate) fn read(path: &Path, page_size: u64) -> io::Result<Option<Log>> {
     Ok((log.pages > 0).then_some(log))
 }
 
-/// False: the file ended before.
+/// Fills the buffer; false if the file ends before.
 fn fill(file: &mut impl Read, buffer: &mut [u8]) -> io::Result<bool> {
     match file.read_exact(buffer) {
         Ok(()) => Ok(true),

@@ -1,4 +1,4 @@
-//! Opening the data directory: looked at first, changed only when all is well.
+//! Opens the data directory: checks it first, and changes it only if all is well.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read};
@@ -13,9 +13,9 @@ use crate::{log, vacuum};
 
 pub(crate) const DATABASE_FILE: &str = "divvy.db";
 const LOCK_FILE: &str = "divvy.lock";
-/// What `file` and the header say whose database it is: "dvvy".
+/// Mark in the file's header by which `file` recognizes the database: "dvvy".
 const APPLICATION_ID: i32 = 0x6476_7679;
-/// Each brings the schema from its place in the list to the next.
+/// Migrations: each brings the schema from its place in the list to the next.
 const MIGRATIONS: [&str; 7] = [
     include_str!("../migrations/0001_jobs.sql"),
     include_str!("../migrations/0002_epochs.sql"),
@@ -26,9 +26,9 @@ const MIGRATIONS: [&str; 7] = [
     include_str!("../migrations/0007_drains.sql"),
 ];
 const SCHEMA: u32 = MIGRATIONS.len() as u32;
-/// A file up to this size is checked from end to end, which takes about as long as reading it.
+/// Size up to which a file is checked from end to end, which takes about as long as reading it.
 const CHECKED_BYTES: u64 = 64 * 1024 * 1024;
-/// How long to wait for another program that looks into the database.
+/// How long to wait for another program that has the database locked.
 pub(crate) const BUSY_TIMEOUT: Duration = Duration::from_secs(1);
 /// Statements that stay prepared for each connection.
 const STATEMENTS: usize = 64;
@@ -39,7 +39,7 @@ const MAGIC: &[u8] = b"SQLite format 3\0";
 pub(crate) struct Opened {
     pub(crate) db: Connection,
     pub(crate) path: PathBuf,
-    /// Held as long as the directory is used.
+    /// Lock that is held as long as the directory is in use.
     pub(crate) lock: File,
 }
 
@@ -70,7 +70,7 @@ fn lock(data_dir: &Path) -> Result<File, OpenError> {
     }
 }
 
-/// Makes a database under another name first: one that bears the right name is whole, however short its history.
+/// Makes a database under another name first: a database with the right name is complete, however early its process ended.
 fn create(path: &Path) -> Result<(), OpenError> {
     let log = log::path_of(path);
     if log::length(&log) > 0 {
@@ -97,7 +97,7 @@ fn create(path: &Path) -> Result<(), OpenError> {
     File::open(directory).and_then(|directory| directory.sync_all()).map_err(not_writable)
 }
 
-/// Looks at a database that was there, without changing it.
+/// Checks an existing database, without changing it.
 fn inspect(path: &Path) -> Result<(), OpenError> {
     let not_writable = |cause| OpenError::NotWritable { path: path.to_owned(), cause };
     let mut file = OpenOptions::new().read(true).write(true).open(path).map_err(not_writable)?;
@@ -113,7 +113,7 @@ fn inspect(path: &Path) -> Result<(), OpenError> {
     check_length(path, length, &header)?;
     let check = || -> rusqlite::Result<(u32, Option<String>)> {
         let db = reading(path)?;
-        // Closing the last connection would copy the log back: the file stays as it is until it is known to be whole.
+        // Closing the last connection would copy the log back: the file stays unchanged until it is known to be sound.
         db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
         let version = db.pragma_query_value(None, "user_version", |row| row.get(0))?;
         if length > CHECKED_BYTES {
@@ -129,7 +129,7 @@ fn inspect(path: &Path) -> Result<(), OpenError> {
     }
 }
 
-/// Each page that the header counts must be in the file, or in the log that has not been copied back.
+/// Checks that each page that the header counts is in the file, or in the log that is not copied back.
 fn check_length(path: &Path, length: u64, header: &[u8]) -> Result<(), OpenError> {
     let page_size = match u64::from(u16::from_be_bytes([header[16], header[17]])) {
         1 => 65536,
@@ -158,12 +158,12 @@ fn writing(path: &Path) -> rusqlite::Result<Connection> {
     let db = Connection::open_with_flags(path, flags)?;
     db.busy_timeout(BUSY_TIMEOUT)?;
     db.set_prepared_statement_cache_capacity(STATEMENTS);
-    // Before the first page is written: a database that is there is not changed by it.
+    // Set before the first page is written: an existing database is not changed by it.
     db.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
     db.pragma_update(None, "journal_mode", "WAL")?;
     db.pragma_update(None, "synchronous", "FULL")?;
     db.pragma_update(None, "foreign_keys", true)?;
-    // The writer copies the log back when nobody waits for it.
+    // The writer copies the log back when no change waits.
     db.pragma_update(None, "wal_autocheckpoint", 0)?;
     db.pragma_update(None, "journal_size_limit", 64 * 1024 * 1024)?;
     db.pragma_update(None, "cache_size", -32 * 1024)?;

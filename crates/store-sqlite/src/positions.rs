@@ -1,4 +1,4 @@
-//! Positions in streams outside, and the outbox: the events that are to be published.
+//! Positions in outside streams, and the outbox: unpublished events.
 
 use model::EventSource;
 use rusqlite::{Connection, OptionalExtension, Row};
@@ -40,7 +40,7 @@ pub(crate) fn all(db: &Connection) -> rusqlite::Result<Vec<(String, Position)>> 
     select.query_map([], |row| Ok((row.get(2)?, position(row)?)))?.collect()
 }
 
-/// Adds to a position that counts.
+/// Adds to a position that is a counter.
 pub(crate) fn add(db: &Connection, stream: &str, count: u64) -> rusqlite::Result<()> {
     let sql = "INSERT INTO positions (stream, next, mark) VALUES (?1, ?2, 0)
          ON CONFLICT (stream) DO UPDATE SET next = next + excluded.next";
@@ -48,7 +48,7 @@ pub(crate) fn add(db: &Connection, stream: &str, count: u64) -> rusqlite::Result
     Ok(())
 }
 
-/// How many events of a job have this number or a higher one.
+/// Number of events of a job with this number or a higher one.
 pub(crate) fn events_from(db: &Connection, key: i64, seq: u64) -> rusqlite::Result<u64> {
     let mut count = db.prepare_cached("SELECT count(*) FROM events WHERE job = ?1 AND seq >= ?2")?;
     count.query_row((key, seq.column()), |row| column::count(row, 0))

@@ -1,4 +1,4 @@
-//! Rows of programs, and of what programs wrote to stderr.
+//! Rows of programs, and of the stderr of programs.
 
 use std::ops::Range;
 
@@ -26,7 +26,7 @@ fn put(db: &Connection, record: &ProgramRecord) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// The caller has written what it knows of jobs' states.
+/// The caller has written the touched ledgers before.
 fn delete(db: &Connection, hash: ProgramHash) -> rusqlite::Result<Answer> {
     if let Some(job) = find_user(db, hash)? {
         return Ok(Answer::Refused(in_use(job)));
@@ -117,7 +117,7 @@ pub(crate) fn logs(
     column::readable(&mut rows, limit, |row| column::skip(unreadable, "log of a job", &job, log(job, row)))
 }
 
-/// In the order in which they ended.
+/// The last logs of a task, in the order in which the attempts ended.
 pub(crate) fn last_logs(
     db: &Connection,
     unreadable: &Unreadable,

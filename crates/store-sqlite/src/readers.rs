@@ -10,20 +10,20 @@ use tokio::sync::Semaphore;
 use crate::error::read_error;
 use crate::open;
 
-/// Reads at once of what one job, result or program is, each short: more would only share the same disk and cores.
+/// Concurrent reads of single jobs, results or programs, each short: more would only share the same disk and cores.
 const READERS: usize = 4;
 
-/// Reads at once of what may look at many rows.
+/// Concurrent reads of many rows.
 const LISTS: usize = 2;
 
-/// All of them.
+/// All connections that read.
 #[derive(Debug)]
 pub(crate) struct Readers {
     /// For any other read.
     pub(crate) any: Pool,
     /// For lists, statistics and retention, so that no other read waits behind them.
     pub(crate) lists: Pool,
-    /// For payloads, so that a worker never waits behind clients' lists.
+    /// For payloads, so that a worker never waits behind lists of clients.
     pub(crate) payloads: Pool,
     pub(crate) unreadable: Arc<Unreadable>,
 }
@@ -43,7 +43,7 @@ pub(crate) struct Pool {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // A connection is whole between two statements, whatever panicked.
+    // A connection is consistent between two statements, also after a panic.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -53,7 +53,7 @@ impl Pool {
         Ok(Self { idle: Arc::new(Mutex::new(idle)), permits: Arc::new(Semaphore::new(size)) })
     }
 
-    /// Reads on a thread that may wait. Dropped, it interrupts the query.
+    /// Reads on a thread that may block. Dropping the future interrupts the query.
     pub(crate) async fn read<T, R>(&self, read: R) -> Result<T, ReadError>
     where
         T: Send + 'static,
@@ -78,11 +78,11 @@ impl Pool {
     }
 }
 
-/// Where a query is, shared between its caller and its thread.
+/// State of a query, shared between its caller and its thread.
 enum Query {
     Waits,
     Runs(InterruptHandle),
-    /// It has ended, or must not begin.
+    /// The query has ended, or must not begin.
     Over,
 }
 
@@ -91,7 +91,7 @@ struct Caller(Arc<Mutex<Query>>);
 
 impl Drop for Caller {
     fn drop(&mut self) {
-        // Under the lock, so that the connection cannot have gone to another caller yet.
+        // The interrupt happens under the lock, so that the connection cannot have gone to another caller yet.
         let mut query = lock(&self.0);
         if let Query::Runs(handle) = &*query {
             handle.interrupt();
@@ -100,7 +100,7 @@ impl Drop for Caller {
     }
 }
 
-/// A connection that goes back even where the reading panics.
+/// A connection that returns to the pool even if the reading panics.
 struct Lent<'a> {
     db: Option<Connection>,
     idle: &'a Mutex<Vec<Connection>>,
@@ -108,7 +108,7 @@ struct Lent<'a> {
 }
 
 impl Lent<'_> {
-    /// False: the caller has left.
+    /// Begins the query; false if the caller has left.
     fn begin(&self, db: &Connection) -> bool {
         let mut query = lock(self.query);
         let waits = matches!(*query, Query::Waits);

@@ -16,7 +16,7 @@ use crate::readers::{Pool, Readers};
 use crate::{attempts, drains, jobs, listing, positions, programs, results, retention, statistics};
 
 impl Readers {
-    /// Reads a list, whose rows that cannot be read are noted.
+    /// Reads a list; rows that cannot be read are noted.
     fn list<'a, T: Send + 'static>(
         &self,
         pool: &'a Pool,

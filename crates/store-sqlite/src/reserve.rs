@@ -1,5 +1,5 @@
-//! Room on the disk for changes of jobs that are there already: a file that takes it up until nothing else is left. New jobs
-//! are refused before, so that jobs can be canceled and pruned on a full disk.
+//! Disk space that is kept for changes of existing jobs: a file that occupies it until nothing else is left. New jobs are
+//! refused before, so that jobs can be canceled and pruned on a full disk.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -8,12 +8,12 @@ use std::path::{Path, PathBuf};
 use store::WriteError;
 
 const RESERVE_FILE: &str = "divvy.reserve";
-/// Its length: some thousand changes.
+/// Largest size of the file: some thousand changes.
 const MAX_BYTES: u64 = 16 << 20;
-/// On a small disk, this part of it.
+/// Share of a small disk that the file occupies.
 const PART: u64 = 16;
 
-/// The file, and as much again that new jobs leave free.
+/// The file, and as much space again that new jobs leave free.
 #[derive(Debug)]
 pub(crate) struct Reserve {
     path: PathBuf,
@@ -23,7 +23,7 @@ pub(crate) struct Reserve {
 }
 
 impl Reserve {
-    /// Takes up the room if there is enough.
+    /// Occupies the space if there is enough.
     pub(crate) fn new(directory: &Path) -> Self {
         let (total, _) = room(directory);
         let mut reserve = Self {
@@ -32,13 +32,13 @@ impl Reserve {
             bytes: (total / PART).min(MAX_BYTES),
             is_held: false,
         };
-        // Left by an earlier run, perhaps of another length.
+        // An earlier run may have left a file, perhaps of another length.
         reserve.is_held = fs::metadata(&reserve.path).is_ok_and(|file| file.len() == reserve.bytes);
         reserve.refill();
         reserve
     }
 
-    /// Refuses new jobs while the room is not there, or little beside it.
+    /// Refuses new jobs while the file is absent, or little space is left beside it.
     pub(crate) fn check(&mut self) -> Result<(), WriteError> {
         self.refill();
         if self.is_held && room(&self.directory).1 >= self.bytes {
@@ -47,7 +47,7 @@ impl Reserve {
         Err(WriteError::Full("the disk is full".to_owned()))
     }
 
-    /// Gives the room to what is written next. Tells whether there was any.
+    /// Frees the space for the next writes. Returns whether there was any.
     pub(crate) fn release(&mut self) -> bool {
         let was_held = std::mem::take(&mut self.is_held);
         if was_held {
@@ -64,13 +64,13 @@ impl Reserve {
             Ok(()) => self.is_held = true,
             Err(error) => {
                 tracing::warn!(%error, path = %self.path.display(), "no room can be kept for changes");
-                // Part of it may be there.
+                // A part of the file may exist.
                 let _ = fs::remove_file(&self.path);
             }
         }
     }
 
-    /// Writes every byte: a file system need not keep room for a file with holes.
+    /// Writes every byte: a file system need not reserve space for a file with holes.
     fn take_up(&self) -> io::Result<()> {
         let mut file = OpenOptions::new().create(true).truncate(true).write(true).open(&self.path)?;
         let block = vec![0xFF; 64 * 1024];
@@ -84,10 +84,10 @@ impl Reserve {
     }
 }
 
-/// The bytes of a directory's file system, and those of them that this process may still use.
+/// Size of a directory's file system and the free part of it for this process, in bytes.
 #[cfg(unix)]
 fn room(directory: &Path) -> (u64, u64) {
-    // A file system that does not tell is taken for one with room.
+    // A file system without figures counts as one with space.
     rustix::fs::statvfs(directory).map_or((0, u64::MAX), |stat| {
         (stat.f_blocks.saturating_mul(stat.f_frsize), stat.f_bavail.saturating_mul(stat.f_frsize))
     })

@@ -1,5 +1,5 @@
-//! Forgetting jobs that are over: first out of sight, in one small transaction; then, piece by piece, what belonged to
-//! them, so that no change waits long.
+//! Forgets jobs that are over: first hides them, in one small transaction; then deletes their rows in parts, so that no change
+//! waits long.
 
 use jiff::Timestamp;
 use model::JobId;
@@ -13,7 +13,7 @@ use crate::positions;
 /// Rows of each table that are deleted in one transaction: some 10 ms.
 const SWEPT_AT_ONCE: i64 = 2000;
 
-/// Jobs to be forgotten, with the bytes that they take up, those that ended first in front.
+/// Jobs to be forgotten, with their sizes in bytes, the first to end in front.
 pub(crate) fn expired(db: &Connection, retention: Retention, now: Timestamp) -> rusqlite::Result<Vec<(JobKey, u64)>> {
     let total = "SELECT coalesce(sum(bytes), 0) FROM jobs WHERE finished_at IS NOT NULL";
     let total = db.prepare_cached(total)?.query_row([], |row| column::about(row, 0))?;
@@ -35,7 +35,7 @@ pub(crate) fn expired(db: &Connection, retention: Retention, now: Timestamp) -> 
     Ok(expired)
 }
 
-/// Takes jobs out of sight, those that are still over. Returns how many.
+/// Hides those of the jobs that are still over. Returns their number.
 pub(crate) fn forget(db: &Connection, keys: &[JobKey]) -> rusqlite::Result<u64> {
     let mut note = db.prepare_cached(
         "INSERT INTO swept (job, id) SELECT key, id FROM jobs WHERE key = ?1 AND finished_at IS NOT NULL",
@@ -61,7 +61,7 @@ pub(crate) fn forget(db: &Connection, keys: &[JobKey]) -> rusqlite::Result<u64> 
     Ok(forgotten)
 }
 
-/// Deletes some of what belonged to a job that is out of sight. Returns how many rows: none when all are gone.
+/// Deletes some rows of a hidden job. Returns their number: 0 when all are gone.
 pub(crate) fn sweep(db: &Connection, JobKey(key): JobKey) -> rusqlite::Result<u64> {
     let mut is_forgotten = db.prepare_cached("SELECT 1 FROM swept WHERE job = ?1")?;
     if !is_forgotten.exists([key])? {
@@ -85,13 +85,13 @@ pub(crate) fn sweep(db: &Connection, JobKey(key): JobKey) -> rusqlite::Result<u6
     Ok(rows)
 }
 
-/// Jobs that are out of sight while something of them is left.
+/// Hidden jobs with remaining rows.
 pub(crate) fn unswept(db: &Connection) -> rusqlite::Result<Vec<(JobKey, JobId)>> {
     let mut select = db.prepare_cached("SELECT job, id FROM swept ORDER BY job")?;
     select.query_map([], |row| Ok((JobKey(row.get(0)?), column::job_id(row, 1)?)))?.collect()
 }
 
-/// Forgets the names of objects that are deleted.
+/// Forgets the names of deleted objects.
 pub(crate) fn objects_deleted(db: &Connection, names: &[String]) -> rusqlite::Result<u64> {
     let mut delete = db.prepare_cached("DELETE FROM dropped_objects WHERE object = ?1")?;
     let mut deleted = 0;

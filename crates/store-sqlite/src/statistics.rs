@@ -1,4 +1,4 @@
-//! Rows of statistics: added to at the end of a batch, and read.
+//! Rows of statistics: written at the end of a batch, and read.
 
 use std::sync::LazyLock;
 
@@ -34,7 +34,7 @@ static UPSERT: LazyLock<String> = LazyLock::new(|| {
     )
 });
 
-/// As columns.
+/// Key of a row as columns.
 struct RowKey(&'static str, i64, JobKind);
 
 impl From<statistics::Row> for RowKey {
@@ -43,7 +43,7 @@ impl From<statistics::Row> for RowKey {
     }
 }
 
-/// Adds what the batch's events count.
+/// Adds the figures of the batch's events.
 pub(crate) fn add(db: &Connection, tally: &Tally) -> rusqlite::Result<()> {
     let mut before = Vec::new();
     let mut pending = db.prepare_cached(
@@ -100,7 +100,7 @@ fn add_starts(db: &Connection, row: RowKey, task: &str, starts: i64) -> rusqlite
     Ok(())
 }
 
-/// The first second that is whole.
+/// The first full second at or after a time.
 fn second(at: Timestamp) -> i64 {
     at.as_second() + i64::from(at.subsec_nanosecond() > 0)
 }
@@ -127,7 +127,7 @@ fn start(row: &Row<'_>, index: usize) -> rusqlite::Result<Timestamp> {
     Timestamp::from_second(second).map_err(|_| rusqlite::Error::IntegralValueOutOfRange(index, second))
 }
 
-/// What tells a row of statistics from others, as far as that can be read.
+/// The key of a row of statistics, as far as it can be read.
 fn key_of(row: &Row<'_>) -> String {
     let kind = row.get_ref(1).ok().and_then(|kind| kind.as_str().ok()).unwrap_or_default();
     format!("{} {kind}", row.get::<_, i64>(0).unwrap_or(0))
@@ -140,7 +140,7 @@ pub(crate) fn periods(
     after: Option<&PeriodKey>,
     limit: usize,
 ) -> rusqlite::Result<Vec<PeriodRow>> {
-    // Both tables as of one moment.
+    // A single transaction, so that both tables are of the same moment.
     let transaction = db.unchecked_transaction()?;
     let (condition, values) = condition(query, after.map(|(start, kind)| (start, *kind, None)));
     let columns = FIGURES.join(", ");
@@ -187,7 +187,7 @@ fn period(row: &Row<'_>) -> rusqlite::Result<PeriodRow> {
     Ok(PeriodRow { start: start(row, 0)?, kind: column::parse(row, 1)?, counts })
 }
 
-/// Of each kind the last row whose period begins before a moment: the columns beside a maximum are those of its row.
+/// The last row of each kind whose period begins before a moment: the columns beside a maximum are those of its row.
 pub(crate) fn pending(
     db: &Connection,
     unreadable: &Unreadable,
@@ -225,17 +225,17 @@ pub(crate) fn task_starts(
     })
 }
 
-/// Deletes some rows that begin before a moment. Returns how many.
+/// Deletes some rows that begin before a moment. Returns their number.
 pub(crate) fn forget(db: &Connection, grain: Grain, before: Timestamp) -> rusqlite::Result<u64> {
     let (grain, before) = (grain.stored_name(), before.as_second());
     let mut deleted = 0;
     for table in ["statistics", "statistics_durations", "statistics_tasks"] {
-        // Some of the oldest rows: those up to one that is so far from the first.
+        // The oldest rows, up to a row at this distance from the first.
         let sql = format!(
             "SELECT start FROM {table} WHERE grain = ?1 AND start < ?2 ORDER BY start LIMIT 1 OFFSET {FORGOTTEN_AT_ONCE}"
         );
         let bound: Option<i64> = db.prepare_cached(&sql)?.query_row((grain, before), |row| row.get(0)).optional()?;
-        // At least one period, else none would ever go.
+        // At least one period is deleted, otherwise none would ever be.
         let bound = bound.map_or(before, |bound| bound.saturating_add(1).min(before));
         let sql = format!("DELETE FROM {table} WHERE grain = ?1 AND start < ?2");
         deleted += db.prepare_cached(&sql)?.execute((grain, bound))? as u64;

@@ -1,4 +1,4 @@
-//! Accepting a job: its row, tags, payloads and first event.
+//! Writes a job: its row, tags, payloads and first event.
 
 use model::{EventSource, JobId, JobState, uploaded_programs};
 use rusqlite::Connection;
@@ -69,7 +69,7 @@ pub(crate) fn insert(
     Ok(Answer::Submitted(Submission::New))
 }
 
-/// Whether the same request, or another under its names, was accepted before.
+/// Whether the same request, or another with its id or key, was accepted before.
 fn find_same(db: &Connection, new: &NewJob) -> rusqlite::Result<Option<Answer>> {
     let mut by_id = db.prepare_cached("SELECT id, fingerprint FROM jobs WHERE id = ?1")?;
     let mut by_key = db.prepare_cached("SELECT id, fingerprint FROM jobs WHERE idempotency_key = ?1")?;

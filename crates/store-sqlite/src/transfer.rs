@@ -11,11 +11,11 @@ use crate::column;
 use crate::error::OpenError;
 use crate::open::{self, Opened};
 
-/// Rows that are handed on at once, and the bytes after which fewer are.
+/// Rows that are passed on at once, and the bytes above which fewer are.
 const ROWS: usize = 1000;
 const BYTES: usize = 4 * 1024 * 1024;
 
-/// A data directory to move everything from or to. It is locked until it is dropped.
+/// A data directory as source or target of a transfer. It is locked until the value is dropped.
 pub struct Transfer(Opened);
 
 impl std::fmt::Debug for Transfer {
@@ -34,10 +34,10 @@ fn column_of(table: &Table, name: &'static str) -> &'static str {
 }
 
 impl Transfer {
-    /// Opens a directory that has a database.
+    /// Opens a directory with a database.
     ///
     /// # Errors
-    /// There is none, or another process uses it.
+    /// There is no database, or another process uses the directory.
     pub fn source(data_dir: &Path) -> Result<Self, TransferError> {
         if !data_dir.join(open::DATABASE_FILE).exists() {
             return Err(TransferError(format!("there is no {} in {}", open::DATABASE_FILE, data_dir.display())));
@@ -45,10 +45,10 @@ impl Transfer {
         Self::open(data_dir)
     }
 
-    /// Opens a directory, made where it is not there, and begins to write.
+    /// Opens a directory, made if it does not exist, and begins to write.
     ///
     /// # Errors
-    /// It holds jobs or events, or another process uses it.
+    /// The directory holds jobs or events, or another process uses it.
     pub fn target(data_dir: &Path) -> Result<Self, TransferError> {
         let opened = Self::open(data_dir)?;
         let held = TABLES.map(|table| format!("EXISTS (SELECT 1 FROM {})", table.name)).join(" OR ");
@@ -142,11 +142,11 @@ impl Target for Transfer {
         let number = |number: &u64| i64::try_from(*number).unwrap_or(i64::MAX);
         let fence = "UPDATE fence SET epoch = ?1, batch = 0, store = ?2";
         db.execute(fence, (number(epoch), store.as_bytes())).map_err(failed)?;
-        // The newest event may be gone, and its number must not come again.
+        // The newest event may be gone, and its number must not be used again.
         db.execute("DELETE FROM sqlite_sequence WHERE name = 'events'", []).map_err(failed)?;
         let sequence = "INSERT INTO sqlite_sequence (name, seq) VALUES ('events', ?1)";
         db.execute(sequence, [number(latest_event)]).map_err(failed)?;
-        // Nor may the key of a job that is out of sight, of which rows may be left.
+        // The key of a hidden job must not be used again either: rows of it may be left.
         db.execute("DELETE FROM sqlite_sequence WHERE name = 'jobs'", []).map_err(failed)?;
         let sequence = "INSERT INTO sqlite_sequence (name, seq) SELECT 'jobs', coalesce(max(taken), 0) FROM \
              (SELECT max(key) AS taken FROM jobs UNION ALL SELECT max(job) FROM swept)";
@@ -155,7 +155,7 @@ impl Target for Transfer {
     }
 }
 
-/// Every table of this store is one that is moved, or one that is known to be left behind.
+/// Checks that every table of this store is moved, or known to be left behind.
 #[cfg(test)]
 mod tests {
     use super::*;

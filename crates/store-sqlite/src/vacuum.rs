@@ -1,17 +1,17 @@
-//! Giving pages back to the file system. A database that an earlier release has made cannot do so until it is rewritten.
+//! Returns pages to the file system. A database of an earlier release must be rewritten before.
 
 use rusqlite::Connection;
 
-/// Larger files are not rewritten at the start.
+/// Size above which files are not rewritten at the start.
 const CONVERTED_BYTES: u64 = 256 * 1024 * 1024;
-/// What `auto_vacuum` reads as when it is incremental.
+/// Value of `auto_vacuum` for incremental vacuuming.
 const INCREMENTAL: i64 = 2;
-/// So many free pages of 4 KiB are kept for what comes next.
+/// Free pages of 4 KiB that are kept for later rows.
 const KEPT_PAGES: i64 = 256;
-/// Pages that are given back at once: some 10 ms.
+/// Pages that are returned at once: some 10 ms.
 const PAGES_AT_ONCE: i64 = 1024;
 
-/// Rewrites a database that cannot give pages back, where that takes a second or two.
+/// Rewrites a database that cannot return pages, if that takes a second or two.
 pub(crate) fn convert(db: &Connection) -> rusqlite::Result<()> {
     if number(db, "auto_vacuum")? == INCREMENTAL {
         return Ok(());
@@ -26,7 +26,7 @@ pub(crate) fn convert(db: &Connection) -> rusqlite::Result<()> {
         return Ok(());
     }
     db.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
-    // It takes as much room again; without that the database is as good as before.
+    // The rewriting needs as much room again; if it fails, the database is unchanged.
     if let Err(error) = db.execute_batch("VACUUM") {
         tracing::warn!(%error, "cannot rewrite the database, which gives no pages back therefore");
     }
@@ -40,7 +40,7 @@ pub(crate) fn give_back(db: &Connection) -> rusqlite::Result<bool> {
         return Ok(false);
     }
     let mut vacuum = db.prepare(&format!("PRAGMA incremental_vacuum({})", spare.min(PAGES_AT_ONCE)))?;
-    // Each row that is stepped over is a page.
+    // Each step of the statement frees a page.
     let mut rows = vacuum.query([])?;
     while rows.next()?.is_some() {}
     Ok(spare > PAGES_AT_ONCE)

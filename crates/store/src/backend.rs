@@ -1,4 +1,4 @@
-//! What a store implements: a [`Backend`] that writes and [`Reads`].
+//! The contract of a store: a [`Backend`] that writes and [`Reads`].
 
 use std::future::Future;
 use std::ops::Range;
@@ -22,38 +22,38 @@ use crate::verified::Verified;
 
 /// The writing half, on the one thread that writes; its methods may block.
 pub trait Backend: Send {
-    /// Writes a batch in one transaction. The last batch that was committed, sent again, is not written again and has
-    /// the same answers.
+    /// Writes a batch in one transaction. If the last committed batch is sent again, it is not written again and has the same
+    /// answers.
     ///
     /// # Errors
-    /// It is not written, or not known to be: see [`BatchError`].
+    /// The batch is not written, or not known to be: see [`BatchError`].
     fn apply(&mut self, batch: &Batch) -> Result<Applied, BatchError>;
 
-    /// Does what no change waits for, such as copying a log back: after each batch only what is due, and more when the
-    /// writer is idle. Returns whether it is worth being called again soon.
+    /// Does work that no change waits for, such as copying a log back: after each batch only due work, and more when the writer
+    /// is idle. Returns whether another call soon is useful.
     fn maintain(&mut self, is_idle: bool) -> bool {
         let _ = is_idle;
         false
     }
 
-    /// The length of the log of what is not yet in its place, as of the last [`Self::maintain`].
+    /// Bytes of the log that are not copied back, as of the last [`Self::maintain`].
     fn log_bytes(&self) -> u64 {
         0
     }
 
-    /// Finds out, about twice a second, whether a batch could be written now. Must be cheap.
+    /// Checks, about twice a second, whether a batch could be written now. Must be cheap.
     ///
     /// # Errors
-    /// It could not.
+    /// A batch could not be written.
     fn check(&mut self) -> Result<(), WriteError> {
         Ok(())
     }
 
-    /// Whether there is room for what is new, beside the room that is kept for changes of what is there. Asked before every
-    /// batch with something new in it, and about twice a second. Must be cheap.
+    /// Checks whether there is room for new jobs and programs, beside the room that is kept for changes of existing ones. Called
+    /// before every batch with a new entry, and about twice a second. Must be cheap.
     ///
     /// # Errors
-    /// There is none.
+    /// There is no room.
     fn has_room(&mut self) -> Result<(), WriteError> {
         Ok(())
     }
@@ -68,35 +68,36 @@ pub struct Applied {
     pub latest_event: u64,
 }
 
-/// The newest event has this number at least: several may tell of events.
+/// Raises the number of the newest event to at least this number: several writers may announce events.
 pub fn raise_latest(events: &watch::Sender<u64>, latest_event: u64) {
     events.send_if_modified(|seq| std::mem::replace(seq, latest_event.max(*seq)) < latest_event);
 }
 
-/// Why a batch is not known to be committed.
+/// The reason why a batch is not known to be committed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BatchError {
-    /// Nothing of it is written, and it is worth trying again later. Its id may be used for another batch.
+    /// Nothing of the batch is written, and a later try may succeed. Its id may be used for another batch.
     #[error("not written, to be tried again: {0}")]
     RolledBack(WriteError),
-    /// Nothing of it is written, nor would be later. Its id may be used for another batch.
+    /// Nothing of the batch is written, nor would be later. Its id may be used for another batch.
     #[error("not written: {reason}")]
     Deterministic {
-        /// The entry that cannot be written, where that is known.
+        /// The entry that cannot be written, if it is known.
         entry: Option<usize>,
-        /// Why.
+        /// The reason of the refusal.
         reason: String,
     },
-    /// Nothing of it is written: a row that it needs is damaged, which may be so of one of its jobs or of all of them. Its id
-    /// may be used for another batch.
+    /// Nothing of the batch is written: a row that it needs is damaged, in one of its jobs or in all of them. Its id may be used
+    /// for another batch.
     #[error("not written: {error}")]
     Damaged {
-        /// What is damaged.
+        /// The damage.
         error: WriteError,
-        /// Whether a row was read that is not as it was written: it is one job's. Else the database says so itself.
+        /// Whether one job is damaged: a row was read that is not as it was written. Otherwise the database itself reports the
+        /// damage.
         of_one: bool,
     },
-    /// It may be committed. The same batch must be sent again until that is known.
+    /// The batch may be committed. The same batch must be sent again until its state is known.
     #[error("not known to be written: {0}")]
     Unknown(WriteError),
     /// Another owner has taken the store over.
@@ -107,25 +108,24 @@ pub enum BatchError {
     },
 }
 
-/// What a read resolves to. Dropped, the read ends as soon as the store can stop it.
+/// The future of a read. Dropping it ends the read as soon as the store can stop it.
 pub type Reading<'a, T> = Pin<Box<dyn Future<Output = Result<T, ReadError>> + Send + 'a>>;
 
-/// The reading half. Reads see what is committed. A row that cannot be read is left out of a list and noted in
-/// [`Reads::unreadable`], so that a list has fewer rows only where there are no more; what is asked for by itself is an
+/// The reading half. Reads see committed rows. A row that cannot be read is left out of a list and noted in
+/// [`Reads::unreadable`], so that a list has fewer rows only if there are no more; a read of a single row is an error then.
 /// error then.
 pub trait Reads: Send + Sync {
-    /// What could not be read.
+    /// Rows that could not be read.
     fn unreadable(&self) -> &Unreadable;
 
-    /// One job. [`ReadError::Unreadable`] where it is damaged.
+    /// A job. [`ReadError::Unreadable`] where its row is damaged.
     fn job(&self, id: JobId) -> Reading<'_, Option<JobRecord>>;
 
     /// At most `limit` jobs, the newest first, from before a place in that order. The filter has at most
     /// [`crate::MAX_FILTER_TAGS`] tags.
     fn jobs(&self, filter: JobFilter, before: Option<Cursor>, limit: usize) -> Reading<'_, Vec<JobRecord>>;
 
-    /// How many jobs a filter finds, of those that were submitted at `since` or later. The filter is as for
-    /// [`Reads::jobs`].
+    /// Number of jobs that a filter finds among those submitted at `since` or later. The filter is as for [`Reads::jobs`].
     fn count(&self, filter: JobFilter, since: Option<Timestamp>) -> Reading<'_, u64>;
 
     /// Every job that is not over, in the order in which they came.
@@ -134,18 +134,18 @@ pub trait Reads: Send + Sync {
     /// The jobs of `jobs` that are not over, in the order in which they came; all of one moment.
     fn unfinished(&self, jobs: Vec<JobId>) -> Reading<'_, Vec<UnfinishedJob>>;
 
-    /// How the verification of each of the newest `limit` jobs that were verified has gone, the newest first.
+    /// Verification of each of the newest `limit` verified jobs, the newest first.
     fn verified(&self, limit: usize) -> Reading<'_, Vec<Verified>>;
 
-    /// Every attempt that touches one of the individual tasks, by first task, then in the order in which they ended. An error
-    /// where one of them cannot be read: what a task came to must not look open.
+    /// Every attempt that touches one of the individual tasks, by first task, then in the order in which they ended. An error if
+    /// one of them cannot be read: its tasks must not look open.
     fn attempts(&self, job: JobId, tasks: Range<u64>) -> Reading<'_, Vec<Attempt>>;
 
     /// The block of payloads that the task is in.
     fn payloads(&self, job: JobId, task: u64) -> Reading<'_, Option<PayloadBlock>>;
 
-    /// At most `limit` events with a number above `after`, of one job or of all, ascending. What an event counts and where it
-    /// is from is left out where it cannot be read.
+    /// At most `limit` events with a number above `after`, of one job or of all, ascending. Figures and sources of events are
+    /// left out if they cannot be read.
     fn events(&self, after: u64, job: Option<JobId>, limit: usize) -> Reading<'_, Vec<JobEvent>>;
 
     /// The last events of a job, at most `limit`, the newest first.
@@ -157,7 +157,7 @@ pub trait Reads: Send + Sync {
     /// The result of the job that succeeded last under an output's name.
     fn result_by_name(&self, output: &str) -> Reading<'_, Option<ResultRow>>;
 
-    /// Some answers to individual tasks from task `next` on, by first task; none when there are no more. About 4 MiB.
+    /// Some answers to individual tasks from task `next` on, by first task; none when there are no more. About 4 MiB at most.
     fn answers(&self, job: JobId, next: u64) -> Reading<'_, Vec<Answers>>;
 
     /// Every position, by stream.
@@ -166,7 +166,7 @@ pub trait Reads: Send + Sync {
     /// The jobs of `jobs` that have an event with this number or a higher one.
     fn with_events_from(&self, seq: u64, jobs: Vec<JobKey>) -> Reading<'_, Vec<JobKey>>;
 
-    /// Jobs to be forgotten with the bytes that they take up, those that ended first in front.
+    /// Jobs that retention forgets, with their sizes in bytes, the first to end in front.
     fn expired(&self, retention: Retention, now: Timestamp) -> Reading<'_, Vec<(JobKey, u64)>>;
 
     /// Forgotten jobs of which rows are left.
@@ -175,7 +175,7 @@ pub trait Reads: Send + Sync {
     /// At most `limit` objects that no row names any more.
     fn dropped_objects(&self, limit: usize) -> Reading<'_, Vec<String>>;
 
-    /// One program.
+    /// A program.
     fn program(&self, hash: ProgramHash) -> Reading<'_, Option<ProgramRecord>>;
 
     /// At most `limit` programs in the order of their hashes, from after one of them.
@@ -190,13 +190,13 @@ pub trait Reads: Send + Sync {
     /// The last logs of attempts at a task, at most `limit`, in the order in which they ended.
     fn last_logs(&self, job: JobId, task: u64, limit: usize) -> Reading<'_, Vec<TaskLog>>;
 
-    /// Those of the objects that a row names.
+    /// The objects of `names` that a row names.
     fn named_objects(&self, names: Vec<String>) -> Reading<'_, Vec<String>>;
 
     /// At most `limit` figures of a stored grain after a key, by start and kind.
     fn periods(&self, query: Query, after: Option<PeriodKey>, limit: usize) -> Reading<'_, Vec<PeriodRow>>;
 
-    /// Of each kind the last row of a stored grain whose period begins before a moment.
+    /// The last row of each kind of a stored grain whose period begins before a moment.
     fn pending(&self, grain: Grain, before: Timestamp) -> Reading<'_, Vec<PendingRow>>;
 
     /// At most `limit` starts by name of a stored grain after a key, by start, kind and name.
@@ -212,7 +212,7 @@ pub struct PayloadBlock {
     pub payloads: Vec<Box<RawValue>>,
 }
 
-/// What an attempt answered.
+/// The answers of an attempt.
 #[derive(Clone, Debug)]
 pub struct Answers {
     /// Its tasks.

@@ -1,4 +1,4 @@
-//! A batch: what is written in one transaction.
+//! A batch: the entries of one transaction.
 
 use std::sync::Arc;
 
@@ -21,14 +21,14 @@ impl std::fmt::Display for Epoch {
     }
 }
 
-/// What is written in one transaction, in this order, or not at all.
+/// The entries of one transaction, in this order: all are written, or none.
 #[derive(Clone, Debug)]
 pub struct Batch {
     /// The number of the batch within its epoch: one more than that of the last batch that was committed.
     pub id: u64,
     /// The epoch of the writer. A batch of an epoch that has passed is refused whole.
     pub epoch: Epoch,
-    /// What to write.
+    /// The entries.
     pub entries: Vec<Entry>,
 }
 
@@ -41,20 +41,20 @@ pub enum Entry {
     Change(Change),
     /// A position that moves.
     Advance(Box<Advance>),
-    /// Deleting what is not kept any more.
+    /// A deletion of rows that are no longer kept.
     Housekeeping(Housekeeping),
     /// A change to the programs.
     Program(ProgramChange),
-    /// What an attempt of a stored job wrote to stderr. Without effect where the job is not there.
+    /// Text that an attempt of a stored job wrote to stderr. Without effect if the job does not exist.
     Log(Box<TaskLog>),
     /// A change to the drained workers.
     Drain(DrainChange),
-    /// Nothing: stands in the place of an entry that cannot be written.
+    /// No entry: takes the place of an entry that cannot be written.
     Nothing,
 }
 
 impl Entry {
-    /// Whether it adds a job or a program, instead of a change to what is there.
+    /// Whether the entry adds a job or a program, instead of changing an existing row.
     #[must_use]
     pub fn is_new(&self) -> bool {
         match self {
@@ -77,24 +77,24 @@ pub struct JobKey(pub i64);
 /// Deleting in pieces, so that no change waits long.
 #[derive(Clone, Debug)]
 pub enum Housekeeping {
-    /// Takes those of the jobs that are over out of sight. Answered with how many. Where there is a position
-    /// [`crate::OUTBOX`], [`crate::OUTBOX_LOST`] grows by their events from there on.
+    /// Hides those of the jobs that are over. Answered with their number. If there is a position [`crate::OUTBOX`],
+    /// [`crate::OUTBOX_LOST`] grows by the number of their events from there on.
     Forget(Vec<JobKey>),
-    /// Deletes some rows of a forgotten job. Answered with how many: 0 when all are gone.
+    /// Deletes some rows of a forgotten job. Answered with their number: 0 when all are gone.
     Sweep(JobKey),
-    /// These objects, which no row names any more, are deleted.
+    /// Notes that these objects, which no row names any more, are deleted.
     ObjectsDeleted(Vec<String>),
-    /// Deletes some rows of statistics, of a stored grain, that begin before a moment. Answered with how many: 0 when all
-    /// are gone.
+    /// Deletes some rows of statistics, of a stored grain, that begin before a moment. Answered with their number: 0 when all are
+    /// gone.
     ForgetStatistics(Grain, Timestamp),
-    /// Cancels a job that cannot be read, if it is not over: only its state, its end and the event are written, so that what
-    /// is left of its row stays as it is. Answered with how many.
+    /// Cancels a job that cannot be read, if it is not over: only its state, its end and the event are written, so that the rest
+    /// of its row stays unchanged. Answered with the number of jobs.
     CancelUnread {
         /// The job.
         job: JobId,
-        /// When.
+        /// Time of the event.
         at: Timestamp,
-        /// Why it cannot be read: the event's error.
+        /// The reason why the row cannot be read: the event's error.
         why: String,
     },
 }
@@ -102,16 +102,16 @@ pub enum Housekeeping {
 /// The answer to an entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// It is written, or has no effect.
+    /// The entry is written, or has no effect.
     Done,
-    /// The job is there.
+    /// The job is stored.
     Submitted(Submission),
-    /// Another job has its id or its idempotency key.
+    /// Another job has this job's id or idempotency key.
     Mismatch(JobId),
-    /// Nothing is written: the position stands here.
+    /// Nothing is written: the position has this value.
     Elsewhere(Position),
     /// Jobs or rows that were deleted.
     Deleted(u64),
-    /// It contradicts what is stored. Nothing of it is written; the rest of its batch stands.
+    /// The entry contradicts stored rows. Nothing of it is written; the rest of its batch stands.
     Refused(String),
 }

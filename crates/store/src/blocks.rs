@@ -1,4 +1,4 @@
-//! The blocks of payloads that were read last. Tasks are leased in order, from a few jobs at a time.
+//! Cache of the blocks of payloads that were read last. Tasks are leased in order, from a few jobs at a time.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,7 +9,7 @@ use crate::backend::PayloadBlock;
 
 /// Most blocks.
 const BLOCKS: usize = 64;
-/// Most bytes of payloads that they hold, but for one block that is larger by itself.
+/// Most bytes of cached payloads, except for a single larger block.
 const BLOCKS_BYTES: usize = 32 * 1024 * 1024;
 
 #[derive(Debug)]
@@ -37,7 +37,7 @@ impl Blocks {
         Some(take_from(&kept.block, next, beyond, payloads))
     }
 
-    /// The job is gone, and another may come under its id.
+    /// Forgets the blocks of a job that is gone; another job may come under its id.
     pub(crate) fn forget(&self, job: JobId) {
         self.lock().retain(|kept| kept.job != job);
     }

@@ -1,13 +1,13 @@
-//! The calendar by which old jobs are deleted. A system's clock may jump, and what it deletes by mistake is gone; so a jump is
-//! believed only when the clock has kept to it for a while of time that really passes.
+//! The calendar by which old jobs are deleted. A system's clock may jump, and a mistaken deletion cannot be undone; so a jump is
+//! believed only when the clock has kept to it for a while of monotonic time.
 
 use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
 
-/// What the clock may differ from the expected time: more than it is corrected by in normal operation.
+/// Tolerated difference between the clock and the expected time: more than the corrections of normal operation.
 const TOLERANCE: SignedDuration = SignedDuration::from_mins(10);
-/// How long the clock must keep to a jump.
+/// How long the clock must keep to a jump before the jump is believed.
 const CONFIRMATION: Duration = Duration::from_hours(1);
 
 /// The calendar by which old jobs are deleted.
@@ -38,24 +38,24 @@ impl Moment {
     }
 }
 
-/// What the calendar says.
+/// A reading of the calendar.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Reading {
-    /// The time by which may be deleted.
+    /// The time by which jobs may be deleted.
     pub(crate) at: Timestamp,
-    /// How far the system's clock is ahead of what is believed, while that is not confirmed.
+    /// Difference by which the system's clock is ahead of the believed time, while a jump is not confirmed.
     pub(crate) jump: Option<SignedDuration>,
     /// Whether the jump is seen for the first time.
     pub(crate) is_new: bool,
 }
 
 impl Calendar {
-    /// Whether it has been read.
+    /// Whether the calendar has been read.
     pub(crate) fn is_set(&self) -> bool {
         self.believed.is_some()
     }
 
-    /// Believes a time: that of the newest event that is stored, which a clock that is right does not come far behind.
+    /// Believes a time: that of the newest stored event, which a correct clock is not far ahead of.
     pub(crate) fn set(&mut self, instant: Instant, at: Timestamp) {
         self.believed = Some(Moment { instant, at });
     }
@@ -77,7 +77,7 @@ impl Calendar {
             return Reading { at: system, jump: None, is_new: false };
         }
         self.jump = Some(jump);
-        // Of both times the one that deletes less.
+        // The earlier time, which deletes less.
         Reading { at: system.min(believed.at(instant)), jump: Some(offset), is_new: was_new }
     }
 }

@@ -1,4 +1,4 @@
-//! What happens to a job after it was accepted.
+//! Changes to jobs after their acceptance.
 
 use std::ops::Range;
 use std::time::Duration;
@@ -14,102 +14,102 @@ use crate::verified::SetAsideWorker;
 pub struct Change {
     /// The job.
     pub job: JobId,
-    /// When it happened.
+    /// Time of the change.
     pub at: Timestamp,
-    /// What happened.
+    /// Kind of the change.
     pub kind: ChangeKind,
 }
 
-/// What happened to a job.
+/// Kind of a [`Change`].
 #[derive(Clone, Debug)]
 pub enum ChangeKind {
-    /// Its first task was leased.
+    /// The first task was leased.
     Started,
-    /// Nothing of it runs until it is resumed.
+    /// No task runs until the job is resumed.
     Paused,
-    /// It goes on.
+    /// The job goes on.
     Resumed,
-    /// It was given up.
+    /// The job was canceled.
     Canceled,
-    /// Tasks succeeded. Refused whole where one of them was done before.
+    /// Tasks succeeded. Refused as a whole if one of them was done before.
     Completed {
         /// The tasks.
         tasks: Range<u64>,
-        /// What they add to the job's value, modulo 2^128.
+        /// Contribution of the tasks to the job's value, modulo 2^128.
         value: u128,
-        /// How long the worker was busy with them.
+        /// Time that the worker was busy with the tasks.
         busy: Duration,
-        /// For individual tasks: what is kept of the attempt.
+        /// The stored outcome, for individual tasks.
         outcome: Option<Outcome>,
     },
-    /// Tasks that compute the job a second time succeeded. Refused as [`Self::Completed`].
+    /// A repeated computation of tasks succeeded. Refused as [`Self::Completed`].
     Checked {
         /// The tasks.
         tasks: Range<u64>,
-        /// What they add to the value that is compared with the job's, modulo 2^128.
+        /// Contribution of the tasks to the value that is compared with the job's, modulo 2^128.
         value: u128,
-        /// How long the worker was busy with them.
+        /// Time that the worker was busy with the tasks.
         busy: Duration,
     },
-    /// Tasks that were done are open again: what their worker computed is not to be trusted. Refused whole where one of
-    /// them is not done.
+    /// Done tasks are open again, since the outcomes of their worker are not trusted. Refused as a whole if one of them is not
+    /// done.
     Reopened {
         /// The tasks, as disjoint runs.
         tasks: Vec<Range<u64>>,
-        /// Their part of the job's value, modulo 2^128.
+        /// The tasks' part of the job's value, modulo 2^128.
         value: u128,
-        /// Their part of the value that is compared with it, modulo 2^128.
+        /// The tasks' part of the value that is compared with the job's, modulo 2^128.
         check: u128,
-        /// Why, for people.
+        /// The reason, for people.
         notice: String,
-        /// The worker, which is set aside.
+        /// The worker that is set aside.
         worker: SetAsideWorker,
     },
     /// Two workers have reported the same for a lease that is compared.
     Compared {
-        /// Whether another one had reported something else.
+        /// Whether another worker had reported another outcome.
         is_mismatch: bool,
     },
     /// Tasks failed and will be tried again.
     AttemptFailed {
         /// The tasks.
         tasks: Range<u64>,
-        /// How often they have failed by now.
+        /// Number of failures of the tasks so far.
         failures: u32,
         /// The worker of the attempt.
         worker: String,
-        /// Why.
+        /// The error of the attempt.
         error: String,
     },
     /// Tasks failed and are out of attempts.
     TasksFailed {
         /// The tasks.
         tasks: Range<u64>,
-        /// How often they have failed by now.
+        /// Number of failures of the tasks so far.
         failures: u32,
         /// The worker of the attempt.
         worker: String,
-        /// Why.
+        /// The error of the attempt.
         error: String,
     },
-    /// Its progress is announced as an event.
+    /// The job's progress is announced as an event.
     Progress,
     /// Tasks out of attempts become open again, with none used up, and the job goes on. The only change to a job that is
     /// over; without effect on a job that succeeded.
     Retried,
-    /// It is over.
+    /// The job is over.
     Ended {
-        /// How: [`JobState::Succeeded`] only where every task has succeeded.
+        /// Final state: [`JobState::Succeeded`] only where every task has succeeded.
         state: JobState,
         /// Its result.
         result: Option<ResultBody>,
-        /// Why it failed.
+        /// Error of a failed job.
         error: Option<String>,
     },
 }
 
 impl Change {
-    /// The object of a result that this change would make the job's.
+    /// The object of the result that this change would give the job.
     #[must_use]
     pub fn object(&self) -> Option<&StoredObject> {
         match &self.kind {
@@ -131,18 +131,18 @@ impl Change {
     }
 }
 
-/// What is kept of an attempt that completed individual tasks.
+/// The stored outcome of an attempt that completed individual tasks.
 #[derive(Clone, Debug)]
 pub struct Outcome {
     /// Its id.
     pub attempt: AttemptId,
     /// Its worker.
     pub worker: String,
-    /// When the tasks were leased to the worker.
+    /// Time of the lease.
     pub allocated_at: Timestamp,
-    /// When the worker began.
+    /// Time at which the worker began.
     pub running_at: Timestamp,
-    /// When they were done.
+    /// Time at which the tasks were done.
     pub completed_at: Timestamp,
     /// The worker's answers: one for each task, or none at all.
     pub results: Vec<Box<RawValue>>,
@@ -157,7 +157,7 @@ pub enum ResultBody {
     Object(StoredObject),
 }
 
-/// A result that is stored as an object, under a name that no other composing has.
+/// A result that is stored as an object, under a name that is unique to its composition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredObject {
     /// Its name in the object store.

@@ -1,4 +1,4 @@
-//! Puts a job's result together from the answers to individual tasks, in bounded memory.
+//! Composes a job's result from the answers to individual tasks, in bounded memory.
 
 use std::ops::Range;
 
@@ -10,7 +10,7 @@ use crate::error::{ComposeError, ReadError, WriteError};
 use crate::objects::{Objects, ResultWriter};
 use crate::outputs::{Base64Pieces, OutputBytes, Outputs, answers, escaped, object_of, recorded_twice};
 
-/// What a result is put together of.
+/// The parts of a result.
 #[derive(Clone, Copy)]
 struct Sources<'a> {
     objects: &'a Objects,
@@ -61,7 +61,8 @@ impl Sources<'_> {
         Ok(record.ok_or(ReadError::NoSuchTasks { job, first: 0, beyond: 0 })?.tasks)
     }
 
-    /// `are_outputs`: the answers are those of programs, and what refers to an object stands for its content.
+    /// Writes the list of the answers. With `are_outputs` the answers are those of programs, and a reference to an object is
+    /// replaced by its content.
     async fn write_tasks(self, writer: &mut ResultWriter, are_outputs: bool) -> Result<(), ComposeError> {
         let tasks = self.task_count().await?;
         writer.push("{\"tasks\":[").await?;
@@ -153,7 +154,7 @@ impl Sources<'_> {
         Ok(writer.push(&format!("{{\"sum\":\"{sum}\"}}")).await?)
     }
 
-    /// Text as a JSON string; as base64 where one of the outputs is no text.
+    /// Writes the concatenated text as a JSON string; as base64 if one of the outputs is no text.
     async fn write_concatenation(self, writer: &mut ResultWriter) -> Result<(), ComposeError> {
         let is_text = self.is_all_text().await?;
         writer.push(if is_text { "{\"output\":\"" } else { "{\"output\":{\"base64\":\"" }).await?;

@@ -1,4 +1,5 @@
-//! Workers that an operator has drained. The mark of one stays while its process may ask for work, whichever coordinator leads.
+//! Workers that an operator has drained. The mark of a worker stays while its process may ask for work, whichever coordinator
+//! leads.
 
 use jiff::Timestamp;
 use model::{BootId, WorkerId};
@@ -8,24 +9,24 @@ use model::{BootId, WorkerId};
 pub struct DrainedWorker {
     /// Its name.
     pub worker: WorkerId,
-    /// The process, where the worker registers; none for a worker that pulls, which names no process.
+    /// The process, if the worker registers; `None` for a pulling worker, which names no process.
     pub boot: Option<BootId>,
 }
 
-/// A drained worker and since when it is drained.
+/// A drained worker and the time of its drain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Drain {
     /// The worker.
     pub drained: DrainedWorker,
-    /// When it was drained first.
+    /// Time of the first drain.
     pub at: Timestamp,
 }
 
 /// A change to the drains.
 #[derive(Clone, Debug)]
 pub enum DrainChange {
-    /// Adds a drain. Without effect where it is there.
+    /// Adds a drain. Without effect if it exists.
     Put(Drain),
-    /// Removes a drain. Without effect where it is not there.
+    /// Removes a drain. Without effect if it does not exist.
     Remove(DrainedWorker),
 }

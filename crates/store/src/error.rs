@@ -1,34 +1,34 @@
-//! What can go wrong, one enum for each operation.
+//! Errors of the store, one enum for each operation.
 
 use model::{JobId, ProgramHash};
 
 use crate::batch::Epoch;
 
-/// Why a change has not been made durable. Unless it is [`WriteError::InDoubt`] it will not be later either.
+/// The reason why a change is not durable. Unless it is [`WriteError::InDoubt`], the change never will be.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WriteError {
     /// The store has no room. The text names what is full.
     #[error("{0}")]
     Full(String),
-    /// The store can be read only. The text says of what.
+    /// The store is read-only. The text names the read-only part.
     #[error("{0}")]
     ReadOnly(String),
     /// The store cannot be reached, or writing failed.
     #[error("the store cannot be written: {0}")]
     Unavailable(String),
-    /// The store's files are gone or others have taken their place.
+    /// The store's files are gone or replaced by others.
     #[error("{0}")]
     Replaced(String),
-    /// What is stored is damaged.
+    /// The stored rows are damaged.
     #[error("the store is damaged: {0}")]
     Corrupt(String),
     /// The object store refused a result.
     #[error("the result cannot be stored: {0}")]
     Results(String),
-    /// The change contradicts what is stored, such as a task that is done twice.
+    /// The change contradicts stored rows, such as a task that is done twice.
     #[error("the change cannot be made: {0}")]
     Refused(String),
-    /// Another owner has taken the store over. Nothing of this owner is written any more.
+    /// Another owner has taken the store over. The store refuses all further changes of this owner.
     #[error("another coordinator has taken the store over (epoch {current}, this one has {own})")]
     Superseded {
         /// The epoch of the store.
@@ -36,8 +36,8 @@ pub enum WriteError {
         /// The epoch of this owner.
         own: Epoch,
     },
-    /// The store has not said whether the change was committed. It is found out; a submission may be repeated under its
-    /// id or its idempotency key.
+    /// The store has not said whether the change was committed. The writer goes on to find out; a submission may be repeated
+    /// under its id or its idempotency key.
     #[error("the store has not confirmed the change yet; repeat it under the same id or idempotency key")]
     InDoubt,
     /// This coordinator follows: only the leader makes changes.
@@ -48,13 +48,13 @@ pub enum WriteError {
     Closed,
 }
 
-/// Why the leadership could not be taken, kept or used.
+/// The reason why the leadership could not be taken, kept or used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LeadershipError {
     /// The epoch has passed: the lease has expired, or another member has taken it over.
     #[error("the leadership of epoch {epoch} has ended (epoch now: {current})")]
     Lost {
-        /// The epoch that was asked for.
+        /// The requested epoch.
         epoch: Epoch,
         /// The epoch of the store.
         current: Epoch,
@@ -64,48 +64,48 @@ pub enum LeadershipError {
     Unavailable(String),
 }
 
-/// Why a job was not accepted.
+/// The reason why a job was not accepted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SubmitError {
-    /// Its id or its idempotency key stands for another job.
+    /// Another job has the id or the idempotency key.
     #[error("job {existing} has the same id or idempotency key and another body")]
     Mismatch {
-        /// That job.
+        /// The existing job.
         existing: JobId,
     },
-    /// It could not be made durable.
+    /// The job could not be made durable.
     #[error(transparent)]
     Write(#[from] WriteError),
 }
 
-/// The place of damage that a store has found in one of its rows.
+/// Place of damage in a row of the database.
 pub const ROW: &str = "a row of the database";
 
-/// Why something could not be read.
+/// The reason why a read failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReadError {
-    /// What is stored is not what was stored.
+    /// The stored rows are damaged.
     #[error("{place} is damaged: {detail}")]
     Corrupt {
         /// The file or object, or [`ROW`].
         place: String,
-        /// What was found.
+        /// Description of the damage.
         detail: String,
     },
-    /// A job is stored in a way that this version cannot read.
+    /// The stored form of a job cannot be read by this version.
     #[error("job {job} is stored, but cannot be read by this version: {detail}")]
     Unreadable {
         /// The job.
         job: JobId,
-        /// What was found.
+        /// Description of the damage.
         detail: String,
     },
     /// There are no such tasks.
     #[error("job {job} has no tasks {first} to {beyond}")]
     NoSuchTasks {
-        /// The job that was asked about.
+        /// The requested job.
         job: JobId,
-        /// The first task that was asked for.
+        /// The first requested task.
         first: u64,
         /// The task after the last.
         beyond: u64,
@@ -113,7 +113,7 @@ pub enum ReadError {
     /// A filter has too many tags.
     #[error("a filter has at most {limit} tags")]
     TooManyTags {
-        /// The most that it may have.
+        /// Most tags of a filter.
         limit: usize,
     },
     /// Reading failed.
@@ -122,7 +122,7 @@ pub enum ReadError {
 }
 
 impl ReadError {
-    /// What the error of reading one job means.
+    /// The error of a read of one job: damage makes `job` unreadable.
     #[must_use]
     pub fn of_job(self, job: JobId) -> Self {
         match self {
@@ -136,34 +136,34 @@ impl ReadError {
     }
 }
 
-/// Why a program was not stored.
+/// The reason why a program was not stored.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UploadError {
-    /// The bytes are not those of the name.
+    /// The bytes have another hash than the name.
     #[error("the SHA-256 of the bytes is {found}, not {expected}")]
     Mismatch {
         /// The name.
         expected: ProgramHash,
-        /// What the bytes hash to.
+        /// Hash of the bytes.
         found: ProgramHash,
     },
-    /// It could not be made durable.
+    /// The program could not be made durable.
     #[error(transparent)]
     Write(#[from] WriteError),
 }
 
-/// Why an output was not stored.
+/// The reason why an output was not stored.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum OutputError {
-    /// It is not what was announced.
+    /// The bytes are not the announced ones.
     #[error("the output is not what was announced: {0}")]
     Different(String),
-    /// It could not be stored.
+    /// The output could not be stored.
     #[error(transparent)]
     Write(#[from] WriteError),
 }
 
-/// Why no result could be composed of the tasks' answers.
+/// The reason why no result could be composed of the tasks' answers.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ComposeError {
     /// The answers could not be read.
@@ -172,18 +172,18 @@ pub enum ComposeError {
     /// The result could not be stored.
     #[error(transparent)]
     Write(#[from] WriteError),
-    /// The answers do not combine so.
+    /// The answers do not combine in this way.
     #[error("{0}")]
     Combine(String),
 }
 
-/// Why nothing, or not everything, was pruned.
+/// The reason why pruning stopped.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PruneError {
-    /// What there is could not be read.
+    /// The rows could not be read.
     #[error(transparent)]
     Read(#[from] ReadError),
-    /// It could not be deleted.
+    /// The rows or objects could not be deleted.
     #[error(transparent)]
     Write(#[from] WriteError),
 }
@@ -194,6 +194,6 @@ pub enum PruneError {
 pub struct ObjectsError {
     /// The place.
     pub url: String,
-    /// What was wrong with it.
+    /// Description of the fault.
     pub detail: String,
 }

@@ -1,11 +1,11 @@
-//! The contract of durability. A [`Store`] keeps jobs, what is done of them, their events and results. One thread writes
-//! and commits in groups: what [`Store::submit`] and [`Store::commit`] answer to is durable, what [`Store::record`] takes
-//! is durable about 10 ms later, and all of it in the order in which it came. Reads see what is committed.
+//! The contract of durability. A [`Store`] keeps jobs, the states of their tasks, their events and results. One thread writes
+//! and commits in groups: [`Store::submit`] and [`Store::commit`] answer after the commit, a change of [`Store::record`] is
+//! durable about 10 ms later, and all changes are committed in their order. Reads see committed rows.
 //!
-//! Several coordinators may share a store: see [`shared`]. The one that leads makes changes; the others read and submit.
+//! Several coordinators may share a store: see [`shared`]. The leader makes changes; the others read and submit.
 //!
 //! A store implements [`backend::Backend`] and [`backend::Reads`], applies the [`rules`], keeps values in the forms of
-//! [`stored`], and passes the tests of `suite`. [`memory`] is one without files. No SQL is here.
+//! [`stored`], and passes the tests of `suite`. [`memory`] is a store without files. This crate has no SQL.
 
 pub mod backend;
 mod batch;

@@ -1,6 +1,6 @@
-//! A store in memory, for simulations and tests. It can be told to fail, lose and hold commits, and is reopened
-//! with what was committed; a copy of it is what a crash would leave. A simulation calls the backend itself, in its own
-//! time; [`Memory::store`] starts a writer as for any store.
+//! A store in memory, for simulations and tests. It can fail, lose and hold commits, and is reopened with its committed
+//! state; a copy of it is the state after a crash. A simulation calls the backend itself, in its own time; [`Memory::store`]
+//! starts a writer as for any store.
 
 mod apply;
 mod reads;
@@ -27,7 +27,7 @@ pub use shared::{MemoryShared, StoreClock};
 
 use state::State;
 
-/// What is committed, shared by all who have it open. Clones are the same store.
+/// The committed state, shared by all that have it open. Clones are the same store.
 #[derive(Clone, Debug)]
 pub struct Memory {
     shared: Arc<Shared>,
@@ -39,37 +39,37 @@ struct Shared {
     state: Mutex<State>,
     control: Mutex<Control>,
     released: Condvar,
-    /// Nothing, always: rows in memory are as they were written.
+    /// Always empty: rows in memory are as they were written.
     unreadable: Unreadable,
-    /// The number of the newest event, for all who have it open.
+    /// The number of the newest event, for all that have the store open.
     latest_event: watch::Sender<u64>,
 }
 
-/// What becomes of the batches to come.
+/// Faults of the batches to come.
 #[derive(Debug, Default)]
 struct Control {
     faults: VecDeque<Fault>,
     failing: Option<WriteError>,
     damaged: BTreeSet<JobId>,
-    /// Reads of open jobs that are still to fail.
+    /// Number of reads of open jobs that are still to fail.
     failing_reads: usize,
     is_held: bool,
     /// Batches that wait until they are released.
     waiting: usize,
 }
 
-/// What happens to one batch.
+/// Fault of a batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// It is written as if nothing was.
+    /// No fault.
     None,
-    /// It is rolled back.
+    /// The batch is rolled back.
     RolledBack(WriteError),
-    /// It is committed, and the answer is lost.
+    /// The batch is committed, and the answer is lost.
     AnswerLost,
-    /// It is lost, and so is the answer.
+    /// The batch and the answer are lost.
     BatchLost,
-    /// It cannot be written because of this entry, or of one that is not named.
+    /// The batch cannot be written because of this entry, or of an entry that the error does not name.
     Deterministic(Option<usize>),
 }
 
@@ -91,7 +91,7 @@ impl Memory {
         Self { shared: Arc::default(), objects: Objects::in_memory().of_store(Uuid::new_v4()) }
     }
 
-    /// Opens it under a new epoch. Those who have it open are superseded.
+    /// Opens the store under a new epoch. Earlier owners are superseded.
     #[must_use]
     pub fn open(&self) -> Parts {
         let mut state = lock(&self.shared.state);
@@ -107,7 +107,7 @@ impl Memory {
         Parts { backend, reads, objects: self.objects.clone(), epoch, last_batch, latest_event }
     }
 
-    /// Opens it with a writer's thread.
+    /// Opens the store with a writer's thread.
     ///
     /// # Errors
     /// No thread can be started.
@@ -115,7 +115,7 @@ impl Memory {
         Store::start(self.open(), retention)
     }
 
-    /// Another store with what is committed now: what a crash at this moment leaves. Objects stay shared.
+    /// Another store with the present committed state, as after a crash at this moment. Objects stay shared.
     #[must_use]
     pub fn fork(&self) -> Self {
         let state = lock(&self.shared.state).clone();
@@ -130,40 +130,40 @@ impl Memory {
         lock(&self.shared.state).epoch()
     }
 
-    /// The next batch that has no fault yet meets this one.
+    /// Gives the next batch without a fault this fault.
     pub fn inject(&self, fault: Fault) {
         lock(&self.shared.control).faults.push_back(fault);
     }
 
-    /// Every batch is rolled back with this error, until it is none again.
+    /// Rolls every batch back with this error, until the error is `None` again.
     pub fn set_failing(&self, error: Option<WriteError>) {
         lock(&self.shared.control).failing = error;
     }
 
-    /// No batch is written that changes one of these jobs.
+    /// Refuses every batch that changes one of these jobs.
     pub fn damage(&self, jobs: impl IntoIterator<Item = JobId>) {
         lock(&self.shared.control).damaged = jobs.into_iter().collect();
     }
 
-    /// The next reads of open jobs fail, so many of them.
+    /// Lets the next `count` reads of open jobs fail.
     pub fn fail_reads_of_open_jobs(&self, count: usize) {
         lock(&self.shared.control).failing_reads = count;
     }
 
-    /// Batches that wait because commits are held.
+    /// Number of batches that wait because commits are held.
     #[must_use]
     pub fn held(&self) -> usize {
         lock(&self.shared.control).waiting
     }
 
-    /// No batch begins while commits are held.
+    /// Holds commits: no batch begins until they are released.
     pub fn hold_commits(&self, is_held: bool) {
         lock(&self.shared.control).is_held = is_held;
         self.shared.released.notify_all();
     }
 }
 
-/// The way to the store, which a test may cut.
+/// A connection to the store, which a test may cut.
 #[derive(Clone, Debug, Default)]
 struct Link(Arc<AtomicBool>);
 
@@ -177,12 +177,12 @@ impl Link {
 struct MemoryBackend {
     shared: Arc<Shared>,
     link: Link,
-    /// Only submissions, of no epoch.
+    /// Whether the backend takes only submissions, of no epoch.
     follows: bool,
 }
 
 impl MemoryBackend {
-    /// Waits as the control says. Returns the fault of this batch.
+    /// Waits for the delay and the release of commits. Returns the fault of this batch.
     fn next_fault(&self) -> Fault {
         let mut control = lock(&self.shared.control);
         control.waiting += 1;

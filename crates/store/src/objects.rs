@@ -1,5 +1,5 @@
-//! Large results as objects in an object store. Each composing has a name of its own, so that no object is ever written
-//! twice; an object becomes a job's result by the row that names it.
+//! Large results as objects in an object store. Each composition has a name of its own, so that no object is ever written twice;
+//! an object becomes a job's result by the row that names it.
 
 mod copy;
 mod leftovers;
@@ -36,16 +36,16 @@ pub(crate) use upload::ResultWriter;
 /// The largest result that stays in its job's row.
 pub const INLINE_BYTES: usize = 64 * 1024;
 
-/// Where large results are.
+/// Place of large results.
 #[derive(Clone, Debug)]
 pub struct Objects {
     store: Arc<dyn ObjectStore>,
     root: Path,
-    /// As an operator finds it.
+    /// The place as an operator knows it.
     place: String,
-    /// Where it is a directory of this machine.
+    /// Path of the place if that is a directory of this machine.
     directory: Option<std::path::PathBuf>,
-    /// Stands in the names of this store's objects. Other stores may have theirs in the same place.
+    /// Part of the names of this store's objects. Other stores may have theirs in the same place.
     tag: String,
 }
 
@@ -58,7 +58,7 @@ fn lacking_feature(scheme: &str) -> Option<&'static str> {
     }
 }
 
-/// A URL for messages, without what may be secret in it.
+/// A URL for messages, without its secret parts.
 fn shown(url: &Url) -> String {
     let mut shown = url.clone();
     // A URL without a host has no password.
@@ -69,11 +69,11 @@ fn shown(url: &Url) -> String {
 }
 
 impl Objects {
-    /// An object store by its URL: `file://`, `s3://`, and by feature `az://` and `gs://`. What its URL does not say is in
-    /// the environment, as its own tools have it: `AWS_ACCESS_KEY_ID`, `AWS_ENDPOINT` and so on.
+    /// Opens an object store by its URL: `file://`, `s3://`, and by feature `az://` and `gs://`. Settings that are not in its URL
+    /// are in the environment, as its own tools have them: `AWS_ACCESS_KEY_ID`, `AWS_ENDPOINT` and so on.
     ///
     /// # Errors
-    /// The URL means nothing here, or the directory cannot be made.
+    /// The place does not support the URL, or the directory cannot be made.
     pub fn open(url: &Url) -> Result<Self, ObjectsError> {
         let is_setting = |name: &str| ["aws_", "azure_", "google_"].iter().any(|start| name.starts_with(start));
         let settings = std::env::vars_os().filter_map(|(name, value)| {
@@ -82,10 +82,10 @@ impl Objects {
         Self::open_with(url, settings.filter(|(name, _)| is_setting(name)))
     }
 
-    /// The same with these settings instead of the environment's, such as `aws_endpoint`.
+    /// Opens the place with these settings, such as `aws_endpoint`, instead of the environment's.
     ///
     /// # Errors
-    /// The URL or a setting means nothing here, or the directory cannot be made.
+    /// The place does not support the URL or a setting, or the directory cannot be made.
     pub fn open_with(url: &Url, settings: impl IntoIterator<Item = (String, String)>) -> Result<Self, ObjectsError> {
         let place = shown(url);
         let unusable = |detail: String| ObjectsError { url: place.clone(), detail };
@@ -104,16 +104,16 @@ impl Objects {
                 "this build has no {scheme}://, which needs the cargo feature store/{feature}"
             )));
         }
-        // Its client takes the process's cryptography. Another part of the process may have said the same before.
+        // The client of the place takes the process's cryptography. Another part of the process may have set the same before.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let (store, root) = object_store::parse_url_opts(url, settings).map_err(|error| unusable(error.to_string()))?;
         Ok(Self { store: store.into(), root, place, directory: None, tag: String::new() })
     }
 
-    /// A directory, made where it is not there.
+    /// Opens a directory, made if it does not exist.
     ///
     /// # Errors
-    /// It cannot be made or read.
+    /// The directory cannot be made or read.
     pub fn local(directory: &FilePath) -> Result<Self, ObjectsError> {
         let place = directory.display().to_string();
         let unusable = |detail: String| ObjectsError { url: place.clone(), detail };
@@ -123,26 +123,26 @@ impl Objects {
         Ok(Self { store, root: Path::default(), place, directory, tag: String::new() })
     }
 
-    /// In memory; clones share it.
+    /// Opens a place in memory; clones share it.
     #[must_use]
     pub fn in_memory() -> Self {
         let place = "the memory of this process".to_owned();
         Self { store: Arc::new(InMemory::new()), root: Path::default(), place, directory: None, tag: String::new() }
     }
 
-    /// Marks the objects as those of one store, by an id that it keeps. Objects of others are left alone.
+    /// Marks the objects as those of one store, by the store's own id. Objects of other stores stay untouched.
     #[must_use]
     pub fn of_store(mut self, id: Uuid) -> Self {
         self.tag = id.simple().to_string();
         self
     }
 
-    /// A name that no other composing has, of this or another process.
+    /// A name that no other composition has, of this or another process.
     fn new_name(&self, job: JobId) -> String {
         format!("{job}.{}.{}.json", self.tag, Uuid::new_v4().simple())
     }
 
-    /// Whether it is an object, or a part of one, of this store.
+    /// Whether `name` is an object of this store, or a part of such an object.
     fn is_own(&self, name: &str) -> bool {
         !self.tag.is_empty() && name.split('.').nth(1) == Some(&self.tag)
     }
@@ -169,7 +169,7 @@ impl Objects {
         writer.finish().await
     }
 
-    /// A result whole, for those that fit into memory.
+    /// Fetches a result as a whole, for results that fit into memory.
     pub(crate) async fn fetch(&self, row: Option<ResultRow>) -> Result<Option<StoredResult>, ReadError> {
         let Some(mut stream) = self.stream(row).await? else { return Ok(None) };
         let job = stream.job();

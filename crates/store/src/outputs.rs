@@ -1,5 +1,5 @@
-//! The outputs of a job's tasks, one after the other: from rows, and from the objects that rows refer to. Memory is bounded
-//! however long they are.
+//! Reads the outputs of a job's tasks in order, from rows and from the objects that rows refer to. Memory is bounded for outputs
+//! of any length.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -27,7 +27,7 @@ impl<'a> Outputs<'a> {
         Self { reads, job, next }
     }
 
-    /// The next ones; empty after the last.
+    /// The next outputs; empty after the last.
     pub(crate) async fn next(&mut self) -> Result<Vec<(u64, ProgramOutput)>, ComposeError> {
         let mut outputs = Vec::new();
         for Answers { tasks, json } in self.reads.answers(self.job, self.next).await? {
@@ -66,7 +66,7 @@ pub(crate) fn recorded_twice(job: JobId, tasks: &Range<u64>) -> ReadError {
 /// The bytes of one output in pieces.
 #[derive(Debug)]
 pub enum OutputBytes {
-    /// The bytes of a row; none when they are read.
+    /// The bytes of a row; `None` once they are read.
     Inline(Option<Bytes>),
     /// The bytes of an object.
     Object(Box<ResultStream>),
@@ -87,7 +87,7 @@ impl OutputBytes {
         Ok(Self::Inline(Some(bytes.into())))
     }
 
-    /// How many bytes there are in all.
+    /// Length in bytes.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         match self {
@@ -96,10 +96,10 @@ impl OutputBytes {
         }
     }
 
-    /// The next piece, none after the last. The last piece of an object comes only when all of it is what was stored.
+    /// The next piece; `None` after the last. The last piece of an object comes only if all of it has the right hash.
     ///
     /// # Errors
-    /// It could not be read, or is not what was stored.
+    /// The output could not be read, or has another hash.
     pub async fn next(&mut self) -> Result<Option<Bytes>, ReadError> {
         match self {
             Self::Inline(bytes) => Ok(bytes.take().filter(|bytes| !bytes.is_empty())),
@@ -116,7 +116,7 @@ pub struct OutputLines {
     /// The task after the last one that was read.
     next: u64,
     waiting: VecDeque<(u64, ProgramOutput)>,
-    /// The line at hand, and the last byte of it that was given out.
+    /// The present line, and its last byte that was given out.
     line: Option<(OutputBytes, Option<u8>)>,
 }
 
@@ -131,7 +131,7 @@ impl OutputLines {
         Self { reads, objects, job, next: 0, waiting: VecDeque::new(), line: None }
     }
 
-    /// The next piece, none after the last. Each output ends with a line break, which is added where it has none.
+    /// The next piece; `None` after the last. Each output ends with a line break, which is added if it has none.
     ///
     /// # Errors
     /// An output could not be read, or a task before the last one that is done has none.

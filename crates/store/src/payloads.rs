@@ -1,4 +1,4 @@
-//! How the payloads of individual tasks are cut into blocks.
+//! Cuts the payloads of individual tasks into blocks.
 
 use std::ops::Range;
 

@@ -1,22 +1,22 @@
-//! How far a stream outside the store has been dealt with. A position moves in the transaction of what it stands for, from
-//! where its owner last saw it: a move that was overtaken writes nothing.
+//! Positions: how far a stream outside the store has been dealt with. A position moves in the transaction of the effects of its
+//! records, from the place that its owner saw last: a move that was overtaken writes nothing.
 
 use model::EventSource;
 
 use crate::record::{NewJob, Submission};
 
-/// The position of the reader that publishes events: the number of the first that it has not. Once it is there, events
+/// The position of the reader that publishes events: the number of the first unpublished event. Once the position exists, events
 /// that are forgotten before they are published are counted.
 pub const OUTBOX: &str = "outbox";
 /// Counts events that were forgotten before they were published.
 pub const OUTBOX_LOST: &str = "outbox.lost";
 
-/// How far a stream has been dealt with.
+/// Progress in a stream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Position {
-    /// The number of the next record; 0 where there is no position yet. Below 2^63.
+    /// The number of the next record; 0 if there is no position yet. Below 2^63.
     pub next: u64,
-    /// By what the record before it is recognized; the store only keeps it.
+    /// The mark by which the record before `next` is recognized; the store only keeps it.
     pub mark: u64,
 }
 
@@ -25,21 +25,21 @@ pub struct Position {
 pub struct Advance {
     /// The stream's name.
     pub stream: String,
-    /// Where the position must stand: at the number of its next record.
+    /// The number of the next record that the position must have before the move.
     pub from: u64,
-    /// Where it stands then.
+    /// The position after the move.
     pub to: Position,
     /// The job, and the record that submits it. A job that is not accepted moves nothing.
     pub job: Option<(Box<NewJob>, EventSource)>,
 }
 
-/// What became of an [`Advance`].
+/// The result of an [`Advance`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Advanced {
     /// The position has moved.
     Moved,
-    /// The position has moved, and the job is there.
+    /// The position has moved, and the job is stored.
     Submitted(Submission),
-    /// Nothing is written: the position stands here.
+    /// Nothing is written: the position has this value.
     Elsewhere(Position),
 }

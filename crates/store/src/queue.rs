@@ -1,4 +1,4 @@
-//! What waits for the writer, in order.
+//! Entries that wait for the writer, in order.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,20 +12,20 @@ use crate::error::WriteError;
 
 /// How long a recorded change waits for others to share its commit.
 const LINGER: Duration = Duration::from_millis(10);
-/// Most entries in one batch: about a tenth of a second of work, which a durable change may have to wait for.
+/// Most entries of one batch: about a tenth of a second of work, which a durable change may have to wait for.
 const BATCH_LIMIT: usize = 8192;
-/// Of fewer callers none is waited for: PostgreSQL's default for `commit_siblings`.
+/// Fewest callers that the next group waits for: PostgreSQL's default for `commit_siblings`.
 const RETURNING_CALLERS: usize = 5;
 /// Longest pause between attempts to write once the store is being closed.
 const CLOSING_PAUSE: Duration = Duration::from_millis(100);
 
 pub(crate) type Reply = oneshot::Sender<Result<Answer, WriteError>>;
 
-/// Something for the writer to do.
+/// Work for the writer.
 #[derive(Debug)]
 pub(crate) enum Work {
     Entry(Entry),
-    /// Nothing: is answered when all before it is committed.
+    /// No entry: answered when all entries before it are committed.
     Barrier,
 }
 
@@ -36,28 +36,28 @@ struct Queued {
     since: Instant,
 }
 
-/// What an entry is known by while it waits.
+/// Identity of an entry while it waits.
 #[derive(Debug)]
 pub(crate) struct Ticket {
-    /// For the answer, where a caller waits.
+    /// Channel of the answer, if a caller waits.
     pub(crate) reply: Option<Reply>,
-    /// The number of a recorded change; 0 of anything else.
+    /// The number of a recorded change; 0 for other entries.
     pub(crate) number: u64,
 }
 
 impl Ticket {
-    /// Answers a caller with an error. Tells whether there is one.
+    /// Answers a caller with an error. Returns whether a caller waits.
     pub(crate) fn refuse(&mut self, error: &WriteError) -> bool {
         // The caller may have left.
         self.reply.take().map(|reply| reply.send(Err(error.clone()))).is_some()
     }
 }
 
-/// What the writer commits together.
+/// Entries that the writer commits together.
 #[derive(Debug, Default)]
 pub(crate) struct Group {
     pub(crate) entries: Vec<Entry>,
-    /// One for each entry.
+    /// A ticket for each entry.
     pub(crate) tickets: Vec<Ticket>,
     /// Answered after the entries.
     pub(crate) barriers: Vec<Reply>,
@@ -74,12 +74,12 @@ impl Group {
         }
     }
 
-    /// How much of the backlog it is.
+    /// The group's share of the backlog, in entries.
     pub(crate) fn len(&self) -> u64 {
         (self.entries.len() + self.barriers.len()) as u64
     }
 
-    /// Cuts it in two, each smaller than the whole.
+    /// Cuts the group in two, each smaller than the whole.
     pub(crate) fn halve(mut self) -> (Self, Self) {
         let half = self.entries.len() / 2;
         let (entries, tickets) = (self.entries.split_off(half), self.tickets.split_off(half));
@@ -87,7 +87,7 @@ impl Group {
         (self, Self { entries, tickets, barriers })
     }
 
-    /// Callers that wait for it.
+    /// Number of callers that wait for the group.
     pub(crate) fn callers(&self) -> usize {
         self.tickets.iter().filter(|ticket| ticket.reply.is_some()).count() + self.barriers.len()
     }
@@ -98,16 +98,16 @@ impl Group {
     }
 }
 
-/// What the writer is to do next.
+/// The writer's next step.
 pub(crate) enum Next {
     Commit(Group),
     /// Nothing has come for as long as the writer wanted to wait.
     Idle,
-    /// Nothing will come any more.
+    /// The queue is closed and empty.
     End,
 }
 
-/// Without a bound of its own: the caller that records watches [`crate::Store::backlog`].
+/// The queue has no bound of its own: the caller that records watches [`crate::Store::backlog`].
 #[derive(Debug, Default)]
 pub(crate) struct Queue {
     state: Mutex<State>,
@@ -120,13 +120,13 @@ struct State {
     waiting: VecDeque<Queued>,
     /// Entries of `waiting` that a caller waits for.
     urgent: usize,
-    /// Callers that are likely to wait soon, and until when the next group waits for them.
+    /// Callers that are likely to wait soon, and the end of the next group's wait for them.
     expected: usize,
     expected_until: Option<Instant>,
     closed: bool,
-    /// Why nothing is taken in any more.
+    /// The reason why the queue accepts nothing any more.
     stopped: Option<WriteError>,
-    /// Waiting or being committed.
+    /// Number of entries that wait or are being committed.
     backlog: u64,
     /// The number of the last recorded change.
     recorded: u64,
@@ -163,7 +163,7 @@ impl Queue {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes in a change that nobody waits for. Returns its number.
+    /// Adds a change that no caller waits for. Returns its number.
     pub(crate) fn record(&self, entry: Entry) -> u64 {
         let mut state = self.lock();
         state.recorded += 1;
@@ -177,7 +177,7 @@ impl Queue {
         number
     }
 
-    /// Takes in what callers wait for, all of it before the next group begins.
+    /// Adds entries that callers wait for, all of them before the next group begins.
     pub(crate) fn call(&self, calls: impl IntoIterator<Item = (Work, Reply)>) {
         let mut state = self.lock();
         let before = state.urgent;
@@ -192,8 +192,8 @@ impl Queue {
         }
     }
 
-    /// So many callers are about to be answered. As a rule they call again, and share the next commit where it waits for
-    /// them for up to `patience`.
+    /// Notes that `callers` callers are about to be answered. As a rule they call again, and share the next commit if it waits
+    /// for them for up to `patience`.
     pub(crate) fn expect_again(&self, callers: usize, patience: Duration) {
         let mut state = self.lock();
         let expected = state.urgent + callers;
@@ -202,7 +202,7 @@ impl Queue {
             if is_worth_it { (expected, Some(Instant::now() + patience)) } else { (0, None) };
     }
 
-    /// The next group: at once where a caller waits for one of it and no more are expected.
+    /// The next group: at once if a caller waits for one of its entries and no more callers are expected.
     pub(crate) fn next(&self, patience: Duration) -> Next {
         let mut state = self.lock();
         let asked = Instant::now();
@@ -241,7 +241,7 @@ impl Queue {
         Next::Commit(group)
     }
 
-    /// So many are committed, or given up.
+    /// Notes that `count` entries are committed, or given up.
     pub(crate) fn finished(&self, count: u64) {
         self.lock().backlog -= count;
     }
@@ -276,7 +276,7 @@ impl Queue {
         state.urgent = 0;
     }
 
-    /// Waits, unless the end has come.
+    /// Waits, unless the queue is closed.
     pub(crate) fn pause(&self, pause: Duration) {
         let until = Instant::now() + pause;
         let mut state = self.lock();
@@ -299,8 +299,7 @@ impl Queue {
         self.lock().closed
     }
 
-    /// The writer ends: callers that wait get the error, and nothing is taken in any more. Returns how many changes were
-    /// lost.
+    /// Ends the queue: waiting callers get the error, and nothing is accepted any more. Returns the number of lost changes.
     pub(crate) fn stop(&self, error: &WriteError) -> u64 {
         let mut state = self.lock();
         if state.stopped.is_some() {
@@ -324,7 +323,7 @@ impl Queue {
     }
 }
 
-/// Tells a caller, which may have left. One entry less.
+/// Answers a caller, which may have left, with an error. The backlog is one entry shorter.
 fn fail(reply: Reply, error: &WriteError) -> u64 {
     let _ = reply.send(Err(error.clone()));
     1

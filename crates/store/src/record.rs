@@ -1,4 +1,4 @@
-//! Jobs as they go in and come out.
+//! Jobs at their submission and as they are read.
 
 use std::fmt;
 use std::ops::Range;
@@ -18,28 +18,28 @@ use crate::verified::Verified;
 pub struct NewJob {
     /// Its id.
     pub id: JobId,
-    /// What it computes.
+    /// Kind of the job.
     pub kind: JobKind,
     /// Whether each task has a state and a result of its own, so that its attempts are kept.
     pub is_individual: bool,
     /// The payloads of the tasks; empty for kinds whose tasks have none.
     pub payloads: Payloads,
-    /// How it is to be run.
+    /// Options of the job.
     pub options: JobOptions,
-    /// Its parameters as they are shown: `{"count": n}` for individual tasks.
+    /// The job's public parameters: `{"count": n}` for individual tasks.
     pub params: Box<RawValue>,
-    /// How many tasks it has.
+    /// Number of tasks.
     pub tasks: u64,
-    /// Hash of the request's body: what tells a repetition from another job.
+    /// Hash of the request's body, by which a repetition is distinguished from another job.
     pub fingerprint: [u8; 32],
     /// The client's name for the request.
     pub idempotency_key: Option<String>,
-    /// When it came.
+    /// Time of the submission.
     pub submitted_at: Timestamp,
 }
 
 impl NewJob {
-    /// The job as it is once it is accepted.
+    /// The job after its acceptance.
     #[must_use]
     pub fn accepted(&self) -> UnfinishedJob {
         let record = JobRecord {
@@ -65,12 +65,12 @@ impl NewJob {
     }
 }
 
-/// What became of a job that was submitted.
+/// Result of a submission.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Submission {
-    /// It is stored.
+    /// The job is stored.
     New,
-    /// The same request had been accepted before, as this job.
+    /// The job that was accepted before for the same request.
     Existing(JobId),
 }
 
@@ -79,51 +79,51 @@ pub enum Submission {
 pub struct JobRecord {
     /// Its id.
     pub id: JobId,
-    /// What it computes.
+    /// Kind of the job.
     pub kind: JobKind,
-    /// Its parameters as they are shown.
+    /// The job's public parameters.
     pub params: Box<RawValue>,
-    /// How it is to be run.
+    /// Options of the job.
     pub options: JobOptions,
-    /// Where it is in its life.
+    /// State of the job.
     pub state: JobState,
-    /// How many tasks it has.
+    /// Number of tasks.
     pub tasks: u64,
     /// Tasks that succeeded.
     pub tasks_done: u64,
     /// Tasks out of attempts.
     pub tasks_failed: u64,
-    /// What the tasks add up to, modulo 2^128.
+    /// Sum of the tasks' values, modulo 2^128.
     pub value: u128,
-    /// What the tasks that compute it a second time add up to, modulo 2^128.
+    /// Sum of the values of repeated computations, modulo 2^128.
     pub check: u128,
-    /// When it came.
+    /// Time of the submission.
     pub submitted_at: Timestamp,
-    /// When its first task was given out.
+    /// Time of the first lease.
     pub started_at: Option<Timestamp>,
-    /// When it was over.
+    /// Time of the end.
     pub finished_at: Option<Timestamp>,
-    /// When it was retried last; its time limit runs from then.
+    /// Time of the last retry, from which the time limit runs.
     pub retried_at: Option<Timestamp>,
     /// Attempts that have ended, completed or failed.
     pub attempts: u64,
-    /// Why it failed; of a job that has not failed, what went wrong on its way.
+    /// Error of a failed job; of any other job, a fault that did not end it.
     pub error: Option<String>,
-    /// How its verification has gone.
+    /// Verification of the job.
     pub verified: Verified,
 }
 
 impl JobRecord {
-    /// When the time that it may take began: with its last retry, else with its submission.
+    /// Start of the job's time limit: the last retry, else the submission.
     #[must_use]
     pub fn timed_since(&self) -> Timestamp {
         self.retried_at.unwrap_or(self.submitted_at)
     }
 
-    /// The record, if its counts of tasks can be: for a store that reads them from columns.
+    /// The record, if its counts of tasks are possible: for a store that reads them from columns.
     ///
     /// # Errors
-    /// They cannot.
+    /// The counts are impossible.
     pub fn checked(self) -> Result<Self, InvalidStored> {
         let (what, Self { tasks, tasks_done, tasks_failed, .. }) = ("a job's number of tasks", &self);
         if *tasks == 0 {
@@ -136,7 +136,7 @@ impl JobRecord {
     }
 }
 
-/// A job that is not over, as a coordinator takes it up again.
+/// A job that is not over, for a coordinator that takes it up again.
 #[derive(Clone, Debug)]
 pub struct UnfinishedJob {
     /// The job.
@@ -145,16 +145,16 @@ pub struct UnfinishedJob {
     pub done: Vec<Range<u64>>,
     /// Tasks of `done` that are out of attempts: disjoint, ascending, never adjacent.
     pub failed: Vec<Range<u64>>,
-    /// Tasks that will be tried again, with how often they have failed: disjoint, ascending.
+    /// Tasks that will be tried again, with their failures: disjoint, ascending.
     pub retries: Vec<(Range<u64>, u32)>,
 }
 
 impl UnfinishedJob {
-    /// Whether its runs of tasks can be: none empty, none beyond the last task, no two that overlap. To be called after
+    /// Checks the runs of tasks: no run is empty, ends beyond the last task or overlaps another one. Call it after
     /// [`Self::add_failed_to_done`].
     ///
     /// # Errors
-    /// They cannot.
+    /// The runs break a rule.
     pub fn check(&self) -> Result<(), InvalidStored> {
         let what = "a job's runs of tasks";
         let mut runs: Vec<_> = self.done.iter().chain(self.retries.iter().map(|(tasks, _)| tasks)).collect();
@@ -191,21 +191,21 @@ impl UnfinishedJob {
 /// Most tags in a [`JobFilter`]: as many as a job can have.
 pub const MAX_FILTER_TAGS: usize = 32;
 
-/// Which jobs. Empty: all of them.
+/// A filter of jobs. An empty filter finds all jobs.
 #[derive(Clone, Debug, Default)]
 pub struct JobFilter {
-    /// In one of these states.
+    /// States, of which a job must have one.
     pub states: Vec<JobState>,
-    /// Of this kind.
+    /// Kind that a job must have.
     pub kind: Option<JobKind>,
-    /// With all of these tags, at most [`MAX_FILTER_TAGS`]; without a value, any value will do.
+    /// Tags that a job must have, at most [`MAX_FILTER_TAGS`]; a tag without a value matches any value.
     pub tags: Vec<(String, Option<String>)>,
 }
 
-/// Where a page of jobs ends: the next begins with the job submitted before this one.
+/// End of a page of jobs: the next page begins with the job submitted before this one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cursor {
-    /// When the page's last job came.
+    /// Time at which the page's last job was submitted.
     pub submitted_at: Timestamp,
     /// Its id.
     pub id: JobId,
@@ -246,33 +246,33 @@ pub struct Attempt {
     pub tasks: Range<u64>,
     /// The worker of the attempt.
     pub worker: String,
-    /// How it ended.
+    /// End of the attempt.
     pub end: AttemptEnd,
 }
 
-/// How an attempt ended.
+/// End of an attempt.
 #[derive(Clone, Debug)]
 pub enum AttemptEnd {
-    /// Its tasks are done.
+    /// The attempt's tasks are done.
     Completed {
         /// Its id.
         attempt: AttemptId,
-        /// When the tasks were given to the worker.
+        /// Time of the lease.
         allocated_at: Timestamp,
-        /// When the worker began.
+        /// Time at which the worker began.
         running_at: Timestamp,
-        /// When they were done.
+        /// Time at which the tasks were done.
         completed_at: Timestamp,
-        /// What the worker answered to each, in order; empty where it had nothing to say.
+        /// The worker's answers to the tasks, in order; empty if it had none.
         results: Vec<Box<RawValue>>,
     },
-    /// It failed.
+    /// The attempt failed.
     Failed {
-        /// When.
+        /// Time of the failure.
         at: Timestamp,
-        /// Why.
+        /// The error.
         error: String,
-        /// How often the tasks had failed by then.
+        /// Number of failures of the tasks up to this attempt.
         failures: u32,
         /// Whether they are out of attempts.
         given_up: bool,
@@ -284,18 +284,18 @@ pub enum AttemptEnd {
 /// A job's result.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredResult {
-    /// Whose it is.
+    /// Id of the job.
     pub job: JobId,
     /// The result: JSON in UTF-8.
     pub json: Bytes,
 }
 
-/// What was deleted.
+/// Amounts that were deleted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Pruned {
     /// Jobs.
     pub jobs: u64,
-    /// Bytes that they took up.
+    /// Bytes of the jobs.
     pub bytes: u64,
 }
 

@@ -1,4 +1,4 @@
-//! How long and how much is kept, and what things take up, about.
+//! Limits of age and size for kept jobs, and the approximate size of rows and objects.
 
 use std::time::Duration;
 
@@ -7,12 +7,12 @@ use serde_json::value::RawValue;
 
 use crate::record::NewJob;
 
-/// How long and how much is kept of jobs that are over.
+/// Limits of age and size for jobs that are over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retention {
     /// Longest time since a job's end.
     pub max_age: Duration,
-    /// Most bytes that they may take up together, as rows, indexes and results.
+    /// Most bytes of all rows, indexes and results together.
     pub max_bytes: u64,
 }
 
@@ -26,16 +26,16 @@ const TAG_COPIES: u64 = 3;
 const BLOCK_BYTES: u64 = 40;
 /// An attempt's row with its entry in the index, without texts.
 const ATTEMPT_BYTES: u64 = 80;
-/// An event's row with its entry in the index and what it counts, without its text.
+/// An event's row with its entry in the index and its figures, without its text.
 pub(crate) const EVENT_BYTES: u64 = 160;
 /// A run of tasks.
 pub(crate) const SPAN_BYTES: u64 = 24;
 
-/// What a new job takes up. `options` and `work` are the lengths of the texts that stand in its row.
+/// Size of a new job in bytes. `options` and `work` are the lengths of the texts in its row.
 #[must_use]
 pub fn job_bytes(new: &NewJob, options: usize, work: usize) -> u64 {
     let texts = options + work + new.params.get().len();
-    // Both stand in an index too, and the key of an output's index holds a time.
+    // Both texts stand in an index too, and the key of an output's index holds a time.
     let names = 2 * new.idempotency_key.as_ref().map_or(0, String::len)
         + new.options.output.as_ref().map_or(0, |output| 2 * output.len() + 16);
     let payloads = new.payloads.iter().map(|payload| payload.len() + 1).sum::<usize>();
@@ -50,13 +50,13 @@ fn tags_bytes(options: &JobOptions) -> u64 {
     options.tags.iter().map(|(name, value)| TAG_BYTES + TAG_COPIES * (name.len() + value.len()) as u64).sum()
 }
 
-/// What a row of an attempt that failed takes up.
+/// Size of the row of a failed attempt in bytes.
 #[must_use]
 pub fn failure_bytes(worker: u64, error: u64) -> u64 {
     ATTEMPT_BYTES + worker + error
 }
 
-/// What the row of an attempt at these tasks takes up, with the objects that outputs of programs refer to.
+/// Size of the row of an attempt at these tasks in bytes, with the objects that outputs of programs refer to.
 pub(crate) fn outcome_bytes(kind: JobKind, worker: &str, results: &[Box<RawValue>]) -> u64 {
     let texts: usize = results.iter().map(|result| result.get().len() + 1).sum();
     let object_bytes = |result: &RawValue| OutputObject::of(result.get()).map_or(0, |object| object.bytes);

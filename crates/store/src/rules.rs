@@ -1,5 +1,5 @@
-//! What a change does to a job: the spans, counts, states, events and rows that result. Pure code that every store
-//! shares, so that all stores decide alike. What is refused is refused whole.
+//! The effect of a change on a job: spans, counts, states, events and rows. Pure code that all stores share, so that they decide
+//! alike. A change is applied as a whole or refused as a whole.
 
 mod effects;
 mod failures;
@@ -27,53 +27,53 @@ pub use failures::{KeptFailure, OmittedFailures, omit_failures};
 pub use ledgers::Ledgers;
 pub use pieces::{ATTEMPT_TASKS, pieces};
 
-/// Failures that are kept of those attempts that begin at the same task: the first,
+/// Kept failures of the attempts that begin at the same task: the first of them.
 pub const FIRST_FAILURES: usize = 1;
-/// and the last. So a task that fails for ever takes no more room than these.
+/// The last of them. A task that fails for ever takes no more room than these.
 pub const LAST_FAILURES: usize = 8;
 
-/// What a worker that was set aside takes up in the job's row beside its name.
+/// Bytes of an entry for a worker that was set aside in the job's row, beside its name.
 const SET_ASIDE_BYTES: u64 = 128;
 
-/// What a run of tasks has come to.
+/// State of a run of tasks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum SpanKind {
-    /// They succeeded.
+    /// The tasks succeeded.
     Done,
-    /// They are out of attempts.
+    /// The tasks are out of attempts.
     Failed,
-    /// They will be tried again after some failures.
+    /// The tasks will be tried again after some failures.
     Retry,
 }
 
-/// What a store knows of a job that it changes.
+/// A store's knowledge of a job that it changes.
 #[derive(Clone, Debug)]
 pub struct JobLedger {
-    /// What its figures are counted under.
+    /// Key of the job's figures in the statistics.
     pub subject: Subject,
-    /// Whether its attempts are kept.
+    /// Whether the job's attempts are kept.
     pub is_individual: bool,
-    /// Where it is in its life.
+    /// State of the job.
     pub state: JobState,
-    /// How many tasks it has.
+    /// Number of tasks.
     pub tasks: u64,
-    /// What the tasks add up to, modulo 2^128.
+    /// Sum of the tasks' values, modulo 2^128.
     pub value: u128,
-    /// What the tasks that compute it a second time add up to, modulo 2^128.
+    /// Sum of the values of repeated computations, modulo 2^128.
     pub check: u128,
     /// Attempts that have ended.
     pub attempts: u64,
-    /// When its first task was leased.
+    /// Time of the first lease.
     pub started_at: Option<Timestamp>,
-    /// When it was over.
+    /// Time of the end.
     pub finished_at: Option<Timestamp>,
-    /// When it was retried last.
+    /// Time of the last retry.
     pub retried_at: Option<Timestamp>,
-    /// Why it failed; of a job that has not failed, what went wrong on its way.
+    /// Error of a failed job; of any other job, a fault that did not end it.
     pub error: Option<String>,
-    /// What its next event counts in the statistics.
+    /// Figures that the job's next event adds to the statistics.
     pub uncounted: Counts,
-    /// How its verification has gone.
+    /// Verification of the job.
     pub verified: Verified,
     bytes: u64,
     done: Spans,
@@ -81,16 +81,16 @@ pub struct JobLedger {
     retries: Spans,
 }
 
-/// A change that contradicts what is stored.
+/// A change that contradicts stored state.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Refused(pub String);
 
 impl JobLedger {
-    /// Makes a change, and says which rows it brings.
+    /// Makes a change, and returns the rows that it brings.
     ///
     /// # Errors
-    /// It contradicts what is stored: nothing has changed.
+    /// The change contradicts stored state: nothing has changed.
     pub fn apply<'a>(&mut self, change: &'a Change) -> Result<Effects<'a>, Refused> {
         let at = change.at;
         if self.state.is_over() && !matches!(change.kind, ChangeKind::Retried) {
@@ -161,7 +161,7 @@ impl JobLedger {
         self.event(EventKind::Started, at, None)
     }
 
-    /// Refuses tasks that are not the job's, or not open.
+    /// Refuses tasks that are not open tasks of the job.
     fn demand_open(&self, tasks: &Range<u64>) -> Result<(), Refused> {
         let refused = |what: &str| Err(Refused(format!("tasks {} to {} {what}", tasks.start, tasks.end)));
         if tasks.is_empty() || tasks.end > self.tasks {
@@ -236,7 +236,7 @@ impl JobLedger {
         Ok(self.event(EventKind::Progress, at, Some(notice)))
     }
 
-    /// Counts an attempt that has ended. Returns how many tasks it had.
+    /// Counts an attempt that has ended. Returns its number of tasks.
     fn attempted(&mut self, tasks: &Range<u64>) -> u64 {
         let count = tasks.end - tasks.start;
         self.attempts += 1;
@@ -314,7 +314,7 @@ impl JobLedger {
     fn end<'a>(&mut self, state: JobState, at: Timestamp, error: Option<&'a str>) -> Effects<'a> {
         self.state = state;
         self.finished_at = Some(at);
-        // What went wrong on the way stands unless the end says more.
+        // An earlier fault stays unless the end has an error.
         self.error = error.map(str::to_owned).or_else(|| self.error.take());
         // The text stands in the job's row, too.
         self.bytes += error.map_or(0, str::len) as u64;
@@ -346,12 +346,12 @@ impl JobLedger {
     }
 }
 
-/// A number of tasks as a change of what is pending. A job has at most 2^53 tasks.
+/// A number of tasks as a change of the pending tasks. A job has at most 2^53 tasks.
 fn signed(tasks: u64) -> i64 {
     i64::try_from(tasks).unwrap_or(i64::MAX)
 }
 
-/// The time between two moments; none where the clock was set back.
+/// The time between two moments; zero if the clock was set back.
 fn between(from: Timestamp, to: Timestamp) -> Duration {
     Duration::try_from(to.duration_since(from)).unwrap_or_default()
 }

@@ -1,8 +1,8 @@
-//! What a store offers to several coordinators that share it: one of them leads at a time, all others follow.
+//! Sharing of a store by several coordinators: one of them leads at a time, all others follow.
 //!
-//! The store keeps a *lease*: its holder, its epoch, and when it expires by the store's own clock. Taking it over raises
-//! the epoch, so that every batch of an earlier leader is refused in its own transaction, however late it comes. A leader
-//! trusts its lease for [`Term::lasts`] from before it asked, by its own monotonic clock: it stops before another can begin.
+//! The store keeps a *lease*: its holder, its epoch, and its expiry by the store's own clock. Taking the lease over raises the
+//! epoch, so that every batch of an earlier leader is refused in its own transaction, however late it comes. A leader trusts its
+//! lease for [`Term::lasts`] from before its question, by its own monotonic clock: it stops before another leader can begin.
 
 use std::pin::Pin;
 use std::time::{Duration, Instant};
@@ -16,47 +16,47 @@ use crate::batch::Epoch;
 use crate::error::LeadershipError;
 use crate::store::{FollowerParts, Parts};
 
-/// How long a lease lasts after it was taken or renewed.
+/// Duration of a lease after it was taken or renewed.
 pub const LEASE: Duration = Duration::from_millis(1200);
-/// How often a leader should renew its lease.
+/// Interval at which a leader renews its lease.
 pub const RENEW_INTERVAL: Duration = Duration::from_millis(300);
-/// How often a follower should look whether the lease has expired.
+/// Interval at which a follower checks whether the lease has expired.
 pub const WATCH_INTERVAL: Duration = Duration::from_millis(150);
-/// How long a member is listed after it was last heard of.
+/// How long a member is listed after its last sign of life.
 pub const MEMBER_KEPT: Duration = Duration::from_mins(10);
 
-/// One coordinator of those that share a store: one run of its process.
+/// A coordinator that shares the store: one run of its process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Member {
-    /// Its id, which no other run has.
+    /// Id of the run of the process.
     pub id: Uuid,
-    /// Its name, which the next run of it has too.
+    /// Name of the coordinator, the same in its next run.
     pub name: String,
-    /// Where clients reach it.
+    /// Address for clients.
     pub public_address: String,
-    /// Where workers and other coordinators reach it.
+    /// Address for workers and other coordinators.
     pub internal_address: String,
-    /// The version of its program.
+    /// Version of the program.
     pub version: String,
-    /// When it started.
+    /// Start of the process.
     pub started_at: Timestamp,
 }
 
-/// A member as the others see it.
+/// A member as seen by the others.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MemberStatus {
     /// The member.
     pub member: Member,
-    /// Time since it was announced last, by the store's clock.
+    /// Time since the member's last announcement, by the store's clock.
     pub last_contact: Duration,
-    /// The epoch of its lease, where it leads.
+    /// Epoch of the member's lease, if it leads.
     pub leads: Option<Epoch>,
 }
 
-/// What the store's clock showed.
+/// A reading of the store's clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClockReading {
-    /// When, by the monotonic clock of this process.
+    /// Instant of the reading, by the monotonic clock of this process.
     pub instant: Instant,
     /// The store's time.
     pub at: Timestamp,
@@ -65,9 +65,9 @@ pub struct ClockReading {
 /// A lease that was taken or renewed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Term {
-    /// Its epoch.
+    /// Epoch of the lease.
     pub epoch: Epoch,
-    /// How long it may be trusted, counted by a monotonic clock from before the call that returned it.
+    /// How long the lease may be trusted, counted by a monotonic clock from before the call that returned it.
     pub lasts: Duration,
 }
 
@@ -78,19 +78,19 @@ pub enum Acquired {
     Leads(Term),
     /// Another member leads.
     Held {
-        /// That member.
+        /// Id of the leading member.
         by: Uuid,
-        /// Its epoch.
+        /// Epoch of the leading member.
         epoch: Epoch,
-        /// When its lease expires unless it is renewed, from now.
+        /// Time from now until the lease expires unless it is renewed.
         expires_in: Duration,
     },
 }
 
-/// A coordinator's hold on the lease, by a connection of its own. Calls block, for [`LEASE`] at most, and belong on a
-/// thread that does nothing else.
+/// A coordinator's access to the lease, by a connection of its own. Calls block, for [`LEASE`] at most, and belong on a thread
+/// of their own.
 pub trait Leadership: Send {
-    /// Tells the others of this member, or that it is still there.
+    /// Announces this member to the others, or repeats the announcement.
     ///
     /// # Errors
     /// The store cannot be reached.
@@ -99,18 +99,18 @@ pub trait Leadership: Send {
     /// Takes the lease over if it has expired, or if this member holds it already: each success is a new epoch.
     ///
     /// # Errors
-    /// The store cannot be reached. The lease may have been taken all the same; asking again begins another epoch.
+    /// The store cannot be reached. The lease may have been taken; another call begins another epoch.
     fn acquire(&mut self, member: Uuid) -> Result<Acquired, LeadershipError>;
 
     /// Renews the lease of an epoch before it expires.
     ///
     /// # Errors
-    /// It has expired or was taken over ([`LeadershipError::Lost`]), or the store cannot be reached: then the term goes on
-    /// until the end of what it may be trusted.
+    /// The lease has expired or was taken over ([`LeadershipError::Lost`]), or the store cannot be reached: then the term goes on
+    /// until the end of its trust.
     fn renew(&mut self, epoch: Epoch) -> Result<Term, LeadershipError>;
 
-    /// Lets the lease of an epoch expire now, so that another member can take it over. Without effect on a later epoch.
-    /// The caller has closed its [`crate::Store`] before, so that all it was told is committed.
+    /// Lets the lease of an epoch expire now, so that another member can take it over. Without effect on a later epoch. The
+    /// caller has closed its [`crate::Store`] before, so that all its changes are committed.
     ///
     /// # Errors
     /// The store cannot be reached: the lease expires by itself.
@@ -123,12 +123,12 @@ pub trait Leadership: Send {
     fn leave(&mut self, member: Uuid) -> Result<(), LeadershipError>;
 }
 
-/// Resolves, with what is known of it, when a store is found to have lost what was committed.
+/// Resolves with a description when a store is found to have lost committed data.
 pub type Losing = Pin<Box<dyn Future<Output = String> + Send>>;
 
 /// A store that several coordinators share.
 pub trait Shared: Send + Sync {
-    /// A hold on the lease.
+    /// An access to the lease.
     fn leadership(&self) -> Box<dyn Leadership>;
 
     /// Opens the store for the leader of an epoch: reads, and changes that are refused once the epoch has passed. Blocks.
@@ -137,19 +137,19 @@ pub trait Shared: Send + Sync {
     /// The epoch has passed, or the store cannot be reached.
     fn lead(&self, epoch: Epoch) -> Result<Parts, LeadershipError>;
 
-    /// Opens the store for a follower: reads, and jobs to be accepted. Blocks.
+    /// Opens the store for a follower: reads, and submissions of jobs. Blocks.
     ///
     /// # Errors
     /// The store cannot be reached.
     fn follow(&self) -> Result<FollowerParts, LeadershipError>;
 
-    /// Resolves when the store has lost commits, as a replica has that did not get the last ones. Whoever uses it must begin
-    /// anew. By default never.
+    /// Resolves when the store has lost commits, as a replica that did not get the last ones. Users of the store must restart. By
+    /// default never.
     fn lost(&self) -> Losing {
         Box::pin(std::future::pending())
     }
 
-    /// The newest reading of the store's clock, by which all coordinators date what happens. None where it has none of its
+    /// The newest reading of the store's clock, by which all coordinators date events. `None` if the store has no clock of its
     /// own.
     fn clock(&self) -> Option<watch::Receiver<ClockReading>> {
         None

@@ -1,5 +1,5 @@
-//! Runs of tasks with a number each: disjoint, and adjacent ones with the same number are one. Remembers which of them
-//! changed, so that what is stored follows with as few rows as that.
+//! Runs of tasks with a number each: disjoint, and adjacent runs with the same number are merged. Records the changed runs, so
+//! that the stored rows follow with few writes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -8,18 +8,18 @@ use std::ops::Range;
 pub(crate) struct Spans {
     /// First task to the task after the last, and the number.
     spans: BTreeMap<u64, (u64, u32)>,
-    /// First tasks of spans that came, went or changed.
+    /// First tasks of spans that were added, removed or changed.
     changed: BTreeSet<u64>,
     tasks: u64,
 }
 
 impl Spans {
-    /// How many tasks are in it.
+    /// Number of tasks in the set.
     pub(crate) fn tasks(&self) -> u64 {
         self.tasks
     }
 
-    /// How many runs it has.
+    /// Number of runs in the set.
     pub(crate) fn runs(&self) -> usize {
         self.spans.len()
     }
@@ -32,19 +32,19 @@ impl Spans {
         self.spans.range(..tasks.end).next_back().is_some_and(|(_, &(beyond, _))| beyond > tasks.start)
     }
 
-    /// Whether all of the tasks are in one run.
+    /// Whether one run contains all of the tasks.
     pub(crate) fn covers(&self, tasks: &Range<u64>) -> bool {
         let before = self.spans.range(..=tasks.start).next_back();
         before.is_some_and(|(_, &(beyond, _))| beyond >= tasks.end)
     }
 
-    /// How many of the tasks are in it.
+    /// Number of `tasks` in the set.
     pub(crate) fn count_of(&self, tasks: &Range<u64>) -> u64 {
         let touching = self.spans.range(..tasks.end).rev().take_while(|(_, (beyond, _))| *beyond > tasks.start);
         touching.map(|(&first, &(beyond, _))| beyond.min(tasks.end) - first.max(tasks.start)).sum()
     }
 
-    /// Puts the tasks in, in place of what was there.
+    /// Inserts the tasks, in place of earlier runs.
     pub(crate) fn insert(&mut self, tasks: Range<u64>, number: u32) {
         self.remove(&tasks);
         self.tasks += tasks.end - tasks.start;
@@ -66,7 +66,7 @@ impl Spans {
         self.changed.insert(first);
     }
 
-    /// Takes the tasks out, as far as they are in it.
+    /// Removes the tasks that are in the set.
     pub(crate) fn remove(&mut self, tasks: &Range<u64>) {
         while let Some((&first, &(beyond, number))) = self.spans.range(..tasks.end).next_back() {
             if beyond <= tasks.start {
@@ -91,13 +91,13 @@ impl Spans {
         self.tasks = 0;
     }
 
-    /// Puts in what is stored: no change.
+    /// Inserts a stored run: not a change.
     pub(crate) fn load(&mut self, first: u64, beyond: u64, number: u32) {
         self.tasks += beyond - first;
         self.spans.insert(first, (beyond, number));
     }
 
-    /// What changed since the last time: the first task, and what begins there now.
+    /// Changes since the last call: the first task, and the value that begins there now.
     pub(crate) fn take_changed(&mut self) -> impl Iterator<Item = (u64, Option<(u64, u32)>)> {
         let changed = std::mem::take(&mut self.changed);
         changed.into_iter().map(|first| (first, self.spans.get(&first).copied()))

@@ -1,8 +1,8 @@
-//! Figures by period, in UTC, and by kind of job. Each is the sum of what events count ([`model::Counts`]), under the time of
-//! the event, and changes in the transaction that writes the event. So they can be computed again from the events alone:
-//! see [`Statistics`].
+//! Figures by period, in UTC, and by kind of job. Each is the sum of the figures of events ([`model::Counts`]), under the time
+//! of the event, and changes in the transaction that writes the event. So they can be computed again from the events alone: see
+//! [`Statistics`].
 //!
-//! A store adds what the events of a batch count, as a [`Tally`], to its rows, in the order of their keys. Minutes, hours and
+//! A store adds the figures of a batch's events, as a [`Tally`], to its rows, in the order of their keys. Minutes, hours and
 //! days are stored; weeks and months are made of days.
 
 mod derived;
@@ -24,14 +24,14 @@ pub(crate) use filled::{filled, open_at};
 pub use replayed::Statistics;
 pub use tally::{Row, Tally};
 
-/// Names of tasks that are counted apart for one kind in one period: the first ones. The starts of the others are counted
-/// together, under [`OTHER_TASKS`].
+/// Most names of tasks with separate counts for one kind in one period. The starts of other names are counted together, under
+/// [`OTHER_TASKS`].
 pub const MAX_TASK_NAMES: usize = 1000;
-/// The name that stands for those beyond [`MAX_TASK_NAMES`].
+/// The name for tasks beyond [`MAX_TASK_NAMES`].
 pub const OTHER_TASKS: &str = "(other)";
 /// The tag that names the tasks of a job.
 const TASK_TAG: &str = "task";
-/// The label of workers that have a Python function registered begins so; the function's name follows.
+/// Prefix of the labels of workers with a registered Python function; the function's name follows.
 const PYTHON_TASK: &str = "python-task.";
 
 /// The kind whose parameters name a program.
@@ -43,19 +43,19 @@ struct Named {
     program: String,
 }
 
-/// What a job's figures are counted under.
+/// Key of a job's figures.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Subject {
-    /// What the job computes.
+    /// Kind of the job.
     pub kind: JobKind,
-    /// The name of its tasks, where they have one.
+    /// The name of the job's tasks, if they have one.
     pub task: Option<String>,
-    /// When the job came.
+    /// Time of the submission.
     pub submitted_at: Timestamp,
 }
 
 impl Subject {
-    /// That of a new job. Its tasks have the name of its tag `task`, else that of the program that they run or of the
+    /// The subject of a new job. Its tasks have the name of its tag `task`, else that of the program that they run or of the
     /// registered function that they call.
     #[must_use]
     pub fn of(new: &NewJob) -> Self {
@@ -74,32 +74,32 @@ impl Subject {
     }
 }
 
-/// Which figures.
+/// A query of figures.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Query {
-    /// By which periods.
+    /// Grain of the periods.
     pub grain: Grain,
-    /// Periods that begin in this range.
+    /// Range of the starts of periods.
     pub starts: Range<Timestamp>,
-    /// Of one kind; of all where it is none.
+    /// Kind of the jobs; all kinds if `None`.
     pub kind: Option<JobKind>,
 }
 
 /// The figures of one kind in one period.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PeriodRow {
-    /// When the period begins.
+    /// Start of the period.
     pub start: Timestamp,
     /// The kind.
     pub kind: JobKind,
-    /// The sums. `jobs_pending` and `tasks_pending` are not sums but what was open after the period's last event.
+    /// The figures. `jobs_pending` and `tasks_pending` are the open jobs and tasks after the period's last event, not sums.
     pub counts: Counts,
 }
 
-/// What was open of a kind after the last event of a period.
+/// Open jobs and tasks of a kind after the last event of a period.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PendingRow {
-    /// When the period begins.
+    /// Start of the period.
     pub start: Timestamp,
     /// The kind.
     pub kind: JobKind,
@@ -109,10 +109,10 @@ pub struct PendingRow {
     pub tasks: i64,
 }
 
-/// How often tasks of a name were started in one period.
+/// Starts of tasks of a name in one period.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TaskRow {
-    /// When the period begins.
+    /// Start of the period.
     pub start: Timestamp,
     /// The kind of their jobs.
     pub kind: JobKind,
@@ -122,17 +122,17 @@ pub struct TaskRow {
     pub starts: u64,
 }
 
-/// Where a page of [`PeriodRow`]s ends: the next begins after it.
+/// Key of the last [`PeriodRow`] of a page: the next page begins after it.
 pub type PeriodKey = (Timestamp, JobKind);
-/// Where a page of [`TaskRow`]s ends: the next begins after it.
+/// Key of the last [`TaskRow`] of a page: the next page begins after it.
 pub type TaskKey = (Timestamp, JobKind, String);
 
 /// How long figures are kept. Days are kept for ever.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StatisticsRetention {
-    /// Minutes, since their start.
+    /// Age of minutes, since their start, at which they are deleted.
     pub minutes: Duration,
-    /// Hours, since their start.
+    /// Age of hours, since their start, at which they are deleted.
     pub hours: Duration,
 }
 
@@ -144,7 +144,7 @@ impl Default for StatisticsRetention {
 }
 
 impl StatisticsRetention {
-    /// What begins before these moments goes.
+    /// The times before which periods are deleted.
     pub(crate) fn bounds(self, now: Timestamp) -> [(Grain, Timestamp); 2] {
         let before = |age: Duration| now.checked_sub(age).unwrap_or(Timestamp::MIN);
         [(Grain::Minute, before(self.minutes)), (Grain::Hour, before(self.hours))]

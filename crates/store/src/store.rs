@@ -1,4 +1,4 @@
-//! The store as its users see it: one writer, one reader, one place for large results.
+//! The store for its users: one writer, one reader, one place for large results.
 
 mod draining;
 mod program_files;
@@ -31,27 +31,27 @@ use crate::writer::Writer;
 
 /// An opened store, of which a [`Store`] is made.
 pub struct Parts {
-    /// Writes.
+    /// The writing half.
     pub backend: Box<dyn Backend>,
-    /// Reads.
+    /// The reading half.
     pub reads: Arc<dyn Reads>,
-    /// Where large results go.
+    /// Place of large results.
     pub objects: Objects,
     /// The epoch of this owner.
     pub epoch: Epoch,
     /// The id of the last batch of this epoch that was committed; 0 before the first.
     pub last_batch: u64,
-    /// The number of the newest event. The writer raises it, and the store where others write, too.
+    /// The number of the newest event. The writer raises it, and so does the store if other coordinators write.
     pub latest_event: watch::Sender<u64>,
 }
 
 /// A store that is opened by a follower, of which a [`Store`] is made.
 pub struct FollowerParts {
-    /// Takes batches of submissions, of any epoch, in order.
+    /// Writes batches of submissions, of any epoch, in order.
     pub submitter: Box<dyn Backend>,
-    /// Reads.
+    /// The reading half.
     pub reads: Arc<dyn Reads>,
-    /// Where large results are.
+    /// Place of large results.
     pub objects: Objects,
     /// The number of the newest event, as [`Parts::latest_event`].
     pub latest_event: watch::Sender<u64>,
@@ -69,24 +69,24 @@ impl std::fmt::Debug for Parts {
     }
 }
 
-/// See the crate. Dropped, it commits what is queued as [`Store::close`] does.
+/// A store, as the crate's description says. A drop commits the queue as [`Store::close`] does.
 pub struct Store {
-    // Before the writer, so that a store's last connection is the one that writes.
+    // Dropped before the writer, so that a store's last connection is the writer's.
     reads: Arc<dyn Reads>,
     writer: Writer,
     objects: Objects,
     blocks: Blocks,
     retention: Retention,
-    /// None: it follows.
+    /// Epoch of this owner; `None` for a follower.
     epoch: Option<Epoch>,
-    /// When objects that no row names were looked for, and parts that are never completed.
+    /// Instant of the last search for objects that no row names and for parts that are never completed.
     leftovers: Mutex<Option<Instant>>,
     parts: Mutex<Option<Instant>>,
-    /// Held while the object and the row of a program are made or deleted, so that there is both or neither.
+    /// Held while the object and the row of a program are made or deleted, so that both or neither exist.
     programs: tokio::sync::RwLock<()>,
-    /// The first event that is to be published; `u64::MAX` where none is.
+    /// The first unpublished event; `u64::MAX` if no events are published.
     unpublished_from: AtomicU64,
-    /// By which old jobs are forgotten.
+    /// Calendar by which old jobs are forgotten.
     calendar: Mutex<Calendar>,
 }
 
@@ -123,8 +123,8 @@ impl Store {
         })
     }
 
-    /// Starts a store for a coordinator that follows: it reads and accepts jobs. Changes, deletions and results are
-    /// refused with [`WriteError::Following`].
+    /// Starts a store for a follower: it reads and accepts jobs. Changes, deletions and results are refused with
+    /// [`WriteError::Following`].
     ///
     /// # Errors
     /// No thread can be started.
@@ -148,13 +148,13 @@ impl Store {
         })
     }
 
-    /// The epoch of this owner: higher than that of every owner before it. 0 where it follows.
+    /// The epoch of this owner: higher than that of every owner before it. 0 for a follower.
     #[must_use]
     pub fn epoch(&self) -> Epoch {
         self.epoch.unwrap_or_default()
     }
 
-    /// Whether it makes changes, rather than follow one that does.
+    /// Whether the store makes changes, rather than follows a leader.
     #[must_use]
     pub fn leads(&self) -> bool {
         self.epoch.is_some()
@@ -164,60 +164,60 @@ impl Store {
         if self.leads() { Ok(()) } else { Err(WriteError::Following) }
     }
 
-    /// What could not be read. Also what a caller cannot make sense of is noted there.
+    /// Rows that could not be read. Callers also note rows here whose content they cannot interpret.
     #[must_use]
     pub fn unreadable(&self) -> &Unreadable {
         self.reads.unreadable()
     }
 
-    /// Every job that is not over, in the order in which they came, to be read by [`Store::unfinished_jobs`] some at a time.
+    /// Every job that is not over, in the order of submission, to be read by [`Store::unfinished_jobs`] in parts.
     ///
     /// # Errors
-    /// They could not be read.
+    /// The jobs could not be read.
     pub async fn open_jobs(&self) -> Result<Vec<JobId>, ReadError> {
         self.unreadable().forget_jobs();
         self.reads.open_jobs().await
     }
 
-    /// Every job that is not over and can be read, in the order in which they came; [`Store::unreadable`] has the others.
+    /// Every job that is not over and can be read, in the order of submission; [`Store::unreadable`] has the others.
     ///
     /// # Errors
-    /// They could not be read.
+    /// The jobs could not be read.
     pub async fn unfinished(&self) -> Result<Vec<UnfinishedJob>, ReadError> {
         let jobs = self.open_jobs().await?;
         self.unfinished_jobs(jobs).await
     }
 
-    /// One job, if it is not over and can be read.
+    /// A job, if it is not over and can be read.
     ///
     /// # Errors
-    /// It could not be read.
+    /// The job could not be read.
     pub async fn unfinished_job(&self, id: JobId) -> Result<Option<UnfinishedJob>, ReadError> {
         Ok(self.unfinished_jobs(vec![id]).await?.pop())
     }
 
-    /// The jobs of `ids` that are not over and can be read, in the order in which they came.
+    /// The jobs of `ids` that are not over and can be read, in the order of submission.
     ///
     /// # Errors
-    /// They could not be read.
+    /// The jobs could not be read.
     pub async fn unfinished_jobs(&self, ids: Vec<JobId>) -> Result<Vec<UnfinishedJob>, ReadError> {
-        // Another coordinator may have accepted a job under the id of one that was forgotten.
+        // Another coordinator may have accepted a job under the id of a forgotten job.
         ids.iter().for_each(|id| self.blocks.forget(*id));
         self.reads.unfinished(ids).await
     }
 
-    /// Accepts a job; durable when it resolves. Dropped before, it may or may not accept the job.
+    /// Accepts a job; durable when the future resolves. A future that is dropped before may or may not accept the job.
     ///
     /// # Errors
-    /// Another job has its name, or it could not be made durable: unless that is in doubt it is not accepted then and
-    /// will not be.
+    /// Another job has the id or the idempotency key, or the job could not be made durable: unless that is in doubt, the job is
+    /// not accepted and will not be.
     pub async fn submit(&self, job: impl Into<Arc<NewJob>>) -> Result<Submission, SubmitError> {
         let job: Arc<NewJob> = job.into();
         let id = job.id;
         match self.call(Entry::Submission(job)).await? {
             Answer::Submitted(submission) => {
                 if submission == Submission::New {
-                    // Payloads of a job that was forgotten may be kept under its id.
+                    // Payloads of a forgotten job may be cached under its id.
                     self.blocks.forget(id);
                 }
                 Ok(submission)
@@ -229,7 +229,8 @@ impl Store {
         }
     }
 
-    /// Moves a position, with the job that it stands for; durable when it resolves. Dropped before, it may or may not move.
+    /// Moves a position, with the job of its record; durable when the future resolves. A future that is dropped before may or may
+    /// not move it.
     ///
     /// # Errors
     /// The job is not accepted, or nothing could be made durable: unless that is in doubt nothing is written then.
@@ -237,7 +238,7 @@ impl Store {
         advanced(self.call(Entry::Advance(Box::new(advance))).await)
     }
 
-    /// The same for many, in this order. An answer for each.
+    /// Moves many positions in this order, and returns a result for each.
     pub async fn advance_all(&self, moves: Vec<Advance>) -> Vec<Result<Advanced, SubmitError>> {
         let entries = moves.into_iter().map(|advance| Work::Entry(Entry::Advance(Box::new(advance))));
         self.writer.call_all(entries).await.into_iter().map(advanced).collect()
@@ -246,20 +247,20 @@ impl Store {
     /// Every position that is committed, by stream.
     ///
     /// # Errors
-    /// They could not be read.
+    /// The positions could not be read.
     pub async fn positions(&self) -> Result<Vec<(String, Position)>, ReadError> {
         self.reads.positions().await
     }
 
-    /// Events are published from this one on: retention keeps a job that is only past its age until its events are. A
-    /// job that is one too many is forgotten nevertheless; see [`crate::OUTBOX_LOST`].
+    /// Sets the first unpublished event: retention keeps a job that is only past its age until its events are published. A job
+    /// beyond the limit of size is forgotten nevertheless; see [`crate::OUTBOX_LOST`].
     pub fn keep_events_from(&self, seq: u64) {
         self.unpublished_from.store(seq, Ordering::Relaxed);
     }
 
-    /// Makes a change, after all that came before, within some 10 ms. While nothing can be written it waits in memory;
-    /// see [`Store::backlog`]. A change that contradicts what is stored is logged and left out. Returns the number of
-    /// the change, which grows by one each time; see [`Store::durable`]. A follower leaves every change out.
+    /// Makes a change, after all earlier ones, within some 10 ms. The change waits in memory while nothing can be written; see
+    /// [`Store::backlog`]. A change that contradicts stored state is logged and left out. Returns the number of the change, which
+    /// grows by one each time; see [`Store::durable`]. A follower leaves every change out.
     pub fn record(&self, change: Change) -> u64 {
         if !self.leads() {
             tracing::error!(job_id = %change.job, "a change was left out: this coordinator does not lead");
@@ -268,20 +269,20 @@ impl Store {
         self.writer.record(Entry::Change(change))
     }
 
-    /// Makes a change, after all that came before; durable when it resolves.
+    /// Makes a change, after all earlier ones; durable when the future resolves.
     ///
     /// # Errors
-    /// It could not be made durable, and unless that is in doubt it will not be.
+    /// The change could not be made durable, and unless that is in doubt it will not be.
     pub async fn commit(&self, change: Change) -> Result<(), WriteError> {
         self.refuse_to_follow()?;
         self.call(Entry::Change(change)).await.map(|_| ())
     }
 
-    /// Cancels a job that cannot be read; durable when it resolves. Tells whether it was not over. What is left of its row
-    /// stays, and it is not told of any more.
+    /// Cancels a job that cannot be read; durable when the future resolves. Returns whether the job was not over. The rest of its
+    /// row stays, and the job is no longer listed as unreadable.
     ///
     /// # Errors
-    /// It could not be made durable.
+    /// The change could not be made durable.
     pub async fn cancel_unread(&self, job: JobId, at: Timestamp, why: String) -> Result<bool, WriteError> {
         self.refuse_to_follow()?;
         let canceled = self.housekeep(Housekeeping::CancelUnread { job, at, why }).await?;
@@ -293,10 +294,10 @@ impl Store {
         self.writer.call(Work::Entry(entry)).await
     }
 
-    /// Resolves when all that came before is committed.
+    /// Resolves when all earlier changes are committed.
     ///
     /// # Errors
-    /// It could not be committed yet; recorded changes still wait.
+    /// The changes could not be committed yet; recorded changes still wait.
     pub async fn flush(&self) -> Result<(), WriteError> {
         self.writer.call(Work::Barrier).await.map(|_| ())
     }
@@ -307,32 +308,33 @@ impl Store {
         self.writer.durable()
     }
 
-    /// Changes that wait to be committed. They are held in memory without a bound: lease no more work when it is large.
+    /// Number of changes that wait for their commit. They are held in memory without a bound: lease no more work when it is
+    /// large.
     #[must_use]
     pub fn backlog(&self) -> u64 {
         self.writer.queue().backlog()
     }
 
-    /// The length of the store's log of what is not yet in its place; 0 for a store without one.
+    /// Bytes of the store's log that are not copied back; 0 for a store without a log.
     #[must_use]
     pub fn log_bytes(&self) -> u64 {
         self.writer.queue().log_bytes()
     }
 
-    /// Why changes cannot be committed, until they can.
+    /// The reason why changes cannot be committed at present; `None` if they can.
     #[must_use]
     pub fn is_failing(&self) -> Option<String> {
         self.writer.queue().failing()
     }
 
-    /// Whether the store's files are gone or others have taken their place, so that nothing can be stored.
+    /// Whether the store's files are gone or replaced by others, so that nothing can be stored.
     #[must_use]
     pub fn is_replaced(&self) -> watch::Receiver<bool> {
         self.writer.replaced()
     }
 
-    /// Jobs whose changes cannot be written though those of others can, with the reason: what is stored of them is damaged.
-    /// Every change of theirs is left out from then on.
+    /// Jobs whose changes cannot be written while those of others can, with the reason: their stored rows are damaged. All their
+    /// later changes are left out.
     #[must_use]
     pub fn unwritable(&self) -> watch::Receiver<BTreeMap<JobId, WriteError>> {
         self.writer.unwritable()
@@ -344,7 +346,7 @@ impl Store {
         self.writer.latest_event()
     }
 
-    /// Commits all that came before, and an empty entry behind it: an owner whose epoch has passed gets the error.
+    /// Commits all earlier changes, and an empty entry behind them: an owner whose epoch has passed gets the error.
     async fn confirm(&self) -> Result<(), WriteError> {
         self.call(Entry::Nothing).await.map(|_| ())
     }
@@ -358,7 +360,7 @@ impl Store {
         }
     }
 
-    /// Commits what is queued. Blocks until that is done.
+    /// Commits the queue. Blocks until it is committed.
     ///
     /// # Errors
     /// Recorded changes could not be committed within some seconds, and are lost.

@@ -1,4 +1,4 @@
-//! How values stand in rows. Each form has a version of its own, so that an edit of the model or of the API does not
+//! Stored forms of values. Each form has a version of its own, so that an edit of the model or of the API does not
 //! change what is stored, and what an earlier release has stored is still read.
 
 use std::collections::BTreeMap;
@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 pub use crate::verified::{verified_from_stored, verified_to_stored};
 
-/// A text in a row that is not what was stored there.
+/// A damaged text in a row.
 #[derive(Debug, thiserror::Error)]
 #[error("{what} is damaged: {detail}")]
 pub struct InvalidStored {
@@ -74,7 +74,7 @@ struct StoredTimeout {
 }
 
 impl Default for StoredOptions {
-    /// What a field that is not there means, for ever.
+    /// The meaning of absent fields, for ever.
     fn default() -> Self {
         Self {
             v: 0,
@@ -95,7 +95,7 @@ impl Default for StoredOptions {
     }
 }
 
-/// A job's value and the one that is compared with it, as they are stored: `value`, or `value/check`.
+/// The stored form of a job's value and the value that is compared with it: `value`, or `value/check`.
 #[must_use]
 pub fn values_to_stored(value: u128, check: u128) -> String {
     if check == 0 { value.to_string() } else { format!("{value}/{check}") }
@@ -104,7 +104,7 @@ pub fn values_to_stored(value: u128, check: u128) -> String {
 /// Both values from their stored form.
 ///
 /// # Errors
-/// It is damaged.
+/// The text is damaged.
 pub fn values_from_stored(text: &str) -> Result<(u128, u128), InvalidStored> {
     let number = |digits: &str| digits.parse().map_err(|error| invalid("a job's value", error));
     let (value, check) = text.split_once('/').unwrap_or((text, "0"));
@@ -115,7 +115,7 @@ pub(crate) fn to_json(value: &impl Serialize) -> String {
     serde_json::to_string(value).expect("numbers, texts and maps by text are JSON")
 }
 
-/// A job's options as they are stored.
+/// The stored form of a job's options.
 #[must_use]
 pub fn options_to_stored(options: &JobOptions) -> String {
     let JobOptions {
@@ -157,7 +157,7 @@ pub fn options_to_stored(options: &JobOptions) -> String {
 /// A job's options from their stored form.
 ///
 /// # Errors
-/// It is damaged, or of a later version.
+/// The text is damaged, or of a later version.
 pub fn options_from_stored(text: &str) -> Result<JobOptions, InvalidStored> {
     let what = "a job's options";
     let stored: StoredOptions = serde_json::from_str(text).map_err(|error| invalid(what, error))?;
@@ -178,7 +178,7 @@ pub fn options_from_stored(text: &str) -> Result<JobOptions, InvalidStored> {
         chunk_size: stored.chunk_size,
         submitted_by: stored.submitted_by,
         is_admitted: stored.is_admitted,
-        // A job that cannot be traced is a job all the same.
+        // A job whose trace cannot be read stays valid.
         trace: stored
             .traceparent
             .and_then(|parent| TraceContext::parse(&parent, stored.tracestate.as_deref().unwrap_or_default())),
@@ -189,7 +189,7 @@ pub(crate) fn check_version(what: &'static str, version: u32) -> Result<(), Inva
     if version > VERSION { Err(invalid(what, format!("version {version} is not known"))) } else { Ok(()) }
 }
 
-/// What the first release computed with individual tasks. Its rows do not say it.
+/// Kinds that the first release computed with individual tasks. Its rows do not say it.
 const INDIVIDUAL_KINDS: [&str; 2] = ["tasks", "sleep"];
 
 #[derive(Deserialize)]
@@ -199,11 +199,11 @@ enum StoredWork {
         v: u32,
         is_individual: bool,
     },
-    /// The parameters, as the first release has them; they stand in their own column too.
+    /// The parameters, as in the first release; they stand in their own column too.
     FirstRelease(serde::de::IgnoredAny),
 }
 
-/// What is stored of a job's tasks beside its kind and its parameters.
+/// The stored form of a job's work beside its kind and its parameters.
 #[must_use]
 pub fn work_to_stored(is_individual: bool) -> String {
     format!(r#"{{"v":{VERSION},"is_individual":{is_individual}}}"#)
@@ -221,27 +221,26 @@ pub fn is_individual(kind: JobKind, text: &str) -> Result<bool, InvalidStored> {
     }
 }
 
-/// What an event counts, as it is stored; nothing where it counts nothing. The names of its fields are those of
-/// [`Counts`].
+/// The stored form of an event's figures; `None` if all are 0. The names of its fields are those of [`Counts`].
 #[must_use]
 pub fn counts_to_stored(counts: &Counts) -> Option<String> {
     (!counts.is_empty()).then(|| to_json(counts))
 }
 
-/// What an event counts, from its stored form.
+/// The figures of an event, from their stored form.
 ///
 /// # Errors
-/// It is damaged.
+/// The text is damaged.
 pub fn counts_from_stored(text: Option<&str>) -> Result<Counts, InvalidStored> {
     let Some(text) = text else { return Ok(Counts::default()) };
     serde_json::from_str(text).map_err(|error| invalid("what an event counts", error))
 }
 
-/// A value that stands in a column as a name.
+/// A value that is stored in a column by its name.
 pub trait StoredName: Copy + Sized + 'static {
     /// Every value.
     const ALL: &'static [Self];
-    /// What it is, for an error.
+    /// Name of the value, for an error.
     const WHAT: &'static str;
 
     /// The name.

@@ -1,5 +1,5 @@
-//! The tests that every store must pass. A store's own tests say how it is opened, reopened and copied as a crash would
-//! leave it (a [`Harness`]), and run all of it with [`crate::suite!`].
+//! The tests that every store must pass. A store's own tests provide a [`Harness`], which opens, reopens and copies the store as
+//! after a crash, and run all tests with [`crate::suite!`].
 
 #[expect(missing_docs, reason = "the names of tests are sentences")]
 pub mod accepting;
@@ -42,21 +42,21 @@ use crate::retention::Retention;
 use crate::shared::Shared;
 use crate::store::{Parts, Store};
 
-/// One store and its data.
+/// A store under test and its data.
 pub trait Harness: Send + Sync {
-    /// Opens the data as a new owner. All that was opened before is closed.
+    /// Opens the data as a new owner. Earlier openings are closed.
     fn parts(&self) -> Parts;
 
-    /// A copy of the data as a crash at this moment would leave it, though it is open.
+    /// A copy of the open data as after a crash at this moment.
     fn crashed(&self) -> Box<dyn Harness>;
 
-    /// How many random histories are tried: fewer where each opening takes long.
+    /// Number of random histories: fewer where each opening takes long.
     fn cases(&self) -> u32 {
         60
     }
 
-    /// Changes rows of a store that is closed by a statement of SQL that damages them, with the tables and columns that all
-    /// stores have. False where the store has no rows that could be damaged.
+    /// Damages rows of a closed store by a statement of SQL, with the tables and columns that all stores have. Returns false if
+    /// the store has no rows that could be damaged.
     fn damage(&self, sql: &str) -> bool {
         let _ = sql;
         false
@@ -67,7 +67,7 @@ pub trait Harness: Send + Sync {
         Store::start(self.parts(), retention).expect("a thread")
     }
 
-    /// Opens the data with a writer that keeps everything.
+    /// Opens the data with a writer and without limits of retention.
     fn open(&self) -> Store {
         self.open_with(helpers::KEEP_ALL)
     }
@@ -75,15 +75,15 @@ pub trait Harness: Send + Sync {
 
 /// A store that several coordinators share.
 pub trait SharedHarness: Send + Sync {
-    /// One more coordinator's way to the same data.
+    /// Another coordinator's access to the same data.
     fn shared(&self) -> Box<dyn Shared>;
 
-    /// So much time passes by the store's clock.
+    /// Lets time pass by the store's clock.
     fn pass(&self, time: Duration);
 }
 
-/// Runs every test of a store that several coordinators share. The expression makes a [`SharedHarness`] of no data; it is
-/// evaluated for each test, in a module of its own.
+/// Runs every test of a store that several coordinators share. The expression makes an empty [`SharedHarness`]; it is evaluated
+/// for each test, in a module of its own.
 #[macro_export]
 macro_rules! shared_suite {
     ($harness:expr) => {
@@ -105,8 +105,8 @@ macro_rules! shared_suite {
     };
 }
 
-/// Runs every test of the contract. The expression makes a [`Harness`] of no data; it is evaluated for each test, in a
-/// module of its own.
+/// Runs every test of the contract. The expression makes an empty [`Harness`]; it is evaluated for each test, in a module of its
+/// own.
 #[macro_export]
 macro_rules! suite {
     ($harness:expr) => {

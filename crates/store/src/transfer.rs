@@ -1,15 +1,15 @@
-//! Moving everything from one store to another, table by table, as texts: each store says in its own SQL how its columns
-//! become texts and come from them.
+//! Moves all data from one store to another, table by table, as texts: each store converts its columns to texts and back in its
+//! own SQL.
 
 use model::ProgramHash;
 use uuid::Uuid;
 
-/// What a column holds, and what its text is.
+/// Type of a column, and the meaning of its text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ColumnKind {
     /// A number in decimal.
     Integer,
-    /// Itself.
+    /// The text itself.
     Text,
     /// Hexadecimal digits.
     Bytes,
@@ -28,50 +28,50 @@ pub struct Table {
     pub columns: &'static [(&'static str, ColumnKind)],
 }
 
-/// A row: a text for each column, none where it is null.
+/// A row: a text for each column, `None` for null.
 pub type Row = Vec<Option<String>>;
 
-/// What a store has beside its tables.
+/// A store's state beside its tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Marks {
-    /// The epoch of its last owner, as workers remember it.
+    /// The epoch of the store's last owner, as workers remember it.
     pub epoch: u64,
     /// The number of the newest event, which stays when the event is gone.
     pub latest_event: u64,
-    /// Its own id, which stands in the names of its objects.
+    /// The store's id, which is part of the names of its objects.
     pub store: Uuid,
 }
 
-/// Why nothing was moved: the target is as it was.
+/// The reason why nothing was moved: the target is unchanged.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct TransferError(pub String);
 
 impl TransferError {
-    /// Of what a store says.
+    /// The error of an operation `what` of a store.
     pub fn of(what: &str, error: impl std::fmt::Display) -> Self {
         Self(format!("{what}: {error}"))
     }
 }
 
-/// A store to be read, which nobody else uses.
+/// A store to be read, which no other process uses.
 pub trait Source {
-    /// Its names of tables that hold data, with those that are not in [`TABLES`].
+    /// The names of the tables that hold data, with those that are not in [`TABLES`].
     ///
     /// # Errors
-    /// It cannot be read.
+    /// The names cannot be read.
     fn tables(&mut self) -> Result<Vec<String>, TransferError>;
 
-    /// What it has beside its tables.
+    /// The state beside the tables.
     ///
     /// # Errors
-    /// It cannot be read.
+    /// The state cannot be read.
     fn marks(&mut self) -> Result<Marks, TransferError>;
 
-    /// Hands on the rows of a table, some at a time.
+    /// Passes on the rows of a table, in parts.
     ///
     /// # Errors
-    /// It cannot be read, or the rows are not taken.
+    /// The table cannot be read, or the rows are not accepted.
     fn read(
         &mut self,
         table: &Table,
@@ -79,28 +79,28 @@ pub trait Source {
     ) -> Result<(), TransferError>;
 }
 
-/// An empty store, which nobody else uses. Nothing is there before [`Target::finish`].
+/// An empty store, which no other process uses. Nothing is stored before [`Target::finish`].
 pub trait Target {
     /// Writes rows of a table.
     ///
     /// # Errors
-    /// They cannot be written.
+    /// The rows cannot be written.
     fn write(&mut self, table: &Table, rows: &[Row]) -> Result<(), TransferError>;
 
-    /// How many rows a table has.
+    /// Number of rows of a table.
     ///
     /// # Errors
-    /// They cannot be counted.
+    /// The rows cannot be counted.
     fn count(&mut self, table: &Table) -> Result<u64, TransferError>;
 
-    /// Makes what was written durable.
+    /// Makes the written rows durable.
     ///
     /// # Errors
-    /// Nothing of it is there.
+    /// No row is stored then.
     fn finish(&mut self, marks: &Marks) -> Result<(), TransferError>;
 }
 
-/// Moves all rows and marks. Returns how many rows each table has.
+/// Moves all rows and marks. Returns the number of rows of each table.
 ///
 /// # Errors
 /// Nothing has been moved.
@@ -128,10 +128,10 @@ pub fn transfer(source: &mut dyn Source, target: &mut dyn Target) -> Result<Vec<
     Ok(moved)
 }
 
-/// The objects that the results of a store are in.
+/// The objects of a store's results.
 ///
 /// # Errors
-/// They cannot be read.
+/// The names cannot be read.
 pub fn objects(source: &mut dyn Source) -> Result<Vec<String>, TransferError> {
     const RESULTS: Table = Table { name: "results", columns: &[("object", Text)] };
     let mut names = Vec::new();
@@ -145,7 +145,7 @@ pub fn objects(source: &mut dyn Source) -> Result<Vec<String>, TransferError> {
 /// Whether results of tasks refer to outputs, which are objects.
 ///
 /// # Errors
-/// They cannot be read.
+/// The rows cannot be read.
 pub fn has_outputs(source: &mut dyn Source) -> Result<bool, TransferError> {
     const ATTEMPTS: Table = Table { name: "attempts", columns: &[("results", Text)] };
     let mut refers = false;
@@ -159,7 +159,7 @@ pub fn has_outputs(source: &mut dyn Source) -> Result<bool, TransferError> {
 /// The programs of a store, whose bytes are objects.
 ///
 /// # Errors
-/// They cannot be read.
+/// The programs cannot be read.
 pub fn programs(source: &mut dyn Source) -> Result<Vec<ProgramHash>, TransferError> {
     const PROGRAMS: Table = Table { name: "programs", columns: &[("sha256", Bytes)] };
     let mut hashes = Vec::new();

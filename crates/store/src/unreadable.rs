@@ -1,5 +1,5 @@
-//! Rows that cannot be read: damaged ones, and those of a later version. Each is left out of what it would be in, so that
-//! nothing else fails over it, and is told of once.
+//! Rows that cannot be read: damaged rows, and rows of a later version. Each is left out of lists, so that nothing else fails,
+//! and is logged once.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{Debug, Display};
@@ -7,16 +7,16 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use model::JobId;
 
-/// Jobs and other rows that are remembered, each. A store of a later release may have any number of them.
+/// Most remembered jobs, and most other rows. A store of a later release may have any number of them.
 const MAX_REMEMBERED: usize = 1_000;
 
-/// What a store has found and could not read. Clones of a store's parts share one.
+/// Rows that a store has found and could not read. Clones of a store's parts share one record.
 #[derive(Debug, Default)]
 pub struct Unreadable(Mutex<Found>);
 
 #[derive(Debug, Default)]
 struct Found {
-    /// Why each of them cannot be read.
+    /// The reason for each unreadable job.
     jobs: BTreeMap<JobId, String>,
     /// Jobs beyond those that are remembered; one that is found again counts again.
     more_jobs: u64,
@@ -82,14 +82,14 @@ impl Unreadable {
         (found.jobs, found.more_jobs, found.told_of_more) = (BTreeMap::new(), 0, false);
     }
 
-    /// How many jobs could not be read since all of them were read last. Beyond 1,000 an estimate.
+    /// Number of unreadable jobs since the last read of all jobs. Beyond 1,000 an estimate.
     #[must_use]
     pub fn jobs(&self) -> u64 {
         let found = self.lock();
         found.jobs.len() as u64 + found.more_jobs
     }
 
-    /// Why a job cannot be read, if it is known to be one of them.
+    /// The reason why a job cannot be read, if the job is known to be unreadable.
     #[must_use]
     pub fn why(&self, job: JobId) -> Option<String> {
         self.lock().jobs.get(&job).cloned()

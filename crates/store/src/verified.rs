@@ -1,4 +1,4 @@
-//! How the verification of a job has gone, as it is kept with the job.
+//! Verification of a job, as it is kept with the job.
 
 use jiff::Timestamp;
 use model::{BootId, WorkerId};
@@ -9,7 +9,7 @@ use crate::stored::{InvalidStored, VERSION, check_version, invalid, to_json};
 /// Workers that are kept with a job as set aside: the latest.
 const MAX_SET_ASIDE: usize = 64;
 
-/// How the verification of a job has gone.
+/// Verification of a job.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Verified {
     /// Leases that two workers have computed with the same outcome.
@@ -29,7 +29,7 @@ pub struct SetAsideWorker {
     pub id: WorkerId,
     /// This run of its process; none of a worker that pulls.
     pub boot: Option<BootId>,
-    /// When it was set aside.
+    /// Time at which the worker was set aside.
     pub at: Timestamp,
 }
 

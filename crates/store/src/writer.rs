@@ -123,7 +123,7 @@ impl Drop for Writer {
     }
 }
 
-/// However the thread ends, no caller waits for it in vain.
+/// Stops the queue when the thread ends, also by a panic, so that no caller waits in vain.
 struct StopOnDrop(Arc<Queue>);
 
 impl Drop for StopOnDrop {

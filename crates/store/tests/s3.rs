@@ -56,7 +56,7 @@ async fn large_results_go_to_s3_in_parts_and_come_back_until_they_are_deleted() 
     parts.objects = objects.clone();
     let keep_none = Retention { max_age: std::time::Duration::ZERO, max_bytes: 0 };
     let store = Store::start(parts, keep_none).expect("a thread");
-    // One in one piece, and one in more parts than one.
+    // An object in one piece, and an object in several parts.
     for (number, bytes) in [(1, 100_000), (2, 20_000_000)] {
         store.submit(range_job(number, 1)).await.expect("room");
         let result = store.put_result(id(number), raw(&large(bytes))).await.expect("it is stored");

@@ -1,4 +1,4 @@
-//! What is said of URLs at which no results can be kept.
+//! Messages about URLs that cannot be a place of results.
 
 use store::Objects;
 use url::Url;

@@ -1,4 +1,4 @@
-//! What librdkafka tells of itself.
+//! Messages of librdkafka about itself.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,12 +13,12 @@ use tracing::debug;
 
 use crate::figures::{Figures, Part};
 
-/// What librdkafka writes when a topic has another id than before.
+/// Text in librdkafka's message when a topic has another id than before.
 const MADE_ANEW: &str = "changed id from ";
-/// The id of a topic of which none was known.
+/// Text of that message when no id of the topic was known before.
 const NO_ID: &str = "changed id from AAAAAAAAAAAAAAAAAAAAAA";
 
-/// Tells the figures of errors and notes topics that are made anew.
+/// Passes errors to the figures and notes topics that are made anew.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Context {
     figures: Option<(Arc<Figures>, Part)>,
@@ -52,7 +52,7 @@ impl ClientContext for Context {
 
     fn error(&self, error: KafkaError, reason: &str) {
         debug!(%error, reason, "librdkafka");
-        // librdkafka asks for the coordinator of every group, also of one that keeps nothing.
+        // librdkafka asks for the coordinator of every group, also of a group without stored offsets.
         if error.rdkafka_error_code() == Some(RDKafkaErrorCode::GroupAuthorizationFailed) {
             return;
         }
@@ -83,7 +83,7 @@ fn cause<'a>(error: &KafkaError, reason: &'a str) -> &'a str {
     }
 }
 
-/// The parts tell themselves what concerns anybody.
+/// Logs librdkafka's messages at debug level: the parts themselves report relevant errors.
 pub(crate) fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {
     if !matches!(level, RDKafkaLogLevel::Debug) {
         debug!(facility, message, "librdkafka");

@@ -17,7 +17,7 @@ use crate::thread::Stop;
 /// The longest cause, in bytes.
 const MAX_CAUSE_BYTES: usize = 4096;
 
-/// What became of the records that are on their way.
+/// Results of the records on their way to the broker.
 #[derive(Clone, Debug, Default)]
 struct Deliveries(Arc<Mutex<State>>);
 
@@ -66,17 +66,17 @@ fn is_too_large(error: &KafkaError) -> bool {
     matches!(error.rdkafka_error_code(), Some(MessageSizeTooLarge | MessageBatchTooLarge))
 }
 
-/// How much of a record goes into its dead letter.
+/// The part of a record that goes into its dead letter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Extent {
     Whole,
-    /// Without its value and its headers.
+    /// The record without its value and its headers.
     Key,
-    /// Only where it is from and why it is no job.
+    /// Only the record's place and the cause.
     Cause,
 }
 
-/// Why a dead letter is not published.
+/// The reason why a dead letter is not published.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Unburied {
     #[error(transparent)]
@@ -85,7 +85,7 @@ pub(crate) enum Unburied {
     MayNotAct,
 }
 
-/// A record, and why it is no job.
+/// A record, and the reason why it is no job.
 pub(crate) type Letter<'a> = (&'a OwnedMessage, &'a str);
 
 /// The topic of dead letters.
@@ -98,13 +98,14 @@ pub(crate) struct DeadLetters {
 impl DeadLetters {
     pub(crate) fn new(settings: &Settings) -> Result<Self, KafkaError> {
         let deliveries = Deliveries::default();
-        // Alone, since a broker refuses all records of a batch that is too large.
+        // Records are sent alone, since a broker refuses all records of a batch that is too large.
         let producer = settings.producer(deliveries.clone(), 1)?;
         Ok(Self { producer, deliveries, topic: settings.topics().dead() })
     }
 
-    /// Publishes records with their causes; the brokers have them when it returns. A record that is too large goes
-    /// without its value, then without its key. Returns how many are too large even so, which nothing can publish.
+    /// Publishes records with their causes; the brokers have them when the call returns. A record that is too large is sent
+    /// without its value, then without its key. Returns the number of records that are too large even without both, which cannot
+    /// be published.
     pub(crate) fn bury(&self, letters: &[Letter<'_>], stop: &Stop) -> Result<u64, Unburied> {
         let mut places: Vec<_> = (0..letters.len()).collect();
         for extent in [Extent::Whole, Extent::Key, Extent::Cause] {
@@ -118,7 +119,7 @@ impl DeadLetters {
         Ok(places.len() as u64)
     }
 
-    /// Returns the places of those that are too large.
+    /// Sends the letters and returns the places of those that are too large.
     fn send(
         &self,
         letters: &[Letter<'_>],
@@ -130,7 +131,7 @@ impl DeadLetters {
         for &place in places {
             self.send_one(letters[place], place, extent, stop)?;
         }
-        // Ends: each record is delivered or fails within the producer's time limit.
+        // The loop ends: each record is delivered or fails within the producer's time limit.
         while self.deliveries.lock().outstanding > 0 {
             self.poll(stop)?;
         }
@@ -179,14 +180,14 @@ impl DeadLetters {
         Ok(())
     }
 
-    /// Throws away what is not sent.
+    /// Discards unsent records.
     fn give_up(&self) -> Unburied {
         self.producer.purge(PurgeConfig::default().queue().inflight());
         Unburied::MayNotAct
     }
 }
 
-/// Those of the record where the value goes with it, and where it comes from.
+/// The headers of a dead letter: those of the record if its value is kept, and its origin.
 fn headers(record: &OwnedMessage, cause: &str, extent: Extent) -> OwnedHeaders {
     let mut headers = record.headers().filter(|_| extent == Extent::Whole).cloned().unwrap_or_default();
     let end = cause.floor_char_boundary(MAX_CAUSE_BYTES);

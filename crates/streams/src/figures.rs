@@ -1,4 +1,4 @@
-//! What the parts have done and why they cannot go on, for statistics, metrics and the log.
+//! Work and errors of the parts, for statistics, metrics and the log.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -6,14 +6,14 @@ use std::sync::{Mutex, PoisonError};
 use api::KafkaStats;
 use tracing::{info, warn};
 
-/// A part.
+/// A part of the bridge to Kafka.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
-    /// Events out.
+    /// Publishes events.
     Outbox,
-    /// The workers' state out.
+    /// Publishes the workers' state.
     Roster,
-    /// Jobs in.
+    /// Takes jobs in.
     Intake,
 }
 
@@ -34,7 +34,7 @@ impl Part {
 /// Counts, and the error of each part.
 #[derive(Debug, Default)]
 pub struct Figures {
-    /// Relays that run: one while this coordinator leads.
+    /// Number of running relays: one while this coordinator leads.
     relays: AtomicUsize,
     published: AtomicU64,
     lost: AtomicU64,
@@ -83,7 +83,7 @@ impl Figures {
         self.truncated.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A part cannot go on. Logged when it begins.
+    /// Notes that a part cannot go on. Logs the beginning of such a time.
     pub(crate) fn failed(&self, part: Part, error: &str) {
         let mut errors = self.errors.lock().unwrap_or_else(PoisonError::into_inner);
         let place = &mut errors[part as usize];
@@ -93,14 +93,14 @@ impl Figures {
         *place = Some(error.to_owned());
     }
 
-    /// A part has started.
+    /// Notes that a part has started.
     pub(crate) fn started(&self, part: Part) {
         if part == Part::Outbox {
             self.relays.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    /// A part has ended, for another coordinator to go on.
+    /// Notes that a part has ended, for another coordinator to go on.
     pub(crate) fn ended(&self, part: Part) {
         if part == Part::Outbox {
             self.relays.fetch_sub(1, Ordering::Relaxed);
@@ -108,7 +108,7 @@ impl Figures {
         self.errors.lock().unwrap_or_else(PoisonError::into_inner)[part as usize] = None;
     }
 
-    /// A part goes on.
+    /// Notes that a part goes on.
     pub(crate) fn recovered(&self, part: Part) {
         let mut errors = self.errors.lock().unwrap_or_else(PoisonError::into_inner);
         if errors[part as usize].take().is_some() {
@@ -116,7 +116,7 @@ impl Figures {
         }
     }
 
-    /// All of it, where the newest event has this number.
+    /// All figures; `latest_event` is the number of the newest event.
     #[must_use]
     pub fn stats(&self, latest_event: u64) -> KafkaStats {
         let errors = self.errors.lock().unwrap_or_else(PoisonError::into_inner).clone();

@@ -14,10 +14,10 @@ use crate::client::Context;
 use crate::settings::Settings;
 use crate::topics::Topics;
 
-/// How long a broker may take to answer.
+/// Bound on the time of a broker's answer.
 const ASK_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What is read.
+/// A topic to read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Topic {
     /// The workers' state.
@@ -26,27 +26,27 @@ pub enum Topic {
     Events,
 }
 
-/// Where reading begins.
+/// Start of the reading.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum From {
-    /// At the oldest record that is kept.
+    /// The oldest kept record.
     Beginning,
-    /// At the next record that comes.
+    /// The next new record.
     Now,
 }
 
-/// Something that was read.
+/// A record that was read.
 #[derive(Clone, Debug)]
 pub enum Followed {
     /// A worker's state.
     Worker(WorkerStatus),
     /// An event.
     Event(JobEvent),
-    /// There is nothing more at the moment in any partition. Told of one topic that is read without a group.
+    /// No partition has more records at the moment. Only for one topic that is read without a group.
     End,
 }
 
-/// Why nothing is read.
+/// The reason why nothing is read.
 #[derive(Debug, thiserror::Error)]
 pub enum FollowerError {
     /// The brokers cannot be reached, or refuse.
@@ -55,14 +55,14 @@ pub enum FollowerError {
     /// A topic is not there.
     #[error("there is no topic {0}: does a coordinator publish to these brokers?")]
     NoTopic(String),
-    /// A record is not what divvy publishes.
+    /// A record has another form than divvy publishes.
     #[error("record {offset} of {topic} is not what divvy publishes: {error}")]
     Record {
         /// Its topic.
         topic: String,
         /// Its offset.
         offset: i64,
-        /// What is wrong.
+        /// The fault.
         error: serde_json::Error,
     },
 }
@@ -70,7 +70,8 @@ pub enum FollowerError {
 /// A consumer of some of the topics.
 pub struct Follower {
     consumer: BaseConsumer<Context>,
-    /// None where it reads some of the partitions, or those of several topics, which their ends do not name.
+    /// Ends of the partitions; `None` if the follower reads some partitions only or several topics, whose ends do not name the
+    /// topic.
     ends: Option<Ends>,
     is_grouped: bool,
     events: String,
@@ -84,12 +85,12 @@ struct Ends {
 }
 
 impl Ends {
-    /// There was more in a partition.
+    /// Notes that a partition had another record.
     fn read(&mut self, partition: i32) {
         self.ended.remove(&partition);
     }
 
-    /// A partition has nothing more at the moment. Returns whether none has.
+    /// Notes that a partition has no more records at the moment. Returns whether no partition has.
     fn end(&mut self, partition: i32) -> bool {
         self.ended.insert(partition);
         self.ended.len() == self.partitions
@@ -106,7 +107,7 @@ impl Follower {
     /// Begins to read: with a group where the group stopped, else from `from` on.
     ///
     /// # Errors
-    /// The brokers cannot be reached, or a topic is not there.
+    /// The brokers cannot be reached, or a topic does not exist.
     pub fn start(
         settings: &Settings,
         topics: &[Topic],
@@ -139,10 +140,10 @@ impl Follower {
         Ok(Self { consumer, ends, is_grouped, events })
     }
 
-    /// The next that comes; none when nothing has within `patience`.
+    /// The next record; `None` if none has come within `patience`.
     ///
     /// # Errors
-    /// The brokers refuse, or a record is not what divvy publishes. Brokers that are away are waited for.
+    /// The brokers refuse, or a record has another form than divvy publishes. The call waits for brokers that cannot be reached.
     pub fn next(&mut self, patience: Duration) -> Result<Option<Followed>, FollowerError> {
         let Some(record) = self.consumer.poll(patience) else { return Ok(None) };
         match record {
@@ -156,7 +157,7 @@ impl Follower {
                 let is_end = self.ends.as_mut().is_some_and(|ends| ends.end(partition));
                 Ok(is_end.then_some(Followed::End))
             }
-            // Without a group of its own nobody needs the right to one.
+            // A follower without a group of its own does not need the right to a group.
             Err(error) if is_passing(&error) || (!self.is_grouped && is_of_group(&error)) => Ok(None),
             Err(error) => Err(error.into()),
         }

@@ -1,4 +1,4 @@
-//! Records of the topics of jobs, as the consumer hands them over.
+//! Reads records of the topics of jobs from the consumer.
 
 use std::time::Duration;
 
@@ -11,9 +11,9 @@ use crate::client::{Context, is_of_one_broker};
 use crate::partitions::Partition;
 use crate::topics::Topics;
 
-/// Records that are taken at a time,
+/// Most records of a batch.
 const MAX_BATCH: usize = 4_000;
-/// and their bytes, about.
+/// Most bytes of a batch, about.
 const MAX_BATCH_BYTES: usize = 16 << 20;
 /// The header with the client's own name for a request.
 const KEY_HEADER: &str = "idempotency-key";
@@ -21,7 +21,7 @@ const KEY_HEADER: &str = "idempotency-key";
 const TRACEPARENT: &str = "traceparent";
 const TRACESTATE: &str = "tracestate";
 
-/// The records that are there, or the first that comes within `patience`.
+/// The available records, or the first that comes within `patience`.
 pub(crate) fn poll(consumer: &BaseConsumer<Context>, mut patience: Duration) -> Result<Vec<OwnedMessage>, KafkaError> {
     let (mut batch, mut bytes) = (Vec::new(), 0);
     while batch.len() < MAX_BATCH && bytes < MAX_BATCH_BYTES {
@@ -34,9 +34,9 @@ pub(crate) fn poll(consumer: &BaseConsumer<Context>, mut patience: Duration) -> 
     Ok(batch)
 }
 
-/// The next record that comes within `patience`. The group's coordinator is asked for by librdkafka itself: that a broker
-/// refuses it does not matter where the group keeps nothing. Nor does a broker that is away while there are others: without
-/// all of them there is another error.
+/// The next record that comes within `patience`. librdkafka itself asks for the group's coordinator: a broker's refusal does not
+/// matter if the group stores no offsets. Nor does a broker that is away while there are others: without all of them there is
+/// another error.
 pub(crate) fn next(consumer: &BaseConsumer<Context>, patience: Duration) -> Option<Result<OwnedMessage, KafkaError>> {
     loop {
         match consumer.poll(patience)? {
@@ -48,7 +48,7 @@ pub(crate) fn next(consumer: &BaseConsumer<Context>, patience: Duration) -> Opti
     }
 }
 
-/// The partition of a record, where its topic is one of jobs.
+/// The partition of a record, if its topic is one of jobs.
 pub(crate) fn partition_of(record: &OwnedMessage, topics: &Topics) -> Option<Partition> {
     Some((topics.priority_of(record.topic())?, record.partition()))
 }
@@ -59,7 +59,7 @@ fn header_values<'a>(record: &'a OwnedMessage, name: &'a str) -> impl Iterator<I
     headers.filter(move |header| header.key.eq_ignore_ascii_case(name)).map(|header| header.value.unwrap_or_default())
 }
 
-/// The span that the record's headers name; none where they name none or are not as they must be, as in a request.
+/// The span that the record's headers name; `None` if they are absent or invalid, as in a request.
 pub(crate) fn trace(record: &OwnedMessage) -> Option<TraceContext> {
     let mut parents = header_values(record, TRACEPARENT);
     let (parent, None) = (parents.next()?, parents.next()) else { return None };
@@ -68,7 +68,7 @@ pub(crate) fn trace(record: &OwnedMessage) -> Option<TraceContext> {
     TraceContext::parse(std::str::from_utf8(parent).ok()?, &states.join(","))
 }
 
-/// What the client calls the job itself.
+/// The client's own key of the job, for idempotency.
 pub(crate) fn idempotency_key(record: &OwnedMessage) -> Result<Option<&str>, String> {
     let mut values = header_values(record, KEY_HEADER);
     let Some(value) = values.next() else { return Ok(None) };

@@ -1,4 +1,4 @@
-//! Jobs in: each record of a topic of jobs becomes one job, or a dead letter.
+//! Takes jobs in: each record of a topic of jobs becomes one job, or a dead letter.
 //!
 //! The leader alone reads, without a group. The offset of the next record is the store's position of the partition, which
 //! moves in the job's own transaction, so a record that is read again changes nothing. A position keeps a mark of its last
@@ -32,9 +32,9 @@ use crate::spans::{EndedRecord, RecordSpan};
 use crate::thread::Stop;
 use crate::topics::Topics;
 
-/// Nothing is read while so many changes wait for the store.
+/// Changes that wait for the store above which nothing is read.
 const MAX_BACKLOG: u64 = 20_000;
-/// How long an idle intake waits before it looks whether it is to end.
+/// How long an idle intake waits before it checks whether it is to end.
 const IDLE: Duration = Duration::from_millis(100);
 /// Pause after a failure.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
@@ -46,7 +46,7 @@ pub trait Acceptor: Send + Sync + 'static {
     /// The job of a value, as `POST /v1/jobs` takes it. `trace` is the span of the record.
     ///
     /// # Errors
-    /// Why it is none.
+    /// The value is no such job.
     fn read(
         &self,
         value: &[u8],
@@ -55,10 +55,10 @@ pub trait Acceptor: Send + Sync + 'static {
         trace: Option<TraceContext>,
     ) -> Result<NewJob, String>;
 
-    /// Makes moves in this order, and the jobs that are new known. An answer for each.
+    /// Makes moves in this order, and announces the new jobs. Returns an answer for each move.
     fn accept(&self, moves: Vec<Advance>) -> impl Future<Output = Vec<Result<Advanced, SubmitError>>> + Send;
 
-    /// A record with a span has been dealt with.
+    /// Notes that a record with a span has been handled.
     fn ended(&self, ended: EndedRecord<'_>);
 }
 
@@ -69,15 +69,15 @@ pub struct Intake<A> {
     pub settings: Settings,
     /// The positions.
     pub store: Arc<Store>,
-    /// Where to.
+    /// Acceptor of the jobs.
     pub acceptor: A,
-    /// What it has done.
+    /// Counts of the intake's work.
     pub figures: Arc<Figures>,
-    /// Where the store's futures run.
+    /// Runtime of the store's futures.
     pub runtime: Handle,
 }
 
-/// Why records are not taken.
+/// The reason why records are not taken.
 #[derive(Debug, thiserror::Error)]
 enum IntakeError {
     #[error(transparent)]
@@ -92,40 +92,40 @@ enum IntakeError {
     Overtaken { stream: String, position: Position },
 }
 
-/// One consumer and where it reads.
+/// A consumer and its positions.
 struct Session {
     consumer: BaseConsumer<Context>,
     dead_letters: DeadLetters,
     topics: Topics,
     places: BTreeMap<Partition, Place>,
-    /// Whether a topic was made anew: what was read since is void.
+    /// Whether a topic was made anew: records that were read since are void.
     made_anew: Arc<AtomicBool>,
     looked_at: Instant,
 }
 
-/// A record that is to be taken.
+/// A record that is to be taken in.
 struct Pending {
     record: OwnedMessage,
     partition: Partition,
     offset: u64,
-    /// Why it is no job.
+    /// The reason why the record is no job.
     cause: Option<String>,
     is_buried: bool,
     span: Option<RecordSpan>,
-    /// The job that it becomes, unless another record or request has the same key.
+    /// The job that the record becomes, unless another record or request has the same key.
     job: Option<JobId>,
 }
 
-/// Whether a session goes on.
+/// Continuation of a session.
 #[derive(PartialEq, Eq)]
 enum Next {
     GoOn,
-    /// The partitions are to be looked at.
+    /// Look for the partitions again.
     Look,
 }
 
 impl<A: Acceptor> Intake<A> {
-    /// Takes records until it is told to stop.
+    /// Takes records in until `stop` is set.
     pub fn run(self, stop: &Stop) {
         while stop.wait_to_act() {
             match self.session(stop) {
@@ -139,7 +139,7 @@ impl<A: Acceptor> Intake<A> {
         self.figures.ended(Part::Intake);
     }
 
-    /// From the store's positions on, until the partitions have to be looked at again.
+    /// Takes records in from the store's positions on, until the partitions have to be looked for again.
     fn session(&self, stop: &Stop) -> Result<(), IntakeError> {
         let mut session = self.begin()?;
         self.figures.recovered(Part::Intake);
@@ -191,7 +191,7 @@ impl<A: Acceptor> Intake<A> {
         Ok(Session { consumer, dead_letters, topics, places, made_anew, looked_at: Instant::now() })
     }
 
-    /// Where to read, with the store's position moved where it cannot stay.
+    /// The offset to read from. Moves the store's position where it cannot stay.
     fn place(&self, client: &Client<Context>, partition: Partition, place: &mut Place) -> Result<u64, IntakeError> {
         let offsets = partitions::offsets(client, self.settings.topics(), partition)?;
         match partitions::begin(place.stored, offsets.start, offsets.end) {
@@ -211,8 +211,8 @@ impl<A: Acceptor> Intake<A> {
         Ok(place.stored.next.max(offsets.start))
     }
 
-    /// Sets the position of a partition that does not have its record any more behind the last one that was read and is
-    /// there, or to the start.
+    /// Moves the position of a partition that has lost its last read record behind the last read record that still exists, or to
+    /// the start.
     fn resume(&self, partition: Partition, place: &mut Place, offsets: &Range<u64>) -> Result<(), IntakeError> {
         let consumer = self.settings.consumer(GROUP, Context::default())?;
         let marked = place.marks.before(place.stored.next);
@@ -269,7 +269,7 @@ impl<A: Acceptor> Intake<A> {
         Ok(Next::GoOn)
     }
 
-    /// Takes records up to the first of each partition whose job the store does not accept. Returns the others.
+    /// Takes in records up to the first of each partition whose job the store does not accept. Returns the remaining records.
     fn take_some(
         &self,
         session: &mut Session,
@@ -297,7 +297,7 @@ impl<A: Acceptor> Intake<A> {
         let read = pending.iter().map(|one| one.partition).zip(positions.iter().copied());
         let marks = session.marks_left_by(read);
         let moves = moves.into_iter().map(|(stream, from, to, job)| Advance { stream, from, to, job });
-        // Behind the records that they mark.
+        // Marks move behind the records that they mark.
         let moves = moves.chain(marks.iter().map(|&(partition, slot, to)| session.mark_move(partition, slot, to)));
         let mut answers = self.runtime.block_on(self.acceptor.accept(moves.collect()));
         session.put_marks(marks, answers.split_off(pending.len()))?;
@@ -310,7 +310,7 @@ impl<A: Acceptor> Intake<A> {
         self.acceptor.read(value, one.partition.0, key, one.span.as_ref().map(RecordSpan::context))
     }
 
-    /// The brokers have the dead letters before any position moves behind them.
+    /// Publishes the dead letters: the brokers have them before any position moves behind them.
     fn bury(&self, session: &Session, pending: &mut [Pending], stop: &Stop) -> Result<(), IntakeError> {
         let dead = pending.iter().filter(|one| !one.is_buried);
         let dead: Vec<_> = dead.filter_map(|one| Some((&one.record, one.cause.as_deref()?))).collect();

@@ -1,8 +1,8 @@
-//! Kafka: events and the state of workers go out, jobs come in.
+//! Kafka: publishes events and the state of workers, and takes jobs in.
 //!
-//! [`Outbox`] publishes the event table by number, [`Roster`] the workers each second, and [`Intake`] turns records into
-//! jobs. Each runs on a thread of its own, as [`start`] starts it, so that a broker that is away slows nothing else.
-//! [`Follower`] reads what they publish.
+//! [`Outbox`] publishes the event table by number, [`Roster`] the workers each second, and [`Intake`] turns records into jobs.
+//! Each runs on a thread of its own, started by [`start`], so that a broker that cannot be reached slows nothing else.
+//! [`Follower`] reads the published topics.
 
 mod client;
 mod dead_letters;

@@ -24,13 +24,13 @@ pub(crate) struct Slot {
 }
 
 impl Slot {
-    /// That of the record before `next`, which is not 0.
+    /// The mark of the record before `next`, which is not 0.
     fn of(next: u64) -> Self {
         let power = next.trailing_zeros();
         Self { power, turn: (next.checked_shr(power + 1).unwrap_or(0)) % TURNS }
     }
 
-    /// The name of its position in the store.
+    /// The name of the slot's position in the store.
     pub(crate) fn stream(self, topics: &Topics, partition: Partition) -> String {
         format!("{}/{}.{}", stream(topics, partition), self.power, self.turn)
     }
@@ -46,14 +46,14 @@ impl Slot {
 pub(crate) struct Marks(BTreeMap<Slot, Position>);
 
 impl Marks {
-    /// Those of a partition that the store has.
+    /// The marks of a partition in the store.
     pub(crate) fn of(topics: &Topics, partition: Partition, positions: &[(String, Position)]) -> Self {
         let stream = stream(topics, partition);
         let slot = |name: &str| Slot::parse(name.strip_prefix(&stream)?.strip_prefix('/')?);
         Self(positions.iter().filter_map(|(name, position)| Some((slot(name)?, *position))).collect())
     }
 
-    /// Where the slot stands in the store.
+    /// The slot's position in the store.
     pub(crate) fn stands_at(&self, slot: Slot) -> u64 {
         self.0.get(&slot).map_or(0, |position| position.next)
     }
@@ -62,7 +62,7 @@ impl Marks {
         self.0.insert(slot, position);
     }
 
-    /// The marks that records leave, of those that are not kept already.
+    /// The new marks of the records: those that are not kept already.
     pub(crate) fn left_by(&self, records: impl Iterator<Item = Position>) -> BTreeMap<Slot, Position> {
         let mut left: BTreeMap<_, _> =
             records.filter(|position| position.next > 0).map(|position| (Slot::of(position.next), position)).collect();
@@ -70,8 +70,8 @@ impl Marks {
         left
     }
 
-    /// Records before the last one that was read, the latest in front. A mark at or behind `next` is of records that are not
-    /// there any more.
+    /// Records before the last one that was read, the latest in front. A mark at or behind `next` is of records that no longer
+    /// exist.
     pub(crate) fn before(&self, next: u64) -> Vec<Position> {
         let mut earlier: Vec<_> = self.0.values().filter(|mark| mark.next > 0 && mark.next < next).copied().collect();
         earlier.sort_unstable_by_key(|mark| std::cmp::Reverse(mark.next));

@@ -1,4 +1,4 @@
-//! Events out: the event table by number, each record keyed by its job.
+//! Publishes the event table by number, each record keyed by its job.
 //!
 //! The store has the number of the first event that is not published. It moves behind what the brokers have acknowledged
 //! without a gap, so an event is published at least once, and in each partition in the order of the numbers: after a
@@ -30,11 +30,12 @@ use crate::window::Window;
 const PAGE: usize = 2_000;
 /// Events that may be sent and not acknowledged.
 const MAX_OUTSTANDING: usize = 40_000;
-/// How often the store is told how far the events are: what may be sent again after a crash.
+/// Interval at which the store gets the position of the events: later events may be sent again after a crash.
 const STORE_INTERVAL: Duration = Duration::from_millis(500);
-/// How often the store is asked how many events were lost: it answers with all positions, those of the partitions of jobs too.
+/// Interval at which the store is asked how many events were lost: it answers with all positions, with those of the partitions
+/// of jobs.
 const LOST_INTERVAL: Duration = Duration::from_secs(10);
-/// How long an idle relay waits before it looks whether it is to end.
+/// How long an idle relay waits before it checks whether it is to end.
 const IDLE: Duration = Duration::from_millis(100);
 /// Pause after a failure.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
@@ -44,15 +45,15 @@ const RETRY_PAUSE: Duration = Duration::from_secs(1);
 pub struct Outbox {
     /// The brokers that the events are published to.
     pub settings: Settings,
-    /// Where from.
+    /// Store of the events.
     pub store: Arc<Store>,
-    /// What it has done.
+    /// Counts of the relay's work.
     pub figures: Arc<Figures>,
-    /// Where the store's futures run.
+    /// Runtime of the store's futures.
     pub runtime: Handle,
 }
 
-/// Why events are not published.
+/// The reason why events are not published.
 #[derive(Debug, thiserror::Error)]
 enum OutboxError {
     #[error(transparent)]
@@ -67,7 +68,7 @@ enum OutboxError {
     Overtaken(Position),
 }
 
-/// Hears of deliveries.
+/// Receives the results of deliveries.
 #[derive(Debug)]
 struct Deliveries {
     window: Arc<Mutex<Window>>,
@@ -104,14 +105,14 @@ impl ProducerContext for Deliveries {
     }
 }
 
-/// One producer and what it has sent.
+/// A producer and its unacknowledged events.
 struct Session {
     producer: BaseProducer<Deliveries>,
     window: Arc<Mutex<Window>>,
     /// The position in the store.
     stored: u64,
     stored_at: Instant,
-    /// When the store was asked how many events were lost.
+    /// Instant at which the store was last asked how many events were lost.
     lost_at: Instant,
     /// The last event that was sent.
     sent: u64,
@@ -122,7 +123,7 @@ struct Session {
 }
 
 impl Outbox {
-    /// Publishes until it is told to stop.
+    /// Publishes events until `stop` is set.
     pub fn run(self, stop: &Stop) {
         self.figures.started(Part::Outbox);
         let mut is_careful = false;
@@ -137,7 +138,7 @@ impl Outbox {
         self.figures.ended(Part::Outbox);
     }
 
-    /// From the store's position on, until something fails.
+    /// Publishes events from the store's position on, until an error.
     fn session(&self, stop: &Stop, is_careful: bool) -> Result<(), OutboxError> {
         let (stored, lost) = self.positions()?;
         // Events count from 1.
@@ -156,9 +157,9 @@ impl Outbox {
             ended = self.step(&mut session, stop);
         }
         session.producer.poll(Duration::ZERO);
-        // Another coordinator publishes from the position on: an event that goes out later would come after its own.
+        // Another coordinator publishes from the position on: a later event of this one would come after that coordinator's.
         session.producer.purge(PurgeConfig::default().queue().inflight());
-        // What is acknowledged is not sent again. The store refuses it where another one leads.
+        // Acknowledged events are not sent again. The store refuses the position if another coordinator leads.
         if let Err(error) = self.store_position(&mut session, true) {
             tracing::debug!(%error, "events that are acknowledged are published again");
         }
@@ -201,7 +202,7 @@ impl Outbox {
         self.store_position(session, false)
     }
 
-    /// Trouble counts while an event waits for it to end.
+    /// Reports the client's trouble if an event waits for its end.
     fn tell(&self, session: &Session) {
         let (warning, outstanding) = {
             let mut window = lock(&session.window);
@@ -214,7 +215,7 @@ impl Outbox {
         }
     }
 
-    /// Returns whether it was sent: nothing after it may be where it was not.
+    /// Sends an event. Returns whether it was sent: no later event may be sent before an unsent one.
     fn send(&self, session: &mut Session, event: &JobEvent, stop: &Stop) -> Result<bool, OutboxError> {
         if !stop.may_act() {
             return Ok(false);
@@ -270,7 +271,7 @@ impl Outbox {
         Ok(())
     }
 
-    /// Retention may delete events while no broker is there.
+    /// Counts lost events: retention may delete events while no broker can be reached.
     fn note_lost(&self, session: &mut Session) {
         session.lost_at = Instant::now();
         match self.positions() {
@@ -279,7 +280,7 @@ impl Outbox {
         }
     }
 
-    /// The first event to be published, and how many were lost.
+    /// The first unpublished event, and the number of lost events.
     fn positions(&self) -> Result<(u64, u64), ReadError> {
         let positions = self.runtime.block_on(self.store.positions())?;
         let next = |stream: &str| positions.iter().find(|(name, _)| name == stream).map_or(0, |(_, place)| place.next);

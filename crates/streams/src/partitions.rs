@@ -1,4 +1,4 @@
-//! Where reading the topics of jobs begins: at the store's positions, if the partitions are still those that were read.
+//! Start of the reading of the topics of jobs: at the store's positions, if the partitions are still those that were read.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -18,13 +18,13 @@ use crate::incoming;
 use crate::marks::Marks;
 use crate::topics::Topics;
 
-/// How long a broker may take to answer.
+/// Bound on the time of a broker's answer.
 const ASK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A partition of a topic of jobs.
 pub(crate) type Partition = (Priority, i32);
 
-/// How far a partition was read.
+/// Progress in a partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Place {
     /// The store's position.
@@ -35,20 +35,20 @@ pub(crate) struct Place {
     pub(crate) marks: Marks,
 }
 
-/// Where reading a partition begins.
+/// Start of the reading of a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Begin {
-    /// At this offset.
+    /// Reading begins at this offset.
     At(u64),
-    /// At this offset, whose record is compared with the position's mark.
+    /// Reading begins at this offset, whose record is compared with the position's mark.
     Proving(u64),
-    /// At this offset: so many records are gone that were not read.
+    /// Reading begins at this offset; this number of unread records is gone.
     Missed(u64, u64),
-    /// Somewhere before the position, which is beyond the partition's end.
+    /// The position is beyond the partition's end: reading begins somewhere before it.
     Beyond,
 }
 
-/// Where to begin in a partition that has the offsets from `low` to before `high`.
+/// The start in a partition that has the offsets from `low` to before `high`.
 pub(crate) fn begin(position: Position, low: u64, high: u64) -> Begin {
     let next = position.next;
     if next == 0 {
@@ -68,7 +68,7 @@ pub(crate) fn stream(topics: &Topics, (priority, partition): Partition) -> Strin
     format!("{}/{partition}", topics.submit(priority))
 }
 
-/// By what a record is recognized: never 0.
+/// The mark by which a record is recognized: never 0.
 pub(crate) fn mark(record: &OwnedMessage) -> u64 {
     let mut hash = Sha256::new();
     hash.update(record.timestamp().to_millis().unwrap_or(-1).to_le_bytes());
@@ -81,7 +81,7 @@ pub(crate) fn mark(record: &OwnedMessage) -> u64 {
     u64::from_le_bytes([a, b, c, d, e, f, g, h]).max(1)
 }
 
-/// The partitions of the topics of jobs that there are.
+/// The existing partitions of the topics of jobs.
 pub(crate) fn find(client: &Client<Context>, topics: &Topics) -> Result<Vec<Partition>, KafkaError> {
     let mut partitions = Vec::new();
     for priority in Priority::all() {
@@ -111,7 +111,7 @@ pub(crate) fn places(
     partitions.iter().map(place).collect()
 }
 
-/// The offsets that a partition has.
+/// The offsets of a partition.
 pub(crate) fn offsets(
     client: &Client<Context>,
     topics: &Topics,
@@ -122,7 +122,7 @@ pub(crate) fn offsets(
     Ok(count(low)..count(high))
 }
 
-/// The last of the marked records, the latest in front, that the partition still has. The consumer reads nothing else.
+/// The last of the marked records, the latest in front, that the partition still has. The consumer reads nothing else meanwhile.
 pub(crate) fn last_common(
     consumer: &BaseConsumer<Context>,
     topics: &Topics,
@@ -139,7 +139,7 @@ pub(crate) fn last_common(
     Ok(None)
 }
 
-/// The record at an offset before the partition's end; none where there is a gap.
+/// The record at an offset before the partition's end; `None` at a gap.
 fn read_at(
     consumer: &BaseConsumer<Context>,
     topics: &Topics,

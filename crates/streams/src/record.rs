@@ -3,13 +3,13 @@
 use model::JobEvent;
 use rdkafka::message::{Header, OwnedHeaders};
 
-/// What the events are about, as a URI reference.
+/// Source of the events, as a URI reference.
 const SOURCE: &str = "/v1/jobs";
 
 /// The headers of an event.
 pub(crate) fn headers(event: &JobEvent, job: &str) -> OwnedHeaders {
     let (id, kind, time) = (event.seq.to_string(), format!("divvy.job.{}", event.kind.as_str()), event.at.to_string());
-    // Of one length, so that they sort as text.
+    // All numbers have the same length, so that they sort as text.
     let sequence = format!("{:020}", event.seq);
     [
         ("ce_specversion", "1.0"),

@@ -1,4 +1,4 @@
-//! The workers' state out, each second, each record keyed by its worker. A second that cannot be sent is lost.
+//! Publishes the workers' state each second, each record keyed by its worker. State that cannot be sent is lost.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,10 +12,10 @@ use crate::figures::{Figures, Part};
 use crate::settings::Settings;
 use crate::thread::Stop;
 
-/// How often the workers are published.
+/// Interval at which the workers are published.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// Records that go to a broker together.
+/// Most records of a batch.
 const TOGETHER: u32 = 10_000;
 
 /// Publishes the workers' state.
@@ -24,7 +24,7 @@ pub struct Roster {
     pub settings: Settings,
     /// The workers as they are now.
     pub workers: Box<dyn Fn() -> Vec<WorkerStatus> + Send>,
-    /// What it has done.
+    /// Counts of the roster's work.
     pub figures: Arc<Figures>,
 }
 
@@ -35,7 +35,7 @@ impl std::fmt::Debug for Roster {
 }
 
 impl Roster {
-    /// Publishes until it is told to stop.
+    /// Publishes until `stop` is set.
     pub fn run(self, stop: &Stop) {
         while stop.wait_to_act() {
             if let Err(error) = self.session(stop) {
@@ -46,7 +46,7 @@ impl Roster {
         self.figures.ended(Part::Roster);
     }
 
-    /// Until it may not act: the producer takes along what it has not sent.
+    /// Publishes until it may not act: unsent records are dropped with the producer.
     fn session(&self, stop: &Stop) -> Result<(), KafkaError> {
         let producer: BaseProducer<Context> =
             self.settings.producer(Context::of(&self.figures, Part::Roster), TOGETHER)?;

@@ -1,4 +1,4 @@
-//! The brokers, and settings of librdkafka beside those that the parts need.
+//! Addresses of the brokers, and settings of librdkafka beside those of the parts.
 
 use std::fmt;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use rdkafka::producer::{BaseProducer, ProducerContext};
 use crate::client::Context;
 use crate::topics::{MAX_PREFIX_LENGTH, Topics};
 
-/// Settings on which the promises of the parts stand, by all their names.
+/// Settings on which the guarantees of the parts depend, by all their names.
 const RESERVED: [&str; 18] = [
     "auto.commit.enable",
     "auto.offset.reset",
@@ -33,17 +33,17 @@ const RESERVED: [&str; 18] = [
     "test.mock.num.brokers",
     "transactional.id",
 ];
-/// Other names of settings that the parts have a value for. Of two names librdkafka takes the value that it is told last.
+/// Other names of settings that the parts have a value for. librdkafka takes the last value of two names.
 const OTHER_NAMES: [(&str, &str); 2] =
     [("compression.codec", "compression.type"), ("linger.ms", "queue.buffering.max.ms")];
-/// How often topics and partitions that were added are looked for, at the least,
+/// Longest interval of the search for added topics and partitions.
 const LOOK_INTERVAL: Duration = Duration::from_secs(10);
-/// and librdkafka's setting of it.
+/// The setting of librdkafka for this interval.
 const REFRESH_INTERVAL: &str = "topic.metadata.refresh.interval.ms";
-/// What a name of a setting has whose value is a secret.
+/// Parts of the names of settings whose values are secret.
 const SECRET: [&str; 5] = ["password", "secret", "pem", "sasl.oauthbearer.config", "username"];
 
-/// Where Kafka is and how it is spoken to.
+/// Address of Kafka and settings of its clients.
 #[derive(Clone)]
 pub struct Settings {
     brokers: String,
@@ -54,27 +54,27 @@ pub struct Settings {
 /// Settings that cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidSettings {
-    /// Not a list of `host:port`.
+    /// The text is not a list of `host:port`.
     #[error("{0:?} is not a broker: give host:port, several separated by commas")]
     Broker(String),
-    /// Not a list of `key=value`.
+    /// The text is not a list of `key=value`.
     #[error("setting {0} has no value: give key=value, several separated by commas, a comma in a value as \\,")]
     NoValue(usize),
-    /// No topic can have a name that begins so.
+    /// No topic can have a name with this prefix.
     #[error(
         "topics cannot begin with {0:?}: give 1 to {MAX_PREFIX_LENGTH} letters, digits, dots, hyphens and underscores"
     )]
     Prefix(String),
-    /// Set by divvy alone.
+    /// The setting is divvy's alone.
     #[error("{0} is set by divvy")]
     Reserved(String),
-    /// Unknown to librdkafka, or with a value that it does not take.
+    /// librdkafka does not know the setting, or refuses its value.
     #[error("{0}")]
     Refused(String),
 }
 
 impl fmt::Debug for Settings {
-    /// Names only where a value may be a secret.
+    /// Shows only the names of settings whose value may be a secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let shown = |(key, value): &(String, String)| {
             if is_secret(key) { format!("{key}=…") } else { format!("{key}={value}") }
@@ -112,7 +112,7 @@ impl Settings {
         }
         let settings = Self { brokers: brokers.join(","), extra, topics: Topics::default() };
         let refused = |error: KafkaError| InvalidSettings::Refused(settings.describe(&error));
-        // Some combinations are refused only where a client is made, and not for each of them.
+        // Some combinations are refused only when a client is made, and not for each kind of client.
         settings.ordered_producer(Context::default()).map_err(refused)?;
         settings.producer(Context::default(), 1).map_err(refused)?;
         settings.consumer("divvy-check", Context::default()).map_err(refused)?;
@@ -125,7 +125,7 @@ impl Settings {
             return if is_secret(key) { format!("{key} is not as it must be") } else { description.trim().to_owned() };
         }
         let text = error.to_string();
-        // Such as a file that cannot be read, with what was given for it.
+        // An error may repeat a value, such as the name of a file that cannot be read.
         let is_shown = |(key, value): &(String, String)| is_secret(key) && !value.is_empty() && text.contains(value);
         if self.extra.iter().any(is_shown) {
             return "librdkafka refuses a client with these settings".to_owned();
@@ -133,7 +133,7 @@ impl Settings {
         text
     }
 
-    /// The same with topics whose names begin with `prefix` instead of `divvy`.
+    /// The settings with topics whose names begin with `prefix` instead of `divvy`.
     ///
     /// # Errors
     /// Kafka allows no such names.
@@ -146,8 +146,8 @@ impl Settings {
         &self.topics
     }
 
-    /// How often to look for topics and partitions that were added: as often as librdkafka is told to, if that is more often
-    /// than by default.
+    /// Interval of the search for added topics and partitions: the interval that librdkafka is set to, if that is shorter than
+    /// its default.
     pub(crate) fn look_interval(&self) -> Duration {
         let mut values = self.extra.iter().filter(|(key, _)| key == REFRESH_INTERVAL).map(|(_, value)| value.parse());
         let told = values.next_back().and_then(Result::ok).filter(|millis| *millis > 0).map(Duration::from_millis);
@@ -163,7 +163,7 @@ impl Settings {
     fn client(&self, own: &[(&str, &str)]) -> ClientConfig {
         let mut config = ClientConfig::new();
         config.set("client.id", "divvy").set("log.connection.close", "false");
-        // Answers that are lost while the connection stays are waited for as long.
+        // Lost answers on a connection that stays open are waited for as long.
         config.set("socket.timeout.ms", "20000");
         config.set("reconnect.backoff.max.ms", "2000").set(REFRESH_INTERVAL, "30000");
         let is_given = |name: &str| self.extra.iter().any(|(key, _)| key == name);
@@ -178,8 +178,8 @@ impl Settings {
         config
     }
 
-    /// A producer of records of which none may be missing and each partition has its order: what fails for good ends
-    /// the producer before anything after it is sent.
+    /// A producer of records none of which may be missing and each partition of which has its order: a record that fails for good
+    /// ends the producer before any later record is sent.
     pub(crate) fn ordered_producer<C: ProducerContext>(&self, context: C) -> Result<BaseProducer<C>, KafkaError> {
         let mut config = self.client(&[
             ("compression.codec", "lz4"),
@@ -188,15 +188,15 @@ impl Settings {
             ("queue.buffering.max.kbytes", "65536"),
         ]);
         config.set("enable.idempotence", "true").set("enable.gapless.guarantee", "true");
-        // A broker that knows no producer of a partition takes any number of a first batch. Where it refuses a batch and takes
-        // the next one that is on its way too, librdkafka counts both as delivered.
+        // A broker that does not know the producer of a partition takes any number of a first batch. If it refuses a batch and
+        // takes the next one that is under way too, librdkafka counts both as delivered.
         config.set("max.in.flight", "1");
         // Without an end, a record that was not sent in time would leave a gap.
         config.set("message.timeout.ms", "0").set("partitioner", "murmur2_random");
         config.create_with_context(context)
     }
 
-    /// A producer of records that may be lost when Kafka is away for long. So many go together at most.
+    /// A producer of records that may be lost when Kafka is away for long. At most `together` records are in a batch.
     pub(crate) fn producer<C: ProducerContext>(
         &self,
         context: C,
@@ -209,18 +209,18 @@ impl Settings {
         let mut config = self.client(&[
             ("compression.codec", "lz4"),
             ("linger.ms", "20"),
-            // The broker decides what is too large for a topic.
+            // The broker decides the largest size of a record.
             ("message.max.bytes", "104857600"),
             ("queue.buffering.max.messages", "100000"),
             ("queue.buffering.max.kbytes", "131072"),
         ]);
         config.set("message.timeout.ms", "10000").set("partitioner", "murmur2_random");
-        // After the settings from outside: a broker refuses a record that is too large together with the others of its batch.
+        // Set after the settings from outside: a broker refuses a record that is too large together with the others of its batch.
         config.set("batch.num.messages", together.to_string());
         config
     }
 
-    /// A consumer that keeps no offsets of its own.
+    /// A consumer without stored offsets.
     pub(crate) fn consumer(&self, group: &str, context: Context) -> Result<BaseConsumer<Context>, KafkaError> {
         let mut config = self.client(&[
             ("allow.auto.create.topics", "false"),
@@ -233,7 +233,7 @@ impl Settings {
         config.set("group.id", group).set("enable.auto.commit", "false").set("enable.auto.offset.store", "false");
         config.set("auto.offset.reset", "error");
         if context.watches_topics() {
-            // Only its log tells that a topic was made anew.
+            // Only librdkafka's log shows that a topic was made anew.
             let debug = config.get("debug").map_or_else(|| "topic".to_owned(), |debug| format!("{debug},topic"));
             config.set("debug", debug).set_log_level(RDKafkaLogLevel::Debug);
         }

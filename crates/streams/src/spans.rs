@@ -9,19 +9,19 @@ use uuid::Uuid;
 use crate::incoming::trace;
 use crate::partitions::Partition;
 
-/// The span of a record whose headers name the one that it is part of. Its id follows from the record's place, so that it is
-/// the same one when the record is read again.
+/// The span of a record whose headers name a parent span. Its id follows from the record's place, so that it is the same when
+/// the record is read again.
 #[derive(Clone, Debug)]
 pub struct RecordSpan {
     /// The span that the headers name.
     pub parent: TraceContext,
     /// Its own id.
     pub id: u64,
-    /// When the record was taken up.
+    /// Start of the work on the record.
     pub started_at: SystemTime,
 }
 
-/// A record that has been dealt with.
+/// A record that has been handled.
 #[derive(Clone, Copy, Debug)]
 pub struct EndedRecord<'a> {
     /// Its span.
@@ -32,7 +32,7 @@ pub struct EndedRecord<'a> {
     pub partition: i32,
     /// Its offset.
     pub offset: u64,
-    /// Its job, or why it is none.
+    /// The record's job, or the reason why it is no job.
     pub outcome: Result<JobId, &'a str>,
 }
 

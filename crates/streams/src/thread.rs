@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-/// How often a part that may not act asks whether it may.
+/// Interval at which a part that may not act asks whether it may.
 const ASK_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Whether a part is to end, and whether it may act. Clones are the same.
@@ -29,19 +29,19 @@ impl Stop {
         Self { is_set: Arc::default(), trust: Arc::new(trust) }
     }
 
-    /// Whether it is to end now.
+    /// Whether the part is to end now.
     #[must_use]
     pub fn is_set(&self) -> bool {
         *self.is_set.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether it may change anything outside now: a process that was paused finds out here that another one leads.
+    /// Whether the part may change anything outside now: a process that was paused finds out here that another one leads.
     #[must_use]
     pub fn may_act(&self) -> bool {
         (self.trust)() && !self.is_set()
     }
 
-    /// Waits until it may act. Returns false when it is to end.
+    /// Waits until the part may act. Returns false when the part is to end.
     #[must_use]
     pub fn wait_to_act(&self) -> bool {
         while !self.is_set() {
@@ -53,7 +53,7 @@ impl Stop {
         false
     }
 
-    /// Waits, unless it is to end.
+    /// Waits, unless the part is to end.
     pub fn sleep(&self, pause: Duration) {
         let until = Instant::now() + pause;
         let mut is_set = self.is_set.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -71,7 +71,7 @@ impl Stop {
     }
 }
 
-/// Tells the thread when its future goes.
+/// Sets the stop when its future is dropped.
 struct StopOnDrop(Stop);
 
 impl Drop for StopOnDrop {
@@ -80,8 +80,8 @@ impl Drop for StopOnDrop {
     }
 }
 
-/// Starts a part, which changes things outside only while `trust` holds. It ends soon after the future was dropped, which
-/// resolves if it ends before.
+/// Starts a part, which changes things outside only while `trust` holds. The part ends soon after its future was dropped; the
+/// future resolves if the part ends before.
 ///
 /// # Errors
 /// No thread can be started.

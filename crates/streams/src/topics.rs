@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use model::Priority;
 
-/// What names begin with where nothing else is said.
+/// Beginning of the topics' names by default.
 pub(crate) const DEFAULT_PREFIX: &str = "divvy";
 /// The longest prefix: Kafka takes names of 249 characters.
 pub(crate) const MAX_PREFIX_LENGTH: usize = 200;
@@ -20,7 +20,7 @@ impl Default for Topics {
 }
 
 impl Topics {
-    /// None where Kafka allows no such names.
+    /// The topics with this prefix; `None` if Kafka allows no such names.
     pub(crate) fn with_prefix(prefix: &str) -> Option<Self> {
         let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
         let fits = (1..=MAX_PREFIX_LENGTH).contains(&prefix.len()) && prefix.bytes().all(is_allowed);

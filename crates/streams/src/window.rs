@@ -2,23 +2,23 @@
 
 use std::collections::BTreeSet;
 
-/// How far events are acknowledged without a gap.
+/// Tracks up to which event all events are acknowledged.
 #[derive(Debug, Default)]
 pub(crate) struct Window {
     outstanding: BTreeSet<u64>,
-    /// The number after that of the last event that was sent.
+    /// The number after the last event that was sent.
     beyond: u64,
-    /// The number after the last one that has no event.
+    /// The number after the last number without an event.
     passed: u64,
     /// Whether any event is acknowledged.
     is_proved: bool,
     failed: Option<String>,
-    /// What the client has said last of its brokers.
+    /// Last message of the client about its brokers.
     warning: Option<String>,
 }
 
 impl Window {
-    /// Nothing from `next` on has been sent.
+    /// A window before anything from `next` on is sent.
     pub(crate) fn new(next: u64) -> Self {
         Self { beyond: next, ..Self::default() }
     }
@@ -28,7 +28,7 @@ impl Window {
         self.beyond = seq + 1;
     }
 
-    /// There are no events up to this number beside those that were sent.
+    /// Notes that there are no events up to this number beside those that were sent.
     pub(crate) fn passed(&mut self, seq: u64) {
         self.passed = self.passed.max(seq + 1);
     }
@@ -43,17 +43,17 @@ impl Window {
         self.is_proved
     }
 
-    /// Only the first failure tells the cause.
+    /// Keeps the first failure: later ones do not show the cause.
     pub(crate) fn fail(&mut self, error: String) {
         self.failed.get_or_insert(error);
     }
 
-    /// The client has trouble with its brokers, and goes on.
+    /// Notes a trouble of the client with its brokers, which the client survives.
     pub(crate) fn warn(&mut self, warning: String) {
         self.warning = Some(warning);
     }
 
-    /// The trouble since the last time.
+    /// The last trouble since the last call.
     pub(crate) fn take_warning(&mut self) -> Option<String> {
         self.warning.take()
     }
@@ -67,12 +67,12 @@ impl Window {
         self.outstanding.len()
     }
 
-    /// The number of the first event that is not acknowledged, else that after the last one.
+    /// The number of the first event that is not acknowledged, else the number after the last event.
     pub(crate) fn next(&self) -> u64 {
         self.outstanding.first().copied().unwrap_or(self.beyond)
     }
 
-    /// As [`Self::next`], but also after numbers that have no event.
+    /// Like [`Self::next`], but also after numbers without an event.
     pub(crate) fn settled(&self) -> u64 {
         self.outstanding.first().copied().unwrap_or(self.beyond.max(self.passed))
     }

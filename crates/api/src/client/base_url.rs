@@ -1,20 +1,20 @@
-//! The URL of a service as people give it, in an option or a variable.
+//! The URL of a service in the forms that people give it, in an option or a variable.
 
 use url::Url;
 
-/// Why a text is not the URL of a service. No message repeats the text, which may hold a password.
+/// The reason why a text is not the URL of a service. No message repeats the text, which may hold a password.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidUrl {
-    /// It is no URL.
+    /// The text is no URL.
     #[error("it is no URL{}", why(.0))]
     Malformed(url::ParseError),
-    /// It is the URL of something else.
+    /// The URL has another scheme than `http` or `https`.
     #[error("a URL must begin with http:// or https:// and a host")]
     OtherScheme,
-    /// It holds a secret, which would come into logs and process lists.
+    /// The URL holds a secret, which would come into logs and process lists.
     #[error("a URL must not have a user or a password: tokens are in DIVVY_TOKEN and DIVVY_WORKER_TOKEN")]
     Credentials,
-    /// It has more than the beginning of the service's paths.
+    /// The URL has a query or a fragment.
     #[error("a URL must not have a query or a fragment")]
     QueryOrFragment,
 }
@@ -24,10 +24,10 @@ fn why(error: &url::ParseError) -> String {
     if *error == url::ParseError::RelativeUrlWithoutBase { String::new() } else { format!(" ({error})") }
 }
 
-/// Parses the URL of a service. Its path, where it has one, goes before the service's own.
+/// Parses the URL of a service. The paths of the service follow its path, if it has one.
 ///
 /// # Errors
-/// It is no URL with `http` or `https`, or has a user, a password, a query or a fragment.
+/// The text is no URL with `http` or `https`, or has a user, a password, a query or a fragment.
 pub fn base_url(text: &str) -> Result<Url, InvalidUrl> {
     let url = Url::parse(text).map_err(InvalidUrl::Malformed)?;
     if !matches!(url.scheme(), "http" | "https") || !url.has_host() {

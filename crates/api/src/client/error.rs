@@ -1,4 +1,4 @@
-//! How a request of a client fails.
+//! Errors of a client's requests.
 
 use model::JobState;
 use reqwest::StatusCode;
@@ -6,7 +6,7 @@ use url::Url;
 
 use super::http::{AnswerError, StartError};
 
-/// Why a request has no answer.
+/// The reason why a request has no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The client cannot be made.
@@ -17,10 +17,10 @@ pub enum Error {
     Unreachable {
         /// The grid.
         url: Url,
-        /// What happened to the connection.
+        /// The fault of the connection.
         source: reqwest::Error,
     },
-    /// The grid answered that it did not do what was asked.
+    /// The grid refused the request.
     #[error("{detail}")]
     Refused {
         /// The answer's status.
@@ -36,12 +36,12 @@ pub enum Error {
         /// The problem's detail.
         detail: String,
     },
-    /// The answer is too long, cut off or not what this version of the API has for the request.
+    /// The answer is too long, cut off or not that of this version of the API.
     #[error("{url} does not answer as a coordinator of divvy does")]
     Answer {
         /// The grid.
         url: Url,
-        /// What is wrong with it.
+        /// The fault of the answer.
         source: AnswerError,
     },
 }

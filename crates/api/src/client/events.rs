@@ -1,4 +1,4 @@
-//! The events of an answer that goes on.
+//! The events of a continuous answer.
 
 use std::collections::VecDeque;
 
@@ -8,16 +8,16 @@ use reqwest::Response;
 use super::sse::{Message, Parser, TooLong};
 use crate::{RESET_EVENT, StreamReset};
 
-/// What a stream brings.
+/// An item of a stream.
 #[derive(Clone, Debug, PartialEq)]
 pub enum StreamItem {
     /// An event.
     Event(JobEvent),
-    /// The stream does not go on where it was asked to.
+    /// The stream does not continue at the requested place.
     Reset(StreamReset),
 }
 
-/// One answer's events, in the order of their numbers.
+/// Events of one answer, in the order of their numbers.
 #[derive(Debug)]
 pub struct Events {
     response: Response,
@@ -44,16 +44,16 @@ impl Events {
         Self { response, parser: Parser::default(), items: VecDeque::new() }
     }
 
-    /// The next of the events that have been read.
+    /// The next of the received events.
     pub fn take(&mut self) -> Option<StreamItem> {
         self.items.pop_front()
     }
 
-    /// Waits for the next piece of the answer. It may have no event: while there is none, a coordinator sends a comment every
-    /// 15 s. False when the answer has ended. Loses nothing when it is dropped before it resolves.
+    /// Waits for the next piece of the answer. The piece may have no event: while there is none, a coordinator sends a comment
+    /// every 15 s. Returns false when the answer has ended. Loses nothing when it is dropped before it resolves.
     ///
     /// # Errors
-    /// The connection broke, or the answer has something else than events.
+    /// The connection broke, or the answer holds something else than events.
     pub async fn read(&mut self) -> Result<bool, EventsError> {
         let Some(bytes) = self.response.chunk().await.map_err(EventsError::Connection)? else { return Ok(false) };
         for message in self.parser.push(&bytes)? {

@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 
 use super::tls::{ClientTls, TlsError};
 
-/// Less than the servers' keep-alive, so that no request meets a connection that is just being closed.
+/// Shorter than the servers' keep-alive, so that no request meets a connection that is just being closed.
 const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Unacknowledged data or keep-alive probes for this long mean that the peer is gone.
@@ -34,7 +34,7 @@ pub fn http_client(connect_timeout: Duration) -> Result<Client, StartError> {
     http_client_with(connect_timeout, &ClientTls::from_env()?, true)
 }
 
-/// As [`http_client`], with the TLS that is given. Without `is_https` the system's authorities are not read.
+/// Like [`http_client`], with the given TLS. Without `is_https` the system's authorities are not read.
 ///
 /// # Errors
 /// A file of TLS cannot be used, or the system refuses the client's resources.
@@ -42,11 +42,11 @@ pub fn http_client_with(connect_timeout: Duration, tls: &ClientTls, is_https: bo
     Ok(builder(connect_timeout, tls, is_https)?.build()?)
 }
 
-/// As [`http_client`], for long bodies that their server may leave unread for up to `unread_timeout`: to the kernel a window
-/// that stays shut is a peer that is gone.
+/// Like [`http_client`], for long bodies that their server may leave unread for up to `unread_timeout`: the kernel takes a peer
+/// whose window stays shut for one that is gone.
 ///
 /// # Errors
-/// As [`http_client`].
+/// The errors of [`http_client`].
 pub fn upload_client(connect_timeout: Duration, unread_timeout: Duration) -> Result<Client, StartError> {
     let builder = builder(connect_timeout, &ClientTls::from_env()?, true)?;
     Ok(builder.tcp_user_timeout(unread_timeout.max(PEER_GONE_TIMEOUT)).build()?)
@@ -68,16 +68,16 @@ fn builder(connect_timeout: Duration, tls: &ClientTls, is_https: bool) -> Result
 /// An answer cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum AnswerError {
-    /// The connection broke or the time was over before its end.
+    /// The connection broke or the time was over before the end of the answer.
     #[error("read the answer")]
     Incomplete(#[source] reqwest::Error),
-    /// It is longer than the limit.
+    /// The answer is longer than the limit.
     #[error("the answer is longer than {max_bytes} bytes")]
     TooLong {
         /// The limit.
         max_bytes: usize,
     },
-    /// It is not the JSON of the type that was asked for.
+    /// The answer is not the JSON of the requested type.
     #[error("the answer is not valid")]
     Invalid(#[source] serde_json::Error),
 }

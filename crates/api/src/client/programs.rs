@@ -1,4 +1,4 @@
-//! Programs and what they wrote to stderr.
+//! Requests about programs and their stderr.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use reqwest::{Body, Method};
 use super::{Client, Error, Query};
 use crate::{LogPage, Program, ProgramNames, ProgramPage};
 
-/// How long a program may take to be sent and stored.
+/// Bound on the time to send and store a program.
 const UPLOAD_TIMEOUT: Duration = Duration::from_mins(10);
 
 impl Client {
@@ -48,7 +48,7 @@ impl Client {
         self.send(request.timeout(super::ANSWER_TIMEOUT)).await.map(|_| ())
     }
 
-    /// What the workers that are there can run.
+    /// Names of the programs that the present workers can run.
     ///
     /// # Errors
     /// The grid cannot be reached, refuses, or answers something else.
@@ -56,7 +56,7 @@ impl Client {
         self.get(&["v1", "programs", "names"], &Query::new()).await
     }
 
-    /// What a job's programs wrote to stderr.
+    /// The stderr of a job's programs.
     ///
     /// # Errors
     /// The grid cannot be reached, refuses, or answers something else.

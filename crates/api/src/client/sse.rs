@@ -1,12 +1,11 @@
-//! Server-Sent Events out of the bytes of a stream, as the HTML standard says (section 9.2.6, "Interpreting an event
-//! stream").
+//! Parses Server-Sent Events from the bytes of a stream, by the HTML standard (section 9.2.6, "Interpreting an event stream").
 
 use std::mem;
 
-/// The longest line and the most data of one event.
+/// Longest line, and most data of one event, in bytes.
 const MAX_MESSAGE_BYTES: usize = 1024 * 1024;
 
-/// One event. Its id goes on being the last one seen until another comes.
+/// A Server-Sent Event. Its id stays the last seen id until another one comes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Message {
     pub(super) id: String,
@@ -19,7 +18,7 @@ pub(super) struct Message {
 #[error("the event stream has an event of more than 1 MiB")]
 pub struct TooLong;
 
-/// What has come of the present line and event.
+/// The received part of the present line and event.
 #[derive(Debug, Default)]
 pub(super) struct Parser {
     line: Vec<u8>,
@@ -30,7 +29,7 @@ pub(super) struct Parser {
 }
 
 impl Parser {
-    /// Takes the stream's next bytes; answers the events that they complete.
+    /// Adds the stream's next bytes; returns the events that they complete.
     pub(super) fn push(&mut self, bytes: &[u8]) -> Result<Vec<Message>, TooLong> {
         let mut complete = Vec::new();
         for &byte in bytes {

@@ -1,4 +1,4 @@
-//! TLS of clients: whom they trust and how they show who they are.
+//! TLS of clients: the authorities that they trust and the certificates that they show.
 
 mod identity;
 mod named_server;
@@ -29,47 +29,47 @@ pub const VARIABLES: [(&str, &str); 4] = [
     (KEY, "a PEM file of its key."),
 ];
 
-/// What an `https://` URL is asked with, beside the authorities of the system.
+/// Settings of requests to `https://` URLs, beside the authorities of the system.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ClientTls {
-    /// A PEM file of certificate authorities to trust as well.
+    /// A PEM file of additional certificate authorities to trust.
     pub ca_file: Option<PathBuf>,
     /// PEM files of a certificate chain and its key, for servers that ask for one. They are read again when they change.
     pub identity: Option<(PathBuf, PathBuf)>,
-    /// The name that the certificates of all servers must have, instead of the URL's: servers that are asked by an address
-    /// which no certificate could have known.
+    /// The name that the certificates of all servers must have, instead of the URL's: for servers whose address is in no
+    /// certificate.
     pub server_name: Option<String>,
 }
 
 /// A file of TLS cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    /// It cannot be read or is no PEM file.
+    /// The file cannot be read or is no PEM file.
     #[error("read {} as PEM", path.display())]
     Pem {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// The fault of the file.
         source: pem::Error,
     },
-    /// It has no certificate.
+    /// The file has no certificate.
     #[error("{} has no certificate", .0.display())]
     NoCertificate(PathBuf),
-    /// It has something that cannot be used.
+    /// The file has content that cannot be used.
     #[error("use {}", path.display())]
     Unusable {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// The fault.
         source: rustls::Error,
     },
-    /// A text cannot be the name in a certificate.
+    /// The text cannot be the name in a certificate.
     #[error("{0:?} is no name of a server")]
     ServerName(String),
     /// A variable names a file or a server that cannot be used.
     #[error("{0} cannot be used")]
     Variable(&'static str, #[source] Box<TlsError>),
-    /// One of two variables is set alone.
+    /// One of these two variables is set without the other.
     #[error("set both {0} and {1}, or neither")]
     HalfSet(&'static str, &'static str),
 }
@@ -93,7 +93,7 @@ impl ClientTls {
         Ok(tls)
     }
 
-    /// The same without a look at the files.
+    /// Like [`Self::from_env`], without reading the files.
     ///
     /// # Errors
     /// Only one of the last two variables is set, or no server can have the name.
@@ -111,8 +111,8 @@ impl ClientTls {
         Ok(Self { ca_file: path(CA_FILE), identity, server_name })
     }
 
-    /// Gives a client its TLS: every client of this program must have it, also one for `http://` alone. The system's
-    /// authorities take milliseconds to read; they are left out where `trusts_system` is false.
+    /// Gives a client its TLS: every client of this program must have it, also one for `http://` alone. The system's authorities
+    /// take milliseconds to read; they are left out if `trusts_system` is false.
     ///
     /// # Errors
     /// A file cannot be used.
@@ -147,10 +147,10 @@ impl ClientTls {
     }
 }
 
-/// A name as certificates have it.
+/// A server's name in the form of certificates.
 ///
 /// # Errors
-/// It cannot be one.
+/// The text cannot be such a name.
 pub fn server_name_of(text: &str) -> Result<ServerName<'static>, TlsError> {
     ServerName::try_from(text.to_owned()).map_err(|_| TlsError::ServerName(text.to_owned()))
 }
@@ -164,7 +164,7 @@ pub fn provider() -> Arc<CryptoProvider> {
 /// Adds the authorities of a PEM file.
 ///
 /// # Errors
-/// It cannot be read, has none, or has one that cannot be used.
+/// The file cannot be read, has no certificate, or has one that cannot be used.
 pub fn add_roots(roots: &mut RootCertStore, path: &Path) -> Result<(), TlsError> {
     for certificate in read_certificates(path)? {
         roots.add(certificate).map_err(|source| TlsError::Unusable { path: path.to_owned(), source })?;
@@ -175,7 +175,7 @@ pub fn add_roots(roots: &mut RootCertStore, path: &Path) -> Result<(), TlsError>
 /// The certificates of a PEM file, at least one.
 ///
 /// # Errors
-/// It cannot be read or has none.
+/// The file cannot be read or has no certificate.
 pub fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let unreadable = |source| TlsError::Pem { path: path.to_owned(), source };
     let certificates = CertificateDer::pem_file_iter(path).map_err(unreadable)?;
@@ -186,7 +186,7 @@ pub fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Tl
 /// The private key of a PEM file.
 ///
 /// # Errors
-/// It cannot be read or has none.
+/// The file cannot be read or has no key.
 pub fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
     PrivateKeyDer::from_pem_file(path).map_err(|source| TlsError::Pem { path: path.to_owned(), source })
 }

@@ -9,12 +9,12 @@ use reqwest::header::HeaderValue;
 #[derive(Clone)]
 pub struct AccessToken(HeaderValue);
 
-/// A text that cannot stand in the header. It is not repeated: it may be a secret that was mistyped.
+/// A text that is not valid in the header. The error does not repeat it: the text may be a mistyped secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a token has 1 to 512 visible ASCII characters: no space and no line end")]
 pub struct InvalidAccessToken;
 
-/// The longest token: far above what `divvy token new` makes.
+/// Longest token: far above the length of tokens of `divvy token new`.
 const MAX_TOKEN_BYTES: usize = 512;
 
 impl FromStr for AccessToken {

@@ -1,4 +1,4 @@
-//! One engine with its clock. Effects are compared as lines of text.
+//! An engine with its clock. Effects are compared as lines of text.
 
 use std::num::NonZeroU64;
 use std::time::{Duration, Instant};

@@ -1,4 +1,4 @@
-//! Jobs: their ends, their results, and what clients do to them.
+//! Jobs: their ends, their results, and clients' changes to them.
 
 use std::num::NonZeroU32;
 use std::time::Duration;

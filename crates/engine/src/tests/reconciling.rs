@@ -1,4 +1,4 @@
-//! What workers hold against what the engine knows.
+//! Tests of the reconciliation of held leases with the engine's records.
 
 use std::collections::BTreeSet;
 use std::num::NonZeroU32;
@@ -31,7 +31,7 @@ fn an_outcome_is_settled_once_it_is_durable_and_not_before() {
     grid.engine.stored(1, grid.now);
     assert_eq!(grid.engine.heartbeat(key, &finished, grid.now), Reconciled::default());
     grid.engine.stored(2, grid.now);
-    // Told twice: the first answer may be lost.
+    // The answer is repeated: the first one may be lost.
     assert_eq!(grid.engine.heartbeat(key, &finished, grid.now), settled(&[order.attempt, order.attempt]));
     assert_eq!(grid.engine.heartbeat(key, &finished, grid.now), settled(&[order.attempt]));
 }
@@ -173,7 +173,7 @@ fn after_a_takeover_tasks_of_pulling_workers_wait_for_renewals_also_without_a_li
     let jobs = vec![grid.stored(1, JobKind::TASKS, 2), grid.stored(2, JobKind::SLEEP, 1)];
     assert!(grid.engine.take_over(jobs, grid.now).is_empty());
     grid.engine.await_lists(BTreeSet::new(), grid.now);
-    // Workers that are sent their leases list all that they hold.
+    // Pushed workers list all leases that they hold.
     grid.worker("w", 1, &[]);
     assert_eq!(grid.effects(), ["store 2 started", "send 2 0..1 to 1.0"]);
     let (holder, other) = (grid.puller("p"), grid.puller("q"));

@@ -1,4 +1,4 @@
-//! Slots, head starts, suspension, claims and what holds work back.
+//! Slots, head starts, suspension, claims and pauses of leasing.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ fn a_proven_slot_gets_one_lease_ahead_after_its_head_start() {
     let begins = grid.take_up(1, JobKind::SUM_OF_PRIMES, 100_000_000);
     assert!(begins.len() == 2 && begins[0] == "store 1 started" && begins[1].starts_with("send 1 0.."), "{begins:?}");
     let first = grid.orders[0].clone();
-    // A worker that has shown nothing is tried with one lease.
+    // A worker without completed leases is tried with one lease.
     assert_eq!(grid.wait(HEAD_START), Vec::<String>::new());
     let after = grid.complete(first.attempt);
     assert_eq!(after.len(), 2, "{after:?}");
@@ -63,7 +63,7 @@ fn pauses_of_a_worker_grow_when_it_fails_several_jobs() {
     grid.effects();
     let standing = |grid: &Harness| grid.engine.worker(key).expect("known").standing;
     assert_eq!(standing(&grid), Standing::Suspended);
-    // One job alone: until it has shown that it lives and the shortest pause is over.
+    // A worker that failed one job only waits for a heartbeat and the shortest pause.
     grid.advance(HEAD_START);
     grid.engine.heartbeat(key, &[], grid.now);
     assert_eq!(standing(&grid), Standing::Suspended);

@@ -1,4 +1,4 @@
-//! Jobs whose leases are compared, and workers that report what is wrong.
+//! Jobs whose leases are compared, and workers that report wrong outcomes.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::{HeldState, Standing, VerificationCounts};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Takes up a sum of so many tasks, of which this share is compared.
+/// Takes up a sum of `tasks` tasks, of which this share is compared.
 fn take_up(grid: &mut Harness, number: u128, tasks: u64, share: f64) -> Vec<String> {
     let mut stored = grid.stored(number, JobKind::SUM_OF_PRIMES, tasks);
     stored.record.options.verify = Share::try_from(share).ok();
@@ -48,7 +48,7 @@ fn honest(_: WorkerKey, tasks: u64) -> u128 {
     tasks.into()
 }
 
-/// What was counted less what was taken back.
+/// The counted values less the values that were taken back.
 fn counted(effects: &[String]) -> i128 {
     let number = |text: &str| text.rsplit(' ').next().and_then(|word| word.parse::<i128>().ok());
     let completed = |line: &String| number(line.strip_prefix("store 1 completed ")?);
@@ -108,7 +108,7 @@ fn whatever_a_liar_has_computed_unseen_is_computed_anew() {
     take_up(&mut grid, 1, 5_000, 0.2);
     let lies = |key, tasks: u64| if key == keys[0] { u128::from(tasks) + 1 } else { tasks.into() };
     let mut effects = Vec::new();
-    // In turns until it is found out.
+    // The workers take turns until the wrong one is found out.
     for key in keys.iter().cycle().take(1_000) {
         if effects.iter().any(|line: &String| line.contains("set aside")) {
             break;

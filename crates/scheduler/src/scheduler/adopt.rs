@@ -11,10 +11,10 @@ use crate::lease::{AdoptError, Lane, Lease};
 use crate::spec::Order;
 
 impl Scheduler {
-    /// Leases exactly these tasks to an attempt that its worker has already, as if it had claimed them at `begun_at`, or now
-    /// where it waits for its slot and `begun_at` is none. All of the tasks must be open; the failures of their earlier
-    /// attempts still count. The worker may be suspended or retired. The attempt that runs in a slot is to be adopted before
-    /// the attempt that waits for it: the time limit of the latter is that of both.
+    /// Leases exactly these tasks to an attempt that its worker has already, as if it had claimed them at `begun_at`, or now if
+    /// it waits for its slot and `begun_at` is `None`. All of the tasks must be open; the failures of their earlier attempts
+    /// still count. The worker may be suspended or retired. The attempt that runs in a slot is to be adopted before the attempt
+    /// that waits for the slot: the time limit of the latter includes that of both.
     ///
     /// A lease that has expired by now ends at the next timeout unless it is renewed.
     ///
@@ -46,7 +46,7 @@ impl Scheduler {
         }
         self.note_turn(job, lane, now);
         self.workers.slot_gone(lane);
-        // One lease of a slot runs at a time; the others that a worker lists have ended.
+        // A slot runs one lease at a time; the other leases of the slot that a worker lists have ended.
         let rounds = if begun_at.is_none() { self.leases_ahead(lane).min(1) } else { 0 };
         let claimed_at = begun_at.map_or(now, |begun_at| begun_at.min(now));
         let start = Start { claimed_at, continues: false, rounds, is_pushed: true };

@@ -19,7 +19,7 @@ impl Scheduler {
         self.walks.len()
     }
 
-    /// Every invariant that one look at the state can show.
+    /// Checks every invariant that the present state can show.
     ///
     /// # Panics
     /// An invariant does not hold.
@@ -36,7 +36,7 @@ impl Scheduler {
     fn check_jobs(&self) {
         let mut waiting = 0;
         for (id, job) in &self.jobs {
-            // Of two attempts at the same run only the first is looked at.
+            // Of two attempts at the same run only the first is checked.
             let is_first =
                 |attempt: &AttemptId, record: &LeaseRecord| record.rival.is_none_or(|rival| *attempt < rival);
             let leases = self.leases.iter().filter(|(attempt, record)| record.job == *id && is_first(attempt, record));

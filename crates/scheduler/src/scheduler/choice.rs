@@ -11,13 +11,14 @@ use crate::queue::{ClassId, Line, Rank, Suits, WINDOW};
 use crate::tasks::{Claimant, Offer};
 use crate::workers::Worker;
 
-/// The time of a round trip does not matter for a task that takes longer: it is better off where a slot is free.
+/// A task that takes longer does not wait behind another lease: the time of a round trip does not matter, and another slot may
+/// be free earlier.
 const LONGEST_AHEAD: Duration = Duration::from_secs(1);
 
-/// Jobs of one line that are looked at: where so many have nothing for a worker now, those behind can wait.
+/// Jobs of one line that are tried: if so many have nothing for a worker now, the rest can wait.
 const MAX_LOOKED_AT: usize = 256;
 
-/// A job at the head of a line loses no more turns than this to jobs that suit the worker better.
+/// Most turns that the first job of a line loses to jobs that suit the worker better.
 const MAX_PASSED_OVER: u8 = 8;
 
 /// The slot that a job is chosen for.
@@ -27,17 +28,17 @@ pub(super) struct Seeker<'a> {
     pub(super) lane: Lane,
     /// Whether the slot is busy: the lease would wait at the worker.
     pub(super) is_ahead: bool,
-    /// The most tasks that it takes.
+    /// Most tasks of the lease.
     pub(super) most: u64,
     pub(super) now: Instant,
 }
 
-/// A job, and where to cut the lease.
+/// A job, and the place to cut the lease.
 #[derive(Debug)]
 pub(super) struct Choice {
     pub(super) job: JobId,
     pub(super) offer: Offer,
-    /// Jobs whose turn it was, but which suit the worker less.
+    /// Jobs whose turn it was, but that suit the worker less.
     pub(super) passed_over: Vec<JobId>,
 }
 
@@ -45,11 +46,11 @@ pub(super) struct Choice {
 #[derive(Clone, Copy, Debug)]
 struct Candidate {
     rank: Rank,
-    /// The level without what waiting has added.
+    /// The priority, not raised by the time of waiting.
     level: u8,
     job: JobId,
     offer: Offer,
-    /// Whether it is too long to wait behind another lease.
+    /// Whether the lease is too long to wait behind another lease.
     is_too_long: bool,
 }
 

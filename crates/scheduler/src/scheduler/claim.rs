@@ -1,4 +1,4 @@
-//! The lease that comes of a choice.
+//! Cuts and records the lease of a choice.
 
 use std::time::{Duration, Instant};
 
@@ -12,13 +12,13 @@ use crate::speed::{lease_size, lease_target};
 use crate::stragglers::late_after;
 use crate::tasks::{Offer, Run};
 
-/// A lease may take this many times what was expected, on top of [`crate::Policy::lease_timeout`], before it expires.
+/// Factor between the time after which a lease expires and its expected time, beside [`crate::Policy::lease_timeout`].
 const EXPECTED_TIMES: u32 = 10;
 
-/// The most that an expectation can add to a lease's time.
+/// Largest contribution of the expected time to a lease's time.
 const MAX_EXPECTED_TIME: Duration = Duration::from_hours(24);
 
-/// Late leases of one class that are looked at for a second attempt.
+/// Late leases of one class that are tried for a second attempt.
 const MAX_LATE_LOOKED_AT: usize = 64;
 
 /// The circumstances in which a lease starts.
@@ -27,7 +27,7 @@ pub(super) struct Start {
     pub(super) claimed_at: Instant,
     /// Whether the lane's last lease ended where it starts.
     pub(super) continues: bool,
-    /// Leases that it waits for in its slot.
+    /// Number of leases that the slot runs before this one.
     pub(super) rounds: u32,
     /// Whether the lease is pushed to the worker, which need not renew it.
     pub(super) is_pushed: bool,
@@ -103,12 +103,12 @@ impl Scheduler {
         Lease { horizon, ..lease }
     }
 
-    /// The most tasks that a lease may have.
+    /// Most tasks that a lease may have.
     fn lease_tasks(&self, id: JobId, lane: Lane, size: LeaseSize) -> u64 {
         let job = &self.jobs[&id];
         let (slots, open) = (self.workers.slots_for(job.class), job.tasks.unclaimed());
         let tasks = match size {
-            // Workers that wait for tasks share what is open.
+            // Workers that wait for tasks share the open tasks.
             LeaseSize::AtMost(tasks) => tasks.min(open.div_ceil(1 + self.workers.idle_for(job.class))).max(1),
             LeaseSize::Fitting => {
                 let target = lease_target(self.policy.lease_target, job.spec.setup);
@@ -119,7 +119,7 @@ impl Scheduler {
         tasks.min(job.spec.max_lease_tasks)
     }
 
-    /// The lane walks this job now, and no other.
+    /// Notes that the lane walks this job now, and no other.
     pub(super) fn walk(&mut self, lane: Lane, id: JobId) {
         if self.walks.get(&lane).is_some_and(|before| *before != id) {
             self.end_walk(lane);
@@ -127,7 +127,7 @@ impl Scheduler {
         self.walks.insert(lane, id);
     }
 
-    /// The job got a lease: others have their turns before it has its next.
+    /// Notes that the job got a lease: others have their turns before its next lease.
     pub(super) fn note_turn(&mut self, id: JobId, lane: Lane, now: Instant) {
         self.last_turn += 1;
         let job = self.jobs.get_mut(&id).expect("the job is there");
@@ -191,7 +191,7 @@ impl Scheduler {
             None => expected.saturating_mul(EXPECTED_TIMES).min(MAX_EXPECTED_TIME) + self.policy.lease_timeout,
         };
         let expires_at = claimed_at + time.min(MAX_LEASE_TIME);
-        // What it waits for may be of a job with a longer time limit.
+        // The lease ahead may be of a job with a longer time limit.
         let after_others = waits_until.zip(each).map(|(until, each)| until + each.min(MAX_LEASE_TIME));
         let expires_at = after_others.map_or(expires_at, |after| after.max(expires_at));
         let setup = if continues { Duration::ZERO } else { spec.setup };
@@ -229,7 +229,7 @@ impl Scheduler {
         held.filter(|record| record.lane == lane).filter_map(|record| record.limit_at).max()
     }
 
-    /// Leases that a new one of the slot waits for.
+    /// Number of leases that a new lease of the slot waits for.
     pub(super) fn leases_ahead(&self, lane: Lane) -> u32 {
         self.workers.get(lane.worker).map_or(0, |worker| worker.leases_of_slot(lane.slot))
     }

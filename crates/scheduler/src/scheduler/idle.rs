@@ -1,4 +1,4 @@
-//! Which idle slot is the next to get a lease.
+//! Chooses the idle slot that gets the next lease.
 
 use std::cmp::Reverse;
 use std::time::Instant;
@@ -8,14 +8,14 @@ use crate::lease::Lane;
 use crate::queue::ClassId;
 
 impl Scheduler {
-    /// A slot that leases are pushed to waits for work. A slot of an unknown or retired worker is ignored; one of a
+    /// Notes that a slot of a pushed worker waits for work. A slot of an unknown or retired worker is ignored; a slot of a
     /// suspended worker waits until the worker is resumed.
     pub fn slot_idle(&mut self, lane: Lane) {
         self.end_walk(lane);
         self.workers.slot_idle(lane);
     }
 
-    /// A slot does not wait for work any more.
+    /// Notes that a slot does not wait for work any more.
     pub fn slot_gone(&mut self, lane: Lane) {
         self.workers.slot_gone(lane);
     }

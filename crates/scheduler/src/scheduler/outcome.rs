@@ -1,4 +1,4 @@
-//! How a lease ends: completed, failed, released, undeliverable, renewed, revoked.
+//! Ends and renewals of leases: completed, failed, released, undeliverable, renewed, revoked.
 
 use std::ops::Range;
 use std::time::{Duration, Instant};
@@ -12,18 +12,18 @@ use crate::spec::OnExhausted;
 use crate::tasks::Run;
 use crate::workers::Standing;
 
-/// A task whose attempts ended with their workers this many times has killed them.
+/// A task whose attempts ended with their workers this many times counts as their cause.
 const MAX_KILLS: u32 = 3;
 
 /// A returned run is held back from the worker that had it last for this many times the lease target: another slot has
 /// by then ended the lease that it runs and the one that waits behind it, if these are of the usual length.
 const HOLD_TARGETS: u32 = 2;
 
-/// The longest that a run which is handed back time and again is held back.
+/// Longest time for which a run that is handed back repeatedly is held back.
 const MAX_HOLD: Duration = Duration::from_mins(1);
 
 impl Scheduler {
-    /// Counts an outcome. If the run had a second attempt, that one loses its lease.
+    /// Counts an outcome. A second attempt at the run loses its lease.
     ///
     /// # Errors
     /// The attempt holds no lease; nothing changes.
@@ -45,7 +45,7 @@ impl Scheduler {
         Ok(Counted { job: id, tasks: record.run.tasks })
     }
 
-    /// Counts tasks as done that no attempt has run, if all of them are open. Tells whether it did.
+    /// Counts tasks as done that no attempt has run, if all of them are open. Returns whether they were.
     ///
     /// # Errors
     /// The job is over or unknown.
@@ -58,8 +58,8 @@ impl Scheduler {
         Ok(true)
     }
 
-    /// Ends a lease whose outcome is to be compared: its tasks go, whole, to a worker of another name than `voter` and those
-    /// before it.
+    /// Ends a lease whose outcome is to be compared: its tasks go, as one run, to a worker with another name than `voter` and the
+    /// voters before it.
     ///
     /// # Errors
     /// The attempt holds no lease; nothing changes.
@@ -81,7 +81,7 @@ impl Scheduler {
         Ok(())
     }
 
-    /// Opens tasks again that are done, and takes their part out of the total.
+    /// Opens done tasks again, and takes their part out of the total.
     ///
     /// # Errors
     /// The job is over or unknown.
@@ -128,7 +128,7 @@ impl Scheduler {
         Ok(())
     }
 
-    /// Takes the tasks of an attempt back that never came to its worker: they were not tried.
+    /// Takes back the tasks of an attempt that never reached its worker: the tasks were not tried.
     ///
     /// # Errors
     /// The attempt holds no lease; nothing changes.
@@ -138,9 +138,9 @@ impl Scheduler {
         Ok(())
     }
 
-    /// Takes the tasks from `beyond` on back from a lease that has just been claimed, because they did not go to its worker:
-    /// they were not tried. Tells whether it did; a run that two attempts share stays whole, and so does one that is to be
-    /// compared.
+    /// Takes the tasks from `beyond` on back from a lease that has just been claimed, because they were not delivered to its
+    /// worker: they were not tried. Returns whether it took them; a run that two attempts share stays whole, and so does a run
+    /// that is to be compared.
     ///
     /// # Errors
     /// The attempt holds no lease; nothing changes.
@@ -172,8 +172,8 @@ impl Scheduler {
         Ok(until)
     }
 
-    /// Lets the time limit of a lease's tasks begin anew, where they have one: its worker has done its part, and what is left
-    /// takes as long as this side does.
+    /// Restarts the time limit of a lease's tasks, if they have one: its worker has done its part, and the rest takes as long as
+    /// the coordinator does.
     ///
     /// # Errors
     /// The attempt holds no lease.
@@ -186,8 +186,8 @@ impl Scheduler {
         Ok(())
     }
 
-    /// As [`Self::restart_limit`], for an attempt that keeps its slot meanwhile: the time limits of those that wait for the slot
-    /// end as much later.
+    /// Like [`Self::restart_limit`], for an attempt that keeps its slot meanwhile: the time limits of the leases that wait for
+    /// the slot end as much later.
     ///
     /// # Errors
     /// The attempt holds no lease.
@@ -236,7 +236,7 @@ impl Scheduler {
         Some(record)
     }
 
-    /// Removes every trace of a lease but the tasks, which the caller puts in their place. A rival continues alone.
+    /// Removes a lease from all indexes but the job's tasks, which the caller returns. A rival continues alone.
     pub(super) fn take_lease(&mut self, attempt: AttemptId) -> Option<LeaseRecord> {
         let record = self.leases.remove(&attempt)?;
         self.expiries.remove(&(record.expires_at, attempt));
@@ -247,7 +247,7 @@ impl Scheduler {
         }
         if let Some((id, rival)) = record.rival.and_then(|id| Some((id, self.leases.get_mut(&id)?))) {
             rival.rival = None;
-            // It is as late as it was, and may get another second attempt.
+            // The rival is as late as before, and may get another second attempt.
             rival.late_at.into_iter().for_each(|late_at| self.stragglers.watch(id, late_at));
         }
         self.refresh_stragglers(record.job);
@@ -287,7 +287,7 @@ impl Scheduler {
                 self.events.push_back(Event::TasksFailed { job: id, tasks, failures, attempt, lane, cause });
                 return self.fail_job(id, error);
             }
-            // Which of several tasks fails shows when each is tried alone.
+            // Halves of the run are tried apart, which shows the failing task.
             OnExhausted::SkipTask if is_exhausted && run.len() == 1 => {
                 job.tasks.give_up(run);
                 self.events.push_back(Event::TasksFailed { job: id, tasks, failures, attempt, lane, cause });

@@ -1,4 +1,4 @@
-//! Everything that happens because time passes.
+//! Handles the deadlines that have passed.
 
 use std::time::Instant;
 
@@ -7,7 +7,7 @@ use crate::event::JobError;
 use crate::lease::{Failure, Revocation};
 
 impl Scheduler {
-    /// When [`Self::handle_timeout`] is due next.
+    /// The instant at which [`Self::handle_timeout`] is due next.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
         let expiry = self.expiries.first().map(|(expires_at, _)| *expires_at);

@@ -1,4 +1,4 @@
-//! What the scheduler tells of its state. No method looks at more than it returns.
+//! Views of the scheduler's state. The cost of a method grows only with the values that it returns.
 
 use model::{AttemptId, JobId, JobKind, JobState, TaskCounts};
 
@@ -8,7 +8,7 @@ use crate::job::Job;
 use crate::lease::{ActiveLease, WorkerKey};
 
 impl Scheduler {
-    /// Whether there may be work for a free slot: a task that waits, or a lease that is worth a second attempt.
+    /// Whether there may be work for a free slot: a waiting task, or a lease that is worth a second attempt.
     #[must_use]
     pub fn has_work(&self) -> bool {
         let is_servable = |class| self.workers.slots_for(class) > 0;
@@ -16,8 +16,7 @@ impl Scheduler {
         waiting.chain(self.stragglers.ready_classes()).any(is_servable)
     }
 
-    /// Jobs that wait and that no worker which is ready can serve: the one that has waited for longest of each class, at
-    /// most `limit`.
+    /// Waiting jobs that no ready worker can serve: the job of each class that has waited for longest, at most `limit`.
     #[must_use]
     pub fn unserved(&self, limit: usize) -> Vec<JobId> {
         let classes = self.queue.waiting_classes().iter().filter(|class| self.workers.slots_for(**class) == 0);
@@ -28,7 +27,7 @@ impl Scheduler {
         oldest.take(limit).collect()
     }
 
-    /// Tasks of all jobs by where they are.
+    /// Tasks of all jobs by state.
     #[must_use]
     pub fn counts(&self) -> TaskCounts {
         self.figures.counts
@@ -58,7 +57,7 @@ impl Scheduler {
         self.figures.demands().fold(0, |sum, demand| sum.saturating_add(demand.wanted_slots))
     }
 
-    /// The tasks of a job by where they are; `None` when it is over.
+    /// The tasks of a job by state; `None` when it is over.
     #[must_use]
     pub fn progress(&self, job: JobId) -> Option<TaskCounts> {
         self.jobs.get(&job).map(Job::counts)

@@ -1,4 +1,4 @@
-//! Workers that come, pause and go.
+//! Workers that join, pause and leave.
 
 use std::time::Instant;
 
@@ -46,7 +46,7 @@ impl Scheduler {
         self.drop_if_drained(worker);
     }
 
-    /// Stops giving leases to a worker for good and revokes those that it has: its outcomes are not to be trusted.
+    /// Stops giving leases to a worker for good and revokes its leases: its outcomes are not trusted.
     pub fn worker_set_aside(&mut self, worker: WorkerKey, now: Instant) {
         let unserved = self.workers.deactivate(worker, Standing::Retired, now);
         self.note_served(&unserved, false);
@@ -67,7 +67,7 @@ impl Scheduler {
         let Some(lost) = self.workers.remove(worker) else { return };
         self.end_walks(worker);
         for attempt in lost.held {
-            // The first of them may have failed a job and so revoked the others.
+            // The failure of the first lease may have failed a job and so revoked the others.
             if let Some(record) = self.take_lease(attempt) {
                 self.return_failed(attempt, record, Failure::WorkerLost, now);
             }
@@ -81,7 +81,7 @@ impl Scheduler {
         }
     }
 
-    /// The lane does not continue where its last lease ended: others may.
+    /// Lets other lanes continue where the lane's last lease ended.
     pub fn end_walk(&mut self, lane: Lane) {
         if let Some(id) = self.walks.remove(&lane)
             && let Some(job) = self.jobs.get_mut(&id)
@@ -98,7 +98,7 @@ impl Scheduler {
         walking.into_iter().for_each(|lane| self.end_walk(lane));
     }
 
-    /// Classes got their first worker or lost their last.
+    /// Notes that classes got their first worker or lost their last.
     fn note_served(&mut self, classes: &[ClassId], is_served: bool) {
         for class in classes {
             self.figures.serve(self.queue.kind(*class), &self.queue.open_by_priority(*class), is_served);

@@ -1,4 +1,4 @@
-//! A scheduler with its own time and short names for what tests do with it.
+//! A scheduler with its own time and short names for operations.
 
 use std::ops::Range;
 use std::time::{Duration, Instant};
@@ -21,7 +21,7 @@ pub(super) const MAX_ATTEMPTS: u32 = 4;
 
 pub(super) const WORKER_WAIT: Duration = Duration::from_secs(10);
 
-/// What a task takes in these tests, so that a full lease has ten.
+/// Duration of a task in these tests, so that a full lease has ten.
 pub(super) const TASK_TIME: Duration = Duration::from_millis(10);
 
 pub(super) struct Harness {
@@ -70,7 +70,7 @@ impl Harness {
         Self { scheduler: Scheduler::new(POLICY), now, last_attempt: 0 }
     }
 
-    /// With workers 1 to `workers` of one slot each.
+    /// A harness with workers 1 to `workers` of one slot each.
     pub(super) fn with_workers(workers: u64) -> Self {
         let mut harness = Self::new();
         for number in 1..=workers {
@@ -110,17 +110,17 @@ impl Harness {
         AttemptId(Uuid::from_u128(self.last_attempt))
     }
 
-    /// Claims and tells which tasks came.
+    /// Claims and returns the tasks.
     pub(super) fn claim_tasks(&mut self, number: u64) -> Option<(JobId, Range<u64>)> {
         self.claim(number).map(|lease| (lease.job, lease.tasks))
     }
 
-    /// Completes with one for each task, so that a job's total is its number of tasks.
+    /// Completes the lease with 1 for each task, so that a job's total is its number of tasks.
     pub(super) fn complete(&mut self, lease: &Lease) -> Result<(), StaleAttempt> {
         self.complete_after(lease, TASK_TIME)
     }
 
-    /// Completes, having taken so long for each task.
+    /// Completes the lease, with this time for each task.
     pub(super) fn complete_after(&mut self, lease: &Lease, task_time: Duration) -> Result<(), StaleAttempt> {
         let tasks = lease.tasks.end - lease.tasks.start;
         let busy = task_time * u32::try_from(tasks).expect("few tasks");

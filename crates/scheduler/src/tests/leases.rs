@@ -1,4 +1,4 @@
-//! Who gets which tasks, and which outcomes count.
+//! Tests of claims and of the outcomes that count.
 
 use std::time::Duration;
 

@@ -64,7 +64,7 @@ impl Model {
         self.idle.retain(|lane| lane.worker != worker(gone));
     }
 
-    /// Tasks that a lease is shortened by are no attempt's.
+    /// Frees the tasks that a lease is shortened by.
     fn shorten(&mut self, lease: &Lease, beyond: u64) {
         if self.grid.scheduler.shorten(lease.attempt, beyond) != Ok(true) {
             return;
@@ -78,7 +78,7 @@ impl Model {
             .for_each(|holder| holder.tasks.end = beyond);
     }
 
-    /// At most two workers compute a run whose outcome waits.
+    /// Counts a vote for a run; at most two workers compute a run whose outcome waits.
     fn contest(&mut self, lease: &Lease) {
         let Some(active) = self.grid.scheduler.lease(lease.attempt) else { return };
         let voter = active.lane.worker.0;
@@ -105,7 +105,7 @@ impl Model {
         self.grid.scheduler.reopen(id, &[run], count as u128).expect("a live job");
     }
 
-    /// Exactly the attempts whose tasks are all open can be adopted.
+    /// Checks that exactly the attempts whose tasks are all open can be adopted.
     fn adopt(&mut self, lane: Lane, id: JobId, tasks: Range<u64>, age: Duration) {
         let known = &self.jobs[&id];
         let live = self.grid.scheduler.live_attempts();
@@ -127,7 +127,7 @@ impl Model {
         }
     }
 
-    /// Offers end, and none of the slots that still wait could have had a task.
+    /// Checks that offers end, and that no slot that still waits could have had a task.
     fn give_out(&mut self) {
         let mut offers = 0;
         while let Some(offered) = self.grid.scheduler.next_idle(self.grid.now) {
@@ -143,7 +143,7 @@ impl Model {
         for lane in self.idle.clone() {
             let before = self.granted.len();
             self.claim(lane, LeaseSize::Fitting);
-            // What is left of a stripe may be worth a set-up to one worker and not to another.
+            // The rest of a stripe may be worth a set-up to one worker and not to another.
             let is_stripe = |lease: &Lease| self.jobs[&lease.job].spec.order == Order::Stripes;
             assert!(self.granted[before..].iter().all(is_stripe), "{lane:?} waits in vain: {:?}", self.granted.last());
         }
@@ -220,7 +220,7 @@ impl Model {
         self.jobs.remove(&id).expect("a job ends once").done
     }
 
-    /// With workers that do their work and nothing paused, every job comes to its exact end.
+    /// Checks that every job reaches its exact end while workers do their work and nothing is paused.
     fn finish(&mut self) {
         while let Some(id) = self.jobs.iter().find(|(_, known)| known.is_paused).map(|(id, _)| *id) {
             self.grid.scheduler.resume(id, self.grid.now).expect("a live job");
@@ -245,7 +245,7 @@ impl Model {
                 }
             }
             if leases == [None, None] {
-                // What is left is held by others, or was given back by these: both end in time.
+                // The remaining tasks are held by other workers, or were given back by these: both end in time.
                 self.apply(Operation::Wait { ms: 700_000 });
             }
         }

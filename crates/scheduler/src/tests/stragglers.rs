@@ -1,4 +1,4 @@
-//! Second attempts at what takes far longer than its like.
+//! Second attempts at leases that take far longer than others.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -6,14 +6,14 @@ use std::time::Duration;
 use super::harness::{Harness, TASK_TIME, job, lane, revoked, spec, worker};
 use crate::{Event, JobSpec, Lease, LeaseSize, Revocation, StaleAttempt};
 
-/// A job of which only one lease is left, which worker 2 holds and which is late.
+/// A job with one lease left, which worker 2 holds and which is late.
 fn with_straggler() -> (Harness, Lease) {
     let mut grid = Harness::with_workers(3);
     grid.submit(1, 2);
     let late = grid.claim(1).expect("task 0");
     let other = grid.claim(2).expect("task 1");
     grid.complete(&other).expect("leased");
-    // Nothing was known of the job's cost when the first lease was given out: its second one knows.
+    // Nothing was known of the job's cost when the first lease was given out; it is known for the second.
     grid.fail(&late).expect("leased");
     let retried = grid.claim(2).expect("task 0 again");
     assert_eq!(grid.claim(1), None);
@@ -156,8 +156,8 @@ fn the_time_limit_of_a_lease_that_waits_for_another_of_its_slot_is_that_of_both(
     assert_eq!(time_of(&mut grid, LeaseSize::AtMost(1)), limit, "a worker that pulls begins at once");
 }
 
-/// Eight workers in virtual time, the first of them `slowness` times slower: when the job is done, and the work that
-/// was thrown away.
+/// Runs eight workers in virtual time, the first of them `slowness` times slower. Returns the time until the job is done, and
+/// the discarded work.
 fn simulate(slowness: u32) -> (Duration, Duration) {
     let mut grid = Harness::with_workers(8);
     grid.submit(1, 2_000);

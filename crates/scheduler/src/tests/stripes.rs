@@ -1,4 +1,4 @@
-//! Slots that go on where they ended.
+//! Slots that continue where their last lease ended.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -61,7 +61,7 @@ fn what_a_lost_worker_walked_is_free_for_others() {
 fn a_run_that_is_not_worth_another_set_up_is_left_to_who_walks_it() {
     let mut grid = Harness::with_workers(2);
     grid.submit_spec(1, JobSpec { setup: TASK_TIME * 8, ..stripes(20) });
-    // The set-up is part of what the first lease takes.
+    // The set-up is part of the first lease's time.
     let first = grid.claim(1).expect("the start");
     grid.complete_after(&first, TASK_TIME * 9).expect("leased");
     let walking = grid.claim(1).expect("goes on");
@@ -109,7 +109,7 @@ fn an_estimate_makes_the_first_lease_longer_than_a_task() {
 #[test]
 fn a_short_job_is_divided_into_one_even_lease_for_each_slot() {
     let mut grid = Harness::with_workers(2);
-    // 3 ms in all, as long as nothing is known of the machine.
+    // 3 ms in all, while nothing is known of the machine.
     grid.submit_spec(1, JobSpec { task_estimate: Some(Duration::from_nanos(46_875)), ..stripes(16) });
     assert_eq!(grid.claim_tasks(1), Some((job(1), 0..8)));
     assert_eq!(grid.claim_tasks(2), Some((job(1), 8..16)), "all that is left, not its far half");

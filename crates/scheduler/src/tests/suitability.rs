@@ -1,4 +1,4 @@
-//! Which workers get which jobs: kinds, requirements, affinity.
+//! Choice of workers for jobs by kinds, requirements and affinity.
 
 use model::{Affinity, JobKind, Labels, Requirements, Resources};
 
@@ -183,7 +183,7 @@ fn tasks_under_a_key_go_to_the_worker_that_has_seen_it() {
         grid.submit_spec(number, keyed(key));
     }
     let mut order = Vec::new();
-    // Not in turn, or the jobs' own turns would do the same.
+    // The workers do not ask in turn, or the jobs' own turns would have the same effect.
     for number in [2, 1, 1, 2, 2, 1] {
         let lease = grid.claim(number).expect("a task");
         grid.complete(&lease).expect("leased");

@@ -1,4 +1,4 @@
-//! The ability that each worker has, and how it loses a part of it.
+//! Changes of the ability that each worker has.
 
 use std::collections::BTreeSet;
 use std::time::Instant;
@@ -12,7 +12,7 @@ use crate::queue::ClassId;
 use crate::spec::WorkerSpec;
 
 impl Workers {
-    /// The ability of a worker that is about to have it.
+    /// Enters the ability of a new worker.
     pub(super) fn enter_ability<'a>(
         &mut self,
         spec: WorkerSpec,
@@ -31,7 +31,7 @@ impl Workers {
         id
     }
 
-    /// One worker less has the ability.
+    /// Counts one worker less in the ability.
     pub(super) fn leave_ability(&mut self, id: AbilityId) {
         if let Some(ability) = self.abilities.leave(id) {
             for class in &ability.classes {

@@ -1,4 +1,4 @@
-//! How many slots have leases, by the ability of their workers.
+//! Counts slots with leases, by the ability of their workers.
 
 use super::{Standing, Worker, Workers};
 use crate::lease::WorkerKey;

@@ -1,4 +1,4 @@
-//! The file of tokens: how it is read, and how a token is added to it.
+//! Reads the file of tokens, and adds tokens to it.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -98,11 +98,11 @@ pub fn new_token() -> anyhow::Result<String> {
     Ok(format!("{TOKEN_PREFIX}{}", to_hex(&secret)))
 }
 
-/// Adds a fresh token to a file, which is created for its owner alone where it is not there, and returns the token: the
-/// file has its hash only.
+/// Adds a fresh token to a file and returns the token: the file has its hash only. A file that does not exist is created,
+/// readable by its owner alone.
 ///
 /// # Errors
-/// The name is in the file already or cannot be a name, no right is given, or the file cannot be read or written.
+/// The name is in the file already or is not valid, no right is given, or the file cannot be read or written.
 pub fn add(file: &Path, name: &str, rights: &Rights) -> anyhow::Result<String> {
     check_name(name)?;
     ensure!(!rights.0.is_empty(), "give the token a right at least: read, submit, programs or admin");
@@ -114,7 +114,7 @@ pub fn add(file: &Path, name: &str, rights: &Rights) -> anyhow::Result<String> {
 fn append(path: &Path, name: &str, rights: &Rights, token: &str) -> anyhow::Result<()> {
     let mut file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path)?;
     ensure!(file.metadata()?.is_file(), "it is no regular file");
-    // Two that add at the same time would not see each other's name.
+    // Two processes that add a token at the same time would not see each other's name.
     file.lock()?;
     let entries = parse(&file)?;
     ensure!(entries.iter().all(|entry| *entry.name != *name), "it has a token {name:?} already");
@@ -123,10 +123,10 @@ fn append(path: &Path, name: &str, rights: &Rights, token: &str) -> anyhow::Resu
     let hash = to_hex(&Sha256::digest(token));
     let before = if length == 0 { "" } else { "\n" };
     let entry = format!("{before}[[token]]\nname = {name:?}\nsha256 = {hash:?}\nrights = [{rights}]\n");
-    // In one piece, so that a reader sees all of it or nothing.
+    // The entry is written in one piece, so that a reader sees all of it or nothing.
     let written = file.write_all(entry.as_bytes()).and_then(|()| file.sync_all());
     if written.is_err() {
-        // Half an entry, such as where the disk is full, would make the whole file unreadable.
+        // Half an entry, as on a full disk, would make the whole file invalid.
         let _ = file.set_len(length);
     }
     written?;

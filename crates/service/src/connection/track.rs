@@ -1,4 +1,4 @@
-//! What the middleware tells the watch of a connection.
+//! The middleware's messages to the watch of a connection.
 
 use std::io;
 use std::pin::Pin;
@@ -47,10 +47,10 @@ impl InFlight {
         let has_body = is_chunked || request.headers().contains_key(CONTENT_LENGTH);
         link.phase.set(Phase::InHandler { has_body, can_be_asked: request.version() == Version::HTTP_11 });
         link.owes_answer.set(true);
-        // Whoever asks again has got its answer.
+        // A client that sends another request has received the answer.
         link.when_lost.set(None);
         link.mind_end();
-        // The rest of a body that has a length is actix-web's to bound, by the same time.
+        // actix-web bounds the rest of a body with a length, by the same time.
         let limits = link.limits;
         let timeout_after = if is_chunked { limits.disconnect_timeout } else { limits.between_requests() };
         Self { link, timeout_after }
@@ -63,7 +63,7 @@ impl Drop for InFlight {
     }
 }
 
-/// An answer's body, which belongs to its request until it has left.
+/// An answer's body, which belongs to its request until it is sent.
 struct TrackedBody {
     body: BoxBody,
     in_flight: InFlight,

@@ -1,4 +1,4 @@
-//! Looks at a connection while it lasts, and ends one that holds too much, or whose client is gone.
+//! Checks a connection while it lasts, and ends a connection that holds too much, or whose client is gone.
 
 use std::rc::Weak;
 use std::time::{Duration, Instant};
@@ -7,10 +7,10 @@ use actix_web::rt::time::sleep;
 
 use super::{FIRST_LOOK, Link, Phase};
 
-/// A client whose sending half is closed is asked this often whether it is there.
+/// Interval of the probes of a client whose sending half is closed.
 const ASK_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Looks at a connection from time to time.
+/// Checks a connection at intervals.
 pub(super) async fn watch(link: Weak<Link>) {
     let mut stuck_since = None;
     let mut last_reads = 0;
@@ -26,13 +26,13 @@ pub(super) async fn watch(link: Weak<Link>) {
         let patience = match link.phase.get() {
             Phase::Between { until } if until < now => {
                 if link.has_written_all.get() {
-                    // The system would have ended the connection of a client that has not got its answer by now.
+                    // The system would have ended the connection of a client without its answer by now.
                     link.when_lost.set(None);
                 }
                 return link.cut();
             }
             Phase::Between { .. } | Phase::Answering => continue,
-            // The handler may have its reasons not to read its body yet, and bounds that time itself.
+            // The handler may delay reading its body, and bounds that time itself.
             Phase::InHandler { has_body: true, .. } => link.limits.unread_body_timeout,
             Phase::InHandler { has_body: false, .. } => link.limits.watch_interval,
         };
@@ -42,7 +42,7 @@ pub(super) async fn watch(link: Weak<Link>) {
     }
 }
 
-/// Asks a client whose sending half is closed whether it is there, while it is owed an answer.
+/// Probes a client whose sending half is closed, while it is owed an answer.
 pub(super) async fn ask(link: Weak<Link>) {
     let (mut asked_at, mut pause) = (None, FIRST_LOOK);
     let started_at = Instant::now();

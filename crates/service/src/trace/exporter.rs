@@ -1,5 +1,5 @@
 //! The way to the collector: a bounded queue, a thread that empties it in batches, and the HTTP client of that thread. A
-//! collector that is away costs the spans and nothing else; the log says so once, and once that it is back.
+//! collector that cannot be reached only costs the spans; the log has a line at the beginning and at the end of such a time.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,10 +21,10 @@ use tracing::{info, warn};
 use super::Pipeline;
 use super::settings::Settings;
 
-/// How long a collector's host may take to answer a connection.
+/// Bound on the time to connect to a collector.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The longest answer that is read: it may list why spans were refused.
+/// Longest answer that is read: it may list the reasons why spans were refused.
 const MAX_ANSWER_BYTES: usize = 64 * 1024;
 
 /// The provider of the SDK, which reads sampler, limits and sizes of batches from the environment.
@@ -44,7 +44,7 @@ pub(super) fn pipeline(settings: Settings, version: &'static str) -> anyhow::Res
     Ok(Pipeline::new(provider, processor, scope))
 }
 
-/// The queue before the collector, which takes the SDK's spans and those that others have begun.
+/// The queue before the collector, which takes the spans of the SDK and those that other processes have begun.
 #[derive(Clone, Debug)]
 pub(super) struct Processor(Arc<BatchSpanProcessor>);
 
@@ -104,7 +104,7 @@ impl<E: SpanExporter> SpanExporter for Reporting<E> {
 /// The HTTP client of the queue's thread, with a runtime of its own: that of the service is not to wait for a collector.
 struct Client {
     http: reqwest::Client,
-    /// Made and dropped on that thread.
+    /// Runtime that is made and dropped on the queue's thread.
     runtime: OnceLock<Runtime>,
     timeout: Duration,
 }
@@ -127,7 +127,7 @@ impl Client {
     async fn send(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
         let mut request = reqwest::Request::try_from(request)?;
         *request.timeout_mut() = Some(self.timeout);
-        // A query may hold a key, which must not come into the log.
+        // A query may hold a key, which must not be logged.
         let response = self.http.execute(request).await.map_err(reqwest::Error::without_url)?;
         let status = response.status().as_u16();
         let body = read_bounded(response, MAX_ANSWER_BYTES).await?;

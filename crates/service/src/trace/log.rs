@@ -1,4 +1,4 @@
-//! Lines of the log that say which span they are of.
+//! Adds the ids of the active span to lines of the log.
 
 use std::fmt;
 
@@ -11,7 +11,7 @@ use tracing_subscriber::registry::LookupSpan;
 /// Adds `trace_id` and `span_id` to the lines that are written while a span is active.
 #[derive(Debug)]
 pub(crate) struct WithTrace<F> {
-    /// Writes a line without them.
+    /// Formatter of a line without the ids.
     pub(crate) inner: F,
     /// Whether a line is a JSON object.
     pub(crate) is_json: bool,
@@ -31,7 +31,7 @@ where
     }
 }
 
-/// A line that says which span it is of.
+/// The line with the ids of a span.
 fn with_span(line: &str, is_json: bool, context: &TraceContext) -> String {
     let TraceContext { trace_id, span_id, .. } = context;
     match line.strip_suffix("}\n").filter(|_| is_json) {

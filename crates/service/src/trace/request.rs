@@ -1,4 +1,4 @@
-//! The span of a request that is answered here, and the headers by which it goes on to another process.
+//! The span of a request, and the headers that name it to another process.
 
 use actix_web::Error;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
@@ -18,20 +18,20 @@ const TRACESTATE: &str = "tracestate";
 /// The headers that name a span, in lower case.
 pub const HEADERS: [&str; 2] = [TRACEPARENT, TRACESTATE];
 
-/// The span of a request; it ends when this is dropped.
+/// The span of a request; dropping it ends the span.
 #[derive(Debug)]
 pub(crate) struct RequestSpan {
     context: Context,
     is_answered: bool,
 }
 
-/// The headers that name a span to the process that is asked.
+/// The headers that name a span to another process.
 pub fn headers(context: &TraceContext) -> impl Iterator<Item = (&'static str, String)> + use<> {
     let state = (!context.state.is_empty()).then(|| (TRACESTATE, context.state.clone()));
     std::iter::once((TRACEPARENT, context.traceparent())).chain(state)
 }
 
-/// The span that a request's headers name; none where they name none or are not as they must be.
+/// The span that a request's headers name; `None` if they are absent or invalid.
 fn parent_of(headers: &HeaderMap) -> Option<TraceContext> {
     let mut parents = headers.get_all(TRACEPARENT);
     let (parent, None) = (parents.next()?, parents.next()) else { return None };
@@ -39,8 +39,7 @@ fn parent_of(headers: &HeaderMap) -> Option<TraceContext> {
     TraceContext::parse(parent.to_str().ok()?, &states.join(","))
 }
 
-/// The span of a request. None where traces are off, and where the request brings no trace to a
-/// route that begins none.
+/// The span of a request. `None` if traces are off, or if a request without a trace comes to a route that begins none.
 pub(crate) fn span_of_request(request: &ServiceRequest, matched: &Matched) -> Option<RequestSpan> {
     let pipeline = PIPELINE.get()?;
     let parent = parent_of(request.headers());
@@ -51,7 +50,7 @@ pub(crate) fn span_of_request(request: &ServiceRequest, matched: &Matched) -> Op
     let method = method_of(request.method());
     let name = match (route, method) {
         (Some(_), method) => format!("{method} {pattern}"),
-        // Names are few, whatever clients ask for.
+        // There are few names, whatever clients request.
         (None, "_OTHER") => "HTTP".to_owned(),
         (None, method) => method.to_owned(),
     };
@@ -66,14 +65,14 @@ pub(crate) fn span_of_request(request: &ServiceRequest, matched: &Matched) -> Op
     Some(RequestSpan { context: Context::new().with_span(span), is_answered: false })
 }
 
-/// Methods that are known, as the conventions name the others.
+/// The name of a method; unknown methods have the name of the conventions.
 fn method_of(method: &Method) -> &'static str {
     let known = ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "CONNECT", "TRACE"];
     known.into_iter().find(|known| *known == method.as_str()).unwrap_or("_OTHER")
 }
 
 impl RequestSpan {
-    /// Runs what answers the request within the span.
+    /// Runs the answering of the request within the span.
     pub(crate) async fn around<B>(
         mut self,
         answer: impl Future<Output = Result<ServiceResponse<B>, Error>>,
@@ -102,7 +101,7 @@ impl Drop for RequestSpan {
     fn drop(&mut self) {
         let span = self.context.span();
         if !self.is_answered {
-            // Its client went away before the answer.
+            // The client disconnected before the answer.
             span.set_attribute(KeyValue::new("error.type", "client-gone"));
         }
         span.end();

@@ -1,4 +1,4 @@
-//! What the environment says of traces, by the names that OpenTelemetry's specification gives its variables.
+//! Settings of traces from the environment, by the names that OpenTelemetry's specification gives its variables.
 
 use std::env;
 use std::path::PathBuf;
@@ -11,7 +11,7 @@ use opentelemetry_sdk::Resource;
 /// The protocol that is spoken.
 const PROTOCOL: &str = "http/protobuf";
 
-/// How long a collector may take to answer a batch, in milliseconds: the specification's default, and the most.
+/// Bound on the time of a collector's answer to a batch, in milliseconds: the specification's default, and the largest value.
 const TIMEOUT_MS: u64 = 10_000;
 const MAX_TIMEOUT_MS: u64 = 60_000;
 
@@ -27,7 +27,7 @@ const SAMPLERS: [&str; 6] = [
 /// A collector, and how this process names itself to it.
 #[derive(Debug)]
 pub(super) struct Settings {
-    /// Where spans are sent to.
+    /// Address of the collector.
     pub(super) endpoint: String,
     pub(super) resource: Resource,
     pub(super) timeout: Duration,
@@ -36,7 +36,7 @@ pub(super) struct Settings {
 }
 
 impl Settings {
-    /// None where traces are off.
+    /// Reads the settings; `None` if traces are off.
     pub(super) fn from_env(service: &'static str, version: &'static str) -> anyhow::Result<Option<Self>> {
         Self::from_variables(
             &|name: &str| env::var(name).ok().filter(|value| !value.trim().is_empty()),
@@ -51,7 +51,7 @@ impl Settings {
         version: &'static str,
     ) -> anyhow::Result<Option<Self>> {
         let is = |name, value: &str| variable(name).is_some_and(|set| set.trim().eq_ignore_ascii_case(value));
-        // The variable of traces alone stands above that of all signals.
+        // The variable of traces takes precedence over that of all signals.
         let own_or_common = |what: &str| {
             let own = variable(&format!("OTEL_EXPORTER_OTLP_TRACES_{what}"));
             own.or_else(|| variable(&format!("OTEL_EXPORTER_OTLP_{what}")))
@@ -94,7 +94,7 @@ fn has_user(url: &str) -> bool {
     authority.is_some_and(|authority| authority.contains('@'))
 }
 
-/// The SDK takes any other sampler for the default without a word.
+/// Refuses unknown samplers: the SDK would silently take the default instead.
 fn check_sampler(variable: &dyn Fn(&str) -> Option<String>) -> anyhow::Result<()> {
     let Some(sampler) = variable("OTEL_TRACES_SAMPLER") else { return Ok(()) };
     if !SAMPLERS.contains(&sampler.as_str()) {
@@ -108,7 +108,7 @@ fn check_sampler(variable: &dyn Fn(&str) -> Option<String>) -> anyhow::Result<()
     Ok(())
 }
 
-/// The names of this process; those that the environment gives stand.
+/// Attributes of this process; those of the environment take precedence.
 fn resource(variable: &dyn Fn(&str) -> Option<String>, service: &'static str, version: &'static str) -> Resource {
     let attributes = variable("OTEL_RESOURCE_ATTRIBUTES").unwrap_or_default();
     let is_given =

@@ -54,9 +54,9 @@ fn a_route_demands_its_right_and_probes_demand_nothing() {
     assert_eq!(service.request("POST", "/programs", &[&both]).status, 403);
     assert_eq!(service.request("POST", "/programs", &[&admin]).status, 200);
 
-    // What is in no table is the administrator's.
+    // A route outside the table is the administrator's.
     assert_eq!((get("/forgotten", &both), get("/forgotten", &admin)), (403, 200));
-    // That there is nothing is not told to everybody.
+    // The absence of a resource is not told to everybody.
     assert_eq!((service.get("/nowhere", &[]).status, get("/nowhere", &reader)), (401, 404));
     assert_eq!((service.get("/livez", &[]).status, service.get("/readyz", &[]).status), (200, 200));
     assert_eq!(service.get("/whoami", &[&reader]).body, "reader");
@@ -109,7 +109,7 @@ fn without_a_file_everything_is_open() {
 #[test]
 fn a_file_that_changes_is_read_again_and_a_broken_one_is_not_taken() {
     let directory = tempfile::tempdir().expect("a directory");
-    // As Kubernetes mounts a Secret: a link to a link to a directory, which is exchanged.
+    // Kubernetes mounts a Secret as a link to a link to a directory, which is exchanged.
     let path = |name: &str| directory.path().join(name);
     let (first, second) = (path("..first"), path("..second"));
     fs::create_dir(&first).expect("made");
@@ -130,7 +130,7 @@ fn a_file_that_changes_is_read_again_and_a_broken_one_is_not_taken() {
     let file = second.join("tokens.toml");
     let whole = fs::read_to_string(&file).expect("text");
     fs::write(&file, whole + "\n[[token]]\nname = \"half").expect("written");
-    // The file is looked at each second. Nothing shows that it was, so two looks are waited for.
+    // The file is checked each second. A check is not visible from outside, so the test waits for two.
     std::thread::sleep(std::time::Duration::from_millis(2500));
     assert_eq!((status(&new), status(&old)), (200, 401));
     fs::remove_file(&file).expect("removed");

@@ -1,4 +1,4 @@
-//! Clients that close a half, leave, flood, are slow, or send more than there is room for.
+//! Clients that close a half, leave, flood, are slow, or send more than fits.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -91,7 +91,7 @@ fn a_client_that_leaves_ends_its_handler() {
     dropped(&service, 1);
     wait_until("told", || service.shared.closed.load(SeqCst) == 1);
 
-    // Also one that closes its half first and leaves later.
+    // A client that closes its half first and leaves later is noticed, too.
     let mut stream = service.connect();
     stream.write_all(SLOW).expect("send");
     stream.shutdown(Shutdown::Write).expect("half-close");
@@ -175,7 +175,7 @@ fn a_client_that_floods_is_cut_with_its_request() {
     let flood = b"GET /whoami HTTP/1.1\r\nhost: localhost\r\n\r\n".repeat(1000);
     stream.set_write_timeout(Some(Duration::from_millis(100))).expect("set");
     let mut sent = 0;
-    // Until the connection breaks, or takes nothing more for a while.
+    // The client sends until the connection breaks, or accepts nothing more for a while.
     while sent < 100_000_000 {
         match stream.write(&flood) {
             Ok(written) => sent += written,
@@ -230,7 +230,7 @@ fn bodies_share_one_budget_which_they_give_back() {
     assert_eq!((refused.status, refused.header("retry-after")), (503, Some("1")));
     assert!(refused.detail().contains("bodies in flight"), "{refused:?}");
 
-    // One whose length is not told takes what it needs as it comes, until there is no more.
+    // A body without a length takes memory as it comes, until there is no more.
     let mut chunked = service.connect();
     write!(chunked, "POST /upload HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n").expect("send");
     for _ in 0..3 {

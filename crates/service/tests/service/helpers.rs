@@ -36,21 +36,21 @@ pub(crate) const ROUTES: &[Route] = &[
 
 const LONGEST_WAIT: Duration = Duration::from_secs(20);
 
-/// What the handlers and the tests share.
+/// State that the handlers and the tests share.
 #[derive(Debug)]
 pub(crate) struct Shared {
-    /// Handlers of `/slow` go on when it is notified.
+    /// Lets handlers of `/slow` go on.
     pub(crate) go_on: Notify,
     /// Handlers of `/slow` and streams that have begun.
     pub(crate) begun: AtomicU64,
-    /// Those that were dropped before their end.
+    /// Requests whose handler was dropped before its end.
     pub(crate) dropped: AtomicU64,
-    /// Connections that told their end.
+    /// Connections that reported their end.
     pub(crate) closed: AtomicU64,
-    /// Answers of `/minded` that did not come to their clients.
+    /// Answers of `/minded` that did not reach their clients.
     pub(crate) lost: AtomicU64,
     pub(crate) budget: BodyBudget,
-    /// How long `/upload` waits before it reads.
+    /// Pause of `/upload` before it reads.
     pub(crate) read_after: Duration,
 }
 
@@ -157,7 +157,7 @@ async fn whoami(caller: Caller) -> String {
     caller.name().map_or_else(|| "nobody".to_owned(), |name| name.to_string())
 }
 
-/// Counts what is dropped before its end.
+/// Counts handlers that are dropped before their end.
 struct Begun(Data<Shared>, bool);
 
 impl Begun {
@@ -189,7 +189,7 @@ async fn slow(shared: Data<Shared>, request: HttpRequest) -> &'static str {
     "done"
 }
 
-/// As `/slow`, and counts when its answer is lost.
+/// Like `/slow`, and counts lost answers.
 async fn minded(shared: Data<Shared>, request: HttpRequest) -> &'static str {
     let counting = shared.clone().into_inner();
     when_answer_is_lost(&request, move || {
@@ -198,7 +198,7 @@ async fn minded(shared: Data<Shared>, request: HttpRequest) -> &'static str {
     slow(shared, request).await
 }
 
-/// Begins with a line and goes on when it is told to, once.
+/// Begins with a line and goes on once when it is notified.
 async fn endless(shared: Data<Shared>) -> HttpResponse {
     let state = (Begun::new(&shared), shared, 0);
     let lines = stream::unfold(state, |(begun, shared, line)| async move {
@@ -218,7 +218,7 @@ async fn upload(shared: Data<Shared>, request: HttpRequest, body: Payload) -> Re
 }
 
 impl Service {
-    /// Stops it as SIGTERM does.
+    /// Stops the service as SIGTERM does.
     pub(crate) fn stop(&self) -> impl FnOnce() + Send + use<> {
         let handle = self.handle.clone();
         move || {
@@ -234,7 +234,7 @@ impl Service {
         stream
     }
 
-    /// Sends one request on a connection of its own; the answer's status, head and body.
+    /// Sends one request on a connection of its own; returns the answer's status, head and body.
     pub(crate) fn ask(&self, request: &str) -> Answer {
         let mut stream = self.connect();
         stream.write_all(request.as_bytes()).expect("send");

@@ -1,4 +1,4 @@
-//! What Prometheus reads of every service.
+//! Tests of the metrics of every service.
 
 use crate::helpers::{Options, start};
 

@@ -1,4 +1,4 @@
-//! What a browser must not do for a page of another site.
+//! Requests that a browser must not make for a page of another site.
 
 use std::net::Ipv4Addr;
 

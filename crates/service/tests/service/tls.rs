@@ -192,7 +192,7 @@ fn a_new_certificate_is_taken_while_requests_go_on() {
         wait_until("answered", || answered.load(SeqCst) > 20);
         let (cert, key) = new.issue();
         write(&directory, "cert.pem", &cert);
-        // Longer than between two looks: what does not go together is not taken.
+        // The wait is longer than the interval of two checks: a certificate without its key is not taken.
         thread::sleep(Duration::from_millis(1500));
         write(&directory, "key.pem", &key);
         let takes_new = || block_on(async { get(&client(&new_ca, None), &service, "/livez").await.is_ok() });
@@ -283,7 +283,7 @@ fn a_client_that_says_through_tls_that_it_sends_no_more_gets_its_answer_and_leav
     let authority = Authority::new("ours");
     let service = serve(&directory, &authority, None);
     let shared = &service.shared;
-    // With its request, and in the middle of its wait.
+    // The client closes its half with its request, and in the middle of its wait.
     for (number, says_it_at_once) in [(1, true), (2, false)] {
         let mut client = connect(&service, &authority);
         client.write_all(REQUEST).expect("sent");

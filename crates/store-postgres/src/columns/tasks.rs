@@ -93,7 +93,7 @@ impl Place {
     }
 }
 
-/// Attempts that ended, and failures that are kept no longer.
+/// Attempts that ended, and failures that are no longer kept.
 #[derive(Default)]
 pub(crate) struct Attempts<'a> {
     completed: Place,

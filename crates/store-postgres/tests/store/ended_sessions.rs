@@ -1,5 +1,5 @@
-//! What an operator does to the database under coordinators that run: ends sessions, makes it read-only, changes defaults,
-//! locks it, drops it.
+//! An operator's actions on the database of running coordinators: sessions end, the database becomes read-only, defaults change,
+//! tables are locked, the database is dropped.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,7 +14,7 @@ use crate::helpers::*;
 
 const ROUNDS: u64 = 60;
 
-/// How long it may take on a busy machine until all goes on.
+/// Bound on the recovery on a busy machine.
 const GOES_ON: Duration = Duration::from_secs(60);
 
 async fn eventually(what: &str, mut attempt: impl AsyncFnMut() -> bool) {

@@ -60,7 +60,7 @@ async fn a_database_that_is_killed_and_started_again_has_all_that_was_acknowledg
         store.submit(range_job(round + 2, 10)).await.expect("it is there");
         latest.changed().await.expect("it is told of the event");
     }
-    // What is late by itself is late each time.
+    // An operation that is slow by itself is slow each time.
     assert!(quickest < Duration::from_secs(2), "{quickest:?}");
 }
 
@@ -135,7 +135,7 @@ async fn a_leader_that_cannot_reach_the_database_is_told_so_in_time() {
         }
         term = acquire_free(&mut *leadership, 1);
     }
-    // What is late by itself is late each time.
+    // An operation that is slow by itself is slow each time.
     assert!(quickest < LEASE * 2, "{quickest:?}");
     std::thread::sleep(LEASE);
     let lost = eventually("it is answered", || match leadership.renew(term.epoch) {

@@ -68,7 +68,7 @@ impl Database {
         open(&self.url(), &self.results)
     }
 
-    /// What a statement answers.
+    /// The answer to a statement.
     pub(crate) fn ask(&self, sql: &str) -> String {
         Server::shared().psql(&self.name, &format!("SET search_path = divvy; {sql}"))
     }
@@ -135,7 +135,7 @@ pub(crate) fn announce(shared: &dyn Shared, member: &Member) {
     eventually("the member is told of", || leadership.announce(member).map_err(|error| error.to_string()));
 }
 
-/// What `attempt` comes to, once it does.
+/// The value of `attempt`, once it succeeds.
 pub(crate) fn eventually<T>(what: &str, mut attempt: impl FnMut() -> Result<T, String>) -> T {
     let since = Instant::now();
     loop {

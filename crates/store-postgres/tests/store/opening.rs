@@ -1,4 +1,4 @@
-//! What is refused at the start, and TLS.
+//! Refusals at the start, and TLS.
 
 use std::fs;
 use std::net::SocketAddr;

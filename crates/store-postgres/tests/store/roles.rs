@@ -1,4 +1,4 @@
-//! What an operator sets on the role: limits of time, another password.
+//! An operator's settings of the role: limits of time, another password.
 
 use std::time::Duration;
 

@@ -11,7 +11,7 @@ use store_sqlite::StoreSettings;
 
 use crate::helpers::*;
 
-/// The schema as it was released. Never changed.
+/// The released schema. Never changed.
 const RELEASED: &str = include_str!("../../migrations/0001_jobs.sql");
 
 /// Rows as the first release has written them.
@@ -135,7 +135,7 @@ async fn results_of_the_first_release_are_read_and_go_with_their_jobs() {
     store.close().expect("all is committed");
     let retention = Retention { max_age: std::time::Duration::ZERO, max_bytes: u64::MAX };
     let store = store_sqlite::open(StoreSettings { retention, ..settings(directory.path()) }).expect("fine");
-    // The newest event is years old: so far ahead the clock is believed after an hour.
+    // The newest event is years old: a clock that is so far ahead is believed after an hour.
     assert_eq!(store.prune().await.map(|pruned| pruned.jobs), Ok(0));
     assert_eq!(prune_in_an_hour(&store).await.map(|pruned| pruned.jobs), Ok(2));
     assert!(results().is_empty());
@@ -162,7 +162,7 @@ async fn open_jobs_of_the_first_release_are_counted_with_their_next_event() {
     assert!(events.iter().all(|event| event.counts.is_empty() && event.job_kind == Some(JobKind::SUM_OF_PRIMES)));
     store.commit(change(id(1), at(90_000), ChangeKind::Progress)).await.expect("room");
     store.commit(change(id(2), at(90_000), ChangeKind::Canceled)).await.expect("room");
-    // What was over before was never open here.
+    // A job that was over before the migration was never open in these figures.
     store.commit(change(id(4), at(90_000), ChangeKind::Retried)).await.expect("room");
     let rows = store.periods(days, None, 9).await.expect("readable");
     let [counted, sum, tasks] = rows.as_slice() else { panic!("{rows:?}") };

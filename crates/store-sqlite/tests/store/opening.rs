@@ -7,7 +7,7 @@ use store_sqlite::OpenError;
 
 use crate::helpers::*;
 
-/// What is in the directory, but for what SQLite and the lock keep beside the data.
+/// Files of the directory with their bytes, without the files that SQLite and the lock keep beside the data.
 fn contents(directory: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     let entries = fs::read_dir(directory).expect("readable").map(|entry| entry.expect("readable").path());
     let data = |path: &PathBuf| {

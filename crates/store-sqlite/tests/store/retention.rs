@@ -1,4 +1,4 @@
-//! What retention leaves in the file.
+//! Tests of the file after retention.
 
 use std::fs;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! A batch, entry by entry. Nothing fails half way, so nothing has to be rolled back.
+//! Applies a batch, entry by entry. Nothing fails half way, so nothing has to be rolled back.
 
 use std::sync::Arc;
 
@@ -44,7 +44,7 @@ impl State {
         Ok(applied)
     }
 
-    /// A follower's batch: submissions alone, of no epoch.
+    /// Applies a follower's batch: submissions alone, of no epoch.
     pub(super) fn accept(&mut self, batch: &Batch) -> Applied {
         let accept = |entry: &Entry| match entry {
             Entry::Submission(new) => self.submit(new, None),
@@ -299,7 +299,7 @@ impl StoredJob {
         }
     }
 
-    /// Deletes those failures between the first and the last ones, and notes how many at the next that is kept.
+    /// Deletes the failures between the first and the last ones, and adds their number to the next kept failure.
     fn omit_failures(&mut self, first: u64) {
         let is_failure = |attempt: &StoredAttempt| matches!(attempt.end, AttemptEnd::Failed { .. });
         let of_first = self.attempts.range((first, 0)..=(first, u64::MAX));

@@ -1,4 +1,4 @@
-//! Reads of what is committed; each is there at once.
+//! Reads of the committed state; each is ready at once.
 
 use std::cmp::Reverse;
 use std::ops::Range;
@@ -25,7 +25,7 @@ use crate::statistics::{PendingRow, PeriodKey, PeriodRow, Query, TaskKey, TaskRo
 use crate::unreadable::Unreadable;
 use crate::verified::Verified;
 
-/// Attempts of which the answers are read at once.
+/// Attempts whose answers are read at once.
 const ANSWERS: usize = 4096;
 
 #[derive(Debug)]

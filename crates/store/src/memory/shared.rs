@@ -1,4 +1,4 @@
-//! The store in memory as several coordinators of one process share it, by a clock of the test's own.
+//! The store in memory, shared by several coordinators of one process, by a clock of the test's own.
 
 use std::fmt;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use crate::store::{FollowerParts, Parts};
 /// The store's clock: time since some moment.
 pub type StoreClock = Arc<dyn Fn() -> Duration + Send + Sync>;
 
-/// One coordinator's way to a store in memory.
+/// A coordinator's access to a store in memory.
 #[derive(Clone)]
 pub struct MemoryShared {
     memory: Memory,
@@ -32,7 +32,7 @@ impl fmt::Debug for MemoryShared {
 }
 
 impl Memory {
-    /// A coordinator's way to it. Each has one of its own; all have the same clock.
+    /// A coordinator's access to the store. Each access has a connection of its own; all have the same clock.
     #[must_use]
     pub fn shared(&self, clock: StoreClock) -> MemoryShared {
         MemoryShared { memory: self.clone(), clock, link: Link::default() }
@@ -40,7 +40,7 @@ impl Memory {
 }
 
 impl MemoryShared {
-    /// While it is cut, whatever was opened by it cannot reach the store.
+    /// Cuts or restores the connection: while it is cut, nothing that was opened by it can reach the store.
     pub fn cut(&self, is_cut: bool) {
         self.link.0.store(is_cut, Ordering::SeqCst);
     }

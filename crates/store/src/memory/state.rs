@@ -1,4 +1,4 @@
-//! What is committed.
+//! Committed state of the store in memory.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
@@ -43,7 +43,7 @@ pub(super) struct State {
     /// The members and when they were announced last.
     pub(super) members: BTreeMap<Uuid, (Member, Duration)>,
     pub(super) statistics: Statistics,
-    /// What the batch at hand counts.
+    /// Statistics of the batch at hand.
     pub(super) tally: Tally,
 }
 

@@ -11,27 +11,27 @@ use super::Objects;
 use crate::transfer::TransferError;
 
 impl Objects {
-    /// Copies a result under its name, piece by piece. One that is there already is written anew.
+    /// Copies a result under its name, piece by piece. An object that exists already is written anew.
     ///
     /// # Errors
-    /// It cannot be read or written.
+    /// The result cannot be read or written.
     pub async fn copy(&self, name: &str, to: &Self) -> Result<(), TransferError> {
         self.copy_object(&self.path(name), to, to.path(name)).await
     }
 
-    /// Copies a program of a store as [`Self::copy`] does. Both must be marked by [`Self::of_store`].
+    /// Copies a program of a store as [`Self::copy`] does. Both places must be marked by [`Self::of_store`].
     ///
     /// # Errors
-    /// It cannot be read or written.
+    /// The program cannot be read or written.
     pub async fn copy_program(&self, hash: ProgramHash, to: &Self) -> Result<(), TransferError> {
         self.copy_object(&self.program_path(hash), to, to.program_path(hash)).await
     }
 
-    /// Copies the outputs of a store's tasks as [`Self::copy`] does. Both must be marked by [`Self::of_store`]. Returns how
-    /// many there are.
+    /// Copies the outputs of a store's tasks as [`Self::copy`] does. Both places must be marked by [`Self::of_store`]. Returns
+    /// the number of outputs.
     ///
     /// # Errors
-    /// One cannot be read or written.
+    /// An output cannot be read or written.
     pub async fn copy_outputs(&self, to: &Self) -> Result<u64, TransferError> {
         let paths = self.all_outputs().await.map_err(|error| TransferError::of("outputs", error))?;
         let mut copied = 0;

@@ -1,5 +1,5 @@
-//! Objects of this store that no row names: left by a process that ended between storing one and committing the row that names
-//! it, or before all of one had come.
+//! Objects of this store that no row names: left by a process that ended between storing an object and committing the row that
+//! names it, or in the middle of an upload.
 
 use std::collections::HashSet;
 use std::fs::{self, DirEntry};
@@ -14,16 +14,16 @@ use super::Objects;
 use crate::backend::Reads;
 use crate::error::{PruneError, ReadError};
 
-/// An object that no row names after so long never will be.
+/// Age of an object without a row after which no row can still come.
 const LEFTOVER_AGE: Duration = Duration::from_hours(24);
-/// A part of an object to which nothing was added for so long never will be complete: every upload ends sooner where nothing
-/// comes.
+/// Age of the last addition to a part of an object after which the object is never completed: every upload ends sooner if
+/// nothing comes.
 const PART_AGE: Duration = Duration::from_hours(1);
-/// Names that are looked up at once.
+/// Names that are looked up in one query.
 const NAMES: usize = 1000;
 
 impl Objects {
-    /// Deletes objects that no row names though they are old enough. Returns how many.
+    /// Deletes objects of this age that no row names. Returns their number.
     pub(crate) async fn delete_leftovers(&self, reads: &dyn Reads, now: Timestamp) -> Result<u64, PruneError> {
         let oldest = now.checked_sub(LEFTOVER_AGE).unwrap_or(Timestamp::MIN).as_second();
         let mut objects = self.store.list(Some(&self.root));
@@ -53,9 +53,9 @@ impl Objects {
         Ok(deleted)
     }
 
-    /// Deletes parts of objects that nobody completes any more, from a directory of this machine: those to which nothing was
-    /// added for [`PART_AGE`], by the machine's clock and by `now`, the time that is believed. An object store elsewhere has
-    /// rules of its own for them.
+    /// Deletes parts of objects that are never completed, from a directory of this machine: those to which nothing was added for
+    /// [`PART_AGE`], by the machine's clock and by `now`, the believed time. An object store elsewhere has rules of its own for
+    /// such parts.
     pub(crate) async fn delete_old_parts(&self, now: Timestamp) -> Result<u64, ReadError> {
         let Some(directory) = self.directory.clone() else { return Ok(0) };
         let objects = self.clone();
@@ -74,11 +74,11 @@ impl Objects {
     }
 }
 
-/// Deletes the old ones of those parts in a directory whose names are fit.
+/// Deletes the old parts in a directory whose names are fit.
 fn delete_parts(directory: &Path, now: Timestamp, is_fit: impl Fn(&str) -> bool) -> io::Result<u64> {
     let mut deleted = 0;
     for entry in entries(directory)? {
-        // As `LocalFileSystem` names them until they are complete.
+        // `LocalFileSystem` gives objects such names until they are complete.
         let is_part = entry.file_name().to_str().is_some_and(|name| name.contains('#') && is_fit(name));
         if is_part && is_old(&entry, now).unwrap_or(false) {
             match fs::remove_file(entry.path()) {
@@ -90,14 +90,14 @@ fn delete_parts(directory: &Path, now: Timestamp, is_fit: impl Fn(&str) -> bool)
     Ok(deleted)
 }
 
-/// Whether nothing was added to a part for long, by both clocks: each of them may be wrong. None where that is not known.
+/// Whether a part is older than [`PART_AGE`], by both clocks: each of them may be wrong. `None` if the age is not known.
 fn is_old(part: &DirEntry, now: Timestamp) -> Option<bool> {
     let modified = part.metadata().ok()?.modified().ok()?;
     let believed = Duration::try_from(now.duration_since(Timestamp::try_from(modified).ok()?)).ok()?;
     Some(modified.elapsed().ok()?.min(believed) > PART_AGE)
 }
 
-/// What is in a directory that may not be there, or be gone.
+/// Entries of a directory; none if the directory does not exist.
 pub(super) fn entries(directory: &Path) -> io::Result<Vec<DirEntry>> {
     match fs::read_dir(directory) {
         Ok(entries) => Ok(entries.flatten().collect()),
@@ -150,7 +150,7 @@ mod tests {
             };
             let mut output = objects.upload_output(JobId(Uuid::from_u128(7)), 0, object);
             output.push(&piece).await.expect("room");
-            // As a process that ends leaves it.
+            // A process that ends leaves the output in this state.
             std::mem::forget(output);
         }
         let parts = files(directory.path());
@@ -160,7 +160,7 @@ mod tests {
             let file = File::options().append(true).open(part).expect("it is there");
             file.set_modified(SystemTime::now() - 2 * PART_AGE).expect("its owner");
         }
-        // As where the machine's clock has leapt ahead.
+        // The machine's clock may have leapt ahead.
         let believed = Timestamp::now().checked_sub(3 * PART_AGE / 2).expect("a time");
         assert_eq!(own.delete_old_parts(believed).await, Ok(0), "half an hour ago something was added");
         assert_eq!(own.delete_old_parts(Timestamp::now()).await, Ok(3));

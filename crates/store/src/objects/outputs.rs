@@ -1,5 +1,5 @@
 //! Outputs of tasks as objects: below the tag of their store and their job, named by attempt, task and the beginning of their
-//! hash. Only what has this hash becomes visible under the name, so that an object that is there is the one that is meant.
+//! hash. Only content with this hash becomes visible under the name, so that an existing object is the intended one.
 
 use std::collections::HashSet;
 use std::path::{Path as FilePath, PathBuf};
@@ -20,13 +20,13 @@ use crate::backend::Reads;
 use crate::error::{OutputError, PruneError, ReadError, WriteError};
 use crate::record::AttemptEnd;
 
-/// Outputs of a job that is over and that no row names are deleted after so long: a row may be about to be committed.
+/// Age after which outputs of a job that is over are deleted if no row names them: a row may be about to be committed.
 const UNCOUNTED_AGE: Duration = Duration::from_hours(1);
 
-/// How much of its hash stands in an object's name.
+/// Hexadecimal digits of the hash in an object's name.
 const HASH_CHARS: usize = 16;
 
-/// An output on its way into the object store. It is visible there once it is whole and what its name says.
+/// An upload of an output into the object store. The output is visible there once it is complete and has the announced hash.
 #[derive(Debug)]
 pub struct OutputUpload {
     object: OutputObject,
@@ -45,7 +45,7 @@ pub(crate) struct ListedOutputs {
 }
 
 impl OutputUpload {
-    /// How many bytes have come.
+    /// Number of bytes received.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.parts.bytes()
@@ -54,7 +54,7 @@ impl OutputUpload {
     /// Adds bytes.
     ///
     /// # Errors
-    /// There are more than were announced, or they could not be stored.
+    /// The output is longer than announced, or the bytes could not be stored.
     pub async fn push(&mut self, bytes: &[u8]) -> Result<(), OutputError> {
         if self.parts.bytes() + bytes.len() as u64 > self.object.bytes {
             return Err(OutputError::Different(format!("it has more than {} bytes", self.object.bytes)));
@@ -65,10 +65,10 @@ impl OutputUpload {
         Ok(self.parts.push(bytes).await?)
     }
 
-    /// Makes the output visible, if it is what was announced.
+    /// Makes the output visible, if it is the announced one.
     ///
     /// # Errors
-    /// It is something else, or could not be stored; nothing of it is there then.
+    /// The output is another one, or could not be stored; nothing of it stays then.
     pub async fn finish(mut self) -> Result<(), OutputError> {
         let OutputObject { bytes, sha256, text, .. } = self.object;
         let found = self.parts.bytes();
@@ -90,7 +90,7 @@ impl OutputUpload {
         Ok(completed?)
     }
 
-    /// Drops what has been stored.
+    /// Deletes the stored bytes.
     pub async fn abort(mut self) {
         self.parts.abort().await;
     }
@@ -117,7 +117,7 @@ impl Objects {
         OutputUpload { object, parts, text: TextCheck::default() }
     }
 
-    /// Whether the object is there, whole.
+    /// Whether the complete object exists.
     pub(crate) async fn has_output(&self, job: JobId, task: u64, object: &OutputObject) -> Result<bool, ReadError> {
         match self.store.head(&self.output_path(job, task, object)).await {
             Ok(found) => Ok(found.size == object.bytes),
@@ -126,8 +126,8 @@ impl Objects {
         }
     }
 
-    /// Whether the object is there, whole, and stays: a process may have ended between its renaming and the directory's way to
-    /// the disk.
+    /// Whether the complete object exists and stays: a process may have ended between its renaming and the write of the directory
+    /// to the disk.
     pub(crate) async fn keeps_output(&self, job: JobId, task: u64, object: &OutputObject) -> Result<bool, ReadError> {
         if !self.has_output(job, task, object).await? {
             return Ok(false);
@@ -138,7 +138,7 @@ impl Objects {
         synced.map(|()| true).map_err(|error| ReadError::Unavailable(error.to_string()))
     }
 
-    /// Where a job's outputs are, if that is a directory of this machine.
+    /// Directory of a job's outputs, if the objects are in a directory of this machine.
     fn directory_of_outputs(&self, job: JobId) -> Option<PathBuf> {
         let directory = self.directory.as_ref()?;
         Some(directory.join("outputs").join(self.tag_or_none()).join(job.0.simple().to_string()))
@@ -201,13 +201,13 @@ impl Objects {
         Ok(objects.len() as u64)
     }
 
-    /// Deletes outputs that never counted: those of jobs that are forgotten, and of jobs that are over those that no row
-    /// names. Returns how many.
+    /// Deletes outputs that never counted: those of forgotten jobs, and of jobs that are over those that no row names. Returns
+    /// their number.
     pub(crate) async fn delete_uncounted_outputs(&self, reads: &dyn Reads, now: Timestamp) -> Result<u64, PruneError> {
         let oldest = now.checked_sub(UNCOUNTED_AGE).unwrap_or(Timestamp::MIN);
         let mut deleted = 0;
         for job in self.jobs_with_outputs().await? {
-            // What is listed before the job is looked at belongs to attempts that have ended if the job is over.
+            // If the job is over, the objects that were listed before the look at the job belong to attempts that have ended.
             let found = self.list_outputs(job).await?;
             match reads.job(job).await {
                 Ok(None) => deleted += self.delete_outputs(found).await?,
@@ -220,7 +220,7 @@ impl Objects {
                         }
                     }
                 }
-                // All that is its stays.
+                // All objects of an unreadable job stay.
                 Err(ReadError::Unreadable { detail, .. }) => reads.unreadable().note_job(job, &detail),
                 Err(error) => return Err(error.into()),
             }
@@ -265,7 +265,7 @@ async fn is_counted(reads: &dyn Reads, job: JobId, path: &Path) -> Result<bool, 
     let Some((attempt, task)) = path.filename().and_then(attempt_and_task) else { return Ok(false) };
     let attempts = match reads.attempts(job, task..task.saturating_add(1)).await {
         Ok(attempts) => attempts,
-        // It may be the one.
+        // The damaged row may name the output.
         Err(error @ ReadError::Corrupt { .. }) => {
             reads.unreadable().note_row("attempt at a task", &format!("{task} of job {job}"), &error);
             return Ok(true);

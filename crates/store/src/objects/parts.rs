@@ -1,5 +1,5 @@
-//! An object in the making: hashed as it comes, in memory while it is small, and sent off part by part when it is not. It is
-//! visible once it is whole. Dropped before, nothing of it stays.
+//! An object under construction: hashed as its bytes come, kept in memory while it is small, and sent part by part when it is
+//! not. The object is visible once it is complete. An object that is dropped before leaves nothing.
 
 use std::sync::Arc;
 
@@ -32,7 +32,7 @@ impl Parts {
         Self { store, path, part: Vec::new(), upload: None, digest: Sha256::new(), bytes: 0 }
     }
 
-    /// How many bytes have come.
+    /// Number of bytes received.
     pub(super) fn bytes(&self) -> u64 {
         self.bytes
     }
@@ -59,12 +59,12 @@ impl Parts {
         upload.put_part(part).await.map_err(|error| unstored(&error))
     }
 
-    /// All bytes, where they are `most` at most: nothing has been sent off.
+    /// Takes all bytes, if they are at most `most`: nothing has been sent then.
     pub(super) fn take_small(&mut self, most: usize) -> Option<Vec<u8>> {
         (self.upload.is_none() && self.part.len() <= most).then(|| std::mem::take(&mut self.part))
     }
 
-    /// What the bytes so far hash to.
+    /// SHA-256 of the bytes received.
     pub(super) fn sha256(&self) -> [u8; 32] {
         self.digest.clone().finalize().into()
     }
@@ -84,7 +84,7 @@ impl Parts {
         Ok(())
     }
 
-    /// Deletes what has been sent off.
+    /// Deletes the parts that were sent.
     pub(super) async fn abort(&mut self) {
         if let Some(upload) = self.upload.take() {
             abort(upload, &self.path).await;

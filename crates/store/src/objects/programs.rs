@@ -15,31 +15,31 @@ use super::{Objects, ResultStream};
 use crate::backend::Reads;
 use crate::error::{PruneError, ReadError, UploadError, WriteError};
 
-/// An object without a row for so long was left by a process that ended between the two.
+/// Age after which an object without a row was left by a process that ended between the two.
 const LEFTOVER_AGE: Duration = Duration::from_hours(24);
 
-/// A program on its way into the object store. It is visible there once it is whole and its hash is right.
+/// An upload of a program into the object store. The program is visible there once it is complete and its hash is right.
 #[derive(Debug)]
 pub struct ProgramUpload {
     hash: ProgramHash,
     parts: Parts,
 }
 
-/// A program's bytes, piece by piece. The last piece comes only when all of them are what was stored.
+/// A program's bytes, piece by piece. The last piece comes only if all of them have the right hash.
 #[derive(Debug)]
 pub struct ProgramBytes(ResultStream);
 
 impl ProgramBytes {
-    /// How many bytes it has in all.
+    /// Length in bytes.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.0.bytes()
     }
 
-    /// The next piece, none after the last.
+    /// The next piece; `None` after the last.
     ///
     /// # Errors
-    /// It could not be read, or is not what was stored.
+    /// The program could not be read, or has another hash.
     pub async fn next(&mut self) -> Result<Option<Bytes>, ReadError> {
         self.0.next().await
     }
@@ -56,7 +56,7 @@ impl ProgramUpload {
         self.hash
     }
 
-    /// How many bytes have come.
+    /// Number of bytes received.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.parts.bytes()
@@ -65,7 +65,7 @@ impl ProgramUpload {
     /// Adds bytes.
     ///
     /// # Errors
-    /// They could not be stored.
+    /// The bytes could not be stored.
     pub async fn push(&mut self, bytes: &[u8]) -> Result<(), WriteError> {
         self.parts.push(bytes).await
     }
@@ -80,7 +80,7 @@ impl ProgramUpload {
         Ok(self.parts.complete().await?)
     }
 
-    /// Drops what has been stored.
+    /// Deletes the stored bytes.
     pub async fn abort(&mut self) {
         self.parts.abort().await;
     }
@@ -95,7 +95,7 @@ impl Objects {
         self.programs().join(hash.to_string())
     }
 
-    /// Whether the object is there.
+    /// Whether the object exists.
     pub(crate) async fn has_program(&self, hash: ProgramHash) -> Result<bool, ReadError> {
         match self.store.head(&self.program_path(hash)).await {
             Ok(_) => Ok(true),
@@ -105,7 +105,7 @@ impl Objects {
     }
 
     pub(crate) async fn read_program(&self, hash: ProgramHash, bytes: u64) -> Result<ProgramBytes, ReadError> {
-        // A result and a program differ in their names only; a program is no job's.
+        // The objects of a result and a program differ in their names only; a program belongs to no job.
         let nobody = JobId(Uuid::nil());
         Ok(ProgramBytes(self.read(nobody, &self.program_path(hash), bytes, hash.0.to_vec()).await?))
     }
@@ -114,7 +114,7 @@ impl Objects {
         self.delete_at(&self.program_path(hash)).await
     }
 
-    /// Deletes old objects of programs that have no row. Returns how many.
+    /// Deletes old objects of programs that have no row. Returns their number.
     pub(crate) async fn delete_leftover_programs(&self, reads: &dyn Reads, now: Timestamp) -> Result<u64, PruneError> {
         let oldest = now.checked_sub(LEFTOVER_AGE).unwrap_or(Timestamp::MIN).as_second();
         let mut objects = self.store.list(Some(&self.programs()));

@@ -1,4 +1,4 @@
-//! A result in pieces, hashed as they pass, so that memory is bounded however large it is.
+//! Streams results, hashed as their pieces pass, in bounded memory.
 
 use std::fs::File;
 use std::io::Read;
@@ -12,17 +12,17 @@ use sha2::{Digest, Sha256};
 
 use crate::error::ReadError;
 
-/// What is read from a file at once.
+/// Size of a read from a file.
 const CHUNK_BYTES: usize = 256 * 1024;
 
-/// A job's result: JSON in UTF-8, piece by piece. The last piece comes only when all of it is what was stored.
+/// A job's result: JSON in UTF-8, piece by piece. The last piece comes only if all of it has the right hash.
 pub struct ResultStream {
     job: JobId,
     bytes: u64,
-    /// Bytes that are read.
+    /// Number of bytes read.
     read: u64,
     source: Source,
-    /// The piece that is given out when the next has come, or the hash is right.
+    /// The piece that is given out when the next one has come, or the hash is right.
     held: Option<Bytes>,
     check: Option<Check>,
 }
@@ -77,16 +77,16 @@ impl ResultStream {
         self.job
     }
 
-    /// How many bytes it has in all.
+    /// Length in bytes.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// The next piece, none after the last.
+    /// The next piece; `None` after the last.
     ///
     /// # Errors
-    /// It could not be read, or is not what was stored. Nothing comes after an error.
+    /// The result could not be read, or has another hash. Nothing comes after an error.
     pub async fn next(&mut self) -> Result<Option<Bytes>, ReadError> {
         let next = self.advance().await;
         if !matches!(next, Ok(Some(_))) {

@@ -1,4 +1,4 @@
-//! A result in the making.
+//! A result under construction.
 
 use model::JobId;
 use serde_json::value::RawValue;

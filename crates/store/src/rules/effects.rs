@@ -15,26 +15,26 @@ pub struct Effects<'a> {
     pub event: Option<EventRow<'a>>,
     /// An attempt, to be cut into [`super::pieces`].
     pub attempt: Option<AttemptRow<'a>>,
-    /// What becomes of the result.
+    /// Effect on the job's result.
     pub result: ResultEffect<'a>,
 }
 
 /// An event, whose number the store gives.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EventRow<'a> {
-    /// What happened.
+    /// Kind of the event.
     pub kind: EventKind,
-    /// When.
+    /// Time of the event.
     pub at: Timestamp,
     /// Tasks that have succeeded.
     pub tasks_done: u64,
     /// Tasks in all.
     pub tasks_total: u64,
-    /// Why, where something failed.
+    /// Error of a failure.
     pub error: Option<&'a str>,
     /// The record that submitted the job.
     pub source: Option<&'a EventSource>,
-    /// What it counts in the statistics.
+    /// Figures that the event adds to the statistics.
     pub counts: Counts,
 }
 
@@ -53,12 +53,12 @@ pub fn submitted(new: &NewJob) -> EventRow<'static> {
     EventRow { kind, at, tasks_done, tasks_total, error: None, source: None, counts }
 }
 
-/// The event of a job that is canceled though it cannot be read, from what its row says of its tasks and of what no event has
-/// counted yet.
+/// The event of a job that is canceled though it cannot be read, from the counts of tasks in its row and the figures that no
+/// event has counted yet.
 #[must_use]
 pub fn canceled_unread(at: Timestamp, why: &str, tasks: RowTasks, uncounted: Counts) -> EventRow<'_> {
     let RowTasks { done, failed, total } = tasks;
-    // What cannot be is not counted.
+    // Impossible counts are left out.
     let open = done.checked_add(failed).map_or(0, |over| total.saturating_sub(over));
     let counts = Counts {
         jobs_canceled: uncounted.jobs_canceled + 1,
@@ -85,14 +85,15 @@ pub struct RowTasks {
 /// An attempt at individual tasks.
 #[derive(Debug)]
 pub enum AttemptRow<'a> {
-    /// It completed its tasks.
+    /// The attempt completed its tasks.
     Completed {
         /// The tasks.
         tasks: Range<u64>,
-        /// What is kept of it.
+        /// The stored outcome.
         outcome: &'a Outcome,
     },
-    /// It failed. Of the failures that begin at the same task only [`super::FIRST_FAILURES`] and [`super::LAST_FAILURES`] are kept.
+    /// The attempt failed. Only [`super::FIRST_FAILURES`] and [`super::LAST_FAILURES`] of the failures that begin at the same
+    /// task are kept.
     Failed(FailureRow<'a>),
 }
 
@@ -101,40 +102,40 @@ pub enum AttemptRow<'a> {
 pub struct FailureRow<'a> {
     /// The tasks.
     pub tasks: Range<u64>,
-    /// How often they have failed by now.
+    /// Number of failures of the tasks so far.
     pub failures: u32,
-    /// When.
+    /// Time of the failure.
     pub at: Timestamp,
     /// The worker of the attempt.
     pub worker: &'a str,
-    /// Why.
+    /// The error of the attempt.
     pub error: &'a str,
-    /// Whether they are out of attempts.
+    /// Whether the tasks are out of attempts.
     pub given_up: bool,
 }
 
-/// What becomes of a job's result.
+/// Effect on a job's result.
 #[derive(Debug, Default)]
 pub enum ResultEffect<'a> {
-    /// It stays.
+    /// The result stays.
     #[default]
     Keep,
-    /// It goes; its object is to be deleted. See [`super::JobLedger::freed`].
+    /// The result is deleted with its object. See [`super::JobLedger::freed`].
     Drop,
-    /// This takes its place. Its bytes are counted already; those of the result before it are [`super::JobLedger::freed`].
+    /// This result replaces the old one. Its bytes are counted already; those of the old result are [`super::JobLedger::freed`].
     Put(&'a ResultBody),
-    /// This object is nobody's and is to be deleted: its job was over before.
+    /// This object belongs to no job and is to be deleted: its job was over before.
     Abandon(&'a str),
 }
 
-/// What a change brings to a job that is over or not there: nothing but an object that is nobody's.
+/// Effects of a change to a job that is over or does not exist: only the deletion of its unowned object.
 #[must_use]
 pub fn without_effect(change: &Change) -> Effects<'_> {
     let result = change.object().map_or(ResultEffect::Keep, |object| ResultEffect::Abandon(&object.name));
     Effects { result, ..Effects::default() }
 }
 
-/// What a result takes up, in its row or as an object.
+/// Size of a result in bytes, in its row or as an object.
 #[must_use]
 pub fn result_bytes(result: &ResultBody) -> u64 {
     match result {

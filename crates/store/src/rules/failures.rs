@@ -1,4 +1,4 @@
-//! Which failures of a task are kept.
+//! Choice of the kept failures of a task.
 
 use super::{FIRST_FAILURES, LAST_FAILURES};
 
@@ -7,24 +7,24 @@ use super::{FIRST_FAILURES, LAST_FAILURES};
 pub struct KeptFailure {
     /// The row's number.
     pub row: i64,
-    /// What it takes up.
+    /// Size of the row in bytes.
     pub bytes: u64,
     /// Failures before it that are not kept.
     pub omitted: u64,
 }
 
-/// Failures that are kept no longer.
+/// Failures that are no longer kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OmittedFailures {
     /// Their rows.
     pub rows: Vec<i64>,
-    /// What they took up.
+    /// Size of the rows in bytes.
     pub bytes: u64,
-    /// The row behind them, and how many failures before it are not kept now.
+    /// The row behind the omitted rows, and the number of failures before it that are not kept now.
     pub next: (i64, u64),
 }
 
-/// Takes those failures that begin at one task out which are between the first and the last ones.
+/// Removes the failures that begin at one task and are between the first and the last ones.
 pub fn omit_failures(kept: &mut Vec<KeptFailure>) -> Option<OmittedFailures> {
     let last = kept.len().checked_sub(LAST_FAILURES).filter(|&last| last > FIRST_FAILURES)?;
     let out: Vec<_> = kept.drain(FIRST_FAILURES..last).collect();

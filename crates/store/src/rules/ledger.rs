@@ -1,4 +1,4 @@
-//! A job's ledger and its rows: how it is made of those that are stored, and which of them have changed.
+//! Makes a job's ledger from stored rows, and finds the rows that have changed.
 
 use std::ops::Range;
 
@@ -12,7 +12,7 @@ use crate::stored::{InvalidStored, invalid};
 use crate::verified::Verified;
 
 impl JobLedger {
-    /// A new job that takes up so many bytes.
+    /// A new job of this size in bytes.
     #[must_use]
     pub fn new(subject: Subject, is_individual: bool, tasks: u64, bytes: u64) -> Self {
         Self {
@@ -36,10 +36,10 @@ impl JobLedger {
         }
     }
 
-    /// Puts in a run of tasks as it is stored. Not a change.
+    /// Adds a stored run of tasks. Not a change.
     ///
     /// # Errors
-    /// There can be no such run.
+    /// The run is not possible.
     pub fn load_span(&mut self, kind: SpanKind, tasks: &Range<u64>, failures: u32) -> Result<(), InvalidStored> {
         let cannot_be = tasks.is_empty() || tasks.end > self.tasks;
         if cannot_be || [&self.done, &self.failed, &self.retries].iter().any(|spans| spans.overlaps(tasks)) {
@@ -50,8 +50,8 @@ impl JobLedger {
         Ok(())
     }
 
-    /// Runs that changed since the last time: the first task, and the task after the last with the number of failures,
-    /// or nothing where no run begins any more.
+    /// Runs that changed since the last call: the first task, and the task after the last with the number of failures, or `None`
+    /// if no run begins there any more.
     pub fn take_changed_spans(&mut self) -> impl Iterator<Item = (SpanKind, u64, Option<(u64, u32)>)> {
         let changed = [SpanKind::Done, SpanKind::Failed, SpanKind::Retry].into_iter();
         let spans = [&mut self.done, &mut self.failed, &mut self.retries];
@@ -88,14 +88,14 @@ impl JobLedger {
         self.failed.tasks()
     }
 
-    /// What the job takes up in the store and in its result's object, about.
+    /// Approximate size of the job in the store and of its result's object, in bytes.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         let spans = self.done.runs() + self.failed.runs() + self.retries.runs();
         self.bytes + SPAN_BYTES * spans as u64
     }
 
-    /// So many bytes of its rows or its result were deleted.
+    /// Subtracts bytes of deleted rows or results.
     pub fn freed(&mut self, bytes: u64) {
         self.bytes = self.bytes.saturating_sub(bytes);
     }

@@ -7,7 +7,7 @@ use model::JobId;
 
 use super::JobLedger;
 
-/// Ledgers by job, each with a store's own key, and those that the batch at hand has touched.
+/// Ledgers by job, each with a store's own key, and the ledgers that the present batch has touched.
 #[derive(Debug)]
 pub struct Ledgers<K> {
     known: HashMap<JobId, (K, JobLedger)>,
@@ -21,10 +21,10 @@ impl<K> Default for Ledgers<K> {
 }
 
 impl<K> Ledgers<K> {
-    /// The ledger of a job to be changed, read where it is not known. None where there is no such job.
+    /// The ledger of a job to be changed, read if it is not in memory. `None` if there is no such job.
     ///
     /// # Errors
-    /// It could not be read.
+    /// The ledger could not be read.
     pub fn find<E>(
         &mut self,
         job: JobId,
@@ -41,7 +41,7 @@ impl<K> Ledgers<K> {
         Ok(Some(ledger))
     }
 
-    /// A ledger that is kept.
+    /// A ledger in memory.
     #[must_use]
     pub fn get(&self, job: JobId) -> Option<&(K, JobLedger)> {
         self.known.get(&job)
@@ -60,7 +60,7 @@ impl<K> Ledgers<K> {
         Ok(())
     }
 
-    /// The batch is committed.
+    /// Notes that the batch is committed.
     pub fn keep(&mut self) {
         for job in self.touched.drain() {
             if self.known.get(&job).is_some_and(|(_, ledger)| ledger.state.is_over()) {
@@ -69,7 +69,7 @@ impl<K> Ledgers<K> {
         }
     }
 
-    /// The batch was rolled back, or has changed rows beside the ledgers: what it touched is read again when needed.
+    /// Notes that the batch was rolled back, or has changed rows beside the ledgers: touched ledgers are read again when needed.
     pub fn forget(&mut self) {
         for job in self.touched.drain() {
             self.known.remove(&job);

@@ -68,7 +68,7 @@ fn kinds() -> impl Strategy<Value = Vec<ChangeKind>> {
     proptest::collection::vec(kind, 0..80)
 }
 
-/// What is stored of a ledger, put into a new one.
+/// A new ledger with the stored fields of `ledger`.
 fn stored(ledger: &JobLedger) -> JobLedger {
     let mut copy = JobLedger::new(ledger.subject.clone(), true, ledger.tasks, ledger.bytes());
     (copy.state, copy.value, copy.check, copy.attempts) = (ledger.state, ledger.value, ledger.check, ledger.attempts);
@@ -88,7 +88,7 @@ fn tasks_of(ledger: &JobLedger, kind: SpanKind) -> Vec<(u64, u32)> {
     ledger.spans(kind).flat_map(|(tasks, failures)| tasks.map(move |task| (task, failures))).collect()
 }
 
-/// Events count all that has happened, at the latest the next one.
+/// Checks that events count all changes, at the latest the next event.
 fn events_count_all(ledger: &JobLedger, counted: &Counts, ends: u64, reopened: u64) -> Result<(), TestCaseError> {
     let mut all = counted.clone();
     all.add(&ledger.uncounted);
@@ -130,7 +130,7 @@ proptest! {
             prop_assert_eq!(all.len(), count);
             prop_assert!(all.last().is_none_or(|&task| task < TASKS));
             prop_assert_eq!((ledger.tasks_done(), ledger.tasks_failed()), (done.len() as u64, failed.len() as u64));
-            // Nothing that is done is undone but by the one change that is for it.
+            // Done tasks stay done, except by the change that reopens them.
             let is_reopened = matches!(change.kind, ChangeKind::Reopened { .. });
             prop_assert!(is_reopened || tasks_of(&before, SpanKind::Done).iter().all(|task| done.contains(task)));
             let added = match (&change.kind, &applied, before.state.is_over()) {
@@ -166,7 +166,7 @@ proptest! {
                 }
             }
             events_count_all(&ledger, &counted, ends, reopened)?;
-            // What is stored is all that matters.
+            // Only stored fields matter.
             let mut copy = stored(&ledger);
             prop_assert_eq!(copy.bytes(), ledger.bytes());
             let progress = super::tests::change(ChangeKind::Progress);

@@ -1,4 +1,4 @@
-//! Pages of figures, those of weeks and months made of days.
+//! Pages of figures. Rows of weeks and months are sums of days.
 
 use std::collections::BTreeMap;
 
@@ -14,19 +14,19 @@ const DAYS: usize = 1000;
 
 /// A row that rows of shorter periods add up to.
 pub(crate) trait Summed: Clone {
-    /// Its place in the order of rows.
+    /// The row's place in the order of rows.
     type Key: Clone + Ord;
 
     /// See [`Self::Key`].
     fn key(&self) -> Self::Key;
 
-    /// When the period of a key begins.
+    /// Start of the period of a key.
     fn start_of(key: &Self::Key) -> Timestamp;
 
-    /// When its period begins.
+    /// Start of the row's period.
     fn start(&self) -> Timestamp;
 
-    /// The same figures for a period that begins elsewhere.
+    /// The row with its period moved to `start`.
     fn at(self, start: Timestamp) -> Self;
 
     /// Adds a later row.
@@ -82,7 +82,7 @@ impl Summed for TaskRow {
     }
 }
 
-/// At most `limit` rows after a key, in order, by what reads stored rows. The range of the query is widened to begin with a
+/// At most `limit` rows after a key, in order, by a reader of stored rows. The range of the query is widened to begin with a
 /// whole period.
 pub(crate) async fn page<'a, R: Summed>(
     query: Query,

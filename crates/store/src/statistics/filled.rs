@@ -1,4 +1,4 @@
-//! Periods in which nothing was counted and jobs were open all the same.
+//! Rows for periods in which nothing was counted while jobs were open.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -11,7 +11,7 @@ use super::{PendingRow, PeriodRow};
 /// Open jobs and tasks of a kind.
 type Open = BTreeMap<JobKind, (i64, i64)>;
 
-/// What was open at a moment, by rows of several grains that each end before it: those that end last know best.
+/// The open jobs and tasks at a moment, by rows of several grains that each end before it: the row that ends last is right.
 pub(crate) fn open_at(rows: impl IntoIterator<Item = (Grain, PendingRow)>) -> Open {
     let mut latest: BTreeMap<JobKind, (Timestamp, (i64, i64))> = BTreeMap::new();
     for (grain, row) in rows {
@@ -24,8 +24,8 @@ pub(crate) fn open_at(rows: impl IntoIterator<Item = (Grain, PendingRow)>) -> Op
     latest.into_iter().map(|(kind, (_, open))| (kind, open)).collect()
 }
 
-/// At most `limit` rows of the periods in a range: those that are there, in their order, and between them one for each
-/// period and kind of which something is open.
+/// At most `limit` rows of the periods in a range: the existing rows, in their order, and between them a row for each period and
+/// kind with open jobs or tasks.
 pub(crate) fn filled(
     grain: Grain,
     starts: Range<Timestamp>,
@@ -39,7 +39,7 @@ pub(crate) fn filled(
     while all.len() < limit {
         open.retain(|_, pending| *pending != (0, 0));
         if open.is_empty() {
-            // Nothing is to be filled before the next row.
+            // No row is missing before the next row.
             let Some(next) = rows.peek() else { break };
             start = next.start;
         }

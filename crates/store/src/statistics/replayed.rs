@@ -9,7 +9,7 @@ use super::{
     MAX_TASK_NAMES, OTHER_TASKS, PendingRow, PeriodKey, PeriodRow, Query, Row, Subject, Tally, TaskKey, TaskRow,
 };
 
-/// The figures that events count: the same that a store keeps in its rows, without an end to how long.
+/// The figures of events: the same as in the rows of a store, kept without a limit of age.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Statistics {
     rows: BTreeMap<Row, Counts>,
@@ -18,8 +18,8 @@ pub struct Statistics {
 }
 
 impl Statistics {
-    /// Counts an event. Events are counted in the order of their numbers, each once. One of an earlier release, which does
-    /// not say what it counts, counts nothing.
+    /// Counts an event. Events are counted in the order of their numbers, each once. An event of an earlier release, which has no
+    /// figures, counts nothing.
     pub fn count(&mut self, event: &JobEvent) {
         let Some(kind) = event.job_kind else { return };
         let subject = Subject { kind, task: event.task.clone(), submitted_at: event.at };
@@ -28,7 +28,7 @@ impl Statistics {
         self.add(&tally);
     }
 
-    /// Adds what the events of a batch count.
+    /// Adds the figures of a batch's events.
     pub fn add(&mut self, tally: &Tally) {
         let before = self.pending.clone();
         for (kind, jobs, tasks) in tally.pending() {
@@ -89,7 +89,7 @@ impl Statistics {
             .collect()
     }
 
-    /// Of each kind the last row of a stored grain whose period begins before a moment.
+    /// The last row of each kind of a stored grain whose period begins before a moment.
     #[must_use]
     pub fn pending(&self, grain: Grain, before: Timestamp) -> Vec<PendingRow> {
         let rows = self.rows.range((grain, Timestamp::MIN, FIRST_KIND)..(grain, before, FIRST_KIND));
@@ -103,7 +103,7 @@ impl Statistics {
         last.into_iter().map(pending).collect()
     }
 
-    /// Forgets what begins before a moment. Returns how many rows.
+    /// Forgets rows that begin before a moment. Returns their number.
     pub(crate) fn forget(&mut self, grain: Grain, before: Timestamp) -> u64 {
         let count = self.rows.len() + self.starts.len();
         self.rows.retain(|row, _| row.0 != grain || row.1 >= before);
@@ -112,5 +112,5 @@ impl Statistics {
     }
 }
 
-/// No kind stands before it.
+/// A name that sorts before all kinds.
 const FIRST_KIND: JobKind = JobKind::new("-");

@@ -1,4 +1,4 @@
-//! What the events of a batch count, by row.
+//! Counts the events of a batch by row.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -10,13 +10,13 @@ use super::Subject;
 /// A row: the period's grain and start, and the kind.
 pub type Row = (Grain, Timestamp, JobKind);
 
-/// What the events of a batch count, to be added to the rows of a store.
+/// Figures of the events of a batch, to be added to the rows of a store.
 #[derive(Clone, Debug, Default)]
 pub struct Tally {
     rows: BTreeMap<Row, Counts>,
     pending: BTreeMap<JobKind, (i64, i64)>,
     starts: Vec<(Row, String, u64)>,
-    /// Places in `starts`.
+    /// Places of the rows in `starts`.
     places: HashMap<(Row, String), usize>,
 }
 
@@ -55,13 +55,13 @@ impl Tally {
         self.rows.is_empty()
     }
 
-    /// By how much the open jobs and tasks of each kind have changed, in the order of the kinds.
+    /// The change of the open jobs and tasks of each kind, in the order of the kinds.
     pub fn pending(&self) -> impl Iterator<Item = (JobKind, i64, i64)> {
         self.pending.iter().map(|(&kind, &(jobs, tasks))| (kind, jobs, tasks))
     }
 
-    /// What is to be added to each row, in the order of the rows. What is pending is the change from the beginning of the
-    /// batch to the row's last event.
+    /// The figures to add to each row, in the order of the rows. Pending figures are the change from the beginning of the batch
+    /// to the row's last event.
     pub fn rows(&self) -> impl Iterator<Item = (Row, &Counts)> {
         self.rows.iter().map(|(&row, counts)| (row, counts))
     }

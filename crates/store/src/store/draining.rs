@@ -6,18 +6,18 @@ use crate::drains::{Drain, DrainChange, DrainedWorker};
 use crate::error::{ReadError, WriteError};
 
 impl Store {
-    /// Remembers that a worker is drained; durable when it resolves. Without effect where that is known.
+    /// Marks a worker as drained; durable when the future resolves. Without effect if it is marked.
     ///
     /// # Errors
-    /// It could not be made durable.
+    /// The mark could not be made durable.
     pub async fn drain(&self, drain: Drain) -> Result<(), WriteError> {
         self.change_drains(DrainChange::Put(drain)).await
     }
 
-    /// Forgets that a worker is drained.
+    /// Removes the mark of a drained worker.
     ///
     /// # Errors
-    /// It could not be made durable.
+    /// The removal could not be made durable.
     pub async fn forget_drain(&self, drained: DrainedWorker) -> Result<(), WriteError> {
         self.change_drains(DrainChange::Remove(drained)).await
     }
@@ -30,7 +30,7 @@ impl Store {
     /// Every drained worker, by name.
     ///
     /// # Errors
-    /// They could not be read.
+    /// The marks could not be read.
     pub async fn drains(&self) -> Result<Vec<Drain>, ReadError> {
         self.reads.drains().await
     }

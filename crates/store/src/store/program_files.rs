@@ -1,4 +1,4 @@
-//! Uploaded programs, and what programs wrote to stderr.
+//! Uploaded programs, and the stderr of programs.
 
 use std::ops::Range;
 
@@ -18,11 +18,11 @@ impl Store {
         ProgramUpload::new(&self.objects, hash)
     }
 
-    /// Makes an uploaded program durable, once all its bytes are in. A program that is there stays as it is; answers
-    /// whether it is new.
+    /// Makes an uploaded program durable, once all its bytes are in. An existing program stays unchanged; returns whether the
+    /// program is new.
     ///
     /// # Errors
-    /// The bytes are not those of its hash, or it could not be stored; nothing of it is there then.
+    /// The bytes have another hash, or the program could not be stored; nothing of it stays then.
     pub async fn put_program(&self, mut upload: ProgramUpload, record: ProgramRecord) -> Result<bool, UploadError> {
         self.refuse_to_follow()?;
         let _lock = self.programs.write().await;
@@ -33,18 +33,18 @@ impl Store {
         Ok(is_new)
     }
 
-    /// One program.
+    /// A program.
     ///
     /// # Errors
-    /// It could not be read.
+    /// The program could not be read.
     pub async fn program(&self, hash: ProgramHash) -> Result<Option<ProgramRecord>, ReadError> {
         self.reads.program(hash).await
     }
 
-    /// Whether a program is there with its bytes.
+    /// Whether a program exists with its bytes.
     ///
     /// # Errors
-    /// It could not be found out.
+    /// The store could not be read.
     pub async fn has_program(&self, hash: ProgramHash) -> Result<bool, ReadError> {
         Ok(self.reads.program(hash).await?.is_some() && self.objects.has_program(hash).await?)
     }
@@ -52,15 +52,15 @@ impl Store {
     /// At most `limit` programs in the order of their hashes, from after one of them.
     ///
     /// # Errors
-    /// They could not be read.
+    /// The programs could not be read.
     pub async fn programs(&self, after: Option<ProgramHash>, limit: usize) -> Result<Vec<ProgramRecord>, ReadError> {
         self.reads.programs(after, limit).await
     }
 
-    /// A program's bytes in pieces; none where there is no such program.
+    /// A program's bytes in pieces; `None` if there is no such program.
     ///
     /// # Errors
-    /// They could not be found.
+    /// The bytes could not be found.
     pub async fn program_bytes(&self, hash: ProgramHash) -> Result<Option<ProgramBytes>, ReadError> {
         match self.reads.program(hash).await? {
             Some(record) => Ok(Some(self.objects.read_program(hash, record.bytes).await?)),
@@ -68,10 +68,10 @@ impl Store {
         }
     }
 
-    /// Deletes a program. Answers whether it was there.
+    /// Deletes a program. Returns whether it existed.
     ///
     /// # Errors
-    /// [`WriteError::Refused`] where a job that is not over needs it; or it could not be deleted.
+    /// [`WriteError::Refused`] if a job that is not over needs the program; or the program could not be deleted.
     pub async fn delete_program(&self, hash: ProgramHash) -> Result<bool, WriteError> {
         self.refuse_to_follow()?;
         let _lock = self.programs.write().await;
@@ -89,16 +89,16 @@ impl Store {
         }
     }
 
-    /// While the guard is held, no program is deleted.
+    /// Prevents deletions of programs while the guard is held.
     pub async fn keep_programs(&self) -> RwLockReadGuard<'_, ()> {
         self.programs.read().await
     }
 
-    /// Keeps what an attempt wrote to stderr; durable when it resolves. Without effect where the job is not there, or the log
-    /// is: a worker whose answer was lost reports again, also to the next coordinator.
+    /// Keeps the stderr of an attempt; durable when the future resolves. Without effect if the job does not exist, or the log
+    /// does: a worker whose answer was lost reports again, also to the next coordinator.
     ///
     /// # Errors
-    /// It could not be made durable.
+    /// The log could not be made durable.
     pub async fn put_log(&self, log: TaskLog) -> Result<(), WriteError> {
         self.refuse_to_follow()?;
         self.call(Entry::Log(Box::new(log))).await.map(|_| ())
@@ -107,7 +107,7 @@ impl Store {
     /// At most `limit` logs of attempts at some of a job's tasks, by task, then in the order in which they ended.
     ///
     /// # Errors
-    /// They could not be read.
+    /// The logs could not be read.
     pub async fn logs(&self, job: JobId, tasks: Range<u64>, limit: usize) -> Result<Vec<TaskLog>, ReadError> {
         self.reads.logs(job, tasks, limit).await
     }
@@ -115,7 +115,7 @@ impl Store {
     /// The last logs of attempts at a task, at most `limit`, in the order in which they ended.
     ///
     /// # Errors
-    /// They could not be read.
+    /// The logs could not be read.
     pub async fn last_logs(&self, job: JobId, task: u64, limit: usize) -> Result<Vec<TaskLog>, ReadError> {
         self.reads.last_logs(job, task, limit).await
     }

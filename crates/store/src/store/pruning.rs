@@ -15,20 +15,20 @@ use crate::record::Pruned;
 use crate::retention::Retention;
 use crate::statistics::StatisticsRetention;
 
-/// Jobs that are taken out of sight in one batch.
+/// Jobs that are hidden in one batch.
 const FORGOTTEN_AT_ONCE: usize = 256;
 /// Damaged jobs that one call leaves as they are. More of them may mean that the whole database is damaged.
 const MAX_DAMAGED: u32 = 32;
 /// Objects that are deleted between two batches.
 const DROPPED_AT_ONCE: usize = 256;
-/// How far the newest event may be behind when the store is opened; a clock that is further ahead may have jumped.
+/// How far the newest event may be behind the clock when the store is opened; a clock that is further ahead may have jumped.
 const IDLE_TIME: SignedDuration = SignedDuration::from_hours(24);
-/// How often parts of objects that were never completed are looked for.
+/// Interval of the search for parts of objects that were never completed.
 const PARTS_INTERVAL: Duration = Duration::from_mins(10);
-/// How often objects that no row names are looked for.
+/// Interval of the search for objects that no row names.
 const LEFTOVERS_INTERVAL: Duration = Duration::from_hours(6);
 
-/// Jobs of which damaged rows cannot be deleted.
+/// Jobs whose damaged rows cannot be deleted.
 #[derive(Default)]
 struct Damaged {
     jobs: u32,
@@ -36,7 +36,7 @@ struct Damaged {
 }
 
 impl Damaged {
-    /// Leaves a job as it is.
+    /// Leaves a job unchanged.
     ///
     /// # Errors
     /// The error is no damage, or more than [`MAX_DAMAGED`] jobs are damaged.
@@ -61,9 +61,9 @@ fn is_damage(error: &WriteError) -> bool {
 }
 
 impl Store {
-    /// Forgets jobs that are over, the oldest first, as far as [`Retention`] asks, with their rows, events and results;
-    /// and deletes objects that no row names. Where the clock has jumped forward, nothing is forgotten for its new time
-    /// before an hour has really passed. A few jobs whose rows are damaged stay, and are told of.
+    /// Forgets jobs that are over, the oldest first, by the limits of [`Retention`], with their rows, events and results; and
+    /// deletes objects that no row names. If the clock has jumped forward, the jump has no effect on retention before an hour of
+    /// monotonic time has passed. A few jobs whose rows are damaged stay, and are logged.
     ///
     /// # Errors
     /// Something could not be deleted; the next call goes on with it.
@@ -71,7 +71,7 @@ impl Store {
         self.prune_at(Instant::now(), Timestamp::now()).await
     }
 
-    /// As [`Self::prune`], at a moment by the monotonic clock and by the calendar that dates what is stored.
+    /// Like [`Self::prune`], at a moment by the monotonic clock and by the calendar of stored times.
     ///
     /// # Errors
     /// As [`Self::prune`].
@@ -83,7 +83,7 @@ impl Store {
         let mut damaged = Damaged::default();
         self.forget(&expired, &mut pruned, &mut damaged).await?;
         let unswept = self.reads.unswept().await?;
-        // One look for all of them: few jobs have outputs that are objects.
+        // A single query for all of them: few jobs have outputs that are objects.
         let have_outputs = if unswept.is_empty() { HashSet::new() } else { self.objects.jobs_with_outputs().await? };
         for (key, job) in unswept {
             self.blocks.forget(job);
@@ -99,7 +99,7 @@ impl Store {
         Ok(pruned)
     }
 
-    /// Takes jobs out of sight, many at a time. A batch that meets damage is halved, so that the other jobs of it go.
+    /// Hides jobs, many at a time. A batch with a damaged job is halved, so that its other jobs are hidden.
     async fn forget(
         &self,
         expired: &[(JobKey, u64)],
@@ -125,12 +125,12 @@ impl Store {
         Ok(())
     }
 
-    /// Deletes the outputs of a job that is out of sight. Outputs of a job that was accepted under the same id since are in the
-    /// same place: then all stay, and those that do not count are deleted when that job is over.
+    /// Deletes the outputs of a hidden job. Outputs of a job that was accepted under the same id since are in the same place:
+    /// then all stay, and those that do not count are deleted when that job is over.
     async fn delete_outputs_of_forgotten(&self, job: JobId) -> Result<(), PruneError> {
         // Before the job is looked for: one that is accepted after that has other outputs.
         let listed = self.objects.list_outputs(job).await?;
-        // Another owner may have swept it, and accepted a job.
+        // Another owner may have deleted the job's rows, and accepted a job.
         self.confirm().await?;
         match self.reads.job(job).await {
             Ok(Some(_)) | Err(ReadError::Unreadable { .. }) => {}
@@ -142,13 +142,13 @@ impl Store {
         Ok(())
     }
 
-    /// Deletes what is left of a job that is out of sight.
+    /// Deletes the remaining rows of a hidden job.
     async fn sweep(&self, key: JobKey) -> Result<(), WriteError> {
         while self.housekeep(Housekeeping::Sweep(key)).await? > 0 {}
         Ok(())
     }
 
-    /// Jobs to be forgotten: not those that are only past their age and have events to be published.
+    /// Jobs to be forgotten, without those that are only past their age and have unpublished events.
     async fn expired(&self, now: Timestamp) -> Result<Vec<(JobKey, u64)>, ReadError> {
         let mut expired = self.reads.expired(self.retention, now).await?;
         let from = self.unpublished_from.load(Ordering::Relaxed);
@@ -163,7 +163,7 @@ impl Store {
         Ok(expired)
     }
 
-    /// The time by which may be deleted.
+    /// The time by which jobs may be deleted.
     async fn believed_time(&self, instant: Instant, system: Timestamp) -> Result<Timestamp, ReadError> {
         let calendar = || self.calendar.lock().unwrap_or_else(PoisonError::into_inner);
         let is_set = calendar().is_set();
@@ -185,7 +185,7 @@ impl Store {
         Ok(reading.at)
     }
 
-    /// Forgets statistics that are kept no longer. Returns how many rows.
+    /// Deletes statistics that are past their age. Returns the number of rows.
     ///
     /// # Errors
     /// Something could not be deleted; the next call goes on with it.
@@ -193,7 +193,7 @@ impl Store {
         self.prune_statistics_at(retention, Instant::now(), Timestamp::now()).await
     }
 
-    /// As [`Self::prune_statistics`], at a moment by the clocks of [`Self::prune_at`].
+    /// Like [`Self::prune_statistics`], at a moment by the clocks of [`Self::prune_at`].
     ///
     /// # Errors
     /// As [`Self::prune_statistics`].
@@ -240,7 +240,7 @@ impl Store {
         }
         let last = *self.leftovers.lock().unwrap_or_else(PoisonError::into_inner);
         if last.is_none_or(|last| last.elapsed() > LEFTOVERS_INTERVAL) {
-            // What names an object may be waiting to be committed.
+            // A row that names an object may be waiting to be committed.
             self.confirm().await?;
             let mut deleted = self.objects.delete_leftovers(&*self.reads, now).await?;
             deleted += self.delete_leftover_programs(now).await?;
@@ -254,7 +254,7 @@ impl Store {
     }
 
     async fn delete_leftover_programs(&self, now: Timestamp) -> Result<u64, PruneError> {
-        // The same program may be on its way: its object must not go between the look for its row and the row.
+        // An upload of the same program may be under way: its object must not go between the query for its row and the row.
         let _lock = self.programs.write().await;
         self.objects.delete_leftover_programs(&*self.reads, now).await
     }

@@ -1,4 +1,4 @@
-//! Jobs, attempts, payloads, events and statistics as they are read.
+//! Reads of jobs, attempts, payloads, events and statistics.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
@@ -15,16 +15,16 @@ use crate::record::{Attempt, Cursor, JobFilter, JobRecord, MAX_FILTER_TAGS};
 use crate::statistics::{PeriodKey, PeriodRow, Query, TaskKey, TaskRow, filled, open_at, page};
 use crate::verified::SetAsideWorker;
 
-/// Verified jobs that are looked at for workers that were set aside.
+/// Verified jobs that are searched for workers that were set aside.
 const VERIFIED_JOBS: usize = 10_000;
-/// More kinds than there are.
+/// A bound above the number of kinds.
 const KINDS: usize = 64;
 
 impl Store {
-    /// One job.
+    /// A job.
     ///
     /// # Errors
-    /// It could not be read; [`ReadError::Unreadable`] where it never will be by this version.
+    /// The job could not be read; [`ReadError::Unreadable`] where this version never can.
     pub async fn job(&self, id: JobId) -> Result<Option<JobRecord>, ReadError> {
         self.reads.job(id).await.inspect_err(|error| {
             if let ReadError::Unreadable { detail, .. } = error {
@@ -33,10 +33,10 @@ impl Store {
         })
     }
 
-    /// As [`Self::job`]; none also where the job cannot be read, for a list that goes on without it.
+    /// Like [`Self::job`]; `None` also if the job cannot be read, for a list that goes on without it.
     ///
     /// # Errors
-    /// It could not be read for another reason.
+    /// The job could not be read for another reason.
     pub async fn job_if_readable(&self, id: JobId) -> Result<Option<JobRecord>, ReadError> {
         match self.job(id).await {
             Err(ReadError::Unreadable { .. }) => Ok(None),
@@ -44,10 +44,10 @@ impl Store {
         }
     }
 
-    /// Workers that were set aside, each as it was last: by those of the newest jobs that were verified and are kept.
+    /// Workers that were set aside, each in its last state: from the newest verified jobs that are kept.
     ///
     /// # Errors
-    /// They could not be read.
+    /// The jobs could not be read.
     pub async fn set_aside_workers(&self) -> Result<Vec<SetAsideWorker>, ReadError> {
         let verified = self.reads.verified(VERIFIED_JOBS).await?;
         let mut latest = HashMap::<WorkerId, SetAsideWorker>::new();
@@ -65,7 +65,7 @@ impl Store {
     /// At most `limit` jobs, the newest first, from before a place in that order.
     ///
     /// # Errors
-    /// The filter has more than [`MAX_FILTER_TAGS`] tags, or they could not be read.
+    /// The filter has more than [`MAX_FILTER_TAGS`] tags, or the jobs could not be read.
     pub async fn jobs(
         &self,
         filter: JobFilter,
@@ -78,10 +78,10 @@ impl Store {
         self.reads.jobs(filter, before, limit).await
     }
 
-    /// How many jobs a filter finds, of those that were submitted at `since` or later. Takes time with their number.
+    /// Number of jobs that a filter finds among those submitted at `since` or later. Takes time proportional to that number.
     ///
     /// # Errors
-    /// The filter has more than [`MAX_FILTER_TAGS`] tags, or they could not be counted.
+    /// The filter has more than [`MAX_FILTER_TAGS`] tags, or the jobs could not be counted.
     pub async fn count(&self, filter: JobFilter, since: Option<Timestamp>) -> Result<u64, ReadError> {
         if filter.tags.len() > MAX_FILTER_TAGS {
             return Err(ReadError::TooManyTags { limit: MAX_FILTER_TAGS });
@@ -93,23 +93,23 @@ impl Store {
     /// in the order in which they ended. An attempt at more than 1024 tasks is in pieces.
     ///
     /// # Errors
-    /// They could not be read.
+    /// The attempts could not be read.
     pub async fn outcomes(&self, job: JobId, first: u64, limit: usize) -> Result<Vec<Attempt>, ReadError> {
         self.reads.attempts(job, first..first.saturating_add(limit as u64)).await
     }
 
-    /// The payloads of individual tasks, in order. Whole blocks of them stay in memory for the next call.
+    /// The payloads of individual tasks, in order. Whole blocks of payloads stay in memory for the next call.
     ///
     /// # Errors
-    /// The job has no such tasks, or they could not be read.
+    /// The job has no such tasks, or the payloads could not be read.
     pub async fn payloads(&self, job: JobId, tasks: Range<u64>) -> Result<Vec<Box<RawValue>>, ReadError> {
         self.first_payloads(job, tasks, usize::MAX).await
     }
 
-    /// As [`Self::payloads`], but only the first of them, that have `max_bytes` together; one at least.
+    /// Like [`Self::payloads`], but only the first of them, up to `max_bytes` together; at least one.
     ///
     /// # Errors
-    /// The job has no such tasks, or they could not be read.
+    /// The job has no such tasks, or the payloads could not be read.
     pub async fn first_payloads(
         &self,
         job: JobId,
@@ -141,7 +141,7 @@ impl Store {
                 payloads.truncate(fitting.max(1));
                 break;
             }
-            // Copying all that a claim may ask for takes longer than other requests on this thread may wait.
+            // Copying the payloads of a claim takes longer than other requests on this thread may wait.
             tokio::task::yield_now().await;
         }
         Ok(payloads)
@@ -160,7 +160,7 @@ impl Store {
     /// At most `limit` events with a number above `after`, of one job or of all, ascending.
     ///
     /// # Errors
-    /// They could not be read.
+    /// The events could not be read.
     pub async fn events(&self, after: u64, job: Option<JobId>, limit: usize) -> Result<Vec<JobEvent>, ReadError> {
         self.reads.events(after, job, limit).await
     }
@@ -168,7 +168,7 @@ impl Store {
     /// The last events of a job, at most `limit`, the newest first.
     ///
     /// # Errors
-    /// They could not be read.
+    /// The events could not be read.
     pub async fn last_events(&self, job: JobId, limit: usize) -> Result<Vec<JobEvent>, ReadError> {
         self.reads.last_events(job, limit).await
     }
@@ -177,7 +177,7 @@ impl Store {
     /// left out.
     ///
     /// # Errors
-    /// They could not be read.
+    /// The periods could not be read.
     pub async fn periods(
         &self,
         query: Query,
@@ -187,10 +187,10 @@ impl Store {
         page(query, after, limit, |query, after, limit| self.reads.periods(query, after, limit)).await
     }
 
-    /// The same, and a row for each period and kind in which nothing was counted while jobs of the kind were open.
+    /// The periods, with a row for each period and kind in which nothing was counted while jobs of the kind were open.
     ///
     /// # Errors
-    /// They could not be read.
+    /// The periods could not be read.
     pub async fn filled_periods(
         &self,
         query: Query,
@@ -201,7 +201,7 @@ impl Store {
         let start = after.map_or_else(|| grain.start_of(query.starts.start), |(start, _)| start);
         let starts = start..query.starts.end;
         let open = self.open_at(grain, start, kind).await?;
-        // Those of the first period that the page before has had are there again.
+        // Rows of the first period that were on the page before are among these again.
         let query = Query { starts: starts.clone(), ..query };
         let rows = self.periods(query, None, limit + KINDS).await?;
         let mut rows = filled(grain, starts, open, rows, limit + KINDS);
@@ -219,7 +219,7 @@ impl Store {
     ) -> Result<BTreeMap<JobKind, (i64, i64)>, ReadError> {
         let mut rows = Vec::new();
         for stored in Grain::STORED.into_iter().filter(|stored| *stored >= grain.stored()) {
-            // Up to a whole period, so that nothing later is in it.
+            // Rows up to a whole period are read, so that nothing later is in the last one.
             let found = self.reads.pending(stored, stored.start_of(start)).await?;
             rows.extend(found.into_iter().map(|row| (stored, row)));
         }
@@ -230,7 +230,7 @@ impl Store {
     /// At most `limit` starts of tasks by period, kind and name, after a key, in that order.
     ///
     /// # Errors
-    /// They could not be read.
+    /// The starts could not be read.
     pub async fn task_starts(
         &self,
         query: Query,

@@ -13,18 +13,18 @@ use crate::outputs::{OutputBytes, OutputLines};
 use crate::record::StoredResult;
 
 impl Store {
-    /// A job's result, whole. See [`Store::result_stream`] for large ones.
+    /// A job's result, as a whole. See [`Store::result_stream`] for large ones.
     ///
     /// # Errors
-    /// It could not be read, or is not what was stored.
+    /// The result could not be read, or has another hash.
     pub async fn result(&self, job: JobId) -> Result<Option<StoredResult>, ReadError> {
         self.objects.fetch(self.reads.result(job).await?).await
     }
 
-    /// The newest result under an output's name, whole.
+    /// The newest result under an output's name, as a whole.
     ///
     /// # Errors
-    /// It could not be read, or is not what was stored.
+    /// The result could not be read, or has another hash.
     pub async fn result_by_name(&self, output: &str) -> Result<Option<StoredResult>, ReadError> {
         self.objects.fetch(self.reads.result_by_name(output).await?).await
     }
@@ -32,7 +32,7 @@ impl Store {
     /// A job's result in pieces.
     ///
     /// # Errors
-    /// It could not be found.
+    /// The result could not be found.
     pub async fn result_stream(&self, job: JobId) -> Result<Option<ResultStream>, ReadError> {
         self.objects.stream(self.reads.result(job).await?).await
     }
@@ -40,22 +40,22 @@ impl Store {
     /// The newest result under an output's name in pieces.
     ///
     /// # Errors
-    /// It could not be found.
+    /// The result could not be found.
     pub async fn result_stream_by_name(&self, output: &str) -> Result<Option<ResultStream>, ReadError> {
         self.objects.stream(self.reads.result_by_name(output).await?).await
     }
 
-    /// Stores a result for [`crate::ChangeKind::Ended`], which makes it the job's.
+    /// Stores a result for [`crate::ChangeKind::Ended`], which gives it to the job.
     ///
     /// # Errors
-    /// It could not be stored.
+    /// The result could not be stored.
     pub async fn put_result(&self, job: JobId, json: Box<RawValue>) -> Result<ResultBody, WriteError> {
         self.refuse_to_follow()?;
         self.objects.put(job, json).await
     }
 
-    /// Puts `{"tasks":[…]}` together from the answers to individual tasks, with null where there is no answer, and
-    /// stores it for [`crate::ChangeKind::Ended`]. Memory is bounded however many they are.
+    /// Composes `{"tasks":[…]}` of the answers to individual tasks, with null for a task without an answer, and stores it for
+    /// [`crate::ChangeKind::Ended`]. Memory is bounded for any number of tasks.
     ///
     /// # Errors
     /// There is no such job, the answers could not be read, or the result could not be stored.
@@ -63,10 +63,10 @@ impl Store {
         self.combine_results(job, Composition::TaskResults).await
     }
 
-    /// As [`Self::compose_result`], for any composition.
+    /// Like [`Self::compose_result`], for any composition.
     ///
     /// # Errors
-    /// As there; also where the answers do not combine so, such as text that is no number.
+    /// The errors of [`Self::compose_result`]; also if the answers do not combine, such as text that is no number.
     pub async fn combine_results(&self, job: JobId, composition: Composition) -> Result<ResultBody, ComposeError> {
         self.refuse_to_follow()?;
         self.flush().await?;
@@ -82,7 +82,7 @@ impl Store {
     /// The bytes of a task's output.
     ///
     /// # Errors
-    /// They could not be found, or are not encoded as they should be.
+    /// The bytes could not be found, or are not encoded correctly.
     pub async fn output_bytes(
         &self,
         job: JobId,
@@ -92,8 +92,8 @@ impl Store {
         OutputBytes::open(&self.objects, job, task, output).await
     }
 
-    /// Begins to store an output of a task that is not done. It counts by the outcome that refers to it. An output that is
-    /// there is written anew with the same content.
+    /// Begins to store an output of a task that is not done. It counts by the outcome that refers to it. An existing output is
+    /// written anew with the same content.
     ///
     /// # Errors
     /// This coordinator follows.
@@ -102,18 +102,18 @@ impl Store {
         Ok(self.objects.upload_output(job, task, object))
     }
 
-    /// Whether an output is there, whole, and stays: as after [`OutputUpload::finish`].
+    /// Whether a complete output exists and stays, as after [`OutputUpload::finish`].
     ///
     /// # Errors
-    /// It could not be found out.
+    /// The object store could not be read.
     pub async fn keeps_output(&self, job: JobId, task: u64, object: &OutputObject) -> Result<bool, ReadError> {
         self.objects.keeps_output(job, task, object).await
     }
 
-    /// Whether an output is there, whole.
+    /// Whether a complete output exists.
     ///
     /// # Errors
-    /// It could not be found out.
+    /// The object store could not be read.
     pub async fn has_output(&self, job: JobId, task: u64, object: &OutputObject) -> Result<bool, ReadError> {
         self.objects.has_output(job, task, object).await
     }

@@ -7,7 +7,7 @@ use super::{Harness, programs};
 use crate::statistics::Query;
 use crate::{ChangeKind, Drain, DrainedWorker, JobFilter, JobRecord, ReadError, Retention, Store, TaskLog, WriteError};
 
-/// What breaks the row of a job, and whether its own columns show that: else its runs of tasks do.
+/// Damage to the row of a job, and whether the row's own columns show it; otherwise its runs of tasks do.
 const DAMAGES: [(&str, bool); 13] = [
     ("UPDATE jobs SET options = 'no JSON'", true),
     (r#"UPDATE jobs SET options = '{"v": 99}'"#, true),
@@ -139,7 +139,7 @@ pub async fn a_job_that_cannot_be_read_is_canceled_as_it_is_and_goes_with_the_ol
         // Nobody waits for it, also when it is asked for.
         assert_eq!(store.job(id(2)).await.is_err(), is_of_record, "{damage}");
         assert_eq!(store.unreadable().jobs(), 0, "{damage}");
-        // What comes late has no effect, and all others go on.
+        // Late changes have no effect, and all other jobs go on.
         store.record(completed(id(2), 5..6, 1));
         store.commit(completed(id(3), 5..6, 1)).await.expect(damage);
         store.close().expect("all is committed");

@@ -12,7 +12,7 @@ use crate::{Change, ChangeKind, NewJob, Outcome, ResultBody, Retention, Store, U
 
 pub const KEEP_ALL: Retention = Retention { max_age: Duration::from_secs(1_000_000_000), max_bytes: u64::MAX };
 
-/// How long the worker of every completed attempt was busy.
+/// Busy time of every completed attempt.
 pub const BUSY: Duration = Duration::from_secs(1);
 
 /// A moment, so many seconds after another.

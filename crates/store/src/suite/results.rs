@@ -118,7 +118,7 @@ pub async fn objects_that_no_row_names_any_more_are_deleted(harness: &dyn Harnes
     let job = id(1);
     store.submit(range_job(1, 1)).await.expect("room");
     let mut names = Vec::new();
-    // One that a retry drops, one of a job that is over already, and one that stays.
+    // The object of a result that a retry drops, that of a job that is over already, and an object that stays.
     for round in 0..3 {
         let result = store.put_result(job, raw(&large())).await.expect("room");
         names.push(name_of(&result));

@@ -184,7 +184,7 @@ async fn a_job_whose_changes_cannot_be_written_is_set_aside_and_the_rest_of_its_
     for (number, value) in [(1, 0b11111), (2, 0), (3, 0b11111)] {
         assert_eq!(record_of(&store, id(number)).await.value, value);
     }
-    // What comes later of it is left out without another try, which would write it now.
+    // Later changes of the job are left out without another try, which would write them now.
     memory.damage([]);
     store.record(completed(id(2), 5..6, 1));
     let refused = store.commit(change(id(2), at(2), ChangeKind::Paused)).await;

@@ -1,4 +1,4 @@
-//! What the writer's thread does.
+//! The writer's thread.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use crate::queue::{Group, Next, Queue};
 /// Pauses between attempts while nothing can be written.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LAST_PAUSE: Duration = Duration::from_secs(1);
-/// How long a store that cannot write any more tries to when it is closed.
+/// How long a closing store that cannot write goes on trying.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
 /// The store does what no change waits for when nothing has come for so long,
 const QUIET: Duration = Duration::from_millis(200);
@@ -28,7 +28,7 @@ const LONGEST_WAIT: Duration = Duration::from_millis(5);
 /// and no longer than this part of the time that it took: what PostgreSQL's manual advises for `commit_delay`. Otherwise the
 /// callers fall apart into two groups that take turns, each with every second commit.
 const PART_OF_COMMIT: u32 = 2;
-/// How long a caller waits for what may have been committed.
+/// How long a caller waits for a batch whose commit is in doubt.
 const DOUBT_PATIENCE: Duration = Duration::from_secs(10);
 
 pub(super) struct WriterThread {
@@ -46,12 +46,12 @@ pub(super) struct WriterThread {
     /// The id of the next batch.
     next_batch: u64,
     pause: Duration,
-    /// Why nothing new is accepted.
+    /// The reason why new entries are refused.
     no_room: Option<String>,
     closing_since: Option<Instant>,
 }
 
-/// What became of a group.
+/// The result of a group's commit.
 enum Committed {
     /// All of it is written or refused.
     Yes,
@@ -131,7 +131,7 @@ impl WriterThread {
         more_to_do
     }
 
-    /// How long the store has been closing.
+    /// Time since the store began to close.
     fn closing_time(&mut self) -> Duration {
         if !self.queue.is_closed() {
             return Duration::ZERO;

@@ -1,4 +1,4 @@
-//! The marks that a session leaves: which ones the records that were read leave, and how they move in the store.
+//! The marks that a session writes for the records that it has read, and their moves in the store.
 
 use std::collections::BTreeMap;
 

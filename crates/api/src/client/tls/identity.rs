@@ -1,4 +1,4 @@
-//! The certificate that a client shows, read again when its files change: those that rotate by themselves live for hours.
+//! The certificate that a client shows, read again when its files change: certificates that rotate automatically live for hours.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use rustls::sign::CertifiedKey;
 
 use super::{TlsError, provider, read_certificates, read_key};
 
-/// When the two files were written.
+/// Modification times of the two files.
 type Stamp = (Option<SystemTime>, Option<SystemTime>);
 
 #[derive(Debug)]
@@ -23,7 +23,7 @@ pub(super) struct Identity {
 
 impl Identity {
     pub(super) fn read(cert: &Path, key: &Path) -> Result<Self, TlsError> {
-        // Before the files are read, so that a change in between is seen.
+        // Taken before the files are read, so that a change in between is noticed.
         let stamp = stamp(cert, key);
         let current = Mutex::new((stamp, Arc::new(read(cert, key)?)));
         Ok(Self { cert: cert.to_owned(), key: key.to_owned(), current })
@@ -36,7 +36,7 @@ impl ResolvesClientCert for Identity {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         let stamp = stamp(&self.cert, &self.key);
         if stamp != current.0 {
-            // What is being written is read by the next handshake; until then the old one is as good as it was.
+            // The next handshake reads files that are being written; until then the old identity stays in use.
             if let Ok(certified) = read(&self.cert, &self.key) {
                 *current = (stamp, Arc::new(certified));
             }

@@ -1,4 +1,4 @@
-//! Servers whose certificates all have one name, whatever address they are asked by.
+//! Servers whose certificates all have one name, whatever their address is.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use rustls::{DigitallySignedStruct, Error, OtherError, RootCertStore, SignatureS
 
 use super::{TlsError, provider, server_name_of};
 
-/// Checks a certificate as usual, but for its own name instead of the address.
+/// Checks a certificate as usual, but for this name instead of the address.
 #[derive(Debug)]
 pub(super) struct NamedServer {
     name: ServerName<'static>,

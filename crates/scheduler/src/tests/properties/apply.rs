@@ -1,4 +1,4 @@
-//! What an operation does to the scheduler and to the model.
+//! Applies an operation to the scheduler and to the model.
 
 use std::collections::BTreeSet;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! What happens to the scheduler, at random.
+//! Random operations on the scheduler.
 
 use std::time::Duration;
 

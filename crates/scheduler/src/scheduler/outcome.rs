@@ -19,7 +19,8 @@ const MAX_KILLS: u32 = 3;
 /// by then ended the lease that it runs and the one that waits behind it, if these are of the usual length.
 const HOLD_TARGETS: u32 = 2;
 
-/// Longest time for which a run that is handed back repeatedly is held back.
+/// Longest time for which a run is held back from its last worker: a run that was handed back repeatedly, and a run with one
+/// attempt left, which a single worker that fails at everything must not use up while the others are busy.
 const MAX_HOLD: Duration = Duration::from_mins(1);
 
 impl Scheduler {
@@ -275,7 +276,10 @@ impl Scheduler {
         run.failures += 1;
         run.kills += u32::from(cause == Failure::WorkerLost);
         run.releases = 0;
-        self.hold_back(id, &mut run, lane.worker, self.policy.lease_target * HOLD_TARGETS, now);
+        let max_attempts = self.jobs.get(&id).map_or(0, |job| job.spec.max_attempts);
+        let is_last_attempt_left = run.failures + 1 == max_attempts || run.kills + 1 == MAX_KILLS;
+        let hold = if is_last_attempt_left { MAX_HOLD } else { self.policy.lease_target * HOLD_TARGETS };
+        self.hold_back(id, &mut run, lane.worker, hold, now);
         let Some(job) = self.jobs.get_mut(&id) else { return };
         let is_exhausted = run.failures >= job.spec.max_attempts || run.kills >= MAX_KILLS;
         let (tasks, failures) = (run.tasks.clone(), run.failures);

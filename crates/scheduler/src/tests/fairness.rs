@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use model::{JobId, Priority};
 
-use super::harness::{Harness, POLICY, TASK_TIME, broken, job, lane, slots, spec, worker};
+use super::harness::{Harness, MAX_ATTEMPTS, POLICY, TASK_TIME, broken, job, lane, slots, spec, worker};
 use crate::{Event, Failure, JobSpec, Lane, LeaseSize, Revocation};
 
 fn prioritized(tasks: u64, priority: u8) -> JobSpec {
@@ -85,6 +85,23 @@ fn a_retry_waits_no_longer_than_two_leases_for_another_worker() {
     grid.wait(Duration::from_millis(1));
     assert_eq!(grid.claim_tasks(1), Some((job(1), 0..1)), "worker 2 is busy for long");
     grid.complete(&long).expect("leased");
+}
+
+#[test]
+fn the_last_attempt_waits_longer_for_another_worker() {
+    let mut grid = Harness::with_workers(2);
+    grid.submit(1, 2);
+    let (failing, long) = (grid.claim(1).expect("task 0"), grid.claim(2).expect("task 1"));
+    grid.fail(&failing).expect("leased");
+    for _ in 2..MAX_ATTEMPTS {
+        grid.wait(2 * POLICY.lease_target);
+        let again = grid.claim(1).expect("worker 2 is busy for long");
+        grid.fail(&again).expect("leased");
+    }
+    grid.wait(Duration::from_secs(30));
+    assert_ne!(grid.claim_tasks(1), Some((job(1), 0..1)), "worker 2 may become free");
+    grid.complete(&long).expect("leased");
+    assert_eq!(grid.claim_tasks(2), Some((job(1), 0..1)));
 }
 
 #[test]

@@ -69,7 +69,7 @@ pub enum TlsError {
     /// A variable names a file or a server that cannot be used.
     #[error("{0} cannot be used")]
     Variable(&'static str, #[source] Box<TlsError>),
-    /// One of these two variables is set without the other.
+    /// Two variables belong together, such as a certificate and its key, and only one of them is set.
     #[error("set both {0} and {1}, or neither")]
     HalfSet(&'static str, &'static str),
 }

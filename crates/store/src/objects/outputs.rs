@@ -34,7 +34,7 @@ pub struct OutputUpload {
     text: TextCheck,
 }
 
-/// What there was of a job's outputs at one moment.
+/// A list of a job's outputs, as they were at one moment.
 #[derive(Debug)]
 pub(crate) struct ListedOutputs {
     objects: Vec<(Path, Timestamp)>,
@@ -173,7 +173,7 @@ impl Objects {
         Ok(found)
     }
 
-    /// What there is of a job's outputs now, to be deleted if the job turns out to be forgotten.
+    /// Lists a job's outputs, to be deleted if the job turns out to be forgotten.
     pub(crate) async fn list_outputs(&self, job: JobId) -> Result<ListedOutputs, ReadError> {
         let objects = self.outputs_that_are_there(job).await?;
         let directory = self.directory_of_outputs(job);

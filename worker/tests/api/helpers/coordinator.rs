@@ -43,7 +43,7 @@ pub(crate) struct State {
     pub(crate) outputs: Vec<usize>,
     /// The status of the answers to outputs; 204 where it is none.
     pub(crate) output_status: Option<u16>,
-    /// What programs wrote to stderr, as it was reported.
+    /// Reports of the stderr of programs, in the order of their arrival.
     pub(crate) logs: Vec<LogReport>,
     /// The status of the answers to these reports; 204 where it is none.
     pub(crate) log_status: Option<u16>,

@@ -9,13 +9,14 @@ use std::path::Path;
 use std::process::{Command, Output};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use actix_web::dev::ServerHandle;
-use actix_web::rt::{self, time::sleep_until};
+use actix_web::rt::{self, time::sleep};
 use actix_web::{App, HttpResponse, HttpServer, web};
 use serde_json::Value;
 use tempfile::TempDir;
+use tokio::sync::watch;
 
 /// The behavior of a [`Server`].
 #[derive(Clone, Copy)]
@@ -28,10 +29,10 @@ pub(crate) enum Behavior {
     Endless,
     Never,
     Slow(Duration),
-    /// Rightly, but from the tenth request on nothing is answered for this long.
-    Stall(Duration),
-    /// Rightly, one answer per interval.
-    OneEvery(Duration),
+    /// Right answers, but the tenth request and those after it wait until this many have come.
+    Hold(usize),
+    /// Right answers, but status 500 for the requests of this range of numbers, from 0 on in the order of arrival.
+    Fail(usize, usize),
 }
 
 /// A service on a loopback port of its own, until dropped.
@@ -44,18 +45,20 @@ pub(crate) struct Server {
 struct State {
     behavior: Behavior,
     seen: Mutex<Seen>,
+    /// Number of requests so far.
+    arrived: watch::Sender<usize>,
 }
 
 #[derive(Default)]
 struct Seen {
-    requests: Vec<(Instant, u64, u64)>,
+    /// The range that each request asks for.
+    requests: Vec<(u64, u64)>,
     algorithms: Vec<Option<String>>,
-    answer_free_at: Option<Instant>,
 }
 
 impl Server {
     pub(crate) fn start(behavior: Behavior) -> Self {
-        let state = Arc::new(State { behavior, seen: Mutex::default() });
+        let state = Arc::new(State { behavior, seen: Mutex::default(), arrived: watch::Sender::new(0) });
         let (started, start) = mpsc::channel();
         let shared = web::Data::from(Arc::clone(&state));
         thread::spawn(move || {
@@ -76,8 +79,8 @@ impl Server {
         format!("http://{}", self.address)
     }
 
-    /// Arrival and range of every request so far.
-    pub(crate) fn requests(&self) -> Vec<(Instant, u64, u64)> {
+    /// The range that each request so far has asked for.
+    pub(crate) fn requests(&self) -> Vec<(u64, u64)> {
         self.state.seen.lock().expect("no panic").requests.clone()
     }
 
@@ -95,10 +98,13 @@ impl Drop for Server {
 
 async fn answer(state: web::Data<State>, query: web::Query<HashMap<String, String>>) -> HttpResponse {
     let [a, b] = ["a", "b"].map(|name| query[name].parse::<u64>().expect("a number"));
-    state.seen.lock().expect("no panic").algorithms.push(query.get("algorithm").cloned());
-    if let Some(answer_at) = answer_at(&state, a, b) {
-        sleep_until(answer_at.into()).await;
-    }
+    let number = {
+        let mut seen = state.seen.lock().expect("no panic");
+        seen.algorithms.push(query.get("algorithm").cloned());
+        seen.requests.push((a, b));
+        seen.requests.len() - 1
+    };
+    state.arrived.send_modify(|arrived| *arrived += 1);
     let sum = sum_of_primes(a, b);
     match state.behavior {
         Behavior::Never => pending().await,
@@ -109,43 +115,18 @@ async fn answer(state: web::Data<State>, query: web::Query<HashMap<String, Strin
             .finish(),
         Behavior::Body(body) => HttpResponse::Ok().body(body),
         Behavior::Endless => HttpResponse::Ok().body(vec![b' '; 1 << 20]),
-        Behavior::Correct | Behavior::Slow(_) | Behavior::Stall(_) | Behavior::OneEvery(_) => right_answer(a, b, sum),
-    }
-}
-
-fn answer_at(state: &State, a: u64, b: u64) -> Option<Instant> {
-    let now = Instant::now();
-    let mut seen = state.seen.lock().expect("no panic");
-    seen.requests.push((now, a, b));
-    match state.behavior {
-        Behavior::Slow(delay) => return Some(now + delay),
-        Behavior::Stall(pause) if seen.requests.len() == 10 => seen.answer_free_at = Some(now + pause),
-        Behavior::OneEvery(interval) => {
-            let free_at = seen.answer_free_at.unwrap_or(now).max(now);
-            seen.answer_free_at = Some(free_at + interval);
+        Behavior::Fail(first, end) if (first..end).contains(&number) => HttpResponse::InternalServerError().finish(),
+        Behavior::Slow(delay) => {
+            sleep(delay).await;
+            right_answer(a, b, sum)
         }
-        Behavior::Correct
-        | Behavior::Wrong
-        | Behavior::OtherRange
-        | Behavior::Status(_)
-        | Behavior::Body(_)
-        | Behavior::Endless
-        | Behavior::Never
-        | Behavior::Stall(_) => {}
-    }
-    seen.answer_free_at
-}
-
-/// Measures again where the machine was too busy with other things: what is wrong by itself is wrong each time.
-pub(crate) fn at_best(measure: impl Fn() -> Result<(), String>) {
-    let mut measured = measure();
-    for _ in 0..3 {
-        if measured.is_ok() {
-            return;
+        Behavior::Hold(until) if number >= 9 => {
+            let all_came = state.arrived.subscribe().wait_for(|&arrived| arrived >= until).await.is_ok();
+            assert!(all_came, "the state holds the sender");
+            right_answer(a, b, sum)
         }
-        measured = measure();
+        Behavior::Correct | Behavior::Hold(_) | Behavior::Fail(..) => right_answer(a, b, sum),
     }
-    measured.unwrap_or_else(|wrong| panic!("{wrong}"));
 }
 
 fn right_answer(a: u64, b: u64, sum: u64) -> HttpResponse {
@@ -179,8 +160,8 @@ pub(crate) struct Bench {
 }
 
 impl Bench {
-    /// A steady scenario of `rate_qps` for `duration_s` with 1 s of patience and easy limits; `edits` replace its lines
-    /// by name.
+    /// A steady scenario of `rate_qps` for `duration_s` with limits that a machine keeps which stands still for a while;
+    /// `edits` replace its lines by name.
     pub(crate) fn steady(rate_qps: u32, duration_s: f64, edits: &[&str]) -> Self {
         Self::scenario(&format!("[steady]\nrate_qps = {rate_qps}\nduration_s = {duration_s}"), edits)
     }
@@ -188,7 +169,7 @@ impl Bench {
     pub(crate) fn scenario(load: &str, edits: &[&str]) -> Self {
         let mut text = format!(
             "name = \"test\"\ntitle = \"A test\"\n{load}\n[request]\nr_max = 99\na_step = 5\nb_offset = 1000\nb_step = 10\n\
-             timeout_ms = 1000\noutstanding_max = 200\n[limits]\np99_limit_ms = 900\nfailed_share_limit = 0\n"
+             timeout_ms = 60000\noutstanding_max = 200\n[limits]\np99_limit_ms = 60000\nfailed_share_limit = 0\n"
         );
         for edit in edits {
             let key = edit.split(" =").next().expect("key = value");

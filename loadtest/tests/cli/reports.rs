@@ -14,7 +14,8 @@ fn json_on_stdout_is_the_report_file() {
     let printed: Value = serde_json::from_str(&ended.stdout).expect("JSON alone");
     assert_eq!(printed, ended.json());
     assert_eq!(printed["passed"], true);
-    assert_eq!(printed["measured"]["slices"].as_array().map(Vec::len), Some(20));
+    // One for each send, and more where the last answers came late.
+    assert!(printed["measured"]["slices"].as_array().is_some_and(|slices| slices.len() >= 20), "{printed}");
     for name in ["p50", "p90", "p99", "p99_9", "max"] {
         assert!(printed["measured"]["latency_ms"][name].as_f64().is_some_and(|ms| ms > 0.0), "{name}");
     }
@@ -42,7 +43,7 @@ fn labels_are_escaped_in_the_page() {
 
 #[test]
 fn a_baseline_stands_beside_the_run_in_table_and_charts() {
-    let slow = Server::start(Behavior::Slow(Duration::from_millis(60)));
+    let slow = Server::start(Behavior::Slow(Duration::from_secs(3)));
     let bench = Bench::steady(50, 0.4, &[]).with(&["--seed", "7", "--label", "replicated"]);
     bench.run(&[&slow.url()]);
     let earlier = bench.directory.path().join("earlier.json");

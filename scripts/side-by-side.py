@@ -9,7 +9,7 @@ shell, or `test PACKAGE/TARGET [ARGUMENTS]`: a test binary of the build, run as 
 package. `test * [ARGUMENTS]` stands for every binary that no other line names, so that none is left out.
 
 The output of a command is printed whole when it ends, with its time and its processor time. A failure stops nothing else: all
-failures are named at the end. A command that takes longer than TEST_SECONDS (2700) is ended and has failed.
+failures are named at the end, with the last lines of their output. A command that takes longer than TEST_SECONDS (2700) is ended and has failed.
 """
 
 import json
@@ -20,9 +20,12 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import deque
 from pathlib import Path
 
 LOOK_SECONDS = 0.1
+# Lines of a failed command that are printed again at the end.
+LAST_LINES = 150
 # From SIGTERM to SIGKILL.
 GRACE_SECONDS = 5.0
 
@@ -74,13 +77,16 @@ class Command:
                     pass
 
     def show(self, end):
-        """Prints how it ended and its output."""
+        """Prints how it ended and its output, and keeps the last lines of that."""
         print(f"\n== {self.name}: {end}", flush=True)
         self.output.seek(0)
-        while part := self.output.read(1 << 20):
-            sys.stdout.buffer.write(part)
+        last = deque(maxlen=LAST_LINES)
+        for line in self.output:
+            sys.stdout.buffer.write(line)
+            last.append(line)
         sys.stdout.flush()
         self.output.close()
+        self.last = b"".join(last).decode(errors="replace")
 
 
 def read_build(path):
@@ -128,7 +134,7 @@ def of_binary(name, binary, arguments):
 
 
 def run(lanes, longest):
-    """Runs all lanes to their end; the names of the commands that failed."""
+    """Runs all lanes to their end; the commands that failed."""
     running, failed = {}, []
     try:
         while lanes or running:
@@ -144,7 +150,7 @@ def run(lanes, longest):
                 if has_passed is not None:
                     del running[lane]
                 if has_passed is False:
-                    failed.append(command.name)
+                    failed.append(command)
     finally:
         for command in running.values():
             command.stop()
@@ -156,8 +162,10 @@ def main():
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
     lanes = read_plan(sys.stdin.read().splitlines(), read_build(sys.argv[1]))
     failed = run(lanes, float(os.environ.get("TEST_SECONDS", "2700")))
+    for command in failed:
+        print(f"\n== {command.name}: the end of its output\n{command.last}", flush=True)
     if failed:
-        sys.exit("\n".join(["", "FAILED:", *failed]))
+        sys.exit("\n".join(["", "FAILED:", *(command.name for command in failed)]))
 
 
 main()

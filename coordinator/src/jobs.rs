@@ -218,9 +218,15 @@ impl Jobs {
 
     /// The reason why a job's tasks wait.
     pub(crate) async fn explain(&self, id: JobId) -> Result<Option<Explanation>, ReadError> {
-        let Some(record) = self.store.job(id).await? else { return Ok(None) };
+        let Some(mut record) = self.store.job(id).await? else { return Ok(None) };
         let mut reasons = Vec::new();
-        let live = self.driver.view(|engine| engine.explain(id));
+        let mut live = self.driver.view(|engine| engine.explain(id));
+        if live.is_none() && !record.state.is_over() {
+            // A submission holds the lock until the engine has the job that it has stored.
+            let _lock = self.locks.lock(id).await;
+            let Some(again) = self.store.job(id).await? else { return Ok(None) };
+            (record, live) = (again, self.driver.view(|engine| engine.explain(id)));
+        }
         match (record.state.is_over(), live) {
             (true, _) => reasons.push(match &record.error {
                 Some(error) => format!("it is over: {} ({error})", record.state),
@@ -229,7 +235,7 @@ impl Jobs {
             (false, Some(reason)) => reasons.push(reason),
             (false, None) => reasons.push(match self.store.unreadable().why(id) {
                 Some(error) => format!("this version cannot read it, and it waits for one that can: {error}"),
-                None => "its end is being stored".to_owned(),
+                None => "its end is being stored, or another coordinator has just stored its submission".to_owned(),
             }),
         }
         if let Some(failing) = self.store.is_failing() {
@@ -255,29 +261,53 @@ mod tests {
 
     use super::*;
     use crate::config::Config;
+    use crate::driver::Queues;
     use crate::submission;
 
-    #[tokio::test]
-    async fn a_job_whose_event_is_read_while_it_is_submitted_once_more_is_worked_on() {
+    /// Jobs in memory, and a job that is about to be stored.
+    fn prepared(is_shared: bool) -> (Jobs, Accepting, Queues) {
         let retention = Retention { max_age: Duration::MAX, max_bytes: u64::MAX };
         let store = Arc::new(Memory::new().store(retention).expect("a thread"));
         let engine = Engine::new(Config::default().engine_settings(1), now());
-        let (driver, _queues) = Driver::new(engine, Arc::clone(&store));
-        let jobs = Jobs::new(Arc::clone(&store), Arc::clone(&driver), Supervisor::default(), true);
+        let (driver, queues) = Driver::new(engine, Arc::clone(&store));
+        let jobs = Jobs::new(store, driver, Supervisor::default(), is_shared);
         let body = br#"{"kind":"sleep","params":{"seconds":0.0}}"#;
         let (job, fingerprints) = submission::read(body, DEFAULT_CHUNK_SIZE, None).expect("a job");
-        let id = JobId(Uuid::from_u128(1));
-        let proposal = Proposal { id: Some(id), idempotency_key: None, job, fingerprints, reservation: None };
+        let id = Some(JobId(Uuid::from_u128(1)));
+        let proposal = Proposal { id, idempotency_key: None, job, fingerprints, reservation: None };
         let accepting = jobs.prepare(proposal).expect("valid");
+        (jobs, accepting, queues)
+    }
+
+    #[tokio::test]
+    async fn an_explanation_waits_for_the_second_half_of_a_submission() {
+        let (jobs, accepting, _queues) = prepared(false);
+        let id = accepting.new.id;
+        let lock = jobs.locks.lock(id).await;
+        submit_to(&jobs.store, &accepting.new, accepting.body).await.expect("it is stored");
+        let explained = jobs.explain(id);
+        tokio::pin!(explained);
+        let asked = timeout(Duration::from_millis(50), &mut explained).await;
+        assert!(asked.is_err(), "the engine does not know the job yet: {asked:?}");
+        jobs.driver.input(|engine, now| engine.take_up(accepting.new.accepted(), now)).expect("it can be read");
+        drop(lock);
+        let explanation = explained.await.expect("it can be read").expect("it is there");
+        assert_eq!(explanation.reasons, jobs.driver.view(|engine| engine.explain(id)).as_slice());
+    }
+
+    #[tokio::test]
+    async fn a_job_whose_event_is_read_while_it_is_submitted_once_more_is_worked_on() {
+        let (jobs, accepting, _queues) = prepared(true);
+        let id = accepting.new.id;
         // Another coordinator stores the job.
-        submit_to(&store, &accepting.new, accepting.body).await.expect("it is stored");
+        submit_to(&jobs.store, &accepting.new, accepting.body).await.expect("it is stored");
         // The event comes between the two halves of the submission here.
         jobs.note_own(id);
         jobs.note_submitted(vec![id]).await;
-        assert!(!driver.view(|engine| engine.knows(id)), "its event is read as that of an own job");
+        assert!(!jobs.driver.view(|engine| engine.knows(id)), "its event is read as that of an own job");
         jobs.disown(id);
         let taken_up = async {
-            while !driver.view(|engine| engine.knows(id)) {
+            while !jobs.driver.view(|engine| engine.knows(id)) {
                 tokio::task::yield_now().await;
             }
         };

@@ -10,7 +10,7 @@ use crate::event::{Event, JobError};
 use crate::lease::{Counted, Failure, Outcome, Revocation, StaleAttempt, UnknownJob, WorkerKey};
 use crate::spec::OnExhausted;
 use crate::tasks::Run;
-use crate::workers::Standing;
+use crate::workers::Availability;
 
 /// A task whose attempts ended with their workers this many times counts as their cause.
 const MAX_KILLS: u32 = 3;
@@ -220,7 +220,7 @@ impl Scheduler {
     /// Whether the attempt's worker is retired.
     fn is_retired(&self, attempt: AttemptId) -> Result<bool, StaleAttempt> {
         let worker = self.leases.get(&attempt).ok_or(StaleAttempt)?.lane.worker;
-        Ok(self.workers.get(worker).is_some_and(|worker| worker.standing == Standing::Retired))
+        Ok(self.workers.get(worker).is_some_and(|worker| worker.availability == Availability::Retired))
     }
 
     /// Ends a lease whose worker may be alive.

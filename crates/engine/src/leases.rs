@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use model::{AttemptId, JobId};
-use scheduler::{ActiveLease, Failure, Lane, Lease, Outcome, Revocation, StaleAttempt};
+use scheduler::{ActiveLease, ComputedValue, Failure, Lane, Lease, Revocation, StaleAttempt};
 use store::ChangeKind;
 use workloads::{Accepted, InvalidReport, Report};
 
@@ -80,7 +80,7 @@ impl Engine {
             self.dispatch(now);
             return Ok(());
         };
-        let counted = self.scheduler.complete(attempt, Outcome { value, busy })?;
+        let counted = self.scheduler.complete(attempt, ComputedValue { value, busy })?;
         self.note_completed(lane, &tasks, numbers, busy);
         if let Some(live) = self.jobs.get_mut(&job) {
             live.ended_attempts += 1;

@@ -7,7 +7,7 @@ use model::{AttemptId, JobId, WorkerId};
 
 use super::{LeaseRecord, MAX_LEASE_TIME, Scheduler, times};
 use crate::event::{Event, JobError};
-use crate::lease::{Counted, Failure, Outcome, Revocation, StaleAttempt, UnknownJob, WorkerKey};
+use crate::lease::{ComputedValue, Counted, Failure, Revocation, StaleAttempt, UnknownJob, WorkerKey};
 use crate::spec::OnExhausted;
 use crate::tasks::Run;
 use crate::workers::Availability;
@@ -28,7 +28,7 @@ impl Scheduler {
     ///
     /// # Errors
     /// The attempt holds no lease; nothing changes.
-    pub fn complete(&mut self, attempt: AttemptId, outcome: Outcome) -> Result<Counted, StaleAttempt> {
+    pub fn complete(&mut self, attempt: AttemptId, outcome: ComputedValue) -> Result<Counted, StaleAttempt> {
         let record = self.end_lease(attempt)?;
         if let Some(rival) = record.rival {
             self.revoke(rival, Revocation::OutrunBySecondAttempt);

@@ -88,7 +88,7 @@ impl Engine {
             live.check = live.check.wrapping_add(check);
             if live.is_stored {
                 self.progressed.insert(job);
-                let outcome = is_individual.then(|| store::Outcome {
+                let outcome = is_individual.then(|| store::CompletedAttempt {
                     attempt,
                     worker: self.worker_name(lane.worker),
                     allocated_at: now.calendar(claimed_at),

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use model::{AttemptId, JobId, JobKind, JobOptions, JobState};
 use serde_json::value::RawValue;
 use store::shared::Acquired;
-use store::{Change, ChangeKind, NewJob, Outcome, ResultBody, Retention, Shared, Store};
+use store::{Change, ChangeKind, CompletedAttempt, NewJob, ResultBody, Retention, Shared, Store};
 use store_postgres::{PostgresStore, StoreSettings};
 use tempfile::TempDir;
 use test_postgres::Server;
@@ -122,7 +122,7 @@ fn job(number: u128, tasks: u64) -> Result<NewJob, Failure> {
 
 fn completed(job: JobId, first: u64, with_outcome: bool) -> Result<Change, Failure> {
     let at = Timestamp::from_second(1_700_000_000)?;
-    let outcome = Outcome {
+    let outcome = CompletedAttempt {
         attempt: AttemptId(Uuid::from_u128(u128::from(first))),
         worker: "worker-7c9f-12".to_owned(),
         allocated_at: at,

@@ -12,7 +12,7 @@ use scheduler::{Failure, Policy, WorkerKey};
 use crate::client::Operation;
 use crate::disk::Disk;
 use crate::network::Fate;
-use crate::outcome::{Answer, Outcome};
+use crate::outcome::{Answer, SimOutcome};
 use crate::plan::{Faults, MS, Micros, SECOND};
 use crate::registrations::{PullerKeys, Registration};
 use crate::world::{Event, World};
@@ -245,7 +245,7 @@ impl World {
     }
 
     /// Counts the outcome of an attempt, or gives it back where there is none. Returns whether it holds a lease.
-    pub(crate) fn count(&mut self, attempt: AttemptId, report: Option<Outcome>, is_pushed: bool) -> bool {
+    pub(crate) fn count(&mut self, attempt: AttemptId, report: Option<SimOutcome>, is_pushed: bool) -> bool {
         let Some(report) = report else {
             self.note("coordinator", format_args!("{} is given back", short(attempt)));
             return self.input(|engine, now| engine.release(attempt, now)).is_some_and(|released| released.is_ok());

@@ -259,8 +259,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_job_whose_event_is_read_while_it_is_submitted_once_more_is_worked_on() {
-        let retention = Retention { max_age: Duration::MAX, max_bytes: u64::MAX };
-        let store = Arc::new(Memory::new().store(retention).expect("a thread"));
+        let store = Arc::new(Memory::new().store(Retention::KEEP_ALL).expect("a thread"));
         let engine = Engine::new(Config::default().engine_settings(1), now());
         let (driver, _queues) = Driver::new(engine, Arc::clone(&store));
         let jobs = Jobs::new(Arc::clone(&store), Arc::clone(&driver), Supervisor::default(), true);

@@ -164,7 +164,7 @@ fn migrate_moves_a_data_directory_with_its_large_results_to_postgres_and_back() 
     let settings = store_sqlite::StoreSettings {
         data_dir: from.path().to_owned(),
         results_url: None,
-        retention: store::Retention { max_age: std::time::Duration::MAX, max_bytes: u64::MAX },
+        retention: store::Retention::KEEP_ALL,
     };
     drop(store_sqlite::open(settings).expect("it is empty"));
     // A result as the coordinator leaves it: the row names the object.

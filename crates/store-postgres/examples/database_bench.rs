@@ -18,7 +18,6 @@ use uuid::Uuid;
 
 type Failure = Box<dyn std::error::Error>;
 
-const KEEP_ALL: Retention = Retention { max_age: Duration::MAX, max_bytes: u64::MAX };
 /// Busy time of the worker of an attempt.
 const BUSY: Duration = Duration::from_millis(100);
 /// Attempts from one event of progress to the next: about as many as end in a second of a busy grid.
@@ -51,8 +50,11 @@ fn main() -> Result<(), Failure> {
 
 fn sqlite() -> Result<Place, Failure> {
     let directory = TempDir::new()?;
-    let settings =
-        store_sqlite::StoreSettings { data_dir: directory.path().to_owned(), results_url: None, retention: KEEP_ALL };
+    let settings = store_sqlite::StoreSettings {
+        data_dir: directory.path().to_owned(),
+        results_url: None,
+        retention: Retention::KEEP_ALL,
+    };
     Ok(Place { name: "SQLite", store: Arc::new(store_sqlite::open(settings)?), server: None, _directory: directory })
 }
 
@@ -64,7 +66,7 @@ fn postgres() -> Result<Place, Failure> {
     let results_url = url::Url::from_directory_path(directory.path()).ok();
     let shared = store_postgres::open(&StoreSettings { url: server.url("postgres"), results_url })?;
     let Acquired::Leads(term) = shared.leadership().acquire(Uuid::new_v4())? else { return Err("it is led".into()) };
-    let store = Arc::new(Store::start(shared.lead(term.epoch)?, KEEP_ALL)?);
+    let store = Arc::new(Store::start(shared.lead(term.epoch)?, Retention::KEEP_ALL)?);
     Ok(Place { name: "PostgreSQL", store, server: Some((server, shared, pid)), _directory: directory })
 }
 

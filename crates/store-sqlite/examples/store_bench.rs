@@ -59,8 +59,11 @@ fn main() -> Result<(), Failure> {
 }
 
 fn open(data_dir: &Path) -> Result<Store, Failure> {
-    let retention = Retention { max_age: Duration::MAX, max_bytes: u64::MAX };
-    Ok(store_sqlite::open(StoreSettings { data_dir: data_dir.to_owned(), results_url: None, retention })?)
+    Ok(store_sqlite::open(StoreSettings {
+        data_dir: data_dir.to_owned(),
+        results_url: None,
+        retention: Retention::KEEP_ALL,
+    })?)
 }
 
 fn job(number: u128, tasks: u64) -> Result<NewJob, Failure> {

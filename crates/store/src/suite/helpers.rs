@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use crate::{Change, ChangeKind, CompletedAttempt, NewJob, ResultBody, Retention, Store, UnfinishedJob};
 
-pub const KEEP_ALL: Retention = Retention { max_age: Duration::from_secs(1_000_000_000), max_bytes: u64::MAX };
+pub const KEEP_ALL: Retention = Retention::KEEP_ALL;
 
 /// Busy time of every completed attempt.
 pub const BUSY: Duration = Duration::from_secs(1);

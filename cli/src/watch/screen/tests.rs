@@ -69,12 +69,8 @@ fn narrow_screen_shows_the_end_of_ids_and_the_smallest_one_draws() {
 fn screen_of_80_columns_shows_every_figure_whole() {
     let mut view = view(true);
     (view.snapshot.stats.workers.simulated, view.snapshot.stats.workers.leases) = (24, 24);
-    let demand = KindDemand {
-        runnable: 7_400_000_000_000,
-        paused: 12_500_000,
-        unservable: 100_000,
-        ..KindDemand::default()
-    };
+    let demand =
+        KindDemand { runnable: 7_400_000_000_000, paused: 12_500_000, unservable: 100_000, ..KindDemand::default() };
     view.snapshot.stats.demand.insert("sleep".to_owned(), demand);
     let mut done = view.snapshot.jobs[0].clone();
     (done.progress.fraction, done.tasks.succeeded) = (1.0, 200);

@@ -20,7 +20,7 @@ use workloads::{ExecuteError, Executors};
 use crate::config::Config;
 use crate::courier::Courier;
 use crate::deletion_cost::DeletionCost;
-use crate::epoch::Epoch;
+use crate::epoch::EpochFence;
 use crate::executor::{Compute, Executor, every_kind};
 use crate::heartbeat::{Announcements, Announcer};
 use crate::held::HeldLeases;
@@ -105,7 +105,7 @@ impl Worker {
             executor: Arc::clone(&executor),
             intake: Intake::new(config.slots, health.clone()),
             held,
-            epoch: Arc::new(Epoch::new(config.orphan_timeout())),
+            epoch: Arc::new(EpochFence::new(config.orphan_timeout())),
             asked: watch::Sender::new(()),
             metrics,
             bodies: BodyBudget::new(MAX_LEASES_BYTES),

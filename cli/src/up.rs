@@ -89,7 +89,7 @@ mod tests {
 
     #[test]
     fn every_program_knows_the_variables_of_the_others() {
-        let front = coordinator::front::program().variables;
+        let front = coordinator::front::command_line().variables;
         let variables = [coordinator::config::variables(), worker::config::variables(), front].concat();
         assert!(variables.len() > 50, "{variables:?}");
         for variable in variables.iter().filter(|variable| variable.name.starts_with("DIVVY_")) {

@@ -69,7 +69,7 @@ fn a_front_is_configured_by_its_environment_as_the_coordinator_is() {
     let help = run(&["front", "--help"]);
     assert_eq!((help.status.code(), help.stderr.len()), (Some(0), 0), "{help:?}");
     let lists = |name: &str| String::from_utf8_lossy(&help.stdout).lines().any(|line| line.trim() == name);
-    for variable in coordinator::front::program().variables {
+    for variable in coordinator::front::command_line().variables {
         assert!(lists(&variable.name), "{} in {help:?}", variable.name);
     }
     assert!(lists("DIVVY_LOG") && !lists("DIVVY_DATA_DIR"), "{help:?}");

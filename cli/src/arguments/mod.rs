@@ -65,9 +65,9 @@ pub(crate) enum Command {
 
 /// The grid to ask, and the format of its answers.
 #[derive(Debug, Args)]
-pub(crate) struct Grid {
+pub(crate) struct GridOptions {
     #[command(flatten)]
-    pub(crate) place: Place,
+    pub(crate) url: GridUrl,
     /// How to print: columns for people, the API's JSON (one value a line where there are several), or ids alone
     #[arg(long, global = true, value_enum, value_name = "FORMAT", default_value_t = Format::Table)]
     pub(crate) output: Format,
@@ -75,13 +75,13 @@ pub(crate) struct Grid {
 
 /// The grid to ask.
 #[derive(Debug, Args)]
-pub(crate) struct Place {
+pub(crate) struct GridUrl {
     /// The grid to ask [env: DIVVY_URL] [default: http://127.0.0.1:8080]
     #[arg(long, global = true, value_name = "URL", value_parser = http_url, value_hint = ValueHint::Url)]
     coordinator: Option<Url>,
 }
 
-impl Place {
+impl GridUrl {
     /// A client of the grid, with the token of `DIVVY_TOKEN` where it is set.
     pub(crate) fn client(&self) -> Result<Client, Failure> {
         let from_environment = || variable("DIVVY_URL", http_url).map(|url| url.unwrap_or_else(local));
@@ -125,7 +125,7 @@ pub(crate) struct Job {
     #[command(subcommand)]
     pub(crate) command: JobCommand,
     #[command(flatten)]
-    pub(crate) grid: Grid,
+    pub(crate) grid: GridOptions,
 }
 
 /// Stores programs, checks them and runs them here.
@@ -135,7 +135,7 @@ pub(crate) struct Program {
     #[command(subcommand)]
     pub(crate) command: ProgramCommand,
     #[command(flatten)]
-    pub(crate) grid: Grid,
+    pub(crate) grid: GridOptions,
 }
 
 /// Shows the workers and drains some of them.
@@ -145,7 +145,7 @@ pub(crate) struct Worker {
     #[command(subcommand)]
     pub(crate) command: WorkerCommand,
     #[command(flatten)]
-    pub(crate) grid: Grid,
+    pub(crate) grid: GridOptions,
 }
 
 #[derive(Debug, Subcommand)]
@@ -167,7 +167,7 @@ pub(crate) struct Coordinator {
     #[command(subcommand)]
     pub(crate) command: CoordinatorCommand,
     #[command(flatten)]
-    pub(crate) grid: Grid,
+    pub(crate) grid: GridOptions,
 }
 
 #[derive(Debug, Subcommand)]
@@ -180,7 +180,7 @@ pub(crate) enum CoordinatorCommand {
 #[derive(Debug, Args)]
 pub(crate) struct Stats {
     #[command(flatten)]
-    pub(crate) grid: Grid,
+    pub(crate) grid: GridOptions,
 }
 
 /// Runs tasks that only sleep on workers that exist only for them, to see how the grid schedules.
@@ -202,14 +202,14 @@ pub(crate) struct Simulate {
     #[arg(long)]
     pub(crate) wait: bool,
     #[command(flatten)]
-    pub(crate) grid: Grid,
+    pub(crate) grid: GridOptions,
 }
 
 /// Shows the grid live: workers, jobs, throughput and queue. Keys: q quits, ? shows all keys.
 #[derive(Debug, Args)]
 pub(crate) struct Watch {
     #[command(flatten)]
-    pub(crate) place: Place,
+    pub(crate) url: GridUrl,
 }
 
 /// Makes access tokens.
@@ -289,7 +289,7 @@ mod tests {
             let Command::Job(job) = Arguments::try_parse_from(line.split(' ')).expect(line).command else {
                 panic!("{line} is a job command")
             };
-            let url = job.grid.place.coordinator.expect("a URL");
+            let url = job.grid.url.coordinator.expect("a URL");
             assert_eq!((job.grid.output, url.as_str()), (Format::Json, "http://h:1/"), "{line}");
         }
     }

@@ -80,7 +80,7 @@ pub struct Counted {
 
 /// The reason why an attempt failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Failure {
+pub enum AttemptFailure {
     /// The worker fell silent, was replaced or cut the connection.
     #[error("its worker was lost")]
     WorkerLost,

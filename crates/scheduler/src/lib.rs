@@ -25,7 +25,7 @@ mod workers;
 pub use crate::event::{Event, JobError, WaitReason};
 pub use crate::figures::{Demand, JobCounts};
 pub use crate::lease::{
-    ActiveLease, AdoptError, ComputedValue, Counted, Failure, Lane, Lease, LeaseSize, Revocation, StaleAttempt,
+    ActiveLease, AdoptError, AttemptFailure, ComputedValue, Counted, Lane, Lease, LeaseSize, Revocation, StaleAttempt,
     UnknownJob, UnknownWorker, WorkerKey,
 };
 pub use crate::scheduler::{Scheduler, SubmitError};

@@ -7,7 +7,7 @@ use std::time::Duration;
 use engine::{ClaimId, CompleteError, Effect, Engine, HeldLease, LeaseFailure, LeaseOrder, Now, Settings};
 use model::{AttemptId, JobId};
 use rand::RngExt;
-use scheduler::{Failure, Policy, WorkerKey};
+use scheduler::{AttemptFailure, Policy, WorkerKey};
 
 use crate::client::Operation;
 use crate::disk::Disk;
@@ -238,7 +238,7 @@ impl World {
                 return;
             }
             Answer::HandedBack => LeaseFailure::HandedBack,
-            Answer::Refused(why) => LeaseFailure::WorkerFailed(Failure::Refused(why.to_owned())),
+            Answer::Refused(why) => LeaseFailure::WorkerFailed(AttemptFailure::Refused(why.to_owned())),
         };
         self.note("coordinator", format_args!("{} failed: {failure:?}", short(attempt)));
         self.input(|engine, now| engine.fail(attempt, failure, now));

@@ -5,7 +5,7 @@ use std::time::Instant;
 use model::JobKind;
 
 use super::Scheduler;
-use crate::lease::{Failure, Lane, Revocation, WorkerKey};
+use crate::lease::{AttemptFailure, Lane, Revocation, WorkerKey};
 use crate::queue::ClassId;
 use crate::spec::WorkerSpec;
 use crate::workers::Availability;
@@ -69,7 +69,7 @@ impl Scheduler {
         for attempt in lost.held {
             // The failure of the first lease may have failed a job and so revoked the others.
             if let Some(record) = self.take_lease(attempt) {
-                self.return_failed(attempt, record, Failure::WorkerLost, now);
+                self.return_failed(attempt, record, AttemptFailure::WorkerLost, now);
             }
         }
     }

@@ -7,7 +7,7 @@ use model::{AttemptId, JobId, JobKind, Labels, Resources};
 use uuid::Uuid;
 
 use crate::{
-    ComputedValue, Event, Failure, History, JobSpec, Lane, Lease, LeaseSize, Policy, Revocation, Scheduler,
+    AttemptFailure, ComputedValue, Event, History, JobSpec, Lane, Lease, LeaseSize, Policy, Revocation, Scheduler,
     StaleAttempt, UnknownWorker, WorkerKey, WorkerSpec,
 };
 
@@ -155,8 +155,8 @@ impl Harness {
     }
 }
 
-pub(super) fn broken() -> Failure {
-    Failure::Refused("it answered 500".to_owned())
+pub(super) fn broken() -> AttemptFailure {
+    AttemptFailure::Refused("it answered 500".to_owned())
 }
 
 /// The first slot of worker `number` had the lease.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::harness::{
     Harness, MAX_ATTEMPTS, POLICY, TASK_TIME, job, lane, no_such_attempt, revoked, slots, spec, worker,
 };
-use crate::{ComputedValue, Failure, JobSpec, Lane, Lease, LeaseSize, Revocation, StaleAttempt};
+use crate::{AttemptFailure, ComputedValue, JobSpec, Lane, Lease, LeaseSize, Revocation, StaleAttempt};
 
 #[test]
 fn an_outcome_counts_once() {
@@ -102,7 +102,7 @@ fn what_a_retired_worker_loses_does_not_count_as_an_attempt() {
         grid.join(number, slots(1));
         let lease = grid.claim(number).expect("task 0");
         grid.scheduler.worker_retired(worker(number), grid.now);
-        grid.scheduler.fail(lease.attempt, Failure::WorkerLost, grid.now).expect("leased");
+        grid.scheduler.fail(lease.attempt, AttemptFailure::WorkerLost, grid.now).expect("leased");
     }
     assert_eq!(grid.ends(), []);
     assert_eq!(grid.scheduler.counts().pending, 1);

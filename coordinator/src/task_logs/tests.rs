@@ -15,12 +15,12 @@ fn report(is_final: bool) -> LogReport {
     LogReport { worker: "one".parse().expect("a name"), offset: 0, text: "text".to_owned(), is_final }
 }
 
-fn show(logs: &TaskLogs, attempt: Attempt, text: &str) {
+fn show(logs: &TaskLogs, attempt: TaskAttempt, text: &str) {
     logs.logs().show(attempt, "worker".to_owned(), 0, text.to_owned());
 }
 
-fn attempt(job: u128, task: u64) -> Attempt {
-    Attempt { job: JobId(uuid::Uuid::from_u128(job)), task, id: AttemptId(uuid::Uuid::from_u128(task.into())) }
+fn attempt(job: u128, task: u64) -> TaskAttempt {
+    TaskAttempt { job: JobId(uuid::Uuid::from_u128(job)), task, id: AttemptId(uuid::Uuid::from_u128(task.into())) }
 }
 
 #[test]

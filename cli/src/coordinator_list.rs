@@ -12,7 +12,7 @@ use crate::words::{instant, span};
 
 pub(crate) async fn run(arguments: &Coordinator) -> Result<(), Failure> {
     let CoordinatorCommand::List = arguments.command;
-    let list = arguments.grid.place.client()?.coordinators().await?;
+    let list = arguments.grid.url.client()?.coordinators().await?;
     match arguments.grid.output {
         Format::Table => print_table(&coordinator_table(&list.coordinators)),
         Format::Json => print_json(&list),

@@ -10,7 +10,7 @@ use crate::print::{print_jobs, print_json};
 pub(crate) async fn run(arguments: &Simulate) -> Result<(), Failure> {
     let Simulate { tasks, seconds, workers, .. } = *arguments;
     let simulation = Simulation { tasks, seconds, workers, priorities: arguments.priorities.clone() };
-    let grid = arguments.grid.place.client()?;
+    let grid = arguments.grid.url.client()?;
     let SimulationStarted { jobs } = grid.simulate(&simulation).await?;
     if !arguments.wait {
         return print(arguments.grid.output, jobs);

@@ -21,7 +21,7 @@ use crate::words::{figure, span_of_seconds};
 const MAX_ROWS: usize = 100_000;
 
 pub(crate) async fn run(arguments: &Statistics) -> Result<(), Failure> {
-    let grid = arguments.place.client()?;
+    let grid = arguments.url.client()?;
     #[cfg(feature = "kafka")]
     if arguments.replay_from_kafka {
         return replay::run(&grid, arguments, arguments.brokers.as_deref()).await;

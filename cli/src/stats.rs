@@ -10,7 +10,7 @@ use crate::table::{Cell, Table};
 use crate::words::figure;
 
 pub(crate) async fn run(arguments: &arguments::Stats) -> Result<(), Failure> {
-    let grid = arguments.grid.place.client()?;
+    let grid = arguments.grid.url.client()?;
     let stats = patiently(async || grid.stats().await).await?;
     match arguments.grid.output {
         Format::Table => print_table(&stats_table(&stats)),

@@ -58,7 +58,7 @@ async fn ask_own_grid(arguments: &SumOfPrimes) -> Result<api::SumOfPrimes, Failu
     let mut grid = EmbeddedGrid::start(Ports::any(), Shape::of_workers(worker_count(arguments.workers)))?;
     let (own, jobs) = (Client::new(&grid.url()?)?, grid.jobs().clone());
     let answer = tokio::select! {
-        answer = question(&own, arguments) => Ok(answer?),
+        answer = question(&own, arguments) => answer.map_err(Failure::from),
         never = show_progress(&jobs) => never,
         error = grid.failed() => Err(error.into()),
         () = stop => Err(Failure::Quiet(INTERRUPTED)),

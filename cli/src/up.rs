@@ -2,16 +2,21 @@
 
 use std::net::SocketAddr;
 use std::pin::pin;
+use std::time::Duration;
 
 use anyhow::Context;
 
 use divvy::embedded::{EmbeddedGrid, Ports, Shape};
 use service::warn_about_unknown_variables;
+use tokio::time::timeout;
 
 use crate::arguments::{Up, worker_count};
 use crate::failure::Failure;
 use crate::print::{print_line, tell};
 use crate::python_workers::PythonWorkers;
+
+/// How long the other parts of a grid may take to end after one has failed.
+const FAILURE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Warns about variables that neither this command nor a service reads.
 pub(crate) fn warn_about_variables() {
@@ -53,16 +58,25 @@ async fn serve(arguments: &Up) -> Result<(), Failure> {
     for url in grid.urls()? {
         print_line(url.as_str().trim_end_matches('/'))?;
     }
-    tokio::select! {
-        () = stop => (),
-        error = grid.failed() => return Err(error.into()),
-        error = python_workers.failed() => return Err(error.into()),
-    }
+    let failure = tokio::select! {
+        () = stop => None,
+        error = grid.failed() => Some(error),
+        error = python_workers.failed() => Some(error),
+    };
     let second = service::shutdown_signal().context("catch signals")?;
     let stopped = async {
         python_workers.stop().await?;
         grid.stop().await
     };
+    if let Some(error) = failure {
+        tell("stopping: a part of the grid has failed");
+        tokio::select! {
+            // A failure of the other parts is less telling than the first one.
+            _ = timeout(FAILURE_TIMEOUT, stopped) => (),
+            () = second => (),
+        }
+        return Err(error.into());
+    }
     tokio::select! {
         stopped = stopped => Ok(stopped?),
         () = second => Err(Failure::Failed("stopped at once: what was in flight is lost".to_owned())),
@@ -75,7 +89,7 @@ mod tests {
 
     #[test]
     fn every_program_knows_the_variables_of_the_others() {
-        let front = coordinator::front::program().variables;
+        let front = coordinator::front::command_line().variables;
         let variables = [coordinator::config::variables(), worker::config::variables(), front].concat();
         assert!(variables.len() > 50, "{variables:?}");
         for variable in variables.iter().filter(|variable| variable.name.starts_with("DIVVY_")) {

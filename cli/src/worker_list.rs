@@ -12,7 +12,7 @@ use crate::table::{Cell, Table, Tone};
 use crate::words::{figure, memory, percent};
 
 pub(crate) async fn run(arguments: &Worker) -> Result<(), Failure> {
-    let grid = arguments.grid.place.client()?;
+    let grid = arguments.grid.url.client()?;
     let workers = match &arguments.command {
         WorkerCommand::List => grid.workers().await?,
         WorkerCommand::Drain { names } => drain(&grid, names).await?,

@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use engine::{Candidacy, LeaseAnswer, Question, Turn};
-use store::shared::{Acquired, Member, Term};
+use store::shared::{Acquired, LeadershipLease, Member};
 use store::{Epoch, Leadership, LeadershipError};
 use tokio::sync::{mpsc as signals, oneshot};
 use tokio::time::timeout;
@@ -134,12 +134,12 @@ impl Candidate {
     fn ask(&mut self, question: Question) -> LeaseAnswer {
         let answer = match question {
             Question::Acquire => self.leadership.acquire(self.member.id).map(|acquired| match acquired {
-                Acquired::Leads(Term { epoch, lasts }) => LeaseAnswer::Taken { epoch: epoch.0, lasts },
+                Acquired::Leads(LeadershipLease { epoch, lasts }) => LeaseAnswer::Taken { epoch: epoch.0, lasts },
                 Acquired::Held { epoch, expires_in, .. } => LeaseAnswer::Held { epoch: epoch.0, expires_in },
             }),
             Question::Renew(epoch) => {
                 let renewed = self.leadership.renew(Epoch(epoch));
-                renewed.map(|Term { lasts, .. }| LeaseAnswer::Renewed { lasts })
+                renewed.map(|LeadershipLease { lasts, .. }| LeaseAnswer::Renewed { lasts })
             }
         };
         match answer {

@@ -169,8 +169,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_event_wakes_those_that_wait_for_its_job_and_no_others() {
-        let retention = Retention { max_age: Duration::MAX, max_bytes: u64::MAX };
-        let hub = EventHub::new(Arc::new(Memory::new().store(retention).expect("a thread")));
+        let hub = EventHub::new(Arc::new(Memory::new().store(Retention::KEEP_ALL).expect("a thread")));
         let [one, other] = [1, 2].map(|number| JobId(Uuid::from_u128(number)));
         let (mut of_one, mut of_other) = (hub.subscribe(Some(one)), hub.subscribe(Some(other)));
         let mut of_all = hub.subscribe(None);
@@ -184,8 +183,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_subscriber_that_does_not_keep_up_learns_that_it_has_missed_events() {
-        let retention = Retention { max_age: Duration::MAX, max_bytes: u64::MAX };
-        let hub = EventHub::new(Arc::new(Memory::new().store(retention).expect("a thread")));
+        let hub = EventHub::new(Arc::new(Memory::new().store(Retention::KEEP_ALL).expect("a thread")));
         let mut slow = hub.subscribe(None);
         for seq in 1..=MAX_WAITING as u64 + 1 {
             hub.publish(event(seq, JobId(Uuid::from_u128(1))));

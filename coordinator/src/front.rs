@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use serde::Deserialize;
-use service::{Program, mind_peer, mind_service, variables_of};
+use service::{CommandLine, mind_peer, mind_service, variables_of};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, lookup_host};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -80,8 +80,8 @@ impl Config {
 
 /// The command as its command line shows it.
 #[must_use]
-pub fn program() -> Program {
-    Program {
+pub fn command_line() -> CommandLine {
+    CommandLine {
         name: "divvy-coordinator front",
         version: env!("CARGO_PKG_VERSION"),
         about: "Keeps the connections of clients while the one coordinator of a grid is restarted.",
@@ -96,7 +96,7 @@ pub fn program() -> Program {
 /// # Errors
 /// A variable is wrong, or the address cannot be bound.
 pub async fn run(stop: impl Future<Output = ()>) -> anyhow::Result<()> {
-    service::warn_about_unknown_variables(&[&program().variables]);
+    service::warn_about_unknown_variables(&[&command_line().variables]);
     let Config { public_addr, front_target: to, front_patience_ms, drain_timeout_ms } = Config::from_env()?;
     let listener = bind(public_addr).with_context(|| format!("listen on {public_addr} (DIVVY_PUBLIC_ADDR)"))?;
     info!(address = %listener.local_addr()?, %to, "serving");
@@ -264,7 +264,7 @@ mod tests {
 
     #[test]
     fn every_variable_is_described() {
-        let described = program().variables;
+        let described = command_line().variables;
         let named: Vec<_> = described.iter().map(|variable| variable.name.as_str()).collect();
         let fields = service::fields_of::<Config>();
         let fields: Vec<_> = fields.iter().map(|field| format!("DIVVY_{}", field.to_uppercase())).collect();

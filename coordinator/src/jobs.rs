@@ -266,8 +266,7 @@ mod tests {
 
     /// Jobs in memory, and a job that is about to be stored.
     fn prepared(is_shared: bool) -> (Jobs, Accepting, Queues) {
-        let retention = Retention { max_age: Duration::MAX, max_bytes: u64::MAX };
-        let store = Arc::new(Memory::new().store(retention).expect("a thread"));
+        let store = Arc::new(Memory::new().store(Retention::KEEP_ALL).expect("a thread"));
         let engine = Engine::new(Config::default().engine_settings(1), now());
         let (driver, queues) = Driver::new(engine, Arc::clone(&store));
         let jobs = Jobs::new(store, driver, Supervisor::default(), is_shared);

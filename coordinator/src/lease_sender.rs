@@ -9,7 +9,7 @@ use async_channel::Receiver;
 use engine::{CompleteError, LeaseFailure, LeaseOrder};
 use model::AttemptId;
 use reqwest::{Response, StatusCode};
-use scheduler::{Failure, WorkerKey};
+use scheduler::{AttemptFailure, WorkerKey};
 use service::{WorkerToken, trace};
 use store::Store;
 use tokio::sync::oneshot;
@@ -151,7 +151,7 @@ impl LeaseSender {
             Err(error) if error.is_connect() => Sent::Failed(LeaseFailure::Undeliverable),
             // The engine has ended the lease, or the worker has it for longer than its first time limit.
             Err(_) if order.outlives_connection => Sent::Broken,
-            Err(error) if error.is_timeout() => Sent::Failed(LeaseFailure::WorkerFailed(Failure::Expired)),
+            Err(error) if error.is_timeout() => Sent::Failed(LeaseFailure::WorkerFailed(AttemptFailure::Expired)),
             Err(_) => Sent::Broken,
         }
     }
@@ -299,5 +299,5 @@ fn begun(order: &LeaseOrder) -> Begun<'_> {
 }
 
 fn worker_failed(cause: String) -> Sent {
-    Sent::Failed(LeaseFailure::WorkerFailed(Failure::Refused(cause)))
+    Sent::Failed(LeaseFailure::WorkerFailed(AttemptFailure::Refused(cause)))
 }

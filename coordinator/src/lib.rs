@@ -32,6 +32,7 @@ mod programs;
 mod pull_workers;
 mod relay;
 mod role;
+mod running_parts;
 mod serving_threads;
 mod simulated_workers;
 mod spans;

@@ -9,20 +9,20 @@ use coordinator::config::{self, Config};
 use coordinator::front;
 use coordinator::migrate;
 use coordinator::succession;
-use service::Program;
+use service::CommandLine;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args_os().skip(1).map(|text| text.to_string_lossy().into_owned()).collect();
-    let (program, start, rest): (Program, fn() -> ExitCode, &[String]) = match arguments.split_first() {
+    let (command_line, start, rest): (CommandLine, fn() -> ExitCode, &[String]) = match arguments.split_first() {
         Some((command, rest)) if command == "migrate" => return move_store(rest),
-        Some((command, rest)) if command == "front" => (front::program(), stand_before, rest),
-        _ => (program(), serve, &arguments),
+        Some((command, rest)) if command == "front" => (front::command_line(), stand_before, rest),
+        _ => (command_line(), serve, &arguments),
     };
-    program.answer(rest.iter().map(OsString::from)).unwrap_or_else(start)
+    command_line.answer(rest.iter().map(OsString::from)).unwrap_or_else(start)
 }
 
-fn program() -> Program {
-    Program {
+fn command_line() -> CommandLine {
+    CommandLine {
         name: "divvy-coordinator",
         version: env!("CARGO_PKG_VERSION"),
         about: "Takes jobs over HTTP and divides them over divvy workers. `divvy-coordinator migrate` moves its store, \

@@ -157,8 +157,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_simulation_that_two_requests_start_has_its_workers_once() {
-        let retention = Retention { max_age: Duration::MAX, max_bytes: u64::MAX };
-        let store = Arc::new(Memory::new().store(retention).expect("a thread"));
+        let store = Arc::new(Memory::new().store(Retention::KEEP_ALL).expect("a thread"));
         let (driver, _queues) = Driver::new(Engine::new(Config::default().engine_settings(1), now()), store);
         let workers = SimulatedWorkers::new(driver, Supervisor::default());
         // Once more when it is over, as under a key whose jobs have been forgotten.

@@ -33,6 +33,7 @@ use crate::outcomes::OutcomeBudget;
 use crate::programs::Programs;
 use crate::relay::{LeaderRelay, Port};
 use crate::role::Role;
+use crate::running_parts::RunningParts;
 use crate::serving_threads;
 use crate::term::{self, Term, TermParts};
 use crate::workers::{Evicted, SWEEP_INTERVAL, Workers};
@@ -147,7 +148,7 @@ impl Coordinator {
     /// store and returns.
     ///
     /// # Errors
-    /// A listener cannot be served, or a part of the coordinator has ended by itself.
+    /// A listener cannot be served, or a part of the coordinator has ended by itself: then the others have been stopped, too.
     pub async fn run(self, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
         let Self { config, public, internal, member, role, store, shared, kafka } = self;
         let is_open = !config.worker_token.is_set() && config.worker_service_accounts.is_empty();
@@ -167,34 +168,39 @@ impl Coordinator {
         let faces = Faces::new(&config, &state, &metrics, shared.is_some())?;
         let lost = shared.as_ref().map(|shared| shared.lost());
         let parts = TermParts::new(config, &state)?;
-        let mut leadership = match shared {
+        let leadership = match shared {
             None => Leadership::alone(role, parts, Arc::clone(&store)).await?,
             Some(shared) => Leadership::shared(role, parts, &members, shared)?,
         };
-        let public = faces.serve_public(public.warn_if_open(), drain_timeout + STOP_TIMEOUT)?;
-        let internal = faces.serve_internal(internal)?;
-        let (public_handle, internal_handle) = (public.handle(), internal.handle());
+        let public_server = faces.serve_public(public.warn_if_open(), drain_timeout + STOP_TIMEOUT)?;
+        let internal_server = faces.serve_internal(internal)?;
+        let (public, internal) = (public_server.handle(), internal_server.handle());
         let mut serving = JoinSet::new();
-        serving.spawn(public);
-        serving.spawn(internal);
+        serving.spawn(public_server);
+        serving.spawn(internal_server);
 
-        tokio::select! {
-            () = stop => (),
+        let mut parts = RunningParts { leadership, background, serving, public, internal, store };
+        let failure = tokio::select! {
+            () = stop => None,
             // A coordinator without one of its parts looks alive and does nothing: the process ends, to be restarted.
-            error = leadership.run() => return Err(error),
+            error = parts.failed() => Some(error),
             // The coordinator's knowledge of jobs and events may be wrong: the process ends, to begin anew.
-            lost = lost_commits(lost) => return Err(anyhow::anyhow!("{lost}: ending, to be started again")),
-            Some(ended) = background.join_next() => return Err(part_ended(ended)),
-            Some(ended) = serving.join_next() => return Err(part_ended(ended)),
+            lost = lost_commits(lost) => Some(anyhow::anyhow!("{lost}: ending, to be started again")),
+        };
+        health.start_draining();
+        if let Some(error) = failure {
+            drop((state, metrics, faces));
+            parts.end_after_failure().await;
+            return Err(error);
         }
         info!("stopping: answering the requests in flight");
-        health.start_draining();
+        let RunningParts { mut leadership, mut background, mut serving, public, internal, store } = parts;
         // Another coordinator that can lead does so immediately, and answers the requests that wait here.
         if members.has_successor() {
             leadership.step_down().await;
         }
-        drain(&public_handle, leadership.term(), drain_timeout).await;
-        internal_handle.stop(false).await;
+        drain(&public, leadership.term(), drain_timeout).await;
+        internal.stop(false).await;
         leadership.stop().await;
         background.shutdown().await;
         while let Some(server) = serving.join_next().await {
@@ -292,10 +298,6 @@ async fn lost_commits(lost: Option<Losing>) -> String {
         Some(lost) => lost.await,
         None => std::future::pending().await,
     }
-}
-
-fn part_ended<T: std::fmt::Debug>(ended: Result<T, tokio::task::JoinError>) -> anyhow::Error {
-    anyhow::anyhow!("a part of the coordinator ended by itself: {ended:?}")
 }
 
 fn bind(address: SocketAddr, variable: &str) -> anyhow::Result<Listener> {

@@ -40,7 +40,7 @@ const MAX_ENDED: usize = 4_096;
 
 /// An attempt at a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Attempt {
+pub(crate) struct TaskAttempt {
     pub(crate) job: JobId,
     pub(crate) task: u64,
     pub(crate) id: AttemptId,
@@ -56,27 +56,27 @@ pub(crate) enum Changed {
     /// The log of a running program.
     Live(api::TaskLog),
     /// The log was stored.
-    Stored(Attempt),
+    Stored(TaskAttempt),
 }
 
 #[derive(Debug, Default)]
 struct Logs {
-    live: HashMap<Attempt, Live>,
+    live: HashMap<TaskAttempt, Live>,
     /// Bytes that are kept of each job.
     kept: HashMap<JobId, u64>,
     /// The latest attempts that ended, with the number of the change.
-    ended: VecDeque<(u64, Attempt)>,
+    ended: VecDeque<(u64, TaskAttempt)>,
     /// The attempts of `ended`: a worker that does not know of the end reports once more.
-    stored: HashSet<Attempt>,
+    stored: HashSet<TaskAttempt>,
     /// Attempts whose logs are on their way into the store.
-    storing: HashSet<Attempt>,
+    storing: HashSet<TaskAttempt>,
     /// The newest change that is no longer in `ended`.
     forgotten: u64,
     newest: u64,
     followers: HashMap<JobId, watch::Sender<()>>,
     /// The latest attempts whose logs were stored without a last report: a worker that was wrongly taken for lost may still
     /// send one.
-    abandoned: VecDeque<Attempt>,
+    abandoned: VecDeque<TaskAttempt>,
 }
 
 #[derive(Debug)]
@@ -104,7 +104,12 @@ pub(crate) async fn keep_abandoned(logs: Arc<TaskLogs>, store: Arc<Store>, drive
 
 impl TaskLogs {
     /// Notes the stderr of an attempt; keeps it if the program has ended.
-    pub(crate) async fn report(&self, attempt: Attempt, report: LogReport, store: &Store) -> Result<(), WriteError> {
+    pub(crate) async fn report(
+        &self,
+        attempt: TaskAttempt,
+        report: LogReport,
+        store: &Store,
+    ) -> Result<(), WriteError> {
         let LogReport { worker, offset, text, is_final } = report;
         let cut = text.len().saturating_sub(MAX_LOG_BYTES);
         let start = (cut..=text.len()).find(|place| text.is_char_boundary(*place)).unwrap_or(text.len());
@@ -122,7 +127,7 @@ impl TaskLogs {
     /// Keeps the log of an attempt that has ended.
     async fn store(
         &self,
-        attempt: Attempt,
+        attempt: TaskAttempt,
         worker: String,
         omitted_bytes: u64,
         text: String,
@@ -130,7 +135,7 @@ impl TaskLogs {
     ) -> Result<(), WriteError> {
         let bytes = text.len() as u64;
         let Some(_storing) = self.begin_to_store(attempt, bytes)? else { return Ok(()) };
-        let (ended_at, Attempt { job, task, id }) = (now().at, attempt);
+        let (ended_at, TaskAttempt { job, task, id }) = (now().at, attempt);
         let stored =
             store.put_log(store::TaskLog { job, task, attempt: id, worker, ended_at, omitted_bytes, text }).await;
         match &stored {
@@ -142,7 +147,7 @@ impl TaskLogs {
     }
 
     /// Stores the log of an attempt that ended without a last report. Where nothing can be stored, the next sweep tries again.
-    async fn store_abandoned(&self, attempt: Attempt, live: Live, store: &Store) {
+    async fn store_abandoned(&self, attempt: TaskAttempt, live: Live, store: &Store) {
         let (worker, text) = (live.worker.clone(), live.text.clone());
         match self.store(attempt, worker, live.offset, text, store).await {
             Ok(()) => self.logs().note_abandoned(attempt),
@@ -159,7 +164,7 @@ impl TaskLogs {
     ///
     /// # Errors
     /// The log is on its way into the store, which may still fail: its worker has to ask again.
-    fn begin_to_store(&self, attempt: Attempt, bytes: u64) -> Result<Option<Storing<'_>>, WriteError> {
+    fn begin_to_store(&self, attempt: TaskAttempt, bytes: u64) -> Result<Option<Storing<'_>>, WriteError> {
         let mut logs = self.logs();
         if logs.storing.contains(&attempt) {
             return Err(WriteError::InDoubt);
@@ -172,8 +177,8 @@ impl TaskLogs {
     }
 
     /// Takes the logs whose attempts have held no lease for [`ABANDONED_AFTER`].
-    fn take_abandoned(&self, driver: &Driver, now: Instant) -> Vec<(Attempt, Live)> {
-        let attempts: Vec<Attempt> = self.logs().live.keys().copied().collect();
+    fn take_abandoned(&self, driver: &Driver, now: Instant) -> Vec<(TaskAttempt, Live)> {
+        let attempts: Vec<TaskAttempt> = self.logs().live.keys().copied().collect();
         if attempts.is_empty() {
             return Vec::new();
         }
@@ -229,7 +234,7 @@ impl TaskLogs {
 /// A log on its way into the store, until this is dropped.
 struct Storing<'a> {
     logs: &'a TaskLogs,
-    attempt: Attempt,
+    attempt: TaskAttempt,
 }
 
 impl Drop for Storing<'_> {
@@ -240,15 +245,15 @@ impl Drop for Storing<'_> {
 
 impl Logs {
     /// Whether the log of an attempt is stored, or was given up: later reports come too late.
-    fn has_ended(&self, attempt: &Attempt) -> bool {
+    fn has_ended(&self, attempt: &TaskAttempt) -> bool {
         self.stored.contains(attempt) || self.abandoned.contains(attempt)
     }
 
-    fn live_of(&self, job: JobId, tasks: &Range<u64>) -> impl Iterator<Item = (&Attempt, &Live)> {
+    fn live_of(&self, job: JobId, tasks: &Range<u64>) -> impl Iterator<Item = (&TaskAttempt, &Live)> {
         self.live.iter().filter(move |(attempt, _)| attempt.job == job && tasks.contains(&attempt.task))
     }
 
-    fn show(&mut self, attempt: Attempt, worker: String, offset: u64, text: String) {
+    fn show(&mut self, attempt: TaskAttempt, worker: String, offset: u64, text: String) {
         if self.live.len() >= MAX_LIVE_LOGS && !self.live.contains_key(&attempt) {
             self.live.retain(|_, live| live.seen_at.elapsed() < LIVE_FOR);
             if self.live.len() >= MAX_LIVE_LOGS {
@@ -260,8 +265,8 @@ impl Logs {
         self.live.insert(attempt, Live { changed, worker, offset, text, seen_at: Instant::now(), unleased_since });
     }
 
-    fn take_unleased(&mut self, leased: &HashSet<AttemptId>, now: Instant) -> Vec<(Attempt, Live)> {
-        let is_abandoned = |attempt: &Attempt, live: &mut Live| {
+    fn take_unleased(&mut self, leased: &HashSet<AttemptId>, now: Instant) -> Vec<(TaskAttempt, Live)> {
+        let is_abandoned = |attempt: &TaskAttempt, live: &mut Live| {
             if leased.contains(&attempt.id) {
                 live.unleased_since = None;
                 return false;
@@ -271,7 +276,7 @@ impl Logs {
         self.live.extract_if(is_abandoned).collect()
     }
 
-    fn note_abandoned(&mut self, attempt: Attempt) {
+    fn note_abandoned(&mut self, attempt: TaskAttempt) {
         if self.abandoned.len() >= MAX_LIVE_LOGS {
             self.abandoned.pop_front();
         }
@@ -279,14 +284,14 @@ impl Logs {
     }
 
     /// Shows a log again that could not be stored, unless its worker has reported it meanwhile.
-    fn put_back(&mut self, attempt: Attempt, live: Live) {
+    fn put_back(&mut self, attempt: TaskAttempt, live: Live) {
         if self.live.len() < MAX_LIVE_LOGS && !self.has_ended(&attempt) {
             self.live.entry(attempt).or_insert(live);
         }
     }
 
     /// Whether a log that has ended is to be stored.
-    fn is_kept(&mut self, attempt: Attempt, bytes: u64) -> bool {
+    fn is_kept(&mut self, attempt: TaskAttempt, bytes: u64) -> bool {
         self.live.remove(&attempt);
         if self.kept.len() >= MAX_COUNTED_JOBS {
             self.kept.clear();
@@ -306,7 +311,7 @@ impl Logs {
         }
     }
 
-    fn note_stored(&mut self, attempt: Attempt) {
+    fn note_stored(&mut self, attempt: TaskAttempt) {
         // A report of the running program may have come late.
         self.live.remove(&attempt);
         let changed = self.change(attempt.job);
@@ -331,7 +336,7 @@ impl Logs {
 }
 
 impl Live {
-    fn view(&self, attempt: Attempt) -> api::TaskLog {
+    fn view(&self, attempt: TaskAttempt) -> api::TaskLog {
         api::TaskLog {
             task: attempt.task,
             attempt: attempt.id,

@@ -319,8 +319,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_term_that_does_not_begin_acts_no_more_and_lets_its_store_go() {
-        let retention = Retention { max_age: Duration::MAX, max_bytes: u64::MAX };
-        let store = Arc::new(Memory::new().store(retention).expect("a thread"));
+        let store = Arc::new(Memory::new().store(Retention::KEEP_ALL).expect("a thread"));
         let trust = Trust::for_ever();
         let (term, _queues) = Term::new(&Config::default(), store, trust.clone(), true);
         let store = term.abandon().await;

@@ -69,7 +69,7 @@ fn a_front_is_configured_by_its_environment_as_the_coordinator_is() {
     let help = run(&["front", "--help"]);
     assert_eq!((help.status.code(), help.stderr.len()), (Some(0), 0), "{help:?}");
     let lists = |name: &str| String::from_utf8_lossy(&help.stdout).lines().any(|line| line.trim() == name);
-    for variable in coordinator::front::program().variables {
+    for variable in coordinator::front::command_line().variables {
         assert!(lists(&variable.name), "{} in {help:?}", variable.name);
     }
     assert!(lists("DIVVY_LOG") && !lists("DIVVY_DATA_DIR"), "{help:?}");
@@ -164,7 +164,7 @@ fn migrate_moves_a_data_directory_with_its_large_results_to_postgres_and_back() 
     let settings = store_sqlite::StoreSettings {
         data_dir: from.path().to_owned(),
         results_url: None,
-        retention: store::Retention { max_age: std::time::Duration::MAX, max_bytes: u64::MAX },
+        retention: store::Retention::KEEP_ALL,
     };
     drop(store_sqlite::open(settings).expect("it is empty"));
     // A result as the coordinator leaves it: the row names the object.

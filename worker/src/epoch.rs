@@ -17,7 +17,7 @@ const MAX_REFUSED: usize = 16;
 /// An epoch that no coordinator shows for the orphan timeout, ten seconds at least, is forgotten: a grid that starts anew, such
 /// as with an empty data directory, begins with a low epoch.
 #[derive(Debug)]
-pub(crate) struct Epoch {
+pub(crate) struct EpochFence {
     timeout: Duration,
     highest: Mutex<Highest>,
 }
@@ -52,7 +52,7 @@ pub(crate) struct StaleEpoch {
     highest: u64,
 }
 
-impl Epoch {
+impl EpochFence {
     pub(crate) fn new(orphan_timeout: Duration) -> Self {
         let timeout = orphan_timeout.max(LEAST_TIMEOUT);
         Self { timeout, highest: Mutex::new(Highest { epoch: 0, seen_at: Instant::now(), refused: VecDeque::new() }) }
@@ -99,7 +99,7 @@ mod tests {
 
     #[test]
     fn an_epoch_counts_until_a_higher_one_has_been_seen() {
-        let epoch = Epoch::new(TIMEOUT);
+        let epoch = EpochFence::new(TIMEOUT);
         assert_eq!((epoch.see(0), epoch.see(3), epoch.see(3)), (Ok(()), Ok(()), Ok(())));
         assert_eq!(epoch.see(2), Err(StaleEpoch { given: 2, highest: 3 }));
     }
@@ -115,7 +115,7 @@ mod tests {
 
     #[test]
     fn an_epoch_that_nobody_shows_any_more_is_forgotten_and_a_refused_one_does_not_keep_it() {
-        let (epoch, start) = (Epoch::new(TIMEOUT), Instant::now());
+        let (epoch, start) = (EpochFence::new(TIMEOUT), Instant::now());
         assert_eq!(epoch.see_at(7, start), Ok(()));
         assert!(epoch.see_at(1, start + TIMEOUT / 2).is_err());
         assert_eq!(epoch.see_at(7, start + TIMEOUT / 2), Ok(()));

@@ -21,7 +21,7 @@ use url::Url;
 use crate::contact::{Contact, TIMEOUT};
 use crate::coordinators::{Directory, Endpoint, look_up_all};
 use crate::courier::Courier;
-use crate::epoch::Epoch;
+use crate::epoch::EpochFence;
 use crate::executor::Executor;
 use crate::held::{HeldLeases, Returned};
 use crate::metrics::WorkerMetrics;
@@ -54,7 +54,7 @@ pub(crate) struct Announcer {
     pub(crate) orphan_timeout: Duration,
     pub(crate) executor: Arc<Executor>,
     pub(crate) held: Arc<HeldLeases>,
-    pub(crate) epoch: Arc<Epoch>,
+    pub(crate) epoch: Arc<EpochFence>,
     pub(crate) presence: Arc<Presence>,
     /// Makes the announcer send heartbeats now.
     pub(crate) asked: watch::Sender<()>,

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use service::Program;
+use service::CommandLine;
 use worker::config::{self, Config};
 use worker::startup::Worker;
 
@@ -13,7 +13,7 @@ fn main() -> ExitCode {
 
 #[tokio::main(flavor = "current_thread")]
 async fn serve() -> ExitCode {
-    let program = Program {
+    let command_line = CommandLine {
         name: "divvy-worker",
         version: env!("CARGO_PKG_VERSION"),
         about: "Computes the leases that a divvy coordinator gives it.",
@@ -21,7 +21,7 @@ async fn serve() -> ExitCode {
         variables: config::variables(),
         check: || Config::without_files().map(drop),
     };
-    match program.answer(std::env::args_os().skip(1)) {
+    match command_line.answer(std::env::args_os().skip(1)) {
         Some(answered) => answered,
         None => service::exit_code(&run().await),
     }

@@ -20,7 +20,7 @@ use workloads::{ExecuteError, Executors};
 use crate::config::Config;
 use crate::courier::Courier;
 use crate::deletion_cost::DeletionCost;
-use crate::epoch::Epoch;
+use crate::epoch::EpochFence;
 use crate::executor::{Compute, Executor, every_kind};
 use crate::heartbeat::{Announcements, Announcer};
 use crate::held::HeldLeases;
@@ -78,7 +78,8 @@ impl Worker {
     /// Runs until `stop` resolves; then deregisters, finishes or hands back what it holds, and returns.
     ///
     /// # Errors
-    /// A thread or the listener cannot be started.
+    /// A thread or the listener cannot be started, or a part of the worker has ended by itself: then the worker has handed back
+    /// what it held, and its other parts have ended.
     pub async fn run(self, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
         let Self { config, listener, worker_id } = self;
         let (boot_id, address) = (BootId(Uuid::new_v4()), listener.address());
@@ -104,7 +105,7 @@ impl Worker {
             executor: Arc::clone(&executor),
             intake: Intake::new(config.slots, health.clone()),
             held,
-            epoch: Arc::new(Epoch::new(config.orphan_timeout())),
+            epoch: Arc::new(EpochFence::new(config.orphan_timeout())),
             asked: watch::Sender::new(()),
             metrics,
             bodies: BodyBudget::new(MAX_LEASES_BYTES),
@@ -117,14 +118,19 @@ impl Worker {
         let abilities = programs.as_ref().map(|programs| programs.abilities().clone());
         let messengers = Messengers { credential, courier: Arc::clone(&courier) };
         let mut announcements = announce(&config, &state, worker_id, address.port(), presence, messengers, abilities)?;
-        tokio::select! {
-            () = stop => (),
+        let failure = tokio::select! {
+            () = stop => None,
             // A worker without heartbeats looks alive and does nothing: the process ends, to be restarted.
-            () = announcements.failed() => anyhow::bail!("the heartbeats ended by themselves"),
-            ended = &mut serving => anyhow::bail!("the listener ended by itself: {ended:?}"),
-        }
-        info!("stopping: finishing the held leases");
-        let drain_until = Instant::now() + config.drain_timeout();
+            () = announcements.failed() => Some(anyhow::anyhow!("the heartbeats ended by themselves")),
+            ended = &mut serving => Some(anyhow::anyhow!("the listener ended by itself: {ended:?}")),
+        };
+        let drain_timeout = if failure.is_some() {
+            Duration::ZERO
+        } else {
+            info!("stopping: finishing the held leases");
+            config.drain_timeout()
+        };
+        let drain_until = Instant::now() + drain_timeout;
         announcements.leave().await;
         state.intake.drain(drain_until, &state.held).await;
         let returned = state.held.hand_back();
@@ -140,7 +146,10 @@ impl Worker {
         };
         tokio::join!(announcements.stop(returned), ending);
         server_handle.stop(true).await;
-        serving.await.context("join the server")?.context("serve")
+        match failure {
+            Some(error) => Err(error),
+            None => serving.await.context("join the server")?.context("serve"),
+        }
     }
 }
 

@@ -1,24 +1,20 @@
 //! The command line: what each command takes. `job.rs` has the arguments of `divvy job`, `described.rs` those of kinds of job
-//! without a command of their own, `values.rs` how values are read.
+//! without a command of their own, `own_grid.rs` those of commands that start a grid, `values.rs` how values are read.
 
 mod described;
 mod job;
+mod own_grid;
 mod program;
 mod statistics;
 mod values;
 
 use std::env;
-use std::ffi::OsString;
-use std::net::IpAddr;
-use std::num::NonZeroU32;
 use std::path::PathBuf;
-use std::thread::available_parallelism;
 
 use api::client::{AccessToken, Client};
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::Shell;
-use coordinator::config::StoreUrl;
-use model::{Algorithm, Priority, WorkerId};
+use model::{Priority, WorkerId};
 use service::Rights;
 use url::Url;
 
@@ -27,10 +23,11 @@ use crate::failure::Failure;
 pub(crate) use job::{
     Change, Events, Filter, JobCommand, List, RangeArguments, ResultOf, Submit, SubmitOptions, Tasks, Work, WorkCommand,
 };
+pub(crate) use own_grid::{Method, Output, SumOfPrimes, Up, worker_count};
 pub(crate) use program::{CheckProgram, CombineName, Logs, ProgramArguments, ProgramCommand, PutProgram, RunProgram};
 pub(crate) use statistics::{Statistics, StatisticsFormat};
 pub(crate) use values::each_once;
-use values::{count, decimal, http_url, integer, ip_address, names, number, priority};
+use values::{decimal, http_url, integer, priority};
 
 /// Divides big computations over a pool of workers.
 #[derive(Debug, Parser)]
@@ -68,9 +65,9 @@ pub(crate) enum Command {
 
 /// The grid to ask, and the format of its answers.
 #[derive(Debug, Args)]
-pub(crate) struct Grid {
+pub(crate) struct GridOptions {
     #[command(flatten)]
-    pub(crate) place: Place,
+    pub(crate) url: GridUrl,
     /// How to print: columns for people, the API's JSON (one value a line where there are several), or ids alone
     #[arg(long, global = true, value_enum, value_name = "FORMAT", default_value_t = Format::Table)]
     pub(crate) output: Format,
@@ -78,13 +75,13 @@ pub(crate) struct Grid {
 
 /// The grid to ask.
 #[derive(Debug, Args)]
-pub(crate) struct Place {
+pub(crate) struct GridUrl {
     /// The grid to ask [env: DIVVY_URL] [default: http://127.0.0.1:8080]
     #[arg(long, global = true, value_name = "URL", value_parser = http_url, value_hint = ValueHint::Url)]
     coordinator: Option<Url>,
 }
 
-impl Place {
+impl GridUrl {
     /// A client of the grid, with the token of `DIVVY_TOKEN` where it is set.
     pub(crate) fn client(&self) -> Result<Client, Failure> {
         let from_environment = || variable("DIVVY_URL", http_url).map(|url| url.unwrap_or_else(local));
@@ -128,7 +125,7 @@ pub(crate) struct Job {
     #[command(subcommand)]
     pub(crate) command: JobCommand,
     #[command(flatten)]
-    pub(crate) grid: Grid,
+    pub(crate) grid: GridOptions,
 }
 
 /// Stores programs, checks them and runs them here.
@@ -138,7 +135,7 @@ pub(crate) struct Program {
     #[command(subcommand)]
     pub(crate) command: ProgramCommand,
     #[command(flatten)]
-    pub(crate) grid: Grid,
+    pub(crate) grid: GridOptions,
 }
 
 /// Shows the workers and drains some of them.
@@ -148,7 +145,7 @@ pub(crate) struct Worker {
     #[command(subcommand)]
     pub(crate) command: WorkerCommand,
     #[command(flatten)]
-    pub(crate) grid: Grid,
+    pub(crate) grid: GridOptions,
 }
 
 #[derive(Debug, Subcommand)]
@@ -170,7 +167,7 @@ pub(crate) struct Coordinator {
     #[command(subcommand)]
     pub(crate) command: CoordinatorCommand,
     #[command(flatten)]
-    pub(crate) grid: Grid,
+    pub(crate) grid: GridOptions,
 }
 
 #[derive(Debug, Subcommand)]
@@ -183,7 +180,7 @@ pub(crate) enum CoordinatorCommand {
 #[derive(Debug, Args)]
 pub(crate) struct Stats {
     #[command(flatten)]
-    pub(crate) grid: Grid,
+    pub(crate) grid: GridOptions,
 }
 
 /// Runs tasks that only sleep on workers that exist only for them, to see how the grid schedules.
@@ -205,14 +202,14 @@ pub(crate) struct Simulate {
     #[arg(long)]
     pub(crate) wait: bool,
     #[command(flatten)]
-    pub(crate) grid: Grid,
+    pub(crate) grid: GridOptions,
 }
 
 /// Shows the grid live: workers, jobs, throughput and queue. Keys: q quits, ? shows all keys.
 #[derive(Debug, Args)]
 pub(crate) struct Watch {
     #[command(flatten)]
-    pub(crate) place: Place,
+    pub(crate) url: GridUrl,
 }
 
 /// Makes access tokens.
@@ -271,130 +268,6 @@ pub(crate) struct Completions {
     pub(crate) shell: Shell,
 }
 
-/// Prints the sum of all primes from A to B, both included.
-///
-/// Without --coordinator it starts a grid of its own for this one answer: a coordinator and a worker per core, on
-/// loopback ports.
-#[derive(Debug, Args)]
-pub(crate) struct SumOfPrimes {
-    /// First number, 0 to 18446744073709551615 (2^64-1), such as 1000, 10_000 or 1e9
-    #[arg(value_parser = number, allow_negative_numbers = true)]
-    pub(crate) a: u64,
-    /// Last number, A to 18446744073709551615 (2^64-1)
-    #[arg(value_parser = number, allow_negative_numbers = true)]
-    pub(crate) b: u64,
-    #[command(flatten)]
-    pub(crate) method: Method,
-    /// Ask the grid at this URL instead of starting one [env: DIVVY_URL, unless --workers is given]
-    #[arg(long, value_name = "URL", value_parser = http_url, value_hint = ValueHint::Url)]
-    coordinator: Option<Url>,
-    /// Workers of the own grid, 1 to 256 [default: one per core]
-    #[arg(long, value_name = "N", conflicts_with = "coordinator", value_parser = worker_number(), allow_negative_numbers = true)]
-    pub(crate) workers: Option<NonZeroU32>,
-    /// Print the sum alone, or the whole answer as JSON
-    #[arg(long, value_enum, default_value_t = Output::Text)]
-    pub(crate) output: Output,
-}
-
-/// The choice of the algorithm for primes.
-#[derive(Clone, Copy, Debug, Args)]
-pub(crate) struct Method {
-    /// A sieve of the range, or two sums of all primes up to its ends in about x^(2/3) steps; auto takes what is expected
-    /// to take less
-    #[arg(long, value_name = "ALGORITHM", value_parser = names::<Algorithm>(Algorithm::ALL.map(Algorithm::as_str)), default_value = "auto")]
-    pub(crate) algorithm: Algorithm,
-    /// Compute it by the other algorithm, too, and fail if the results differ
-    #[arg(long)]
-    pub(crate) verify: bool,
-}
-
-impl SumOfPrimes {
-    /// The grid to ask; none where an own one is to be started. `--workers` asks for an own one.
-    pub(crate) fn coordinator(&self) -> Result<Option<Url>, Failure> {
-        match (&self.coordinator, self.workers) {
-            (Some(url), _) => Ok(Some(url.clone())),
-            (None, Some(_)) => Ok(None),
-            (None, None) => variable("DIVVY_URL", http_url),
-        }
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Output {
-    Text,
-    Json,
-}
-
-/// Starts a whole grid in this process and serves until Ctrl-C.
-///
-/// Prints the public URL on stdout, and on stderr where workers of your own fetch tasks and where jobs are kept. The
-/// variables DIVVY_* of the two services apply, save for addresses, names and slots.
-#[derive(Debug, Args)]
-pub(crate) struct Up {
-    /// Workers to start, 1 to 256, one slot each [default: one per core]
-    #[arg(long, value_name = "N", value_parser = worker_number(), allow_negative_numbers = true)]
-    pub(crate) workers: Option<NonZeroU32>,
-    /// Python workers to start beside them, 1 to 256, one slot each; needs the command divvy-python-worker
-    #[arg(long, value_name = "N", value_parser = worker_number(), allow_negative_numbers = true)]
-    pub(crate) python_workers: Option<NonZeroU32>,
-    /// Public port; 0 picks a free one
-    #[arg(long, value_name = "PORT", value_parser = integer::<u16>(0..=65_535), default_value = "8080", allow_negative_numbers = true)]
-    pub(crate) port: u16,
-    /// Port on 127.0.0.1 for workers of your own and for metrics; 0 picks a free one
-    #[arg(long, value_name = "PORT", value_parser = integer::<u16>(0..=65_535), default_value = "0", allow_negative_numbers = true)]
-    pub(crate) internal_port: u16,
-    /// Public address; 0.0.0.0 lets other machines ask
-    #[arg(long, value_name = "ADDRESS", value_parser = ip_address, default_value = "127.0.0.1")]
-    pub(crate) host: IpAddr,
-    /// Where jobs and results are kept for the next start [env: DIVVY_DATA_DIR] [default: they end with the grid]
-    #[arg(long, value_name = "DIRECTORY", value_hint = ValueHint::DirPath, conflicts_with = "store_url")]
-    data_dir: Option<PathBuf>,
-    /// Coordinators to start, 1 to 16; several share a database, and each has ports of its own, behind the first one's
-    #[arg(long, value_name = "N", default_value = "1", value_parser = count(MAX_COORDINATORS), allow_negative_numbers = true)]
-    pub(crate) coordinators: NonZeroU32,
-    /// A PostgreSQL instead of a directory, such as postgres://user:password@host/database; large results go to
-    /// DIVVY_RESULTS_URL [env: DIVVY_STORE_URL]
-    #[arg(long, value_name = "URL", value_parser = store_url)]
-    pub(crate) store_url: Option<StoreUrl>,
-}
-
-impl Up {
-    /// The directory for data; none where jobs end with the grid.
-    pub(crate) fn data_dir(&self) -> Option<PathBuf> {
-        self.data_dir.clone().or_else(|| non_empty("DIVVY_DATA_DIR").map(PathBuf::from))
-    }
-
-    /// Whether jobs are in a database.
-    pub(crate) fn has_database(&self) -> bool {
-        self.store_url.is_some() || non_empty("DIVVY_STORE_URL").is_some()
-    }
-}
-
-/// A variable of the environment that is not empty.
-fn non_empty(name: &str) -> Option<OsString> {
-    env::var_os(name).filter(|value| !value.is_empty())
-}
-
-/// The most coordinators in one process.
-const MAX_COORDINATORS: u64 = 16;
-
-fn store_url(text: &str) -> Result<StoreUrl, String> {
-    StoreUrl::try_from(text.to_owned()).map_err(|error| error.to_string())
-}
-
-/// The most workers in one process: each has two threads and a port of its own.
-const MAX_WORKERS: u64 = 256;
-
-fn worker_number() -> impl Fn(&str) -> Result<NonZeroU32, String> + Clone {
-    count(MAX_WORKERS)
-}
-
-/// The asked number of workers, else one per core that the process may use.
-pub(crate) fn worker_count(asked: Option<NonZeroU32>) -> u32 {
-    let cores = || available_parallelism().map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(u32::MAX));
-    asked.map_or_else(cores, NonZeroU32::get).min(MAX_WORKERS as u32)
-}
-
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
@@ -416,7 +289,7 @@ mod tests {
             let Command::Job(job) = Arguments::try_parse_from(line.split(' ')).expect(line).command else {
                 panic!("{line} is a job command")
             };
-            let url = job.grid.place.coordinator.expect("a URL");
+            let url = job.grid.url.coordinator.expect("a URL");
             assert_eq!((job.grid.output, url.as_str()), (Format::Json, "http://h:1/"), "{line}");
         }
     }

@@ -8,7 +8,7 @@ use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use model::{Grain, JobKind};
 
-use super::Place;
+use super::GridUrl;
 use super::values::{duration, kinds, names};
 
 /// Shows what has happened by period: jobs, tasks, attempts, waiting and running times. Periods are in UTC.
@@ -17,7 +17,7 @@ use super::values::{duration, kinds, names};
 #[derive(Debug, Args)]
 pub(crate) struct Statistics {
     #[command(flatten)]
-    pub(crate) place: Place,
+    pub(crate) url: GridUrl,
     /// Length of the periods
     #[arg(long, value_name = "GRAIN", value_parser = names::<Grain>(Grain::ALL.map(Grain::as_str)), default_value = "hour")]
     pub(crate) grain: Grain,

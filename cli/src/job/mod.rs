@@ -21,7 +21,7 @@ use crate::arguments::{Job, JobCommand};
 use crate::failure::Failure;
 
 pub(crate) async fn run(arguments: &Job) -> Result<(), Failure> {
-    let grid = arguments.grid.place.client()?;
+    let grid = arguments.grid.url.client()?;
     let format = arguments.grid.output;
     match &arguments.command {
         JobCommand::Submit(submit) => submit::run(&grid, format, submit).await,

@@ -17,7 +17,7 @@ use crate::patience::patiently;
 
 pub(crate) async fn run(arguments: &Program) -> Result<(), Failure> {
     let format = arguments.grid.output;
-    let grid = || arguments.grid.place.client();
+    let grid = || arguments.grid.url.client();
     match &arguments.command {
         ProgramCommand::Put(put) => put::run(&grid()?, format, put).await,
         ProgramCommand::List => list::programs(&grid()?, format).await,

@@ -45,7 +45,7 @@ pub(crate) async fn run(arguments: &Watch) -> Result<(), Failure> {
         let message = "watch moves the cursor, which the terminal cannot as TERM says: use `divvy stats` instead";
         return Err(Failure::Usage(message.to_owned()));
     }
-    let grid = arguments.place.client()?;
+    let grid = arguments.url.client()?;
     // A grid that is not there is told before the screen is cleared.
     let first = Snapshot::take(&grid).await?;
     let mut stop = Box::pin(service::shutdown_signal().context("catch signals")?);

@@ -69,7 +69,7 @@ fn start_that_waits_for_its_database_ends_well_at_a_signal() {
 #[test]
 fn python_workers_are_told_to_stop_once_by_the_keys_that_stop_the_grid() {
     let folder = tempdir().expect("a folder");
-    let (mut grid, told) = grid_with_a_python_worker(folder.path());
+    let (mut grid, told) = grid_with_python_workers(folder.path(), 1);
     let told = || fs::read_to_string(&told).ok();
     // Ctrl-C reaches every process of the terminal's group.
     let group = format!("-{}", grid.0.id());
@@ -81,25 +81,38 @@ fn python_workers_are_told_to_stop_once_by_the_keys_that_stop_the_grid() {
 #[test]
 fn python_workers_are_told_to_stop_where_the_grid_is_killed() {
     let folder = tempdir().expect("a folder");
-    let (mut grid, told) = grid_with_a_python_worker(folder.path());
+    let (mut grid, told) = grid_with_python_workers(folder.path(), 1);
     grid.0.kill().and_then(|()| grid.0.wait()).expect("kill the grid");
     let told = || fs::read_to_string(&told).ok();
     eventually("the worker is told", || told().filter(|told| told == "ready\nTERM\n"));
 }
 
-/// A grid in a process group of its own, and the file into which its one Python worker, which is a script in `folder` and runs, writes
-/// the signals that it gets. The worker ends after some minutes even so.
-fn grid_with_a_python_worker(folder: &Path) -> (Running, PathBuf) {
+#[test]
+fn python_workers_are_told_to_stop_where_another_one_ends_by_itself() {
+    let folder = tempdir().expect("a folder");
+    let (mut grid, told) = grid_with_python_workers(folder.path(), 2);
+    let ids = fs::read_to_string(told.with_extension("ids")).expect("the workers run");
+    let one = ids.lines().next().expect("an id");
+    assert!(Command::new("kill").args(["-KILL", one]).status().expect("run kill").success());
+    assert_eq!(grid.0.wait().expect("it ends").code(), Some(1));
+    assert_eq!(fs::read_to_string(&told).ok().as_deref(), Some("ready\nready\nTERM\n"));
+}
+
+/// A grid in a process group of its own, and the file into which its Python workers, which are a script in `folder` and run, write
+/// the signals that they get. A file beside it has their ids. The workers end after some minutes even so.
+fn grid_with_python_workers(folder: &Path, count: usize) -> (Running, PathBuf) {
     let (program, told) = (folder.join("divvy-python-worker"), folder.join("told"));
-    let script = "#!/bin/sh\ntrap 'echo INT >> TOLD' INT\ntrap 'echo TERM >> TOLD; exit 0' TERM\necho ready >> TOLD\n\
+    let script = "#!/bin/sh\ntrap 'echo INT >> TOLD' INT\ntrap 'echo TERM >> TOLD; exit 0' TERM\n\
+        echo $$ >> TOLD.ids\necho ready >> TOLD\n\
         for i in $(seq 3000); do sleep 0.1; done\n";
     fs::write(&program, script.replace("TOLD", told.to_str().expect("UTF-8"))).expect("write a program");
     fs::set_permissions(&program, Permissions::from_mode(0o755)).expect("make it a program");
     let path = format!("{}:{}", folder.display(), std::env::var("PATH").expect("a path"));
-    let mut command = divvy(&["up", "--workers", "1", "--port", "0", "--python-workers", "1"]);
+    let count_of_workers = count.to_string();
+    let mut command = divvy(&["up", "--workers", "1", "--port", "0", "--python-workers", &count_of_workers]);
     command.env("PATH", path).process_group(0).stdout(Stdio::null()).stderr(Stdio::null());
     let grid = Running(command.spawn().expect("start a grid"));
-    eventually("the worker runs", || fs::read_to_string(&told).ok().filter(|told| !told.is_empty()));
+    eventually("the workers run", || fs::read_to_string(&told).ok().filter(|told| told.lines().count() == count));
     (grid, told)
 }
 

@@ -34,8 +34,7 @@ fn next_lease(queues: &Queues) -> (Box<LeaseOrder>, oneshot::Receiver<()>) {
 
 #[test]
 fn a_lease_that_another_thread_revokes_before_it_is_sent_is_not_sent() {
-    let retention = Retention { max_age: Duration::MAX, max_bytes: u64::MAX };
-    let store = Arc::new(Memory::new().store(retention).expect("a thread"));
+    let store = Arc::new(Memory::new().store(Retention::KEEP_ALL).expect("a thread"));
     let engine = Engine::new(Config::default().engine_settings(1), now());
     let (driver, queues) = Driver::new(engine, store);
     let announcement = WorkerAnnouncement {

@@ -22,7 +22,7 @@ use super::State;
 use super::errors::from_read;
 use super::jobs::{job_id, unknown};
 use super::query::{page_token, seconds};
-use crate::task_logs::{Attempt, Changed};
+use crate::task_logs::{Changed, TaskAttempt};
 
 /// Logs in one answer, each of 64 KiB at most.
 const MAX_LOGS: usize = 256;
@@ -205,7 +205,7 @@ async fn changed(
     Ok(Some(LogPage { logs, next_page_token: None, cursor: after.to_string(), is_over: is_over && !has_more }))
 }
 
-async fn stored(store: &Store, job: JobId, attempts: &[Attempt]) -> Result<Vec<TaskLog>, ApiError> {
+async fn stored(store: &Store, job: JobId, attempts: &[TaskAttempt]) -> Result<Vec<TaskLog>, ApiError> {
     let tasks: BTreeSet<u64> = attempts.iter().map(|attempt| attempt.task).collect();
     let mut found = Vec::new();
     for task in tasks {

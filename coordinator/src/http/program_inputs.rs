@@ -17,7 +17,7 @@ use super::errors::{from_read, from_write};
 use super::jobs::{job_id, unknown};
 use super::programs::program_hash;
 use super::pull::claims::SERVED_BYTES;
-use crate::task_logs::Attempt;
+use crate::task_logs::TaskAttempt;
 
 /// The longest report, in bytes: JSON may take six bytes for each byte of a log.
 const MAX_REPORT_BYTES: usize = 6 * MAX_LOG_BYTES + 4096;
@@ -106,7 +106,7 @@ pub(super) async fn report_log(
     let (job, task, attempt) = path.into_inner();
     let body = read_body(&request, body, MAX_REPORT_BYTES, REPORT_TIMEOUT, &state.bodies).await?;
     let report: LogReport = parse_json_leniently(&body)?;
-    let attempt = Attempt { job: job_id(&job)?, task, id: AttemptId(attempt) };
+    let attempt = TaskAttempt { job: job_id(&job)?, task, id: AttemptId(attempt) };
     let term = state.term()?;
     let (logs, store) = (Arc::clone(&state.programs.logs), Arc::clone(&term.store));
     // A worker that leaves must not keep followers from hearing of a stored log.

@@ -11,7 +11,7 @@ use api::{ClaimRequest, Claimed, Completion, LeaseName, Problem, ReleaseRequest,
 use engine::{CompleteError, HeldLease, HeldState, LeaseFailure};
 use jiff::Timestamp;
 use model::AttemptId;
-use scheduler::Failure;
+use scheduler::AttemptFailure;
 use serde_json::value::RawValue;
 use service::{ApiError, parse_json, read_body, with_body};
 use uuid::Uuid;
@@ -277,7 +277,7 @@ async fn demand_objects(term: &Term, attempt: AttemptId, results: &[Box<RawValue
     let reported = Reported { job, kind, attempt, first, results };
     reported.demand_objects(&term.store).await.map_err(|error| match error {
         UncountedError::Absent(cause) => {
-            let failure = LeaseFailure::WorkerFailed(Failure::Refused(cause.clone()));
+            let failure = LeaseFailure::WorkerFailed(AttemptFailure::Refused(cause.clone()));
             // The failure of an attempt without a lease changes nothing.
             let _ = term.driver.input(|engine, now| engine.fail(attempt, failure, now));
             ApiError::InvalidField { field: "results", message: cause }

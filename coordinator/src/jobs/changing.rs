@@ -262,7 +262,6 @@ impl Jobs {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
-    use std::time::Duration;
 
     use engine::Engine;
     use model::DEFAULT_CHUNK_SIZE;
@@ -289,9 +288,8 @@ mod tests {
     impl Grid {
         /// A fixture with one job and without workers.
         async fn new() -> Self {
-            let retention = Retention { max_age: Duration::MAX, max_bytes: u64::MAX };
             let memory = Memory::new();
-            let store = Arc::new(memory.store(retention).expect("a thread"));
+            let store = Arc::new(memory.store(Retention::KEEP_ALL).expect("a thread"));
             let engine = Engine::new(Config::default().engine_settings(1), now());
             let (driver, _queues) = Driver::new(engine, Arc::clone(&store));
             let jobs = Jobs::new(Arc::clone(&store), Arc::clone(&driver), Supervisor::default(), false);

@@ -1,11 +1,26 @@
+use store::Retention;
+use store::memory::Memory;
+
 use super::*;
 
-fn show(logs: &TaskLogs, attempt: Attempt, text: &str) {
+/// No logs, and a store in memory.
+fn with_store() -> (TaskLogs, Memory, Store) {
+    let memory = Memory::new();
+    let store = memory.store(Retention::KEEP_ALL).expect("a thread");
+    (TaskLogs::default(), memory, store)
+}
+
+/// A worker's report of four bytes.
+fn report(is_final: bool) -> LogReport {
+    LogReport { worker: "one".parse().expect("a name"), offset: 0, text: "text".to_owned(), is_final }
+}
+
+fn show(logs: &TaskLogs, attempt: TaskAttempt, text: &str) {
     logs.logs().show(attempt, "worker".to_owned(), 0, text.to_owned());
 }
 
-fn attempt(job: u128, task: u64) -> Attempt {
-    Attempt { job: JobId(uuid::Uuid::from_u128(job)), task, id: AttemptId(uuid::Uuid::from_u128(task.into())) }
+fn attempt(job: u128, task: u64) -> TaskAttempt {
+    TaskAttempt { job: JobId(uuid::Uuid::from_u128(job)), task, id: AttemptId(uuid::Uuid::from_u128(task.into())) }
 }
 
 #[test]
@@ -58,23 +73,18 @@ fn a_log_that_does_not_fit_leaves_room_for_a_shorter_one() {
 
 #[tokio::test]
 async fn a_log_that_cannot_be_stored_takes_no_room() {
-    let (logs, memory) = (TaskLogs::default(), store::memory::Memory::new());
-    let retention = store::Retention { max_age: Duration::MAX, max_bytes: u64::MAX };
-    let store = memory.store(retention).expect("a thread");
+    let (logs, memory, store) = with_store();
     memory.set_failing(Some(WriteError::Unavailable("no route".to_owned())));
-    let (attempt, worker): (_, model::WorkerId) = (attempt(1, 0), "one".parse().expect("a name"));
+    let attempt = attempt(1, 0);
     for _ in 0..3 {
-        let report = LogReport { worker: worker.clone(), offset: 0, text: "text".to_owned(), is_final: true };
-        assert!(logs.report(attempt, report, &store).await.is_err());
+        assert!(logs.report(attempt, report(true), &store).await.is_err());
     }
     assert_eq!(logs.logs().kept[&attempt.job], 0);
 }
 
 #[tokio::test]
 async fn a_log_of_a_lost_worker_that_cannot_be_stored_is_not_given_up() {
-    let (logs, memory, start) = (TaskLogs::default(), store::memory::Memory::new(), Instant::now());
-    let retention = store::Retention { max_age: Duration::MAX, max_bytes: u64::MAX };
-    let store = memory.store(retention).expect("a thread");
+    let ((logs, memory, store), start) = (with_store(), Instant::now());
     let attempt = attempt(1, 0);
     show(&logs, attempt, "so far");
     let take = |after: Duration| logs.logs().take_unleased(&HashSet::new(), start + after);
@@ -98,13 +108,10 @@ async fn a_log_of_a_lost_worker_that_cannot_be_stored_is_not_given_up() {
 
 #[tokio::test]
 async fn a_last_report_that_comes_twice_is_stored_once_and_a_late_one_shows_nothing() {
-    let (logs, memory) = (TaskLogs::default(), store::memory::Memory::new());
-    let retention = store::Retention { max_age: Duration::MAX, max_bytes: u64::MAX };
-    let store = memory.store(retention).expect("a thread");
-    let (attempt, worker): (_, model::WorkerId) = (attempt(1, 0), "one".parse().expect("a name"));
+    let (logs, _, store) = with_store();
+    let attempt = attempt(1, 0);
     for is_final in [false, true, true, false] {
-        let report = LogReport { worker: worker.clone(), offset: 0, text: "text".to_owned(), is_final };
-        logs.report(attempt, report, &store).await.expect("taken");
+        logs.report(attempt, report(is_final), &store).await.expect("taken");
     }
     assert_eq!(logs.newest(), 2, "it was shown once and stored once");
     assert!(logs.live(attempt.job, &(0..9)).is_empty());
@@ -114,15 +121,12 @@ async fn a_last_report_that_comes_twice_is_stored_once_and_a_late_one_shows_noth
 
 #[tokio::test]
 async fn a_last_report_is_not_taken_while_an_earlier_one_is_on_its_way_into_the_store() {
-    let (logs, memory) = (TaskLogs::default(), store::memory::Memory::new());
-    let retention = store::Retention { max_age: Duration::MAX, max_bytes: u64::MAX };
-    let store = memory.store(retention).expect("a thread");
-    let (attempt, worker): (_, model::WorkerId) = (attempt(1, 0), "one".parse().expect("a name"));
-    let report = || LogReport { worker: worker.clone(), offset: 0, text: "text".to_owned(), is_final: true };
+    let (logs, _, store) = with_store();
+    let attempt = attempt(1, 0);
     let storing = logs.begin_to_store(attempt, 4).expect("no other is").expect("there is room");
-    assert!(matches!(logs.report(attempt, report(), &store).await, Err(WriteError::InDoubt)));
+    assert!(matches!(logs.report(attempt, report(true), &store).await, Err(WriteError::InDoubt)));
     drop(storing);
-    logs.report(attempt, report(), &store).await.expect("taken");
+    logs.report(attempt, report(true), &store).await.expect("taken");
     assert_eq!(logs.newest(), 1);
 }
 

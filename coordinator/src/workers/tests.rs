@@ -26,8 +26,7 @@ struct Grid {
 impl Grid {
     fn new() -> Self {
         let memory = Memory::new();
-        let retention = Retention { max_age: Duration::MAX, max_bytes: u64::MAX };
-        let store = Arc::new(memory.store(retention).expect("a thread"));
+        let store = Arc::new(memory.store(Retention::KEEP_ALL).expect("a thread"));
         let engine = Engine::new(Config::default().engine_settings(1), now());
         let (driver, queues) = Driver::new(engine, Arc::clone(&store));
         let workers = Workers::new(Duration::from_secs(60), Instant::now());

@@ -15,6 +15,7 @@ use model::{BootId, JobId, JobState, Labels};
 use reqwest::{Client, Response, StatusCode};
 use serde_json::{Value, json};
 use service::Listener;
+use store::Shared;
 use store::memory::MemoryShared;
 use tempfile::TempDir;
 use tokio::sync::oneshot;
@@ -77,7 +78,12 @@ impl TestCoordinator {
 
     /// Starts one of several coordinators.
     pub(crate) fn start_shared(shared: &MemoryShared, config: Config) -> Self {
-        let coordinator = Coordinator::build_shared(config, Arc::new(shared.clone())).expect("free ports");
+        Self::start_over(Arc::new(shared.clone()), config)
+    }
+
+    /// Starts over a store that other coordinators may share.
+    pub(crate) fn start_over(shared: Arc<dyn Shared>, config: Config) -> Self {
+        let coordinator = Coordinator::build_shared(config, shared).expect("free ports");
         Self::run(TempDir::new().expect("a directory"), coordinator)
     }
 
@@ -99,6 +105,11 @@ impl TestCoordinator {
         self.stop.send(()).expect("it runs");
         self.running.await.expect("no panic").expect("a clean end");
         self.data_dir
+    }
+
+    /// Waits until it ends by itself; returns the reason.
+    pub(crate) async fn failure(self) -> anyhow::Error {
+        self.running.await.expect("no panic").expect_err("nobody stops it")
     }
 
     /// Stops it and starts another one on its data, on other ports.

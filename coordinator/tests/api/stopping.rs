@@ -1,12 +1,21 @@
 //! A coordinator that stops ends endless requests, and loses nothing.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use coordinator::config::Config;
 use model::EventKind;
 use serde_json::{Value, json};
+use store::backend::Reading;
+use store::memory::{Memory, MemoryShared, StoreClock};
+use store::shared::{Losing, MemberStatus};
+use store::{Epoch, FollowerParts, Leadership, LeadershipError, Parts, Shared};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::Notify;
+use tokio::time::timeout;
 
-use crate::helpers::{EventStream, TestCoordinator, claim, config, numbered_tasks, problem};
+use crate::helpers::{EventStream, PATIENCE, TestCoordinator, claim, config, numbered_tasks, pause, problem};
 
 /// Much longer than anything here should take.
 fn patient() -> Config {
@@ -53,4 +62,65 @@ async fn the_store_is_closed_by_then() {
     // SQLite deletes its write-ahead log with the last connection.
     assert!(data_dir.path().join("divvy.db").exists());
     assert!(!data_dir.path().join("divvy.db-wal").exists(), "a connection is open");
+}
+
+/// A store in memory that has lost commits as soon as it is told so.
+struct LosesCommits {
+    way: MemoryShared,
+    lost: Arc<Notify>,
+}
+
+impl Shared for LosesCommits {
+    fn leadership(&self) -> Box<dyn Leadership> {
+        self.way.leadership()
+    }
+
+    fn lead(&self, epoch: Epoch) -> Result<Parts, LeadershipError> {
+        self.way.lead(epoch)
+    }
+
+    fn follow(&self) -> Result<FollowerParts, LeadershipError> {
+        self.way.follow()
+    }
+
+    fn lost(&self) -> Losing {
+        let lost = Arc::clone(&self.lost);
+        Box::pin(async move {
+            lost.notified().await;
+            "the store has lost commits".to_owned()
+        })
+    }
+
+    fn members(&self) -> Reading<'_, Vec<MemberStatus>> {
+        self.way.members()
+    }
+}
+
+#[actix_web::test]
+async fn a_coordinator_that_cannot_go_on_ends_its_other_parts() {
+    let clock: StoreClock = Arc::new(|| Duration::ZERO);
+    let (way, lost) = (Memory::new().shared(clock), Arc::new(Notify::new()));
+    let store = LosesCommits { way: way.clone(), lost: Arc::clone(&lost) };
+    let grid = TestCoordinator::start_over(Arc::new(store), config());
+    let members = async || way.members().await.expect("a store in memory");
+    let deadline = Instant::now() + PATIENCE;
+    while members().await.is_empty() {
+        assert!(Instant::now() < deadline, "it never announced itself");
+        pause().await;
+    }
+    // An idle connection, which a listener that goes on keeps for longer than this test waits.
+    let mut idle = TcpStream::connect(grid.public).await.expect("it listens");
+    let request = format!("GET /livez HTTP/1.1\r\nHost: {}\r\n\r\n", grid.public);
+    idle.write_all(request.as_bytes()).await.expect("it reads");
+    let mut answer = [0; 1024];
+    assert_ne!(idle.read(&mut answer).await.expect("an answer"), 0);
+    lost.notify_one();
+    let error = grid.failure().await;
+    assert!(error.to_string().contains("the store has lost commits"), "{error:#}");
+    let ended = async { while matches!(idle.read(&mut answer).await, Ok(1..)) {} };
+    timeout(PATIENCE, ended).await.expect("the connection ends with the listener");
+    while !members().await.is_empty() {
+        assert!(Instant::now() < deadline + PATIENCE, "it never left");
+        pause().await;
+    }
 }

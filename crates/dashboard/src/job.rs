@@ -26,7 +26,7 @@ use crate::words::{between, bytes, clock, count, count_wide, counted, excerpt, s
 
 /// The contents of a job's page.
 #[derive(Debug)]
-pub struct JobPage<'a> {
+pub struct JobDetails<'a> {
     /// The job.
     pub job: &'a Job,
     /// The reason why the job waits; `None` when it is over.
@@ -43,7 +43,7 @@ pub struct JobPage<'a> {
 
 /// The page at `/jobs/{id}`.
 #[must_use]
-pub fn job_page(viewer: &Viewer, shown: &JobPage<'_>) -> Markup {
+pub fn job_page(viewer: &Viewer, shown: &JobDetails<'_>) -> Markup {
     let job = shown.job;
     let id = job.id.to_string();
     // The state first: a tab shows only the beginning.
@@ -233,7 +233,7 @@ mod tests {
 
     fn shown(fields: &Value, tasks: Option<&TaskList>) -> String {
         let job = samples::job(1, fields);
-        let page = JobPage { job: &job, explanation: None, tasks, events: &[], result: None, stderr: None };
+        let page = JobDetails { job: &job, explanation: None, tasks, events: &[], result: None, stderr: None };
         job_page(&samples::viewer(), &page).0
     }
 
@@ -284,7 +284,7 @@ mod tests {
             let job = samples::job(1, &json!({"notice": notice}));
             let reasons = vec!["no worker is ready".to_owned()];
             let explanation = Explanation { state: JobState::Queued, reasons };
-            let page = JobPage {
+            let page = JobDetails {
                 job: &job,
                 explanation: Some(&explanation),
                 tasks: None,

@@ -32,7 +32,7 @@ pub use bulk::{BulkChange, bulk_outcome, bulk_page};
 pub use coordinators::coordinators_page;
 pub use error_page::error_page;
 pub use form::{form_field, form_number, job_body};
-pub use job::{JobPage, TaskList, job_page};
+pub use job::{JobDetails, TaskList, job_page};
 pub use job_query::{JobQuery, Since};
 pub use jobs::{JobList, jobs_page};
 pub use layout::Viewer;

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use model::{AttemptId, JobId};
-use scheduler::{ActiveLease, Failure, Lane, Lease, Outcome, Revocation, StaleAttempt};
+use scheduler::{ActiveLease, AttemptFailure, ComputedValue, Lane, Lease, Revocation, StaleAttempt};
 use store::ChangeKind;
 use workloads::{Accepted, InvalidReport, Report};
 
@@ -36,7 +36,7 @@ pub enum LeaseFailure {
     /// The tasks failed, through no fault of the worker.
     TaskFailed(String),
     /// The worker failed: it was lost or did not answer as it should.
-    WorkerFailed(Failure),
+    WorkerFailed(AttemptFailure),
 }
 
 impl Engine {
@@ -63,7 +63,8 @@ impl Engine {
             Ok(accepted) => accepted,
             Err(invalid) => {
                 if self.workers.get(&lane.worker).is_some_and(crate::workers::Worker::is_pushed) {
-                    let cause = Failure::Refused(format!("its worker answered a value that cannot be: {invalid}"));
+                    let cause =
+                        AttemptFailure::Refused(format!("its worker answered a value that cannot be: {invalid}"));
                     // The lease was found just now.
                     let _ = self.fail(attempt, LeaseFailure::WorkerFailed(cause), now);
                 }
@@ -80,7 +81,7 @@ impl Engine {
             self.dispatch(now);
             return Ok(());
         };
-        let counted = self.scheduler.complete(attempt, Outcome { value, busy })?;
+        let counted = self.scheduler.complete(attempt, ComputedValue { value, busy })?;
         self.note_completed(lane, &tasks, numbers, busy);
         if let Some(live) = self.jobs.get_mut(&job) {
             live.ended_attempts += 1;
@@ -88,7 +89,7 @@ impl Engine {
             live.check = live.check.wrapping_add(check);
             if live.is_stored {
                 self.progressed.insert(job);
-                let outcome = is_individual.then(|| store::Outcome {
+                let outcome = is_individual.then(|| store::CompletedAttempt {
                     attempt,
                     worker: self.worker_name(lane.worker),
                     allocated_at: now.calendar(claimed_at),
@@ -139,7 +140,9 @@ impl Engine {
         match failure {
             LeaseFailure::HandedBack => self.scheduler.release(attempt, now.instant)?,
             LeaseFailure::Undeliverable | LeaseFailure::Unsupported => self.scheduler.undeliverable(attempt)?,
-            LeaseFailure::TaskFailed(error) => self.scheduler.fail(attempt, Failure::Refused(error), now.instant)?,
+            LeaseFailure::TaskFailed(error) => {
+                self.scheduler.fail(attempt, AttemptFailure::Refused(error), now.instant)?
+            }
             LeaseFailure::WorkerFailed(cause) => self.scheduler.fail(attempt, cause, now.instant)?,
         }
         self.settle(now);
@@ -220,7 +223,7 @@ impl Engine {
             worker.detached.insert(attempt, 0);
         } else {
             // The lease was found just now.
-            let _ = self.fail(attempt, LeaseFailure::WorkerFailed(Failure::WorkerLost), now);
+            let _ = self.fail(attempt, LeaseFailure::WorkerFailed(AttemptFailure::WorkerLost), now);
         }
     }
 

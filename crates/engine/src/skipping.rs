@@ -5,7 +5,7 @@ use std::time::Duration;
 use model::{JobId, JobKind};
 use scheduler::UnknownJob;
 use serde_json::value::RawValue;
-use store::{ChangeKind, Outcome};
+use store::{ChangeKind, CompletedAttempt};
 
 use crate::engine::Engine;
 use crate::time::Now;
@@ -55,7 +55,7 @@ impl Engine {
             return;
         }
         self.progressed.insert(id);
-        let outcome = Outcome {
+        let outcome = CompletedAttempt {
             attempt,
             worker: String::new(),
             allocated_at: now.at,

@@ -7,7 +7,9 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use model::{AttemptId, JobId, JobKind, Labels, Requirements, Resources};
-use scheduler::{History, JobSpec, Lane, Lease, LeaseSize, Order, Outcome, Policy, Scheduler, WorkerKey, WorkerSpec};
+use scheduler::{
+    ComputedValue, History, JobSpec, Lane, Lease, LeaseSize, Order, Policy, Scheduler, WorkerKey, WorkerSpec,
+};
 use uuid::Uuid;
 
 const POLICY: Policy = Policy {
@@ -59,7 +61,7 @@ impl Bench {
 
     fn complete(&mut self, lease: &Lease) {
         let tasks = u32::try_from(lease.tasks.end - lease.tasks.start).expect("few");
-        let outcome = Outcome { value: 0, busy: Duration::from_millis(1) * tasks };
+        let outcome = ComputedValue { value: 0, busy: Duration::from_millis(1) * tasks };
         self.scheduler.complete(lease.attempt, outcome).expect("a lease that is held");
         while let Some(event) = self.scheduler.poll_event() {
             black_box(event);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use model::{AttemptId, JobId};
 
-use crate::lease::{Failure, Lane, Revocation};
+use crate::lease::{AttemptFailure, Lane, Revocation};
 
 /// The reason why a job has no result.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -18,7 +18,7 @@ pub enum JobError {
         /// Attempts made.
         attempts: u32,
         /// Failure of the last attempt.
-        cause: Failure,
+        cause: AttemptFailure,
     },
     /// Every task is over, and some have failed.
     #[error("{}", tasks_failed(*failed, *total))]
@@ -73,7 +73,7 @@ pub enum Event {
         /// The slot that ran it.
         lane: Lane,
         /// The failure of the attempt.
-        cause: Failure,
+        cause: AttemptFailure,
     },
     /// Tasks have no attempts left.
     TasksFailed {
@@ -88,7 +88,7 @@ pub enum Event {
         /// The slot that ran it.
         lane: Lane,
         /// The failure of the attempt.
-        cause: Failure,
+        cause: AttemptFailure,
     },
     /// Every task is done.
     JobSucceeded {

@@ -60,9 +60,9 @@ pub struct ActiveLease {
     pub expires_at: Instant,
 }
 
-/// The result of a completed lease.
+/// The value of a completed lease and its computing time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Outcome {
+pub struct ComputedValue {
     /// Contribution of the tasks to the job's total, modulo 2^128.
     pub value: u128,
     /// Computing time.
@@ -80,7 +80,7 @@ pub struct Counted {
 
 /// The reason why an attempt failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Failure {
+pub enum AttemptFailure {
     /// The worker fell silent, was replaced or cut the connection.
     #[error("its worker was lost")]
     WorkerLost,

@@ -25,8 +25,8 @@ mod workers;
 pub use crate::event::{Event, JobError, WaitReason};
 pub use crate::figures::{Demand, JobCounts};
 pub use crate::lease::{
-    ActiveLease, AdoptError, Counted, Failure, Lane, Lease, LeaseSize, Outcome, Revocation, StaleAttempt, UnknownJob,
-    UnknownWorker, WorkerKey,
+    ActiveLease, AdoptError, AttemptFailure, ComputedValue, Counted, Lane, Lease, LeaseSize, Revocation, StaleAttempt,
+    UnknownJob, UnknownWorker, WorkerKey,
 };
 pub use crate::scheduler::{Scheduler, SubmitError};
 pub use crate::spec::{History, JobSpec, OnExhausted, Order, Policy, WorkerSpec};

@@ -17,8 +17,9 @@ use crate::spec::{WorkerSpec, has_all};
 /// Affinity keys that are remembered for a worker: data of older keys is probably gone.
 const REMEMBERED_KEYS: usize = 64;
 
+/// Whether the scheduler gives a worker leases.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Standing {
+pub(crate) enum Availability {
     Active,
     /// The worker gets no leases until it is resumed.
     Suspended,
@@ -32,7 +33,7 @@ pub(crate) struct Worker {
     pub(crate) ability: AbilityId,
     pub(crate) slots: u32,
     pub(crate) held: BTreeSet<AttemptId>,
-    pub(crate) standing: Standing,
+    pub(crate) availability: Availability,
     /// Number of leases of each slot that holds any.
     busy: HashMap<u32, u32>,
     idle: IdleSlots,
@@ -48,7 +49,7 @@ impl Worker {
 
     /// The turn of its first idle slot, if it may get leases.
     fn idle_turn(&self) -> Option<u64> {
-        self.idle.first().map(|(turn, _)| turn).filter(|_| self.standing == Standing::Active)
+        self.idle.first().map(|(turn, _)| turn).filter(|_| self.availability == Availability::Active)
     }
 }
 
@@ -92,7 +93,7 @@ impl Workers {
             ability: self.enter_ability(spec, classes),
             slots,
             held: BTreeSet::new(),
-            standing: Standing::Active,
+            availability: Availability::Active,
             busy: HashMap::new(),
             idle: IdleSlots::default(),
             keys: VecDeque::new(),
@@ -110,7 +111,7 @@ impl Workers {
     }
 
     pub(crate) fn active(&self, key: WorkerKey) -> Result<&Worker, UnknownWorker> {
-        self.workers.get(&key).filter(|worker| worker.standing == Standing::Active).ok_or(UnknownWorker)
+        self.workers.get(&key).filter(|worker| worker.availability == Availability::Active).ok_or(UnknownWorker)
     }
 
     pub(crate) fn ability(&self, worker: &Worker) -> &Ability {
@@ -138,14 +139,14 @@ impl Workers {
     }
 
     /// Stops giving leases to a worker. Returns the classes that have no worker now.
-    pub(crate) fn deactivate(&mut self, key: WorkerKey, standing: Standing, now: Instant) -> Vec<ClassId> {
+    pub(crate) fn deactivate(&mut self, key: WorkerKey, availability: Availability, now: Instant) -> Vec<ClassId> {
         let Some(worker) = self.workers.get_mut(&key) else { return Vec::new() };
-        let was_active = worker.standing == Standing::Active;
+        let was_active = worker.availability == Availability::Active;
         let listed = worker.idle_turn();
-        if was_active || standing == Standing::Retired {
-            worker.standing = standing;
+        if was_active || availability == Availability::Retired {
+            worker.availability = availability;
         }
-        if standing == Standing::Retired {
+        if availability == Availability::Retired {
             worker.idle = IdleSlots::default();
         }
         self.abilities.get_mut(worker.ability).idle.relist(key, listed, None);
@@ -154,10 +155,11 @@ impl Workers {
 
     /// Gives leases to a suspended worker again. Returns the classes that had no worker before.
     pub(crate) fn resume(&mut self, key: WorkerKey) -> Vec<ClassId> {
-        let Some(worker) = self.workers.get_mut(&key).filter(|worker| worker.standing == Standing::Suspended) else {
+        let Some(worker) = self.workers.get_mut(&key).filter(|worker| worker.availability == Availability::Suspended)
+        else {
             return Vec::new();
         };
-        worker.standing = Standing::Active;
+        worker.availability = Availability::Active;
         self.abilities.get_mut(worker.ability).idle.relist(key, None, worker.idle_turn());
         self.add_slots(key)
     }
@@ -171,7 +173,9 @@ impl Workers {
     }
 
     pub(crate) fn is_drained(&self, key: WorkerKey) -> bool {
-        self.workers.get(&key).is_some_and(|worker| worker.standing == Standing::Retired && worker.held.is_empty())
+        self.workers
+            .get(&key)
+            .is_some_and(|worker| worker.availability == Availability::Retired && worker.held.is_empty())
     }
 
     pub(crate) fn hold(&mut self, lane: Lane, attempt: AttemptId) {
@@ -228,7 +232,8 @@ impl Workers {
     }
 
     fn change_idle(&mut self, key: WorkerKey, change: impl FnOnce(&mut IdleSlots)) {
-        let Some(worker) = self.workers.get_mut(&key).filter(|worker| worker.standing != Standing::Retired) else {
+        let Some(worker) = self.workers.get_mut(&key).filter(|worker| worker.availability != Availability::Retired)
+        else {
             return;
         };
         let before = worker.idle_turn();
@@ -359,12 +364,12 @@ impl Workers {
     /// Checks that the counters and indexes agree with the workers.
     pub(crate) fn check(&self, leases: usize) {
         assert_eq!(self.workers.values().map(|worker| worker.held.len()).sum::<usize>(), leases);
-        let is_ghost = |worker: &Worker| worker.standing == Standing::Retired && worker.held.is_empty();
+        let is_ghost = |worker: &Worker| worker.availability == Availability::Retired && worker.held.is_empty();
         assert!(!self.workers.values().any(is_ghost), "a ghost worker");
         for worker in self.workers.values() {
             assert_eq!(worker.busy.values().sum::<u32>() as usize, worker.held.len());
         }
-        let active = || self.workers.iter().filter(|(_, worker)| worker.standing == Standing::Active);
+        let active = || self.workers.iter().filter(|(_, worker)| worker.availability == Availability::Active);
         let slots_of = |worker: &Worker| u64::from(worker.slots);
         assert_eq!(active().map(|(_, worker)| slots_of(worker)).sum::<u64>(), self.slots);
         for (id, ability) in self.abilities.iter() {

@@ -7,8 +7,8 @@ use serde::de::{self, DeserializeOwned};
 use serde::{Deserialize, Deserializer};
 use tracing::warn;
 
+use crate::command_line::Variable;
 use crate::doors::DoorSettings;
-use crate::program::Variable;
 use crate::telemetry;
 
 const PREFIX: &str = "DIVVY_";

@@ -8,8 +8,8 @@ use api::client::{ClientTls, tls};
 use serde::Deserialize;
 
 use crate::access::Access;
+use crate::command_line::{Variable, variables_of};
 use crate::guard::AllowedHosts;
-use crate::program::{Variable, variables_of};
 use crate::tls::{Tls, TlsFiles};
 
 /// The environment of a service's listeners.

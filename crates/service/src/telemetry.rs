@@ -12,7 +12,7 @@ use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 
-use crate::program::{Variable, variables_of};
+use crate::command_line::{Variable, variables_of};
 use crate::trace::WithTrace;
 
 /// The default filter of a service: its own state changes, and only warnings of the HTTP server.

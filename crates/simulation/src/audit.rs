@@ -301,7 +301,7 @@ impl World {
         let Some(coordinator) = self.coordinator.as_ref().filter(|found| !found.is_stopping) else { return };
         let reached = self.workers.iter().filter(|worker| worker.is_up && !worker.is_cut);
         // The connection of any other lease may be half open, and its computation then ends by itself.
-        let is_stored = |held: &&crate::worker::Held| held.order.outlives_connection;
+        let is_stored = |held: &&crate::worker::SimLease| held.order.outlives_connection;
         let held = reached.flat_map(|worker| worker.held.values().filter(is_stored));
         let held = held.map(|held| &held.order.attempt);
         let void = |attempt: &&AttemptId| {

@@ -7,12 +7,12 @@ use std::time::Duration;
 use engine::{ClaimId, CompleteError, Effect, Engine, HeldLease, LeaseFailure, LeaseOrder, Now, Settings};
 use model::{AttemptId, JobId};
 use rand::RngExt;
-use scheduler::{Failure, Policy, WorkerKey};
+use scheduler::{AttemptFailure, Policy, WorkerKey};
 
 use crate::client::Operation;
 use crate::disk::Disk;
 use crate::network::Fate;
-use crate::outcome::{Answer, Outcome};
+use crate::outcome::{Answer, SimOutcome};
 use crate::plan::{Faults, MS, Micros, SECOND};
 use crate::registrations::{PullerKeys, Registration};
 use crate::world::{Event, World};
@@ -238,14 +238,14 @@ impl World {
                 return;
             }
             Answer::HandedBack => LeaseFailure::HandedBack,
-            Answer::Refused(why) => LeaseFailure::WorkerFailed(Failure::Refused(why.to_owned())),
+            Answer::Refused(why) => LeaseFailure::WorkerFailed(AttemptFailure::Refused(why.to_owned())),
         };
         self.note("coordinator", format_args!("{} failed: {failure:?}", short(attempt)));
         self.input(|engine, now| engine.fail(attempt, failure, now));
     }
 
     /// Counts the outcome of an attempt, or gives it back where there is none. Returns whether it holds a lease.
-    pub(crate) fn count(&mut self, attempt: AttemptId, report: Option<Outcome>, is_pushed: bool) -> bool {
+    pub(crate) fn count(&mut self, attempt: AttemptId, report: Option<SimOutcome>, is_pushed: bool) -> bool {
         let Some(report) = report else {
             self.note("coordinator", format_args!("{} is given back", short(attempt)));
             return self.input(|engine, now| engine.release(attempt, now)).is_some_and(|released| released.is_ok());

@@ -8,9 +8,9 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use workloads::Report;
 
-/// The end of a stored job's lease at its worker.
+/// The outcome of a lease at its simulated worker.
 #[derive(Clone, Debug)]
-pub(crate) enum Outcome {
+pub(crate) enum SimOutcome {
     Done { value: Option<u128>, results: Vec<Box<RawValue>>, busy: u64 },
     Failed,
 }
@@ -18,7 +18,7 @@ pub(crate) enum Outcome {
 /// A worker's answer to a lease.
 #[derive(Clone, Debug)]
 pub(crate) enum Answer {
-    Ended(Outcome),
+    Ended(SimOutcome),
     /// 503: it drains.
     HandedBack,
     /// 409: it is another process, knows a later epoch or was told to stop.
@@ -52,7 +52,7 @@ pub(crate) fn json(text: String) -> Box<RawValue> {
     RawValue::from_string(text).expect("the simulation writes JSON")
 }
 
-impl Outcome {
+impl SimOutcome {
     /// The outcome of a pushed worker.
     pub(crate) fn pushed(kind: JobKind, work: &RawValue, busy: u64) -> Self {
         Self::Done { value: Some(value_of(kind, work).unwrap_or(0)), results: Vec::new(), busy }

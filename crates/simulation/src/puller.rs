@@ -7,7 +7,7 @@ use model::{AttemptId, JobKind};
 use rand::RngExt;
 
 use crate::coordinator::short;
-use crate::outcome::Outcome;
+use crate::outcome::SimOutcome;
 use crate::plan::{MS, Micros, SECOND};
 use crate::world::{Event, World};
 
@@ -26,7 +26,7 @@ pub(crate) struct Puller {
 #[derive(Debug)]
 struct Pulled {
     lease: HeldLease,
-    outcome: Outcome,
+    outcome: SimOutcome,
     done_at: Micros,
 }
 
@@ -154,9 +154,9 @@ impl World {
         }
         let busy = self.compute_time(job, tasks.end - tasks.start);
         let outcome = if self.fails(job, &tasks) {
-            Outcome::Failed
+            SimOutcome::Failed
         } else {
-            Outcome::pulled(kind, &tasks, given.as_deref(), &payloads, busy)
+            SimOutcome::pulled(kind, &tasks, given.as_deref(), &payloads, busy)
         };
         self.note(format_args!("puller {puller}"), format_args!("computes {}", short(attempt)));
         self.audit_started(job, &tasks);
@@ -171,7 +171,7 @@ impl World {
         puller: usize,
         boot: u64,
         lease: &HeldLease,
-        report: Option<Outcome>,
+        report: Option<SimOutcome>,
     ) {
         if self.run_number() != run {
             return;

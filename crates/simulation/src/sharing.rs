@@ -27,7 +27,7 @@ use crate::trace::Trace;
 use crate::{Failure, Run};
 use client::SharedJob;
 use member::{Member, Power};
-use workers::{Held, SharedWorker};
+use workers::{SharedLease, SharedWorker};
 
 /// Longest time from the last fault to the end of all jobs.
 const SETTLING: Micros = 120 * SECOND;
@@ -54,7 +54,7 @@ pub(crate) enum Event {
     LeaseBroken { member: usize, boot: u64, epoch: u64, attempt: AttemptId },
     LeaseRefused { member: usize, boot: u64, epoch: u64, attempt: AttemptId },
     Computed { worker: usize, attempt: AttemptId },
-    OutcomeArrives { member: usize, boot: u64, worker: usize, attempt: AttemptId, held: Held, is_delivery: bool },
+    OutcomeArrives { member: usize, boot: u64, worker: usize, attempt: AttemptId, held: SharedLease, is_delivery: bool },
     StopArrives { worker: usize, epoch: u64, attempt: AttemptId },
     HeartbeatDue { worker: usize },
     HeartbeatArrives { member: usize, boot: u64, worker: usize, seen: u64, held: Vec<engine::HeldLease> },

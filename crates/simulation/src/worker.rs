@@ -9,7 +9,7 @@ use rand::RngExt;
 
 use crate::coordinator::short;
 use crate::network::Fate;
-use crate::outcome::{Answer, Outcome};
+use crate::outcome::{Answer, SimOutcome};
 use crate::plan::{MS, Micros, SECOND};
 use crate::world::{Event, World};
 
@@ -27,7 +27,7 @@ pub(crate) struct SimWorker {
     is_draining: bool,
     /// The highest epoch that it has seen.
     epoch: u64,
-    pub(crate) held: BTreeMap<AttemptId, Held>,
+    pub(crate) held: BTreeMap<AttemptId, SimLease>,
     lanes: Vec<SlotQueue>,
     connection: u64,
     last_taken_at: Micros,
@@ -42,12 +42,12 @@ struct SlotQueue {
 
 /// A lease: of a stored job, or of a request that lasts as long as its connection.
 #[derive(Debug)]
-pub(crate) struct Held {
+pub(crate) struct SimLease {
     pub(crate) order: LeaseOrder,
     taken_at: Micros,
     /// Coordinators whose connections wait for the outcome.
     waiting: BTreeSet<u64>,
-    outcome: Option<Outcome>,
+    outcome: Option<SimOutcome>,
     busy: Micros,
 }
 
@@ -62,7 +62,7 @@ impl SimWorker {
     }
 }
 
-impl Held {
+impl SimLease {
     fn listed(&self, now: Micros) -> HeldLease {
         HeldLease {
             attempt: self.order.attempt,
@@ -174,7 +174,7 @@ impl World {
         worker: usize,
         boot: u64,
         lease: &HeldLease,
-        report: Option<Outcome>,
+        report: Option<SimOutcome>,
     ) {
         let Some(coordinator) = self.coordinator.as_mut().filter(|coordinator| coordinator.run == run) else { return };
         // The worker is found by its name, as in the real coordinator; an unknown worker counts as a pulling one.
@@ -232,7 +232,7 @@ impl World {
             return self.answer_after_delay(run, worker, attempt, Some(answer));
         }
         let slot = order.slot as usize % this.slots as usize;
-        let held = Held { order, taken_at: now, waiting: BTreeSet::from([run]), outcome: None, busy: 0 };
+        let held = SimLease { order, taken_at: now, waiting: BTreeSet::from([run]), outcome: None, busy: 0 };
         this.held.insert(attempt, held);
         this.lanes[slot].waiting.push_back(attempt);
         self.note(format_args!("worker {worker}"), format_args!("takes {}", short(attempt)));
@@ -270,9 +270,9 @@ impl World {
         if let Some(held) = self.workers[worker].held.get(&attempt) {
             let (order, busy) = (held.order.clone(), held.busy);
             let outcome = if self.fails(order.job, &order.tasks) {
-                Outcome::Failed
+                SimOutcome::Failed
             } else {
-                let honest = Outcome::pushed(order.kind, &order.work, busy);
+                let honest = SimOutcome::pushed(order.kind, &order.work, busy);
                 if worker == 0 && self.is_verified(order.job) { honest.lie() } else { honest }
             };
             let this = &mut self.workers[worker];
@@ -397,7 +397,7 @@ impl World {
         self.note("network", format_args!("worker {worker} is cut off"));
         self.workers[worker].is_cut = true;
         let (boot, run) = (self.workers[worker].boot, self.run_number());
-        let waiting = |held: &Held| held.waiting.iter().map(|run| (held.order.attempt, *run)).collect::<Vec<_>>();
+        let waiting = |held: &SimLease| held.waiting.iter().map(|run| (held.order.attempt, *run)).collect::<Vec<_>>();
         let connections: Vec<_> = self.workers[worker].held.values().flat_map(waiting).collect();
         for (attempt, of) in connections {
             let delay = self.rng.random_range(0..2 * SECOND);
@@ -424,9 +424,9 @@ impl World {
     }
 }
 
-fn describe(outcome: &Outcome) -> String {
+fn describe(outcome: &SimOutcome) -> String {
     match outcome {
-        Outcome::Done { value, .. } => format!("the value {}", value.unwrap_or(0)),
-        Outcome::Failed => "a failure".to_owned(),
+        SimOutcome::Done { value, .. } => format!("the value {}", value.unwrap_or(0)),
+        SimOutcome::Failed => "a failure".to_owned(),
     }
 }

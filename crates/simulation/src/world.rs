@@ -15,7 +15,7 @@ use crate::asks::Asked;
 use crate::audit::Audit;
 use crate::client::{Action, SimJob};
 use crate::coordinator::Coordinator;
-use crate::outcome::{Answer, Outcome};
+use crate::outcome::{Answer, SimOutcome};
 use crate::plan::{Faults, Micros, Plan, SECOND};
 use crate::puller::Puller;
 use crate::trace::Trace;
@@ -46,7 +46,7 @@ pub(crate) enum Event {
     HeartbeatAnswered { worker: usize, boot: u64, run: u64, reconciled: Reconciled },
     HeartbeatClosed { run: u64, worker: usize, connection: u64 },
     DeregisterArrives { run: u64, worker: usize, boot: u64 },
-    ReportArrives { run: u64, worker: usize, boot: u64, lease: HeldLease, report: Option<Outcome> },
+    ReportArrives { run: u64, worker: usize, boot: u64, lease: HeldLease, report: Option<SimOutcome> },
     ReportRefused { worker: usize, boot: u64, attempt: AttemptId },
     DrainOver { worker: usize, boot: u64 },
     WorkerStarts { worker: usize },
@@ -56,7 +56,7 @@ pub(crate) enum Event {
     ClaimArrives { run: u64, puller: usize, boot: u64, max_tasks: u64 },
     ClaimEnds { run: u64, claim: ClaimId },
     Claimed { puller: usize, boot: u64, run: u64, lease: Option<PulledLease>, payloads: Vec<u64> },
-    PullReportArrives { run: u64, puller: usize, boot: u64, lease: HeldLease, report: Option<Outcome> },
+    PullReportArrives { run: u64, puller: usize, boot: u64, lease: HeldLease, report: Option<SimOutcome> },
     PullReportAnswered { puller: usize, boot: u64, attempt: AttemptId, is_taken: bool, was_renewal: bool },
     Submit { job: usize },
     Act { job: usize, action: Action },

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use model::{AttemptId, JobId, JobKind, JobOptions, JobState};
 use serde_json::value::RawValue;
 use store::shared::Acquired;
-use store::{Change, ChangeKind, NewJob, Outcome, ResultBody, Retention, Shared, Store};
+use store::{Change, ChangeKind, CompletedAttempt, NewJob, ResultBody, Retention, Shared, Store};
 use store_postgres::{PostgresStore, StoreSettings};
 use tempfile::TempDir;
 use test_postgres::Server;
@@ -18,7 +18,6 @@ use uuid::Uuid;
 
 type Failure = Box<dyn std::error::Error>;
 
-const KEEP_ALL: Retention = Retention { max_age: Duration::MAX, max_bytes: u64::MAX };
 /// Busy time of the worker of an attempt.
 const BUSY: Duration = Duration::from_millis(100);
 /// Attempts from one event of progress to the next: about as many as end in a second of a busy grid.
@@ -51,8 +50,11 @@ fn main() -> Result<(), Failure> {
 
 fn sqlite() -> Result<Place, Failure> {
     let directory = TempDir::new()?;
-    let settings =
-        store_sqlite::StoreSettings { data_dir: directory.path().to_owned(), results_url: None, retention: KEEP_ALL };
+    let settings = store_sqlite::StoreSettings {
+        data_dir: directory.path().to_owned(),
+        results_url: None,
+        retention: Retention::KEEP_ALL,
+    };
     Ok(Place { name: "SQLite", store: Arc::new(store_sqlite::open(settings)?), server: None, _directory: directory })
 }
 
@@ -64,7 +66,7 @@ fn postgres() -> Result<Place, Failure> {
     let results_url = url::Url::from_directory_path(directory.path()).ok();
     let shared = store_postgres::open(&StoreSettings { url: server.url("postgres"), results_url })?;
     let Acquired::Leads(term) = shared.leadership().acquire(Uuid::new_v4())? else { return Err("it is led".into()) };
-    let store = Arc::new(Store::start(shared.lead(term.epoch)?, KEEP_ALL)?);
+    let store = Arc::new(Store::start(shared.lead(term.epoch)?, Retention::KEEP_ALL)?);
     Ok(Place { name: "PostgreSQL", store, server: Some((server, shared, pid)), _directory: directory })
 }
 
@@ -122,7 +124,7 @@ fn job(number: u128, tasks: u64) -> Result<NewJob, Failure> {
 
 fn completed(job: JobId, first: u64, with_outcome: bool) -> Result<Change, Failure> {
     let at = Timestamp::from_second(1_700_000_000)?;
-    let outcome = Outcome {
+    let outcome = CompletedAttempt {
         attempt: AttemptId(Uuid::from_u128(u128::from(first))),
         worker: "worker-7c9f-12".to_owned(),
         allocated_at: at,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use store::shared::{Acquired, LEASE, Leadership, MEMBER_KEPT, Member, Term};
+use store::shared::{Acquired, LEASE, Leadership, LeadershipLease, MEMBER_KEPT, Member};
 use store::{Epoch, LeadershipError};
 use tokio::time::timeout;
 use tokio_postgres::error::SqlState;
@@ -139,7 +139,7 @@ async fn acquire(link: &Link, member: Uuid, watched: &mut Watched) -> Result<Acq
 
 /// Takes the lease over; `None` if another member was faster, or if an earlier leader's transaction was in the way and is ended
 /// now.
-async fn take_over(link: &Link, member: Uuid, over: (i64, i64)) -> Result<Option<Term>, DbError> {
+async fn take_over(link: &Link, member: Uuid, over: (i64, i64)) -> Result<Option<LeadershipLease>, DbError> {
     let params: Vec<_> =
         vec![Box::new(member) as _, Box::new(LEASE_MS) as _, Box::new(over.0) as _, Box::new(over.1) as _];
     let take = Step::Run { sql: TAKE, params };
@@ -147,7 +147,7 @@ async fn take_over(link: &Link, member: Uuid, over: (i64, i64)) -> Result<Option
     match link.fly(vec![Step::Plain("BEGIN"), take, fence, Step::Plain("COMMIT")]).await {
         Ok(answers) => {
             let epoch = answers[1].first().map(|row| rows::count(row, 0)).transpose()?;
-            Ok(epoch.map(|epoch| Term { epoch: Epoch(epoch), lasts: LEASE }))
+            Ok(epoch.map(|epoch| LeadershipLease { epoch: Epoch(epoch), lasts: LEASE }))
         }
         Err(FlightError { step, error }) if error.is(&SqlState::LOCK_NOT_AVAILABLE) => {
             if step == 2 {
@@ -183,13 +183,13 @@ impl Leadership for PostgresLeadership {
         acquired
     }
 
-    fn renew(&mut self, epoch: Epoch) -> Result<Term, LeadershipError> {
+    fn renew(&mut self, epoch: Epoch) -> Result<LeadershipLease, LeadershipError> {
         let renewed = self.ask(async |link: Arc<Link>| {
             let renewed = link.query(RENEW, &[&epoch.0.column(), &LEASE_MS]).await?;
             if renewed.is_empty() { current(&link).await.map(Err) } else { Ok(Ok(())) }
         })?;
         match renewed {
-            Ok(()) => Ok(Term { epoch, lasts: LEASE }),
+            Ok(()) => Ok(LeadershipLease { epoch, lasts: LEASE }),
             Err(current) => Err(LeadershipError::Lost { epoch, current }),
         }
     }

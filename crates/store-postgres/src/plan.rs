@@ -13,7 +13,7 @@ use store::rules::{
 use store::statistics::{Subject, Tally};
 use store::stored::{options_to_stored, work_to_stored};
 use store::{
-    Advance, Answer, Change, NewJob, Outcome, Position, ResultBody, Submission, array, missing, payload_blocks,
+    Advance, Answer, Change, CompletedAttempt, NewJob, Position, ResultBody, Submission, array, missing, payload_blocks,
 };
 use uuid::Uuid;
 
@@ -243,7 +243,7 @@ impl<'a> Plan<'a> {
 }
 
 /// The answers of each piece of an attempt; none if the worker had no answers.
-fn answers_of(outcome: &Outcome) -> impl Iterator<Item = Option<String>> {
+fn answers_of(outcome: &CompletedAttempt) -> impl Iterator<Item = Option<String>> {
     let mut answers = outcome.results.chunks(store::rules::ATTEMPT_TASKS as usize);
     std::iter::from_fn(move || Some(answers.next().map(array)))
 }

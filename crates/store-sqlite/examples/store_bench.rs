@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use model::{AttemptId, JobId, JobKind, JobOptions, JobState};
 use serde_json::value::RawValue;
-use store::{Change, ChangeKind, JobFilter, NewJob, Outcome, ResultBody, Retention, Store};
+use store::{Change, ChangeKind, CompletedAttempt, JobFilter, NewJob, ResultBody, Retention, Store};
 use store_sqlite::StoreSettings;
 use uuid::Uuid;
 
@@ -59,8 +59,11 @@ fn main() -> Result<(), Failure> {
 }
 
 fn open(data_dir: &Path) -> Result<Store, Failure> {
-    let retention = Retention { max_age: Duration::MAX, max_bytes: u64::MAX };
-    Ok(store_sqlite::open(StoreSettings { data_dir: data_dir.to_owned(), results_url: None, retention })?)
+    Ok(store_sqlite::open(StoreSettings {
+        data_dir: data_dir.to_owned(),
+        results_url: None,
+        retention: Retention::KEEP_ALL,
+    })?)
 }
 
 fn job(number: u128, tasks: u64) -> Result<NewJob, Failure> {
@@ -91,7 +94,7 @@ fn payload_job(number: u128, tasks: u64) -> Result<NewJob, Failure> {
 fn completed(job: JobId, first: u64, count: u64, with_outcome: bool) -> Result<Change, Failure> {
     let answer = || RawValue::from_string(format!("{{\"answer\":{first}}}"));
     let at = Timestamp::from_second(1_700_000_000)?;
-    let outcome = Outcome {
+    let outcome = CompletedAttempt {
         attempt: AttemptId(Uuid::from_u128(u128::from(first))),
         worker: "worker-7c9f-12".to_owned(),
         allocated_at: at,

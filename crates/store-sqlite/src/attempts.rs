@@ -7,7 +7,7 @@ use rusqlite::{Connection, OptionalExtension, Row};
 use store::backend::{Answers, PayloadBlock};
 use store::retention::failure_bytes;
 use store::rules::{ATTEMPT_TASKS, FailureRow, KeptFailure, omit_failures, pieces};
-use store::{Attempt, AttemptEnd, Outcome, array};
+use store::{Attempt, AttemptEnd, CompletedAttempt, array};
 
 use crate::column::{self, Column};
 
@@ -16,7 +16,12 @@ const ANSWERS: i64 = 4096;
 /// Most bytes of these answers, about.
 const ANSWERS_BYTES: usize = 4 * 1024 * 1024;
 
-pub(crate) fn put_completed(db: &Connection, key: i64, tasks: &Range<u64>, outcome: &Outcome) -> rusqlite::Result<()> {
+pub(crate) fn put_completed(
+    db: &Connection,
+    key: i64,
+    tasks: &Range<u64>,
+    outcome: &CompletedAttempt,
+) -> rusqlite::Result<()> {
     let mut insert = db.prepare_cached(
         "INSERT INTO attempts (job, first, beyond, attempt, worker, allocated_at, running_at, completed_at, results)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",

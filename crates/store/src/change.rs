@@ -40,7 +40,7 @@ pub enum ChangeKind {
         /// Time that the worker was busy with the tasks.
         busy: Duration,
         /// The stored outcome, for individual tasks.
-        outcome: Option<Outcome>,
+        outcome: Option<CompletedAttempt>,
     },
     /// A repeated computation of tasks succeeded. Refused as [`Self::Completed`].
     Checked {
@@ -131,9 +131,9 @@ impl Change {
     }
 }
 
-/// The stored outcome of an attempt that completed individual tasks.
+/// An attempt that completed individual tasks, as it is stored.
 #[derive(Clone, Debug)]
-pub struct Outcome {
+pub struct CompletedAttempt {
     /// Its id.
     pub attempt: AttemptId,
     /// Its worker.

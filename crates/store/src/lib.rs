@@ -40,7 +40,7 @@ mod verified;
 mod writer;
 
 pub use batch::{Answer, Batch, Entry, Epoch, Housekeeping, JobKey};
-pub use change::{Change, ChangeKind, Outcome, ResultBody, StoredObject};
+pub use change::{Change, ChangeKind, CompletedAttempt, ResultBody, StoredObject};
 pub use drains::{Drain, DrainChange, DrainedWorker};
 pub use error::{
     ComposeError, LeadershipError, ObjectsError, OutputError, PruneError, ROW, ReadError, SubmitError, UploadError,

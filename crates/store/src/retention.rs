@@ -16,6 +16,11 @@ pub struct Retention {
     pub max_bytes: u64,
 }
 
+impl Retention {
+    /// Keeps every job.
+    pub const KEEP_ALL: Self = Self { max_age: Duration::MAX, max_bytes: u64::MAX };
+}
+
 /// A job's row with its entries in the indexes by id, time, state and end, without texts.
 const JOB_BYTES: u64 = 320;
 /// A tag with its entries in the indexes by name and by job, without texts.

@@ -13,7 +13,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use model::{Counts, EventKind, JobState};
 
-use crate::change::{Change, ChangeKind, Outcome, ResultBody};
+use crate::change::{Change, ChangeKind, CompletedAttempt, ResultBody};
 use crate::retention::{EVENT_BYTES, failure_bytes, outcome_bytes};
 use crate::spans::Spans;
 use crate::statistics::Subject;
@@ -181,7 +181,7 @@ impl JobLedger {
         tasks: &Range<u64>,
         value: u128,
         busy: Duration,
-        outcome: Option<&'a Outcome>,
+        outcome: Option<&'a CompletedAttempt>,
     ) -> Result<Effects<'a>, Refused> {
         self.demand_open(tasks)?;
         if let Some(outcome) = outcome {

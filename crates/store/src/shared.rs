@@ -2,7 +2,8 @@
 //!
 //! The store keeps a *lease*: its holder, its epoch, and its expiry by the store's own clock. Taking the lease over raises the
 //! epoch, so that every batch of an earlier leader is refused in its own transaction, however late it comes. A leader trusts its
-//! lease for [`Term::lasts`] from before its question, by its own monotonic clock: it stops before another leader can begin.
+//! lease for [`LeadershipLease::lasts`] from before its question, by its own monotonic clock: it stops before another leader can
+//! begin.
 
 use std::pin::Pin;
 use std::time::{Duration, Instant};
@@ -64,7 +65,7 @@ pub struct ClockReading {
 
 /// A lease that was taken or renewed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Term {
+pub struct LeadershipLease {
     /// Epoch of the lease.
     pub epoch: Epoch,
     /// How long the lease may be trusted, counted by a monotonic clock from before the call that returned it.
@@ -75,7 +76,7 @@ pub struct Term {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Acquired {
     /// The caller leads.
-    Leads(Term),
+    Leads(LeadershipLease),
     /// Another member leads.
     Held {
         /// Id of the leading member.
@@ -107,7 +108,7 @@ pub trait Leadership: Send {
     /// # Errors
     /// The lease has expired or was taken over ([`LeadershipError::Lost`]), or the store cannot be reached: then the term goes on
     /// until the end of its trust.
-    fn renew(&mut self, epoch: Epoch) -> Result<Term, LeadershipError>;
+    fn renew(&mut self, epoch: Epoch) -> Result<LeadershipLease, LeadershipError>;
 
     /// Lets the lease of an epoch expire now, so that another member can take it over. Without effect on a later epoch. The
     /// caller has closed its [`crate::Store`] before, so that all its changes are committed.

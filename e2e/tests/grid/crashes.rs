@@ -247,8 +247,7 @@ fn check_as_a_client(client: JobClient, accepted: &BTreeMap<JobId, Order>) {
 
 /// Checks the store: every individual task has succeeded exactly once, and the events have no gap.
 fn check_store(data_dir: &Path, accepted: &BTreeMap<JobId, Order>, seen: &[JobEvent]) {
-    let retention = Retention { max_age: Duration::MAX, max_bytes: u64::MAX };
-    let settings = StoreSettings { data_dir: data_dir.to_owned(), results_url: None, retention };
+    let settings = StoreSettings { data_dir: data_dir.to_owned(), results_url: None, retention: Retention::KEEP_ALL };
     let store = store_sqlite::open(settings).expect("the coordinator has closed it");
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
     for (id, order) in accepted {

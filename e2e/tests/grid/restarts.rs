@@ -145,8 +145,8 @@ fn coordinator_that_waits_for_its_predecessor_stops_when_it_is_told_to_and_gives
 
 /// Puts jobs where a coordinator finds them.
 fn store_jobs(data_dir: &TempDir) {
-    let retention = Retention { max_age: Duration::MAX, max_bytes: u64::MAX };
-    let settings = StoreSettings { data_dir: data_dir.path().to_owned(), results_url: None, retention };
+    let settings =
+        StoreSettings { data_dir: data_dir.path().to_owned(), results_url: None, retention: Retention::KEEP_ALL };
     let store = Arc::new(store_sqlite::open(settings).expect("a new directory"));
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
     runtime.block_on(async {
@@ -201,8 +201,8 @@ fn jobs_of_a_coordinator_whose_clock_was_ahead_stay_behind_those_that_come_later
         (old.id, ChangeKind::Completed { tasks: 0..1, value: 4, busy: Duration::from_millis(1), outcome: None });
     let result = Some(ResultBody::Inline(json(r#"{"count":"old"}"#)));
     let ended = ChangeKind::Ended { state: JobState::Succeeded, result, error: None };
-    let retention = Retention { max_age: Duration::MAX, max_bytes: u64::MAX };
-    let settings = StoreSettings { data_dir: data_dir.path().to_owned(), results_url: None, retention };
+    let settings =
+        StoreSettings { data_dir: data_dir.path().to_owned(), results_url: None, retention: Retention::KEEP_ALL };
     let store = store_sqlite::open(settings).expect("a new store");
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
     runtime.block_on(async {

@@ -11,7 +11,7 @@ use model::BootId;
 use service::{ApiError, BodyBudget, Right, Route, WorkerToken, resource};
 use tokio::sync::watch;
 
-use crate::epoch::Epoch;
+use crate::epoch::EpochFence;
 use crate::executor::Executor;
 use crate::held::HeldLeases;
 use crate::intake::Intake;
@@ -25,7 +25,7 @@ pub(crate) struct State {
     pub(crate) executor: Arc<Executor>,
     pub(crate) intake: Intake,
     pub(crate) held: Arc<HeldLeases>,
-    pub(crate) epoch: Arc<Epoch>,
+    pub(crate) epoch: Arc<EpochFence>,
     /// Makes the announcer send heartbeats now.
     pub(crate) asked: watch::Sender<()>,
     pub(crate) metrics: WorkerMetrics,

@@ -4,7 +4,7 @@ use actix_web::http::{StatusCode, header};
 use actix_web::web::{Data, Path};
 use actix_web::{HttpRequest, HttpResponse};
 use api::Job;
-use dashboard::{JobPage, TaskList, TaskLogs, job_page};
+use dashboard::{JobDetails, TaskList, TaskLogs, job_page};
 use model::{JobId, TaskState};
 use service::ApiError;
 use store::JobRecord;
@@ -51,7 +51,7 @@ async fn shown(state: &State, path: &str, query: &str, visit: &Visit) -> Result<
     let job = state.view(record);
     let stderr = stderr_of(state, &job, tasks.as_ref(), query).await?;
     let (explanation, tasks) = (explanation.as_ref(), tasks.as_ref());
-    let page = JobPage { job: &job, explanation, tasks, events: &events, result, stderr };
+    let page = JobDetails { job: &job, explanation, tasks, events: &events, result, stderr };
     Ok(html(StatusCode::OK, &job_page(&visit.viewer(&version), &page)))
 }
 

@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use model::{AttemptId, JobKind};
-use scheduler::Failure;
+use scheduler::AttemptFailure;
 use uuid::Uuid;
 use workloads::Report;
 
@@ -315,6 +315,6 @@ fn what_a_lost_worker_had_is_tried_elsewhere_and_its_outcome_is_void_then() {
     assert_eq!(grid.effects(), ["store 1 failed 0..1 1 at w", "send 1 0..1 to 2.0"]);
     let (_, reconciled) = grid.worker("w", 1, &[held(&order, HeldState::Finished)]);
     assert_eq!(reconciled, settled(&[order.attempt]));
-    let broken = LeaseFailure::WorkerFailed(Failure::WorkerLost);
+    let broken = LeaseFailure::WorkerFailed(AttemptFailure::WorkerLost);
     assert!(grid.engine.fail(order.attempt, broken, grid.now).is_err());
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use model::JobKind;
-use scheduler::Failure;
+use scheduler::AttemptFailure;
 
 use super::harness::{Harness, MAX_UNSTORED, held, job};
 use crate::{ClaimId, HeldState, JobFailure, LeaseFailure, Standing};
@@ -12,7 +12,7 @@ const HEAD_START: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
 
 fn refused() -> LeaseFailure {
-    LeaseFailure::WorkerFailed(Failure::Refused("it answered 500".to_owned()))
+    LeaseFailure::WorkerFailed(AttemptFailure::Refused("it answered 500".to_owned()))
 }
 
 #[test]

@@ -7,10 +7,10 @@ use std::process::{Command, Output};
 use sandbox::{Blame, Call, Program, ProgramHash, Reason};
 
 use crate::helpers::{
-    Outcome, TEST_HOST, call, command, grid, grid_with, hostile_path, hostile_program, native, reason, text,
+    RunResult, TEST_HOST, call, command, grid, grid_with, hostile_path, hostile_program, native, reason, text,
 };
 
-fn lines(outcome: Outcome) -> Vec<(String, String)> {
+fn lines(outcome: RunResult) -> Vec<(String, String)> {
     let finished = outcome.expect("finished");
     let lines = text(&finished.stdout).lines().map(|line| line.split_once(": ").expect("two parts"));
     lines.map(|(what, answer)| (what.to_owned(), answer.to_owned())).collect()

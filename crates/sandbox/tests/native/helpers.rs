@@ -22,7 +22,7 @@ pub(crate) struct Grid {
     _directory: tempfile::TempDir,
 }
 
-pub(crate) type Outcome = Result<Finished, Box<Failure>>;
+pub(crate) type RunResult = Result<Finished, Box<Failure>>;
 
 /// A sandbox that runs native programs.
 pub(crate) fn grid() -> Grid {
@@ -64,7 +64,7 @@ pub(crate) fn with_limits(args: &[&str], change: impl FnOnce(&mut Limits)) -> Ca
 
 impl Grid {
     /// Runs the hostile program, marked, and checks that it left nothing and that the next call works.
-    pub(crate) fn hostile(&self, call: &Call) -> Outcome {
+    pub(crate) fn hostile(&self, call: &Call) -> RunResult {
         let mut call = call.clone();
         call.args.push(self.marker.clone());
         let outcome = in_time(call.limits.wall_time + SLACK, || {
@@ -78,7 +78,7 @@ impl Grid {
         outcome
     }
 
-    pub(crate) fn run(&self, program: &Program, call: &Call) -> Outcome {
+    pub(crate) fn run(&self, program: &Program, call: &Call) -> RunResult {
         self.sandbox.run(program, call, &AtomicBool::new(false), &mut |_| {})
     }
 
@@ -103,7 +103,7 @@ pub(crate) fn in_time<T>(limit: Duration, mut act: impl FnMut() -> (T, Duration)
 }
 
 /// The reason of a failure that has to be.
-pub(crate) fn reason(outcome: Outcome) -> Reason {
+pub(crate) fn reason(outcome: RunResult) -> Reason {
     outcome.expect_err("it fails").reason
 }
 

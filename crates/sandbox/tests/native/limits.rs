@@ -183,7 +183,7 @@ fn input_arrives_whole_from_memory_and_from_a_file() {
     assert!(matches!(reason(grid.hostile(&missing)), Reason::BadCall { .. }));
 }
 
-fn text_of(outcome: crate::helpers::Outcome) -> String {
+fn text_of(outcome: crate::helpers::RunResult) -> String {
     text(&outcome.expect("finished").stdout).to_owned()
 }
 

@@ -10,7 +10,7 @@ use sandbox::{Call, Config, Failure, Finished, Limits, Program, ProgramHash, Rea
 pub(crate) const TEST_HOST: &str = env!("CARGO_BIN_EXE_sandbox-test-host");
 pub(crate) const SLACK: Duration = Duration::from_secs(1);
 
-pub(crate) type Outcome = Result<Finished, Box<Failure>>;
+pub(crate) type RunResult = Result<Finished, Box<Failure>>;
 
 pub(crate) struct Grid {
     pub(crate) sandbox: Sandbox,
@@ -31,12 +31,12 @@ pub(crate) fn grid_with(change: impl FnOnce(&mut Config)) -> Grid {
 }
 
 impl Grid {
-    pub(crate) fn run(&self, program: &Program, call: &Call) -> Outcome {
+    pub(crate) fn run(&self, program: &Program, call: &Call) -> RunResult {
         self.sandbox.run(program, call, &AtomicBool::new(false), &mut |_| {})
     }
 
     /// Runs what may be hostile: it ends within its limit, and the next call works.
-    pub(crate) fn hostile(&self, program: &Program, call: &Call) -> Outcome {
+    pub(crate) fn hostile(&self, program: &Program, call: &Call) -> RunResult {
         let next = module(NOTHING);
         let prepared = |program| self.sandbox.prepare(program, &AtomicBool::new(false));
         prepared(&next).expect("compiled");
@@ -110,7 +110,7 @@ pub(crate) fn in_time<T>(limit: Duration, mut act: impl FnMut() -> (T, Duration)
     panic!("it took {last:?}, more than {limit:?}")
 }
 
-pub(crate) fn reason(outcome: Outcome) -> Reason {
+pub(crate) fn reason(outcome: RunResult) -> Reason {
     outcome.expect_err("it fails").reason
 }
 

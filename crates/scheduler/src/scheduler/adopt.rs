@@ -34,7 +34,7 @@ impl Scheduler {
             return Err(AdoptError::AttemptInUse);
         }
         let worker = self.workers.get(lane.worker).ok_or(AdoptError::UnknownWorker)?;
-        let may_walk = worker.standing == crate::workers::Standing::Active;
+        let may_walk = worker.availability == crate::workers::Availability::Active;
         let adopting = self.jobs.get_mut(&job).ok_or(AdoptError::UnknownJob)?;
         if adopting.is_paused {
             return Err(AdoptError::JobPaused);

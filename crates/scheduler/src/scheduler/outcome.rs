@@ -7,10 +7,10 @@ use model::{AttemptId, JobId, WorkerId};
 
 use super::{LeaseRecord, MAX_LEASE_TIME, Scheduler, times};
 use crate::event::{Event, JobError};
-use crate::lease::{Counted, Failure, Outcome, Revocation, StaleAttempt, UnknownJob, WorkerKey};
+use crate::lease::{AttemptFailure, ComputedValue, Counted, Revocation, StaleAttempt, UnknownJob, WorkerKey};
 use crate::spec::OnExhausted;
 use crate::tasks::Run;
-use crate::workers::Standing;
+use crate::workers::Availability;
 
 /// A task whose attempts ended with their workers this many times counts as their cause.
 const MAX_KILLS: u32 = 3;
@@ -28,7 +28,7 @@ impl Scheduler {
     ///
     /// # Errors
     /// The attempt holds no lease; nothing changes.
-    pub fn complete(&mut self, attempt: AttemptId, outcome: Outcome) -> Result<Counted, StaleAttempt> {
+    pub fn complete(&mut self, attempt: AttemptId, outcome: ComputedValue) -> Result<Counted, StaleAttempt> {
         let record = self.end_lease(attempt)?;
         if let Some(rival) = record.rival {
             self.revoke(rival, Revocation::OutrunBySecondAttempt);
@@ -99,10 +99,10 @@ impl Scheduler {
     ///
     /// # Errors
     /// The attempt holds no lease; nothing changes.
-    pub fn fail(&mut self, attempt: AttemptId, cause: Failure, now: Instant) -> Result<(), StaleAttempt> {
+    pub fn fail(&mut self, attempt: AttemptId, cause: AttemptFailure, now: Instant) -> Result<(), StaleAttempt> {
         let is_retired = self.is_retired(attempt)?;
         let record = self.end_lease(attempt)?;
-        if is_retired && cause == Failure::WorkerLost {
+        if is_retired && cause == AttemptFailure::WorkerLost {
             self.return_unharmed(record);
         } else {
             self.return_failed(attempt, record, cause, now);
@@ -220,7 +220,7 @@ impl Scheduler {
     /// Whether the attempt's worker is retired.
     fn is_retired(&self, attempt: AttemptId) -> Result<bool, StaleAttempt> {
         let worker = self.leases.get(&attempt).ok_or(StaleAttempt)?.lane.worker;
-        Ok(self.workers.get(worker).is_some_and(|worker| worker.standing == Standing::Retired))
+        Ok(self.workers.get(worker).is_some_and(|worker| worker.availability == Availability::Retired))
     }
 
     /// Ends a lease whose worker may be alive.
@@ -263,7 +263,13 @@ impl Scheduler {
     }
 
     /// Takes the run of a failed attempt back.
-    pub(super) fn return_failed(&mut self, attempt: AttemptId, record: LeaseRecord, cause: Failure, now: Instant) {
+    pub(super) fn return_failed(
+        &mut self,
+        attempt: AttemptId,
+        record: LeaseRecord,
+        cause: AttemptFailure,
+        now: Instant,
+    ) {
         let LeaseRecord { job: id, mut run, lane, rival, .. } = record;
         if let Some(rival) = rival.and_then(|rival| self.leases.get_mut(&rival)) {
             // Another attempt at the same run goes on: nothing is lost yet, but this worker has had its chance.
@@ -274,7 +280,7 @@ impl Scheduler {
             return self.refresh(id);
         }
         run.failures += 1;
-        run.kills += u32::from(cause == Failure::WorkerLost);
+        run.kills += u32::from(cause == AttemptFailure::WorkerLost);
         run.releases = 0;
         let max_attempts = self.jobs.get(&id).map_or(0, |job| job.spec.max_attempts);
         let is_last_attempt_left = run.failures + 1 == max_attempts || run.kills + 1 == MAX_KILLS;

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::Scheduler;
 use crate::event::JobError;
-use crate::lease::{Failure, Revocation};
+use crate::lease::{AttemptFailure, Revocation};
 
 impl Scheduler {
     /// The instant at which [`Self::handle_timeout`] is due next.
@@ -50,8 +50,8 @@ impl Scheduler {
             let record = &self.leases[&attempt];
             let limit = self.jobs[&record.job].spec.task_timeout.filter(|_| record.limit_at == Some(expires_at));
             let (reason, cause) = match limit {
-                Some(limit) => (Revocation::TimedOut, Failure::TimedOut { limit }),
-                None => (Revocation::Expired, Failure::Expired),
+                Some(limit) => (Revocation::TimedOut, AttemptFailure::TimedOut { limit }),
+                None => (Revocation::Expired, AttemptFailure::Expired),
             };
             let record = self.revoke(attempt, reason).expect("an expiry belongs to a lease");
             self.return_failed(attempt, record, cause, now);

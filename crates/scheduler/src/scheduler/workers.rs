@@ -5,10 +5,10 @@ use std::time::Instant;
 use model::JobKind;
 
 use super::Scheduler;
-use crate::lease::{Failure, Lane, Revocation, WorkerKey};
+use crate::lease::{AttemptFailure, Lane, Revocation, WorkerKey};
 use crate::queue::ClassId;
 use crate::spec::WorkerSpec;
-use crate::workers::Standing;
+use crate::workers::Availability;
 
 impl Scheduler {
     /// Adds a worker.
@@ -20,7 +20,7 @@ impl Scheduler {
     /// Stops giving leases to a worker until it is resumed. It keeps its leases, and its idle slots are idle again when it
     /// is resumed.
     pub fn worker_suspended(&mut self, worker: WorkerKey, now: Instant) {
-        let unserved = self.workers.deactivate(worker, Standing::Suspended, now);
+        let unserved = self.workers.deactivate(worker, Availability::Suspended, now);
         self.note_served(&unserved, false);
         self.end_walks(worker);
     }
@@ -40,7 +40,7 @@ impl Scheduler {
 
     /// Stops giving leases to a worker for good. It keeps its leases.
     pub fn worker_retired(&mut self, worker: WorkerKey, now: Instant) {
-        let unserved = self.workers.deactivate(worker, Standing::Retired, now);
+        let unserved = self.workers.deactivate(worker, Availability::Retired, now);
         self.note_served(&unserved, false);
         self.end_walks(worker);
         self.drop_if_drained(worker);
@@ -48,7 +48,7 @@ impl Scheduler {
 
     /// Stops giving leases to a worker for good and revokes its leases: its outcomes are not trusted.
     pub fn worker_set_aside(&mut self, worker: WorkerKey, now: Instant) {
-        let unserved = self.workers.deactivate(worker, Standing::Retired, now);
+        let unserved = self.workers.deactivate(worker, Availability::Retired, now);
         self.note_served(&unserved, false);
         self.end_walks(worker);
         let held: Vec<_> = self.workers.get(worker).into_iter().flat_map(|worker| &worker.held).copied().collect();
@@ -62,14 +62,14 @@ impl Scheduler {
 
     /// Removes a worker and ends its leases; their tasks are the next to be given out.
     pub fn worker_lost(&mut self, worker: WorkerKey, now: Instant) {
-        let unserved = self.workers.deactivate(worker, Standing::Retired, now);
+        let unserved = self.workers.deactivate(worker, Availability::Retired, now);
         self.note_served(&unserved, false);
         let Some(lost) = self.workers.remove(worker) else { return };
         self.end_walks(worker);
         for attempt in lost.held {
             // The failure of the first lease may have failed a job and so revoked the others.
             if let Some(record) = self.take_lease(attempt) {
-                self.return_failed(attempt, record, Failure::WorkerLost, now);
+                self.return_failed(attempt, record, AttemptFailure::WorkerLost, now);
             }
         }
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use model::{JobId, Priority};
 
 use super::harness::{Harness, MAX_ATTEMPTS, POLICY, TASK_TIME, broken, job, lane, slots, spec, worker};
-use crate::{Event, Failure, JobSpec, Lane, LeaseSize, Revocation};
+use crate::{AttemptFailure, Event, JobSpec, Lane, LeaseSize, Revocation};
 
 fn prioritized(tasks: u64, priority: u8) -> JobSpec {
     JobSpec { priority: Priority::try_from(priority).expect("1 to 9"), ..spec(tasks) }
@@ -216,13 +216,16 @@ fn a_task_past_its_own_time_limit_timed_out_and_a_silent_one_expired() {
         lane,
         cause,
     };
-    let timed_out = Failure::TimedOut { limit };
+    let timed_out = AttemptFailure::TimedOut { limit };
     assert_eq!(timed_out.to_string(), "it took longer than its time limit of 1s");
     let ends: Vec<_> = grid.events().into_iter().filter(|event| !matches!(event, Event::JobStarted { .. })).collect();
     assert_eq!(ends, [revoked(&limited, lane(1), Revocation::TimedOut), failed(&limited, lane(1), timed_out)]);
     grid.wait(POLICY.lease_timeout);
     let ends: Vec<_> = grid.events().into_iter().filter(|event| !matches!(event, Event::JobStarted { .. })).collect();
-    assert_eq!(ends, [revoked(&silent, lane(2), Revocation::Expired), failed(&silent, lane(2), Failure::Expired)]);
+    assert_eq!(
+        ends,
+        [revoked(&silent, lane(2), Revocation::Expired), failed(&silent, lane(2), AttemptFailure::Expired)]
+    );
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use model::{JobKind, Requirements};
 
 use super::harness::{Harness, TASK_TIME, job, labels, lane, slots, spec, worker};
-use crate::{Demand, Failure, History, JobCounts, JobError, JobSpec, LeaseSize, OnExhausted, WaitReason};
+use crate::{AttemptFailure, Demand, History, JobCounts, JobError, JobSpec, LeaseSize, OnExhausted, WaitReason};
 
 #[test]
 fn demand_tells_runnable_from_paused_and_unservable_tasks() {
@@ -94,7 +94,7 @@ fn a_retried_job_waits_from_its_retry() {
     grid.submit_spec(1, individual);
     let lease = grid.claim(1).expect("task 0");
     let held = grid.claim_for(lane(1), LeaseSize::AtMost(1)).expect("active").expect("task 1");
-    grid.scheduler.fail(lease.attempt, Failure::Refused("no".to_owned()), grid.now).expect("leased");
+    grid.scheduler.fail(lease.attempt, AttemptFailure::Refused("no".to_owned()), grid.now).expect("leased");
     grid.scheduler.worker_retired(worker(1), grid.now);
     grid.wait(Duration::from_secs(30));
     assert!(grid.scheduler.holds(held.attempt));

@@ -7,8 +7,8 @@ use model::{AttemptId, JobId, JobKind, Labels, Resources};
 use uuid::Uuid;
 
 use crate::{
-    Event, Failure, History, JobSpec, Lane, Lease, LeaseSize, Outcome, Policy, Revocation, Scheduler, StaleAttempt,
-    UnknownWorker, WorkerKey, WorkerSpec,
+    AttemptFailure, ComputedValue, Event, History, JobSpec, Lane, Lease, LeaseSize, Policy, Revocation, Scheduler,
+    StaleAttempt, UnknownWorker, WorkerKey, WorkerSpec,
 };
 
 pub(super) const POLICY: Policy = Policy {
@@ -124,7 +124,7 @@ impl Harness {
     pub(super) fn complete_after(&mut self, lease: &Lease, task_time: Duration) -> Result<(), StaleAttempt> {
         let tasks = lease.tasks.end - lease.tasks.start;
         let busy = task_time * u32::try_from(tasks).expect("few tasks");
-        let counted = self.scheduler.complete(lease.attempt, Outcome { value: tasks.into(), busy })?;
+        let counted = self.scheduler.complete(lease.attempt, ComputedValue { value: tasks.into(), busy })?;
         assert_eq!((counted.job, &counted.tasks), (lease.job, &lease.tasks));
         Ok(())
     }
@@ -155,8 +155,8 @@ impl Harness {
     }
 }
 
-pub(super) fn broken() -> Failure {
-    Failure::Refused("it answered 500".to_owned())
+pub(super) fn broken() -> AttemptFailure {
+    AttemptFailure::Refused("it answered 500".to_owned())
 }
 
 /// The first slot of worker `number` had the lease.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::harness::{
     Harness, MAX_ATTEMPTS, POLICY, TASK_TIME, job, lane, no_such_attempt, revoked, slots, spec, worker,
 };
-use crate::{Failure, JobSpec, Lane, Lease, LeaseSize, Outcome, Revocation, StaleAttempt};
+use crate::{AttemptFailure, ComputedValue, JobSpec, Lane, Lease, LeaseSize, Revocation, StaleAttempt};
 
 #[test]
 fn an_outcome_counts_once() {
@@ -16,7 +16,7 @@ fn an_outcome_counts_once() {
     assert_eq!(grid.complete(&lease), Err(StaleAttempt));
     assert_eq!(grid.fail(&lease), Err(StaleAttempt));
     assert_eq!(grid.scheduler.release(lease.attempt, grid.now), Err(StaleAttempt));
-    let nobodys = Outcome { value: 1, busy: TASK_TIME };
+    let nobodys = ComputedValue { value: 1, busy: TASK_TIME };
     assert_eq!(grid.scheduler.complete(no_such_attempt(), nobodys), Err(StaleAttempt));
     assert_eq!(grid.done(1), Some(1));
 }
@@ -38,7 +38,7 @@ fn a_lease_that_was_expected_to_be_long_expires_later() {
     let mut grid = Harness::with_workers(1);
     grid.submit(1, 100);
     let lease = grid.claim(1).expect("task 0");
-    let hour = Outcome { value: 1, busy: Duration::from_hours(1) };
+    let hour = ComputedValue { value: 1, busy: Duration::from_hours(1) };
     grid.scheduler.complete(lease.attempt, hour).expect("leased");
     let next = grid.claim(1).expect("task 1");
     assert_eq!(next.tasks, 1..2);
@@ -102,7 +102,7 @@ fn what_a_retired_worker_loses_does_not_count_as_an_attempt() {
         grid.join(number, slots(1));
         let lease = grid.claim(number).expect("task 0");
         grid.scheduler.worker_retired(worker(number), grid.now);
-        grid.scheduler.fail(lease.attempt, Failure::WorkerLost, grid.now).expect("leased");
+        grid.scheduler.fail(lease.attempt, AttemptFailure::WorkerLost, grid.now).expect("leased");
     }
     assert_eq!(grid.ends(), []);
     assert_eq!(grid.scheduler.counts().pending, 1);

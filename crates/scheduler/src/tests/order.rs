@@ -5,7 +5,7 @@ use std::time::Duration;
 use model::{JobKind, Priority};
 
 use super::harness::{Harness, MAX_ATTEMPTS, POLICY, job, lane, revoked, spec, worker};
-use crate::{Event, Failure, History, JobError, JobSpec, LeaseSize, OnExhausted, Revocation, UnknownJob};
+use crate::{AttemptFailure, Event, History, JobError, JobSpec, LeaseSize, OnExhausted, Revocation, UnknownJob};
 
 fn prioritized(tasks: u64, priority: u8) -> JobSpec {
     JobSpec { priority: Priority::try_from(priority).expect("1 to 9"), ..spec(tasks) }
@@ -152,7 +152,7 @@ fn a_task_that_killed_three_workers_has_failed_whatever_its_attempts() {
     grid.submit_spec(1, JobSpec { max_attempts: 100, ..individual(1) });
     for killed in 1..=3 {
         let lease = grid.claim(killed).expect("the task");
-        grid.scheduler.fail(lease.attempt, Failure::WorkerLost, grid.now).expect("leased");
+        grid.scheduler.fail(lease.attempt, AttemptFailure::WorkerLost, grid.now).expect("leased");
     }
     let error = JobError::TasksFailed { failed: 1, total: 1 };
     assert_eq!(grid.ends(), [Event::JobFailed { job: job(1), error }]);

@@ -3,7 +3,7 @@
 use model::{Affinity, JobKind, Labels, Requirements, Resources};
 
 use super::harness::{Harness, job, labels, lane, slots, spec, worker};
-use crate::{Failure, JobSpec, Lane, LeaseSize, WaitReason, WorkerSpec};
+use crate::{AttemptFailure, JobSpec, Lane, LeaseSize, WaitReason, WorkerSpec};
 
 fn requiring(requires: Requirements) -> JobSpec {
     JobSpec { requires, ..spec(10) }
@@ -260,7 +260,7 @@ fn a_retry_may_go_back_to_its_worker_when_no_other_can_run_it() {
     let requires = Requirements { labels: labels(&[("gpu", "yes")]), ..Requirements::default() };
     grid.submit_spec(1, requiring(requires));
     let lease = grid.claim(1).expect("task 0");
-    grid.scheduler.fail(lease.attempt, Failure::Expired, grid.now).expect("leased");
+    grid.scheduler.fail(lease.attempt, AttemptFailure::Expired, grid.now).expect("leased");
     assert_eq!(grid.claim_tasks(1), Some((job(1), 0..1)));
 }
 

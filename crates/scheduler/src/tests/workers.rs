@@ -5,7 +5,7 @@ use std::time::Duration;
 use model::JobKind;
 
 use super::harness::{Harness, WORKER_WAIT, job, lane, revoked, slots, worker};
-use crate::{Event, Failure, JobError, Lane, LeaseSize, Revocation, StaleAttempt, UnknownWorker, WorkerSpec};
+use crate::{AttemptFailure, Event, JobError, Lane, LeaseSize, Revocation, StaleAttempt, UnknownWorker, WorkerSpec};
 
 #[test]
 fn a_lost_workers_tasks_go_to_others_and_its_late_outcome_is_refused() {
@@ -51,7 +51,7 @@ fn a_worker_lost_with_two_leases_of_one_job_fails_it_once() {
     else {
         panic!("the job failed last: {events:?}")
     };
-    assert_eq!((cause, *attempts), (&Failure::WorkerLost, 3));
+    assert_eq!((cause, *attempts), (&AttemptFailure::WorkerLost, 3));
 }
 
 #[test]

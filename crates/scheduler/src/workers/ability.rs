@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use model::{JobKind, Requirements};
 
-use super::{Standing, Workers};
+use super::{Availability, Workers};
 use crate::abilities::AbilityId;
 use crate::lease::WorkerKey;
 use crate::queue::ClassId;
@@ -62,7 +62,7 @@ impl Workers {
             resources: ability.resources,
             is_reserved: ability.is_reserved,
         };
-        let (idle_turn, is_active) = (worker.idle_turn(), worker.standing == Standing::Active);
+        let (idle_turn, is_active) = (worker.idle_turn(), worker.availability == Availability::Active);
         self.abilities.get_mut(before).idle.relist(key, idle_turn, None);
         let mut unserved = if is_active { self.remove_slots(key, now) } else { Vec::new() };
         self.leave_ability(before);

@@ -1,6 +1,6 @@
 //! Counts slots with leases, by the ability of their workers.
 
-use super::{Standing, Worker, Workers};
+use super::{Availability, Worker, Workers};
 use crate::lease::WorkerKey;
 use crate::queue::ClassId;
 
@@ -20,7 +20,9 @@ impl Workers {
 
     /// Counts the busy slots of a worker, which had `before` of them, anew. Those of workers that are not active do not count.
     pub(super) fn recount_busy(&mut self, key: WorkerKey, before: u64) {
-        let Some(worker) = self.workers.get(&key).filter(|worker| worker.standing == Standing::Active) else { return };
+        let Some(worker) = self.workers.get(&key).filter(|worker| worker.availability == Availability::Active) else {
+            return;
+        };
         let ability = self.abilities.get_mut(worker.ability);
         ability.busy_slots = ability.busy_slots - before + worker.busy_slots();
     }

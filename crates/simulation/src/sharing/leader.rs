@@ -10,7 +10,7 @@ use futures_util::FutureExt;
 use jiff::Timestamp;
 use model::{AttemptId, EventKind, JobId};
 use rand::RngExt;
-use scheduler::{Failure, Policy, WorkerKey};
+use scheduler::{AttemptFailure, Policy, WorkerKey};
 use store::backend::{Applied, Backend, BatchError, Reading, Reads};
 use store::{Answer, Batch, Entry, Epoch, Shared};
 
@@ -220,7 +220,7 @@ impl Sharing {
                 let _ = engine.fail(attempt, LeaseFailure::Undeliverable, now);
             }
             End::Refused => {
-                let cause = Failure::Refused("its worker has seen a later epoch".to_owned());
+                let cause = AttemptFailure::Refused("its worker has seen a later epoch".to_owned());
                 let _ = engine.fail(attempt, LeaseFailure::WorkerFailed(cause), now);
             }
         });

@@ -21,7 +21,7 @@ const TASK: Micros = 15_000;
 
 /// A lease that a worker has.
 #[derive(Clone, Debug)]
-pub(crate) struct Held {
+pub(crate) struct SharedLease {
     job: JobId,
     tasks: Range<u64>,
     slot: u32,
@@ -36,7 +36,7 @@ pub(crate) struct SharedWorker {
     slots: u32,
     /// The highest epoch that it has seen.
     seen: u64,
-    held: BTreeMap<AttemptId, Held>,
+    held: BTreeMap<AttemptId, SharedLease>,
     /// Time at which each slot will have computed its leases.
     free_at: BTreeMap<u32, Micros>,
 }
@@ -64,7 +64,7 @@ impl SharedWorker {
     }
 
     fn list(&self, now: Micros) -> Vec<HeldLease> {
-        let lease = |(attempt, held): (&AttemptId, &Held)| HeldLease {
+        let lease = |(attempt, held): (&AttemptId, &SharedLease)| HeldLease {
             attempt: *attempt,
             job: held.job,
             tasks: held.tasks.clone(),
@@ -94,7 +94,7 @@ impl Sharing {
         let value = value_of(order.kind, &order.work).unwrap_or(0);
         let (job, tasks, slot) = (order.job, order.tasks.clone(), order.slot);
         let sender = (member, boot, epoch);
-        let held = Held { job, tasks, slot, taken_at: now, value, is_finished: false, sender };
+        let held = SharedLease { job, tasks, slot, taken_at: now, value, is_finished: false, sender };
         found.held.insert(attempt, held);
         self.note(format_args!("worker {worker} takes tasks {:?} of job {} in epoch {epoch}", order.tasks, order.job));
         if !self.second_attempts.contains(&attempt) {
@@ -121,7 +121,7 @@ impl Sharing {
         boot: u64,
         worker: usize,
         attempt: AttemptId,
-        held: &Held,
+        held: &SharedLease,
         is_delivery: bool,
     ) {
         if !self.is_up(member, boot) || (!is_delivery && !self.take_sent(member, attempt)) {

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use store::Outcome;
+use store::CompletedAttempt;
 use store::rules::{FailureRow, OmittedFailures, SpanKind};
 use uuid::Uuid;
 
@@ -122,7 +122,7 @@ impl<'a> Attempts<'a> {
         key: i64,
         tasks: &Range<u64>,
         id: i64,
-        outcome: &'a Outcome,
+        outcome: &'a CompletedAttempt,
         answers: Option<String>,
     ) {
         self.completed.push(key, tasks.start, id);

@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use store::shared::{Acquired, Member, Term};
+use store::shared::{Acquired, LeadershipLease, Member};
 pub(crate) use store::suite::helpers::*;
 use store::suite::{Harness, SharedHarness};
 use store::{Leadership, Parts, Shared, Store};
@@ -122,7 +122,7 @@ pub(crate) fn acquire(leadership: &mut dyn Leadership, member: u128) -> Acquired
 }
 
 /// The term of a member that is given the lease by the first answer.
-pub(crate) fn acquire_free(leadership: &mut dyn Leadership, member: u128) -> Term {
+pub(crate) fn acquire_free(leadership: &mut dyn Leadership, member: u128) -> LeadershipLease {
     match acquire(leadership, member) {
         Acquired::Leads(term) => term,
         held @ Acquired::Held { .. } => panic!("{held:?}"),

@@ -7,7 +7,7 @@ use model::{EventSource, JobEvent, ProgramHash, uploaded_programs};
 use super::state::{State, StoredAttempt, StoredJob};
 use crate::backend::{Applied, BatchError};
 use crate::batch::{Answer, Batch, Entry, Housekeeping, JobKey};
-use crate::change::{Change, Outcome, ResultBody};
+use crate::change::{Change, CompletedAttempt, ResultBody};
 use crate::drains::{Drain, DrainChange};
 use crate::error::WriteError;
 use crate::position::{Advance, OUTBOX, OUTBOX_LOST};
@@ -271,7 +271,7 @@ impl StoredJob {
         self.attempts.insert((first, self.attempts_put), attempt);
     }
 
-    fn put_completed(&mut self, tasks: &std::ops::Range<u64>, outcome: &Outcome) {
+    fn put_completed(&mut self, tasks: &std::ops::Range<u64>, outcome: &CompletedAttempt) {
         let mut answers = outcome.results.chunks(ATTEMPT_TASKS as usize);
         for piece in pieces(tasks) {
             let end = AttemptEnd::Completed {

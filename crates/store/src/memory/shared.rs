@@ -11,7 +11,7 @@ use super::{Link, Memory, MemoryBackend, lock, reads};
 use crate::backend::Reading;
 use crate::batch::Epoch;
 use crate::error::{LeadershipError, ReadError};
-use crate::shared::{Acquired, LEASE, Leadership, MEMBER_KEPT, Member, MemberStatus, Shared, Term};
+use crate::shared::{Acquired, LEASE, Leadership, LeadershipLease, MEMBER_KEPT, Member, MemberStatus, Shared};
 use crate::store::{FollowerParts, Parts};
 
 /// The store's clock: time since some moment.
@@ -72,10 +72,10 @@ impl Leadership for MemoryShared {
         }
         let epoch = state.next_epoch();
         state.lease = Some((member, now + LEASE));
-        Ok(Acquired::Leads(Term { epoch, lasts: LEASE }))
+        Ok(Acquired::Leads(LeadershipLease { epoch, lasts: LEASE }))
     }
 
-    fn renew(&mut self, epoch: Epoch) -> Result<Term, LeadershipError> {
+    fn renew(&mut self, epoch: Epoch) -> Result<LeadershipLease, LeadershipError> {
         self.check()?;
         let now = (self.clock)();
         let mut state = lock(&self.memory.shared.state);
@@ -83,7 +83,7 @@ impl Leadership for MemoryShared {
         match &mut state.lease {
             Some((_, expires_at)) if current == epoch && *expires_at > now => {
                 *expires_at = now + LEASE;
-                Ok(Term { epoch, lasts: LEASE })
+                Ok(LeadershipLease { epoch, lasts: LEASE })
             }
             _ => Err(LeadershipError::Lost { epoch, current }),
         }

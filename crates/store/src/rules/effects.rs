@@ -5,7 +5,7 @@ use std::ops::Range;
 use jiff::Timestamp;
 use model::{Counts, EventKind, EventSource};
 
-use crate::change::{Change, Outcome, ResultBody};
+use crate::change::{Change, CompletedAttempt, ResultBody};
 use crate::record::NewJob;
 
 /// The rows that a change brings.
@@ -90,7 +90,7 @@ pub enum AttemptRow<'a> {
         /// The tasks.
         tasks: Range<u64>,
         /// The stored outcome.
-        outcome: &'a Outcome,
+        outcome: &'a CompletedAttempt,
     },
     /// The attempt failed. Only [`super::FIRST_FAILURES`] and [`super::LAST_FAILURES`] of the failures that begin at the same
     /// task are kept.

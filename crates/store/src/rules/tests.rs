@@ -195,9 +195,9 @@ proptest! {
     }
 }
 
-fn outcome(results: Vec<&str>) -> Outcome {
+fn outcome(results: Vec<&str>) -> CompletedAttempt {
     let json = |text: &str| RawValue::from_string(text.to_owned()).expect("JSON");
-    Outcome {
+    CompletedAttempt {
         attempt: model::AttemptId(Uuid::nil()),
         worker: "worker".to_owned(),
         allocated_at: at(1),

@@ -8,9 +8,9 @@ use model::{AttemptId, JobId, JobKind, JobOptions, JobState};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use crate::{Change, ChangeKind, NewJob, Outcome, ResultBody, Retention, Store, UnfinishedJob};
+use crate::{Change, ChangeKind, CompletedAttempt, NewJob, ResultBody, Retention, Store, UnfinishedJob};
 
-pub const KEEP_ALL: Retention = Retention { max_age: Duration::from_secs(1_000_000_000), max_bytes: u64::MAX };
+pub const KEEP_ALL: Retention = Retention::KEEP_ALL;
 
 /// Busy time of every completed attempt.
 pub const BUSY: Duration = Duration::from_secs(1);
@@ -67,7 +67,7 @@ pub fn completed(job: JobId, tasks: Range<u64>, value: u128) -> Change {
 }
 
 pub fn answered(job: JobId, tasks: Range<u64>, results: Vec<Box<RawValue>>) -> Change {
-    let outcome = Outcome {
+    let outcome = CompletedAttempt {
         attempt: AttemptId(Uuid::from_u128(u128::from(tasks.start))),
         worker: "worker-1".to_owned(),
         allocated_at: at(1),

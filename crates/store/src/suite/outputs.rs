@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::Harness;
 use super::helpers::*;
-use crate::{Batch, Change, ChangeKind, Entry, Housekeeping, NewJob, Outcome, OutputError, Retention, Store};
+use crate::{Batch, Change, ChangeKind, CompletedAttempt, Entry, Housekeeping, NewJob, OutputError, Retention, Store};
 
 fn attempt(number: u128) -> AttemptId {
     AttemptId(Uuid::from_u128(number))
@@ -45,7 +45,7 @@ fn program_job(number: u128, tasks: u64) -> NewJob {
 }
 
 fn done(job: JobId, task: u64, attempt: AttemptId, output: &ProgramOutput) -> Change {
-    let outcome = Outcome {
+    let outcome = CompletedAttempt {
         attempt,
         worker: "worker-1".to_owned(),
         allocated_at: at(1),

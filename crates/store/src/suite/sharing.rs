@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::SharedHarness;
 use super::helpers::*;
 use crate::backend::BatchError;
-use crate::shared::{Acquired, LEASE, Member, Term};
+use crate::shared::{Acquired, LEASE, LeadershipLease, Member};
 use crate::{
     Batch, ChangeKind, Entry, Epoch, Leadership, LeadershipError, Shared, Store, Submission, SubmitError, WriteError,
 };
@@ -29,7 +29,7 @@ fn acquire(leadership: &mut dyn Leadership, number: u128) -> Acquired {
     answers.find_map(Result::ok).expect("reachable")
 }
 
-fn leads(leadership: &mut dyn Leadership, number: u128) -> Term {
+fn leads(leadership: &mut dyn Leadership, number: u128) -> LeadershipLease {
     match acquire(leadership, number) {
         Acquired::Leads(term) => term,
         held @ Acquired::Held { .. } => panic!("{held:?}"),
@@ -37,7 +37,7 @@ fn leads(leadership: &mut dyn Leadership, number: u128) -> Term {
 }
 
 /// Asks until it leads, as a follower does.
-fn wait_to_lead(leadership: &mut dyn Leadership, harness: &dyn SharedHarness, number: u128) -> Term {
+fn wait_to_lead(leadership: &mut dyn Leadership, harness: &dyn SharedHarness, number: u128) -> LeadershipLease {
     for _ in 0..200 {
         match acquire(leadership, number) {
             Acquired::Leads(term) => return term,

@@ -55,7 +55,7 @@ fn variable(comment: &str) -> Option<Variable> {
 
 /// A service as its command line shows it.
 #[derive(Clone, Debug)]
-pub struct Program {
+pub struct CommandLine {
     /// The name of its binary.
     pub name: &'static str,
     /// Its version.
@@ -70,7 +70,7 @@ pub struct Program {
     pub check: fn() -> anyhow::Result<()>,
 }
 
-impl Program {
+impl CommandLine {
     /// Answers `--help` and `--version`, checks the environment for `--check-config`, and refuses every other argument. None
     /// when there are no arguments: the service is to start.
     pub fn answer(&self, arguments: impl IntoIterator<Item = OsString>) -> Option<ExitCode> {
@@ -168,7 +168,7 @@ mod tests {
 
     #[test]
     fn the_argument_that_is_too_many_is_named() {
-        let program = Program {
+        let command_line = CommandLine {
             name: "divvy-x",
             version: "1",
             about: "Does it.",
@@ -177,17 +177,17 @@ mod tests {
             check: || Ok(()),
         };
         assert_eq!(
-            program.refusal("--check-config", &["x"]),
+            command_line.refusal("--check-config", &["x"]),
             r#"divvy-x takes --check-config alone, but "x" follows it"#
         );
-        let other = program.refusal("y", &["--help"]);
+        let other = command_line.refusal("y", &["--help"]);
         assert!(other.starts_with(r#"divvy-x takes no argument such as "y": "#), "{other}");
     }
 
     #[test]
     fn help_fits_its_width_and_ends_with_the_variables_of_the_logs() {
         let variables = vec![Variable { name: "DIVVY_X".to_owned(), help: "word ".repeat(60) }];
-        let program = Program {
+        let command_line = CommandLine {
             name: "divvy-x",
             version: "1",
             about: "Does it.",
@@ -195,7 +195,7 @@ mod tests {
             variables,
             check: || Ok(()),
         };
-        let help = program.help();
+        let help = command_line.help();
         assert!(help.lines().all(|line| line.len() <= WIDTH), "{help}");
         assert!(
             help.contains("\nUsage: divvy-x [--help | --version | --check-config]\n       divvy-x undo [--help]\n\n"),

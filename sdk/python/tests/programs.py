@@ -8,7 +8,9 @@ import sys
 from .helpers import DEADLINE, SDK, Coordinator
 
 
-def run_program(grid: Coordinator, program: str, *, stderr: int = subprocess.PIPE) -> subprocess.CompletedProcess[str]:
+def run_program(
+    grid: Coordinator, program: str, *, stderr: int = subprocess.PIPE, timeout: float = DEADLINE
+) -> subprocess.CompletedProcess[str]:
     """Runs a program in an interpreter of its own."""
     environment = {"PYTHONPATH": str(SDK), "DIVVY_URL": grid.url, "PATH": "/usr/bin:/bin"}
     return subprocess.run(
@@ -18,6 +20,6 @@ def run_program(grid: Coordinator, program: str, *, stderr: int = subprocess.PIP
         stdout=subprocess.PIPE,
         stderr=stderr,
         text=True,
-        timeout=DEADLINE,
+        timeout=timeout,
         check=False,
     )

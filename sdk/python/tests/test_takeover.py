@@ -43,7 +43,8 @@ class Group:
 
     def kill_leader(self) -> None:
         """Kills the leader, and returns when another one leads."""
-        (leader,) = self.leaders()
+        # None leads for a moment where the one that led was halted.
+        (leader,) = eventually("one leads", self.leaders)
         leader.kill()
         eventually("another one leads", self.leaders)
 

@@ -9,7 +9,7 @@ shell, or `test PACKAGE/TARGET [ARGUMENTS]`: a test binary of the build, run as 
 package. `test * [ARGUMENTS]` stands for every binary that no other line names, so that none is left out.
 
 The output of a command is printed whole when it ends, with its time and its processor time. A failure stops nothing else: all
-failures are named at the end. A command that takes longer than TEST_SECONDS (2700) is ended and has failed.
+failures are named at the end. A command that takes longer than TEST_SECONDS (5400) is ended and has failed.
 """
 
 import json
@@ -155,7 +155,7 @@ def main():
     """Reads the plan and runs it."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
     lanes = read_plan(sys.stdin.read().splitlines(), read_build(sys.argv[1]))
-    failed = run(lanes, float(os.environ.get("TEST_SECONDS", "2700")))
+    failed = run(lanes, float(os.environ.get("TEST_SECONDS", "5400")))
     if failed:
         sys.exit("\n".join(["", "FAILED:", *failed]))
 

@@ -17,7 +17,8 @@ NOWHERE: Any = {"labels": {"gpu": "no worker has this"}}
 
 
 def run(test: Coroutine[Any, Any, None]) -> None:
-    asyncio.run(asyncio.wait_for(test, DEADLINE))
+    # A test may wait several times.
+    asyncio.run(asyncio.wait_for(test, 5 * DEADLINE))
 
 
 def test_a_job_is_awaited_and_its_result_fetched(grid: Coordinator) -> None:

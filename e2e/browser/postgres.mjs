@@ -9,14 +9,11 @@ import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import path from "node:path";
 
-import { DIVVY, until } from "./helpers.mjs";
+import { DIVVY, HOST, until } from "./helpers.mjs";
 
 /** Debian's `nobody` and `nogroup`: the server refuses root. */
 const NOBODY = 65_534;
 const VERSIONS = "/usr/lib/postgresql";
-
-/** An address that no other process uses: a free port of it stays free, while one of 127.0.0.1 may become another's. */
-const HOST = `127.1.${(process.pid >> 8) & 0xff}.${process.pid & 0xff}`;
 
 /** Ends the server and removes its directory when its input ends: when the test's process has ended, however it did. */
 const GUARD = `cat >/dev/null; kill -INT $1 2>/dev/null

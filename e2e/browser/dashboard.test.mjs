@@ -190,29 +190,6 @@ test("ten tabs share one stream", async () => {
   await context.close();
 });
 
-test("the end of a submitted job is told on every page, also after a reload and a restart", async () => {
-  const { context, page } = await open("/submit?kind=tasks");
-  await page.fill('[name="p.list"]', '{"n": 1}');
-  await page.click('button:has-text("Submit job")');
-  await page.waitForURL(/\/jobs\/[0-9a-f-]{36}/);
-  const id = new URL(page.url()).pathname.split("/").pop();
-  // The browser is elsewhere when the job ends.
-  await page.goto("about:blank");
-  const claimed = await grid.claim("worker-9");
-  assert.equal(claimed.job, id);
-  await grid.report(claimed, "complete", { results: [1] });
-  await grid.ended(id);
-  await page.goto(`${grid.url}/jobs`);
-  const toast = page.locator("#toasts .toast", { hasText: "succeeded" });
-  await toast.waitFor();
-  assert.equal(await toast.locator("a").getAttribute("href"), `/jobs/${id}`);
-  await toast.locator("button").click();
-  await page.reload();
-  await isLive(page);
-  assert.equal(await page.locator("#toasts .toast").count(), 0);
-  await context.close();
-});
-
 test("the task stream draws the leases, and the keyboard walks through them", async () => {
   const job = await grid.submit({ kind: "sleep", params: { seconds: 0.1, tasks: 10, tasks_per_lease: 1 } });
   await grid.ended(job.id);
@@ -321,5 +298,28 @@ test("a page of another site changes nothing here", async () => {
     assert.equal(response.status, 403);
   }
   await other.stop();
+  await context.close();
+});
+
+test("the end of a submitted job is told on every page, also after a reload and a restart", async () => {
+  const { context, page } = await open("/submit?kind=tasks");
+  await page.fill('[name="p.list"]', '{"n": 1}');
+  await page.click('button:has-text("Submit job")');
+  await page.waitForURL(/\/jobs\/[0-9a-f-]{36}/);
+  const id = new URL(page.url()).pathname.split("/").pop();
+  // The browser is elsewhere when the job ends.
+  await page.goto("about:blank");
+  const claimed = await grid.claim("puller");
+  assert.equal(claimed.job, id);
+  await grid.report(claimed, "complete", { results: [1] });
+  await grid.ended(id);
+  await page.goto(`${grid.url}/jobs`);
+  const toast = page.locator("#toasts .toast", { hasText: "succeeded" });
+  await toast.waitFor();
+  assert.equal(await toast.locator("a").getAttribute("href"), `/jobs/${id}`);
+  await toast.locator("button").click();
+  await page.reload();
+  await isLive(page);
+  assert.equal(await page.locator("#toasts .toast").count(), 0);
   await context.close();
 });

@@ -9,7 +9,8 @@ shell, or `test PACKAGE/TARGET [ARGUMENTS]`: a test binary of the build, run as 
 package. `test * [ARGUMENTS]` stands for every binary that no other line names, so that none is left out.
 
 The output of a command is printed whole when it ends, with its time and its processor time. A failure stops nothing else: all
-failures are named at the end, with the last lines of their output. A command that takes longer than TEST_SECONDS (2700) is ended and has failed.
+failures are named at the end, with the last lines of their output. A command that takes longer than TEST_SECONDS (3600) is
+ended and has failed.
 """
 
 import json
@@ -161,7 +162,7 @@ def main():
     """Reads the plan and runs it."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
     lanes = read_plan(sys.stdin.read().splitlines(), read_build(sys.argv[1]))
-    failed = run(lanes, float(os.environ.get("TEST_SECONDS", "2700")))
+    failed = run(lanes, float(os.environ.get("TEST_SECONDS", "3600")))
     for command in failed:
         print(f"\n== {command.name}: the end of its output\n{command.last}", flush=True)
     if failed:

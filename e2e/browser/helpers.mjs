@@ -16,6 +16,9 @@ const { chromium } = require("playwright-core");
 export const AXE = require.resolve("axe-core/axe.min.js");
 export const DIVVY = process.env.BROWSER_DIVVY ?? path.resolve("target/debug/divvy");
 
+/** A loopback address that no other process uses: a free port of it stays free. One of 127.0.0.1 may become another's. */
+export const HOST = `127.1.${(process.pid >> 8) & 0xff}.${process.pid & 0xff}`;
+
 /** The longest that a condition is waited for: much longer than it takes on a busy machine. */
 export const PATIENCE_MS = 60_000;
 
@@ -39,7 +42,7 @@ export async function until(what, condition) {
   }
 }
 
-/** `divvy up` on loopback ports, ended by its pid. */
+/** `divvy up` on loopback ports, ended by its pid. It starts again on its public port. */
 export class Grid {
   static async start(options) {
     const grid = new Grid();
@@ -58,7 +61,7 @@ export class Grid {
   async run(port) {
     const { workers, environment } = this.options;
     const data = path.join(this.directory, "data");
-    const options = ["up", "--port", String(port), "--workers", String(workers), "--data-dir", data];
+    const options = ["up", "--host", HOST, "--port", String(port), "--workers", String(workers), "--data-dir", data];
     const env = { ...process.env, DIVVY_LOG: "warn", ...environment };
     this.process = spawn(DIVVY, options, { env, stdio: ["ignore", "pipe", "pipe"] });
     let told = "";

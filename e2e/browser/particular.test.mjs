@@ -93,8 +93,13 @@ test("a job's id is copied, and the button stays while the page follows the grid
   const prepare = (context) => context.grantPermissions(["clipboard-read", "clipboard-write"], { origin: grid.url });
   const { context, page } = await open(`/jobs/${job.id}`, { prepare });
   const copy = page.locator("[data-copy]");
+  // It says so for two seconds only.
+  await copy.evaluate((button) => {
+    window.said = [];
+    new MutationObserver(() => window.said.push(button.textContent)).observe(button, { childList: true });
+  });
   await copy.click();
-  await page.locator("[data-copy]", { hasText: "Copied" }).waitFor();
+  await until("it says that it has copied", () => page.evaluate(() => window.said.includes("Copied")));
   assert.equal(await page.evaluate(() => navigator.clipboard.readText()), job.id);
   await grid.call("POST", `/v1/jobs/${job.id}/pause`);
   await page.mouse.move(2, 2);

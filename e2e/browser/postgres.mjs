@@ -9,7 +9,7 @@ import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import path from "node:path";
 
-import { DIVVY, until } from "./helpers.mjs";
+import { DIVVY, HOST, until } from "./helpers.mjs";
 
 /** Debian's `nobody` and `nogroup`: the server refuses root. */
 const NOBODY = 65_534;
@@ -28,7 +28,7 @@ async function programs() {
 }
 
 async function freePort() {
-  const server = createServer().listen(0, "127.0.0.1");
+  const server = createServer().listen(0, HOST);
   await once(server, "listening");
   const { port } = server.address();
   server.close();
@@ -54,14 +54,14 @@ export class Postgres {
     const data = path.join(server.directory, "data");
     await server.succeed("initdb", ["-D", data, "-A", "trust", "-U", "divvy", "--no-sync", "-E", "UTF8"]);
     server.port = await freePort();
-    const settings = ["listen_addresses=127.0.0.1", `unix_socket_directories=${data}`, "fsync=off"];
+    const settings = [`listen_addresses=${HOST}`, `unix_socket_directories=${data}`, "fsync=off"];
     server.process = server.spawn("postgres", ["-D", data, "-p", String(server.port), ...settings.flatMap((setting) => ["-c", setting])]);
     // A signal to the test's group is not for the guard.
     const guarded = ["-c", GUARD, "guard", String(server.process.pid), server.directory];
     server.guard = spawn("sh", guarded, { detached: true, stdio: ["pipe", "ignore", "ignore"] });
     await until("PostgreSQL answers", async () => {
       assert.ok(!isOver(server.process), "PostgreSQL ended");
-      const [code] = await once(server.spawn("pg_isready", ["-h", "127.0.0.1", "-q", "-p", String(server.port)]), "exit");
+      const [code] = await once(server.spawn("pg_isready", ["-h", HOST, "-q", "-p", String(server.port)]), "exit");
       return code === 0;
     });
     return server;
@@ -69,9 +69,9 @@ export class Postgres {
 
   /** Makes a database, and returns its URL. */
   async url(database) {
-    const options = ["-h", "127.0.0.1", "-p", String(this.port), "-U", "divvy", "-X", "-q", "-v", "ON_ERROR_STOP=1"];
+    const options = ["-h", HOST, "-p", String(this.port), "-U", "divvy", "-X", "-q", "-v", "ON_ERROR_STOP=1"];
     await this.succeed("psql", [...options, "-d", "postgres", "-c", `CREATE DATABASE ${database}`]);
-    return `postgres://divvy@127.0.0.1:${this.port}/${database}?sslmode=disable`;
+    return `postgres://divvy@${HOST}:${this.port}/${database}?sslmode=disable`;
   }
 
   /** Ends it; the guard removes its directory. */

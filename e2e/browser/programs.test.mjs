@@ -68,7 +68,7 @@ test("a program is uploaded and run without scripts, and its stderr is on the jo
     seen = text.includes("Standard error of task 0") && text.includes("told on stderr");
   }
   await page.click("#task-1 a");
-  assert.match(await page.innerText("#stderr"), /Standard error of task 1/);
+  await page.locator("#stderr h2", { hasText: "Standard error of task 1" }).waitFor();
   await page.context().close();
 });
 

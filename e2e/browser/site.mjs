@@ -52,6 +52,11 @@ export function useGrid(prepare = () => ({})) {
   return { grid, newContext, open, openLive };
 }
 
+/** Clicks on what leads to another page, and waits until that page's scripts run. */
+export async function clickAndLoad(page, selector) {
+  await Promise.all([page.waitForEvent("load"), page.click(selector)]);
+}
+
 /** Shows the token that the page asks for. */
 export async function signIn(page, token) {
   await page.fill("#token", token);

@@ -26,6 +26,12 @@ after(async () => {
 
 const leaderShown = (page) => page.locator("tr", { has: page.locator(".state", { hasText: "leader" }) }).locator(".name").innerText();
 
+/** Waits until a page names a coordinator, and no other one, as the leader. */
+const namesLeader = (page, { id }) => until(`the page names ${id} as the leader`, async () => {
+  const shown = await page.locator(".state", { hasText: "leader" }).count();
+  return shown === 1 && (await leaderShown(page)) === id;
+});
+
 async function submit(coordinator, job) {
   const headers = { "content-type": "application/json" };
   const response = await fetch(`${coordinator.url}/v1/jobs`, { method: "POST", headers, body: JSON.stringify(job) });
@@ -37,8 +43,8 @@ test("a standby shows the grid, takes a form and changes many jobs", async () =>
   const [leader, standby] = await group.leaderFirst();
   const { context, page, errors } = await openUrl(`${standby.url}/grid/coordinators`);
   await isLive(page);
-  assert.equal(await leaderShown(page), leader.id);
-  assert.equal(await page.locator("tbody .state", { hasText: "standby" }).count(), 2);
+  await namesLeader(page, leader);
+  await until("two stand by", async () => (await page.locator("tbody .state", { hasText: "standby" }).count()) === 2);
   await page.goto(`${standby.url}/grid/workers`);
   await page.locator("#worker-worker-1").waitFor();
 
@@ -71,14 +77,11 @@ test("pages that are open at a standby while the leader is killed go on with the
   const done = jobPage.page.locator("#tasks .state", { hasText: "succeeded" });
   await isLive(coordinators.page);
   await done.first().waitFor();
-  assert.equal(await leaderShown(coordinators.page), leader.id);
+  await namesLeader(coordinators.page, leader);
 
   await leader.kill();
   const [next] = await group.leaderFirst();
-  await until("the page names the next leader", async () => {
-    const shown = await coordinators.page.locator(".state", { hasText: "leader" }).count();
-    return shown === 1 && (await leaderShown(coordinators.page)) === next.id;
-  });
+  await namesLeader(coordinators.page, next);
   await jobPage.page.locator(".title .state", { hasText: "succeeded" }).waitFor();
   assert.equal(await done.count(), 30);
   for (const { page, context } of [jobPage, coordinators]) {

@@ -9,7 +9,7 @@ from .helpers import DEADLINE, SDK, Coordinator
 
 
 def run_program(grid: Coordinator, program: str, *, stderr: int = subprocess.PIPE) -> subprocess.CompletedProcess[str]:
-    """Runs a program in an interpreter of its own."""
+    """Runs a program, which may wait several times, in an interpreter of its own."""
     environment = {"PYTHONPATH": str(SDK), "DIVVY_URL": grid.url, "PATH": "/usr/bin:/bin"}
     return subprocess.run(
         [sys.executable, "-c", program],
@@ -18,6 +18,6 @@ def run_program(grid: Coordinator, program: str, *, stderr: int = subprocess.PIP
         stdout=subprocess.PIPE,
         stderr=stderr,
         text=True,
-        timeout=DEADLINE,
+        timeout=5 * DEADLINE,
         check=False,
     )

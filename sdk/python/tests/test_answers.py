@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from divvy import AsyncClient, Client, GridExecutor, errors
 
-from .helpers import answering, eventually, serving
+from .helpers import DEADLINE, answering, eventually, serving
 
 #: An answer, and what the error says of it.
 ANSWERS = [
@@ -44,7 +45,7 @@ def test_an_answer_that_is_no_coordinators_is_a_named_error(answer: bytes, told:
         # Only its own call fails: the executor goes on.
         with GridExecutor(client) as executor:
             for _ in range(2):
-                assert isinstance(executor.submit(abs, -1).exception(30), errors.GridError)
+                assert isinstance(executor.submit(abs, -1).exception(DEADLINE), errors.GridError)
 
 
 @pytest.mark.parametrize("status", [408, 502, 503, 504])
@@ -92,6 +93,33 @@ def test_events_of_all_jobs_go_on_where_they_were_when_the_first_connection_brea
     with serving(lambda *_: True, *streams, targets=targets) as (url, _):
         assert asyncio.run(follow(url)) == event
     assert targets == [f"/v1/events?after={2**64 - 1}", "/v1/events?after=7"] * 2
+
+
+def test_the_time_that_a_reader_of_events_takes_is_no_outage(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    clock = SimpleNamespace(monotonic=lambda: now, sleep=lambda _: None)
+    for module in ("client", "aio"):
+        monkeypatch.setattr(f"divvy.{module}.time", clock)
+    events = [{"seq": 1, "job": "one", "type": "started"}, {"seq": 2, "job": "one", "type": "succeeded"}]
+    bodies = [f"data: {json.dumps(event)}\n\n".encode() for event in events]
+    first, second = (answering(200, body, **{"content-type": "text/event-stream"}) for body in bodies)
+    answers = (first, answering(503), second)
+    with serving(lambda *_: True, *answers) as (url, _), Client(url) as client:
+        read = client.events("one")
+        assert next(read) == events[0]
+        now += 1000.0
+        assert list(read) == events[1:]
+
+    async def follow(url: str) -> None:
+        nonlocal now
+        async with AsyncClient(url) as client:
+            read = client.events("one")
+            assert await anext(read) == events[0]
+            now += 1000.0
+            assert [event async for event in read] == events[1:]
+
+    with serving(lambda *_: True, *answers) as (url, _):
+        asyncio.run(follow(url))
 
 
 @pytest.mark.parametrize(

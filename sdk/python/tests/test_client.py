@@ -108,7 +108,9 @@ def test_the_grid_s_refusals_are_named(client: Client) -> None:
         client.named_result("nothing-of-the-kind")
 
 
-def test_wait_times_out_and_the_job_goes_on(client: Client) -> None:
+def test_wait_times_out_and_the_job_goes_on(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The answer may take as long as it likes.
+    monkeypatch.setattr("divvy.job.SHORTEST_TIMEOUT", DEADLINE)
     job = client.submit("sleep", {"seconds": 1}, requires=NOWHERE)
     with pytest.raises(TimeoutError, match=f"job {job.id} is queued after 0.2 s"):
         job.wait(0.2)
@@ -118,15 +120,15 @@ def test_wait_times_out_and_the_job_goes_on(client: Client) -> None:
 
 def test_a_job_is_waited_for_no_longer_than_asked_while_the_grid_is_away(start: Callable[..., Any]) -> None:
     coordinator = start(Coordinator)
-    with Client(coordinator.url) as client:
+    # Without a bound it is so long for an answer, and so long in all.
+    with Client(coordinator.url, timeout=10 * DEADLINE, retry_for=10 * DEADLINE) as client:
         job = client.submit("sleep", {"seconds": 1}, requires=NOWHERE)
         for end in (lambda: coordinator.signal(signal.SIGSTOP), coordinator.kill):
             end()
             began = time.monotonic()
             with pytest.raises(TimeoutError, match=f"job {job.id} was queued when the grid was last there"):
                 job.wait(0.2)
-            # Without a bound it is 30 s for an answer, and 60 s in all.
-            assert time.monotonic() - began < 20
+            assert time.monotonic() - began < DEADLINE
 
 
 def test_a_named_task_takes_keywords_of_any_name(client: Client) -> None:
@@ -196,8 +198,8 @@ def test_waiting_goes_on_over_a_restart(start: Callable[..., Any]) -> None:
         assert waited == ["succeeded"] * 3
 
 
-def event_threads() -> int:
-    return sum(thread.name == "divvy-events" for thread in threading.enumerate())
+def event_threads() -> set[threading.Thread]:
+    return {thread for thread in threading.enumerate() if thread.name == "divvy-events"}
 
 
 def test_all_jobs_that_are_waited_for_share_one_stream(client: Client) -> None:
@@ -207,7 +209,8 @@ def test_all_jobs_that_are_waited_for_share_one_stream(client: Client) -> None:
     for thread in threads:
         thread.start()
     eventually("all are watched", lambda: len(client.hub._watchers) == 5)
-    assert event_threads() == before + 1
+    # One of an earlier test may end meanwhile.
+    assert len(event_threads() - before) == 1
     for job in jobs:
         client.cancel(job.id)
     for thread in threads:

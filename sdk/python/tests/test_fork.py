@@ -38,11 +38,11 @@ running.add_done_callback(lambda _: print("called", flush=True))
 while not running.running():
     time.sleep(0.01)
 def use():
-    assert isinstance(running.exception(20), errors.BrokenGridExecutor), running
+    assert isinstance(running.exception(60), errors.BrokenGridExecutor), running
     assert client.stats()["jobs"] is not None
-    assert executor.submit(functions.double, 2).result(20) == 4
+    assert executor.submit(functions.double, 2).result(60) == 4
     assert list(executor.map(functions.double, range(5))) == [0, 2, 4, 6, 8]
-    client.call("price", 1).wait(20)
+    client.call("price", 1).wait(60)
     executor.shutdown()
     client.close()
 assert in_child(use) == 0
@@ -63,7 +63,7 @@ def busy():
 threads = [threading.Thread(target=busy) for _ in range(4)]
 for thread in threads:
     thread.start()
-ended = [in_child(lambda: executor.submit(functions.double, 2).result(20)) for _ in range(10)]
+ended = [in_child(lambda: executor.submit(functions.double, 2).result(60)) for _ in range(10)]
 stop.set()
 for thread in threads:
     thread.join()

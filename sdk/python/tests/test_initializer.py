@@ -11,7 +11,7 @@ import pytest
 from divvy import GridExecutor
 
 from . import functions
-from .helpers import DEADLINE, Coordinator, Worker, executing
+from .helpers import DEADLINE, Coordinator, Worker, executing, together
 
 
 def test_the_initializer_runs_once_in_each_process(grid: Coordinator) -> None:
@@ -33,7 +33,9 @@ def test_executors_do_not_see_what_others_initialized(grid: Coordinator) -> None
 
 def test_an_initializer_that_fails_breaks_the_executor(grid: Coordinator) -> None:
     with executing(grid.url, initializer=functions.initialize_wrongly) as executor:
-        futures = [executor.submit(functions.double, value) for value in range(5)]
+        # Before the first one fails, after which the executor takes no call.
+        with together(executor):
+            futures = [executor.submit(functions.double, value) for value in range(5)]
         for future in futures:
             with pytest.raises(BrokenExecutor, match="no such device"):
                 future.result(DEADLINE)

@@ -14,7 +14,7 @@ import pytest
 from divvy import Client, GridExecutor, errors
 
 from . import functions
-from .helpers import DEADLINE, Coordinator, Worker, eventually, executing, is_alive, jobs_of, read
+from .helpers import DEADLINE, Coordinator, Worker, eventually, executing, is_alive, jobs_of, read, together
 
 #: Milliseconds after which the leases of a killed worker expire.
 SHORT_LEASES = {"DIVVY_LEASE_TIMEOUT_MS": "2000"}
@@ -60,14 +60,15 @@ def test_a_call_that_ends_its_process_at_its_only_attempt_crashes(grid: Coordina
 
 
 def test_a_call_past_its_limit_is_killed_and_the_worker_goes_on(grid: Coordinator, tmp_path: Path) -> None:
-    # Long enough for a machine that is busy: the quick call may take as long twice.
-    with executing(grid.url, task_timeout=2.0, max_attempts=2) as executor:
-        hanging = executor.submit(functions.count_call, str(tmp_path), 60.0)
-        quick = executor.submit(functions.double, 4)
+    # Only the call that hangs has a limit, which is long enough for a busy machine to begin it.
+    with executing(grid.url, task_timeout=5.0, max_attempts=2) as executor, executing(grid.url) as other:
+        hanging = executor.submit(functions.count_call, str(tmp_path), 600.0)
+        quick = other.submit(functions.double, 4)
         error = hanging.exception(DEADLINE)
         assert isinstance(error, errors.TaskTimedOut) and isinstance(error, TimeoutError)
-        assert "longer than 2.0 s, 2 times" in str(error)
+        assert "longer than 5.0 s, 2 times" in str(error)
         assert quick.result(DEADLINE) == 8
+        assert list(other.map(functions.double, range(4))) == [0, 2, 4, 6]
     calls = list(tmp_path.iterdir())
     assert len(calls) == 2
     for call in calls:
@@ -75,14 +76,18 @@ def test_a_call_past_its_limit_is_killed_and_the_worker_goes_on(grid: Coordinato
 
 
 @pytest.mark.parametrize(
-    ("call", "expected"),
-    [(functions.start_and_wait, errors.TaskTimedOut), (functions.start_and_die, errors.TaskCrashed)],
+    ("call", "limit", "expected"),
+    [(functions.start_and_wait, 5.0, errors.TaskTimedOut), (functions.start_and_die, None, errors.TaskCrashed)],
 )
 def test_what_a_killed_call_has_started_is_killed_too(
-    grid: Coordinator, tmp_path: Path, call: Callable[[str], object], expected: type[Exception]
+    grid: Coordinator,
+    tmp_path: Path,
+    call: Callable[[str], object],
+    limit: float | None,
+    expected: type[Exception],
 ) -> None:
     marker = tmp_path / "started"
-    with executing(grid.url, task_timeout=5.0, max_attempts=1) as executor:
+    with executing(grid.url, task_timeout=limit, max_attempts=1) as executor:
         assert isinstance(executor.submit(call, str(marker)).exception(DEADLINE), expected)
         eventually("it is gone", lambda: not is_alive(int(read(marker) or 0)))
 
@@ -173,7 +178,7 @@ def test_a_process_that_a_call_leaves_behind_does_not_stay_as_a_zombie(
 
 def test_a_worker_that_is_stopped_finishes_what_runs(start: Callable[..., Any], tmp_path: Path) -> None:
     coordinator = start(Coordinator)
-    worker = start(Worker, coordinator, slots=1).ready()
+    worker = start(Worker, coordinator, "--drain-timeout", "600", slots=1).ready()
     with executing(coordinator.url) as executor:
         future = executor.submit(functions.touch_and_wait, str(tmp_path / "runs"), str(tmp_path / "go"))
         eventually("it runs", lambda: read(tmp_path / "runs"))
@@ -289,7 +294,9 @@ def test_no_future_hangs_when_a_thread_of_the_executor_dies(
 
     monkeypatch.setattr(_engine.Engine if part == "_send" else _collector.Collector, part, fail)
     with executing(grid.url) as executor:
-        futures = [executor.submit(functions.double, value) for value in range(3)]
+        # Before the thread dies, after which the executor takes no call.
+        with together(executor):
+            futures = [executor.submit(functions.double, value) for value in range(3)]
         for future in futures:
             assert isinstance(future.exception(DEADLINE), errors.BrokenGridExecutor)
         eventually("it takes no more", lambda: refuses(executor))

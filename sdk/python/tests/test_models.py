@@ -10,7 +10,7 @@ from typing import Any
 
 from divvy import models
 
-from .helpers import SDK, Coordinator
+from .helpers import DEADLINE, SDK, Coordinator
 
 
 def generator() -> Any:
@@ -22,7 +22,7 @@ def generator() -> Any:
 
 
 def test_the_models_are_what_the_description_says(grid: Coordinator) -> None:
-    with urllib.request.urlopen(f"{grid.url}/openapi.json", timeout=10) as answer:
+    with urllib.request.urlopen(f"{grid.url}/openapi.json", timeout=DEADLINE) as answer:
         expected = generator().generate(json.load(answer))
     written = Path(models.__file__).read_text()
     assert written == expected, "run sdk/python/tools/generate_models.py against the coordinator"

@@ -23,6 +23,28 @@ from .programs import run_program
 NOWHERE: Any = {"labels": {"gpu": "no worker has this"}}
 
 
+class Held:
+    """Jobs that are held on their way: whether one is, and whether they may arrive."""
+
+    def __init__(self) -> None:
+        self.is_sending, self.may_go_on = threading.Event(), threading.Event()
+
+
+@pytest.fixture
+def held(monkeypatch: pytest.MonkeyPatch) -> Held:
+    from divvy import _engine
+
+    held, put = Held(), _engine.Engine._put
+
+    def hold(engine: Any, id: str, body: bytes) -> None:
+        held.is_sending.set()
+        held.may_go_on.wait(DEADLINE)
+        put(engine, id, body)
+
+    monkeypatch.setattr(_engine.Engine, "_put", hold)
+    return held
+
+
 def threads_of_executors() -> list[str]:
     return [thread.name for thread in threading.enumerate() if thread.name in ("divvy-sender", "divvy-collector")]
 
@@ -66,6 +88,11 @@ def test_an_executor_that_nobody_holds_brings_its_calls_to_an_end(grid: Coordina
     eventually("its threads end", lambda: threads_of_executors() == [])
 
 
+def calls_at_grid(client: Client, executor: GridExecutor) -> int:
+    """The calls of an executor that the grid knows."""
+    return sum(job.data["tasks"]["total"] for job in jobs_of(client, executor.id))
+
+
 def nothing_waits(client: Client, executor: GridExecutor) -> bool:
     """Whether the grid will begin none of an executor's calls any more."""
     jobs = [job.data for job in jobs_of(client, executor.id) if not job.is_over]
@@ -79,6 +106,8 @@ def test_cancel_futures_spares_what_runs(grid: Coordinator, client: Client, tmp_
     running = [executor.submit(functions.touch_and_wait, str(tmp_path / name), str(go)) for name in ("a", "b")]
     eventually("both run", lambda: all(future.running() for future in running))
     waiting = [executor.submit(functions.count_call, str(calls), 0.0) for _ in range(20)]
+    # One that is on its way may begin before the grid hears of its cancel.
+    eventually("the grid has all calls", lambda: calls_at_grid(client, executor) == 22)
     stopping = threading.Thread(target=lambda: executor.shutdown(cancel_futures=True))
     stopping.start()
     eventually("they are canceled", lambda: all(future.cancelled() for future in waiting))
@@ -250,46 +279,68 @@ def test_a_future_that_is_done_is_kept_alive_by_nothing(executor: GridExecutor) 
 
 
 def test_a_job_that_is_sent_while_its_executor_breaks_is_canceled(
-    grid: Coordinator, client: Client, monkeypatch: pytest.MonkeyPatch
+    grid: Coordinator, client: Client, held: Held
 ) -> None:
-    from divvy import _engine
-
-    is_sending, may_go_on = threading.Event(), threading.Event()
-    put = _engine.Engine._put
-
-    def held(engine: Any, id: str, body: bytes) -> None:
-        is_sending.set()
-        may_go_on.wait(DEADLINE)
-        put(engine, id, body)
-
-    monkeypatch.setattr(_engine.Engine, "_put", held)
     executor = GridExecutor(grid.url, requires=NOWHERE)
     future = executor.submit(functions.double, 1)
-    assert is_sending.wait(DEADLINE)
+    assert held.is_sending.wait(DEADLINE)
     executor._engine.break_down(ZeroDivisionError("a defect"))
     assert isinstance(future.exception(DEADLINE), errors.BrokenGridExecutor)
-    may_go_on.set()
+    held.may_go_on.set()
     eventually("the job is canceled", lambda: [job.state for job in jobs_of(client, executor.id)] == ["canceled"])
     executor.shutdown(wait=False)
     eventually("its threads end", lambda: threads_of_executors() == [])
 
 
-def test_cancel_futures_reaches_calls_that_are_on_their_way(grid: Coordinator, monkeypatch: pytest.MonkeyPatch) -> None:
-    from divvy import _engine
-
-    is_sending, may_go_on = threading.Event(), threading.Event()
-    put = _engine.Engine._put
-
-    def held(engine: Any, id: str, body: bytes) -> None:
-        is_sending.set()
-        may_go_on.wait(DEADLINE)
-        put(engine, id, body)
-
-    monkeypatch.setattr(_engine.Engine, "_put", held)
+def test_cancel_futures_reaches_calls_that_are_on_their_way(grid: Coordinator, held: Held) -> None:
     executor = GridExecutor(grid.url)
     future = executor.submit(functions.sleep, 60.0)
-    assert is_sending.wait(DEADLINE)
+    assert held.is_sending.wait(DEADLINE)
     executor.shutdown(wait=False, cancel_futures=True)
     assert future.cancelled()
-    may_go_on.set()
+    held.may_go_on.set()
     eventually("its threads end", lambda: threads_of_executors() == [])
+
+
+def test_a_job_that_is_canceled_on_its_way_waits_for_no_look_of_the_collector(
+    grid: Coordinator, client: Client, held: Held, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from divvy import _collector
+
+    monkeypatch.setattr(_collector.Collector, "_bring_cancels", lambda *_: None)
+    executor = GridExecutor(grid.url, requires=NOWHERE)
+    future = executor.submit(functions.double, 1)
+    assert held.is_sending.wait(DEADLINE)
+    assert future.cancel()
+    held.may_go_on.set()
+    eventually("the job is canceled", lambda: [job.state for job in jobs_of(client, executor.id)] == ["canceled"])
+    executor.shutdown()
+
+
+def test_a_shutdown_waits_for_a_thread_that_is_about_to_end(grid: Coordinator, monkeypatch: pytest.MonkeyPatch) -> None:
+    from divvy import _engine
+
+    has_nothing_to_do, may_end = threading.Event(), threading.Event()
+    next_group = _engine.Engine._next_group
+
+    def slow_to_end(engine: Any) -> Any:
+        if (group := next_group(engine)) is None:
+            has_nothing_to_do.set()
+            may_end.wait(DEADLINE)
+        return group
+
+    monkeypatch.setattr(_engine.Engine, "_next_group", slow_to_end)
+    executor = GridExecutor(grid.url)
+    assert executor.submit(functions.double, 1).result(DEADLINE) == 2
+    executor.shutdown(wait=False)
+    assert has_nothing_to_do.wait(DEADLINE)
+    join = threading.Thread.join
+
+    def let_end(thread: threading.Thread, timeout: float | None = None) -> None:
+        if thread.name == "divvy-sender":
+            may_end.set()
+        join(thread, timeout)
+
+    monkeypatch.setattr(threading.Thread, "join", let_end)
+    executor.shutdown()
+    assert threads_of_executors() == []

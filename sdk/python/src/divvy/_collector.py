@@ -74,6 +74,8 @@ class Collector:
         self._changed = threading.Condition()
         self._batches: dict[str, Batch] = {}
         self._thread: threading.Thread | None = None
+        #: Threads to wait for: one that has nothing to do any more is forgotten a moment before it ends.
+        self._threads: list[threading.Thread] = []
         self._is_shut_down = False
         self._page = FIRST_PAGE
         self._seconds_per_task = 0.0
@@ -85,11 +87,13 @@ class Collector:
                 thread = threading.Thread(target=self._guarded, name="divvy-collector")
                 thread.start()
                 self._thread = thread
+                self._threads = [*(each for each in self._threads if each.is_alive()), thread]
 
     def after_fork(self) -> list[GridFuture]:
         """Leaves the jobs to the parent process. Returns the futures of their tasks."""
         futures = [future for batch in self._batches.values() for future in batch.open.values()]
         self._changed, self._thread, self._batches = threading.Condition(), None, {}
+        self._threads = []
         return futures
 
     def add(self, batch: Batch) -> None:
@@ -125,9 +129,16 @@ class Collector:
 
     def join(self) -> None:
         """Waits until the thread has ended."""
-        thread = self._thread
-        if thread is not None and thread is not threading.current_thread():
-            thread.join()
+        for thread in self._threads:
+            if thread is not threading.current_thread():
+                thread.join()
+
+    def cancel(self, batch: Batch) -> None:
+        """Cancels a job."""
+        try:
+            self._client.transport.request("POST", job_path(batch.id, "/cancel"), is_safe=True, retry_for=0.0)
+        except DivvyError as error:
+            log.warning("job %s could not be canceled: %s", batch.id, error)
 
     def break_down(self, error: BaseException) -> None:
         """Ends all futures that are left."""
@@ -140,7 +151,7 @@ class Collector:
             for future in list(batch.open.values()):
                 give(future, None, broken_by(error))
             self._let_go(batch)
-            self._cancel(batch)
+            self.cancel(batch)
 
     def _watcher(self, batch: Batch) -> Callable[[JobEvent | None], None]:
         def watcher(event: JobEvent | None) -> None:
@@ -343,14 +354,8 @@ class Collector:
         return []
 
     def _cancel_whole(self, batch: Batch) -> None:
-        self._cancel(batch)
+        self.cancel(batch)
         batch.open.clear()
-
-    def _cancel(self, batch: Batch) -> None:
-        try:
-            self._client.transport.request("POST", job_path(batch.id, "/cancel"), is_safe=True, retry_for=0.0)
-        except DivvyError as error:
-            log.warning("job %s could not be canceled: %s", batch.id, error)
 
     def _end_over(self, batch: Batch) -> None:
         """Ends futures whose job is over without an outcome for them."""

@@ -125,6 +125,8 @@ class Engine:
         #: Calls that the sender has taken and the collector does not have yet.
         self._sending: list[Call] = []
         self._sender: threading.Thread | None = None
+        #: Senders to wait for: one that has nothing to do any more is forgotten a moment before it ends.
+        self._senders: list[threading.Thread] = []
         self._is_shut_down = False
         self._broken: BaseException | None = None
         self._collector = Collector(client, self.break_down, self._is_sending, self._close_client_when_done)
@@ -133,7 +135,7 @@ class Engine:
     def after_fork(self) -> None:
         """Leaves the calls there are to the parent: their futures end with an error here. New calls are taken."""
         futures = [call.future for call in (*self._sending, *self._queue)] + self._collector.after_fork()
-        self._changed, self._sender = threading.Condition(), None
+        self._changed, self._sender, self._senders = threading.Condition(), None, []
         self._queue, self._sending = deque(), []
         for future in futures:
             future.abandon(BrokenGridExecutor("the call was submitted by the process that this one was forked from"))
@@ -156,6 +158,7 @@ class Engine:
                 # Before the calls are queued: without a thread, which raises here, nothing would send them.
                 sender.start()
                 self._sender = sender
+                self._senders = [*(each for each in self._senders if each.is_alive()), sender]
             self._collector.start()
             before = len(self._queue)
             self._queue.extend(calls)
@@ -178,9 +181,9 @@ class Engine:
 
     def join(self) -> None:
         """Waits until every call has an outcome and the threads have ended."""
-        sender = self._sender
-        if sender is not None and sender is not threading.current_thread():
-            sender.join()
+        for sender in self._senders:
+            if sender is not threading.current_thread():
+                sender.join()
         self._collector.join()
 
     def break_down(self, error: BaseException) -> None:
@@ -275,7 +278,12 @@ class Engine:
             for part in (group[:half], group[half:]):
                 self._send_or_fail(part)
             return
-        self._collector.add(Batch(id, [call.future for call in group]))
+        batch = Batch(id, [call.future for call in group])
+        if batch.are_all_canceled():
+            # At once: the collector may be busy with other jobs, and a worker begins the calls meanwhile.
+            self._collector.cancel(batch)
+            return
+        self._collector.add(batch)
         if self._broken is not None:
             # The executor has broken meanwhile, and its futures have ended.
             self._collector.break_down(self._broken)

@@ -198,6 +198,8 @@ class AsyncClient(AsyncRequests):
                         elif event is not None:
                             seen = event["seq"]
                             yield event
+                            # The time that the caller takes for an event is no outage.
+                            last_seen_at = time.monotonic()
                             if id is not None and event["type"] in END_TYPES:
                                 return
                     if not follow or response.status == 204:

@@ -236,6 +236,8 @@ class Client:
                         elif event is not None:
                             seen = event["seq"]
                             yield event
+                            # The time that the caller takes for an event is no outage.
+                            last_seen_at = time.monotonic()
                             if id is not None and event["type"] in END_TYPES:
                                 return None
                 finally:

@@ -137,7 +137,11 @@ class GridExecutor(Executor):
         return _results(self if buffersize is not None else None, futures, payloads, until)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Takes no more calls; waits for the submitted ones, or cancels those that do not run."""
+        """Takes no more calls; waits for the submitted ones, or cancels those that do not run.
+
+        A call that is on its way to the grid may begin before the grid hears of its cancel. Its job is canceled as soon
+        as it has arrived if all its calls are canceled, which kills those that have begun.
+        """
         self._engine.shut_down(cancel_futures=cancel_futures)
         if wait:
             self._engine.join()

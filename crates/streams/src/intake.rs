@@ -327,7 +327,7 @@ impl<A: Acceptor> Intake<A> {
     }
 
     /// Publishes the dead letters: the brokers have them before any position moves behind them.
-    fn bury(&self, session: &Session, pending: &mut [Pending], stop: &Stop) -> Result<(), IntakeError> {
+    fn bury(&self, session: &mut Session, pending: &mut [Pending], stop: &Stop) -> Result<(), IntakeError> {
         let dead = pending.iter().filter(|one| !one.is_buried);
         let dead: Vec<_> = dead.filter_map(|one| Some((&one.record, one.cause.as_deref()?))).collect();
         if dead.is_empty() {

@@ -255,6 +255,7 @@ impl Outbox {
             }
             session.producer.poll(Duration::from_millis(10));
             self.check(session)?;
+            self.tell(session);
             self.store_position(session, false)?;
             if !stop.may_act() {
                 return Ok(false);

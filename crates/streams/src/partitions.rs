@@ -123,10 +123,10 @@ pub(crate) fn places(
 
 /// Whether the error says that no broker leads the partition at the moment, or that its leader does not answer.
 pub(crate) fn is_of_leader(error: &KafkaError) -> bool {
-    use RDKafkaErrorCode::{LeaderNotAvailable, NotLeaderForPartition, UnknownPartition};
-    // librdkafka knows a partition without a leader as an unknown one.
-    is_of_one_broker(error)
-        || matches!(error.rdkafka_error_code(), Some(LeaderNotAvailable | NotLeaderForPartition | UnknownPartition))
+    use RDKafkaErrorCode::{LeaderNotAvailable, NotLeaderForPartition, OffsetNotAvailable, UnknownPartition};
+    // To librdkafka a partition without a leader is unknown. A new leader does not know at once how far the others are.
+    let codes = [LeaderNotAvailable, NotLeaderForPartition, OffsetNotAvailable, UnknownPartition];
+    is_of_one_broker(error) || error.rdkafka_error_code().is_some_and(|code| codes.contains(&code))
 }
 
 /// The offsets of a partition.
@@ -196,6 +196,19 @@ mod tests {
             (at(5, 1), 0, 0, Begin::Beyond),
         ] {
             assert_eq!(begin(position, low, high), expected, "{position:?} in {low}..{high}");
+        }
+    }
+
+    #[test]
+    fn an_error_of_one_leader_is_told_from_one_of_all_brokers() {
+        use RDKafkaErrorCode::{
+            AllBrokersDown, LeaderNotAvailable, OffsetNotAvailable, OperationTimedOut, TopicAuthorizationFailed,
+        };
+        for code in [LeaderNotAvailable, OffsetNotAvailable, OperationTimedOut] {
+            assert!(is_of_leader(&KafkaError::MetadataFetch(code)), "{code:?}");
+        }
+        for code in [AllBrokersDown, TopicAuthorizationFailed] {
+            assert!(!is_of_leader(&KafkaError::MetadataFetch(code)), "{code:?}");
         }
     }
 

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use rdkafka::consumer::Consumer;
 use rdkafka::error::KafkaError;
+use tracing::debug;
 
 use super::{Acceptor, Intake, IntakeError, Next, Session};
 use crate::client::is_of_one_broker;
@@ -75,12 +76,20 @@ impl Waiting {
 impl<A: Acceptor> Intake<A> {
     /// Looks for partitions that are new, gone or can be read again.
     pub(super) fn look(&self, session: &mut Session) -> Result<Next, IntakeError> {
-        let found = partitions::find(session.consumer.client(), &session.topics)?;
+        session.looked_at = Instant::now();
+        let found = match partitions::find(session.consumer.client(), &session.topics) {
+            Ok(found) => found,
+            // Reading goes on with the other brokers, one of which is asked the next time. Without any, reading fails.
+            Err(error) if is_of_one_broker(&error) => {
+                debug!(%error, "a broker does not answer");
+                return Ok(Next::GoOn);
+            }
+            Err(error) => return Err(error.into()),
+        };
         if !session.places.keys().eq(found.keys()) || session.waiting.may_end(&found) {
             return Ok(Next::Look);
         }
         self.tell(&session.waiting, &session.topics, &found);
-        session.looked_at = Instant::now();
         Ok(Next::GoOn)
     }
 

@@ -111,6 +111,13 @@ async fn all_tasks(grid: &Client, grain: Grain) -> Result<Vec<TaskStarts>, Failu
 fn replay(settings: &Settings, latest: u64, check: &mut Check) -> Result<u64, Failure> {
     let unreadable = |error| monitor::unreadable(settings, &error);
     let mut follower = Follower::start(settings, &[Topic::Events], From::Beginning, None).map_err(unreadable)?;
+    let without_leader = follower.partitions_without_leader();
+    if without_leader > 0 {
+        let partitions = counted(without_leader, "partition has", "partitions have");
+        return Err(Failure::Failed(format!(
+            "{partitions} no leader in Kafka, and their events cannot be read: try again when the brokers are back"
+        )));
+    }
     let mut held = BTreeMap::<u64, JobEvent>::new();
     let (mut next, mut events, mut last_at) = (1, 0, Instant::now());
     while next <= latest && last_at.elapsed() < PATIENCE {

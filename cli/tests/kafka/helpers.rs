@@ -3,6 +3,8 @@
 #[path = "../../../coordinator/tests/kafka/helpers/broker.rs"]
 #[expect(dead_code, reason = "what the coordinator's tests do with a broker")]
 mod broker;
+#[path = "../../../coordinator/tests/kafka/helpers/java.rs"]
+mod java;
 #[path = "../../../coordinator/tests/kafka/helpers/kcat.rs"]
 #[expect(dead_code, reason = "what the coordinator's tests read")]
 mod kcat;

@@ -1,18 +1,21 @@
 //! Set-up: a broker, the coordinator's process, records.
 
 mod broker;
+mod cluster;
 #[path = "../../../e2e/tests/grid/helpers/collector.rs"]
 #[expect(dead_code, reason = "the tests of the grid use more of it")]
 mod collector;
 mod coordinator;
 mod figures;
 mod group;
+mod java;
 mod jobs;
 mod kcat;
 mod order;
 mod process;
 
 pub(crate) use broker::Broker;
+pub(crate) use cluster::Cluster;
 pub(crate) use collector::Collector;
 pub(crate) use coordinator::{Coordinator, refusal};
 pub(crate) use figures::check_statistics;

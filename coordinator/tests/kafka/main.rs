@@ -4,6 +4,7 @@
 
 mod acknowledgements;
 mod alerts;
+mod cluster;
 mod events;
 mod faults;
 mod helpers;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
@@ -17,6 +18,9 @@ use crate::figures::{Figures, Part};
 const MADE_ANEW: &str = "changed id from ";
 /// Text of that message when no id of the topic was known before.
 const NO_ID: &str = "changed id from AAAAAAAAAAAAAAAAAAAAAA";
+
+/// Deliveries to one partition succeed beside those to another that fail: a producer works again after this time without failures.
+const QUIET: Duration = Duration::from_secs(5);
 
 /// Passes errors to the figures and notes topics that are made anew.
 #[derive(Clone, Debug, Default)]
@@ -98,7 +102,7 @@ impl ProducerContext for Context {
     fn delivery(&self, delivery: &DeliveryResult<'_>, (): ()) {
         let Some((figures, part)) = &self.figures else { return };
         match delivery {
-            Ok(_) => figures.recovered(*part),
+            Ok(_) => figures.recovered_after(*part, QUIET),
             Err((error, _)) => figures.failed(*part, &error.to_string()),
         }
     }

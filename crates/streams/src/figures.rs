@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use api::KafkaStats;
 use tracing::{info, warn};
@@ -44,7 +45,15 @@ pub struct Figures {
     missed: AtomicU64,
     anew: AtomicU64,
     truncated: AtomicU64,
-    errors: Mutex<[Option<String>; Part::ALL.len()]>,
+    errors: Mutex<[Option<Failure>; Part::ALL.len()]>,
+}
+
+/// The reason why a part cannot go on.
+#[derive(Clone, Debug)]
+struct Failure {
+    error: String,
+    /// Instant of its last report.
+    at: Instant,
 }
 
 impl Figures {
@@ -90,7 +99,7 @@ impl Figures {
         if place.is_none() {
             warn!(part = part.as_str(), error, "Kafka cannot be used");
         }
-        *place = Some(error.to_owned());
+        *place = Some(Failure { error: error.to_owned(), at: Instant::now() });
     }
 
     /// Notes that a part has started.
@@ -110,8 +119,13 @@ impl Figures {
 
     /// Notes that a part goes on.
     pub(crate) fn recovered(&self, part: Part) {
+        self.recovered_after(part, Duration::ZERO);
+    }
+
+    /// Notes that some of a part's work succeeds: the part goes on if none has failed for this time.
+    pub(crate) fn recovered_after(&self, part: Part, quiet: Duration) {
         let mut errors = self.errors.lock().unwrap_or_else(PoisonError::into_inner);
-        if errors[part as usize].take().is_some() {
+        if errors[part as usize].take_if(|failure| failure.at.elapsed() >= quiet).is_some() {
             info!(part = part.as_str(), "Kafka can be used again");
         }
     }
@@ -133,7 +147,23 @@ impl Figures {
             records_missed: self.missed.load(Ordering::Relaxed),
             partitions_made_anew: self.anew.load(Ordering::Relaxed),
             partitions_truncated: self.truncated.load(Ordering::Relaxed),
-            errors: named.filter_map(|(part, error)| Some((part.as_str().to_owned(), error?))).collect(),
+            errors: named.filter_map(|(part, error)| Some((part.as_str().to_owned(), error?.error))).collect(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_success_beside_failures_does_not_end_them() {
+        let figures = Figures::default();
+        let errors = || figures.stats(0).errors.len();
+        figures.failed(Part::Roster, "a partition has no leader");
+        figures.recovered_after(Part::Roster, Duration::from_secs(3600));
+        assert_eq!(errors(), 1);
+        figures.recovered(Part::Roster);
+        assert_eq!(errors(), 0);
     }
 }

@@ -75,6 +75,7 @@ pub struct Follower {
     ends: Option<Ends>,
     is_grouped: bool,
     events: String,
+    without_leader: u64,
 }
 
 /// The partitions of a topic that have been read to their end.
@@ -117,7 +118,7 @@ impl Follower {
         let reset = if from == From::Beginning { "earliest" } else { "latest" };
         let consumer = settings.follower(group, reset)?;
         let names: Vec<_> = topics.iter().map(|topic| topic.name(settings.topics())).collect();
-        let (mut assignment, mut ends) = (TopicPartitionList::new(), Ends::default());
+        let (mut assignment, mut ends, mut without_leader) = (TopicPartitionList::new(), Ends::default(), 0);
         let offset = if from == From::Beginning { Offset::Beginning } else { Offset::End };
         for name in &names {
             let metadata = consumer.client().fetch_metadata(Some(name.as_str()), ASK_TIMEOUT)?;
@@ -128,6 +129,9 @@ impl Follower {
                 for partition in topic.partitions() {
                     assignment.add_partition_offset(name, partition.id(), offset)?;
                     ends.partitions += 1;
+                    if partition.leader() < 0 {
+                        without_leader += 1;
+                    }
                 }
             }
         }
@@ -137,7 +141,13 @@ impl Follower {
         }
         let (is_grouped, events) = (group.is_some(), settings.topics().events());
         let ends = (!is_grouped && names.len() == 1).then_some(ends);
-        Ok(Self { consumer, ends, is_grouped, events })
+        Ok(Self { consumer, ends, is_grouped, events, without_leader })
+    }
+
+    /// The number of partitions that had no leader at the start: their records come only once they have one.
+    #[must_use]
+    pub fn partitions_without_leader(&self) -> u64 {
+        self.without_leader
     }
 
     /// The next record; `None` if none has come within `patience`.
@@ -194,7 +204,22 @@ fn is_of_group(error: &KafkaError) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use rdkafka::mocking::MockCluster;
+
     use super::*;
+
+    #[test]
+    fn partitions_without_a_leader_are_counted() {
+        let cluster = MockCluster::new(1).expect("a broker");
+        let settings = Settings::parse(&cluster.bootstrap_servers(), "").expect("valid");
+        let topic = settings.topics().events();
+        cluster.create_topic(&topic, 3, 1).expect("a topic");
+        for (expected, leader) in [(1, None), (0, Some(1))] {
+            cluster.partition_leader(&topic, 1, leader).expect("a partition");
+            let follower = Follower::start(&settings, &[Topic::Events], From::Beginning, None).expect("a topic");
+            assert_eq!(follower.partitions_without_leader(), expected);
+        }
+    }
 
     #[test]
     fn a_partition_that_ends_again_and_again_does_not_stand_for_another() {

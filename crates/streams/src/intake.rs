@@ -5,6 +5,7 @@
 //! record, and [`crate::marks`] those of earlier ones: by them a partition that was made anew, or lost its end, is recognized.
 
 mod marking;
+mod waiting;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -31,6 +32,7 @@ use crate::settings::Settings;
 use crate::spans::{EndedRecord, RecordSpan};
 use crate::thread::Stop;
 use crate::topics::Topics;
+use waiting::Waiting;
 
 /// Changes that wait for the store above which nothing is read.
 const MAX_BACKLOG: u64 = 20_000;
@@ -100,6 +102,7 @@ struct Session {
     places: BTreeMap<Partition, Place>,
     /// Whether a topic was made anew: records that were read since are void.
     made_anew: Arc<AtomicBool>,
+    waiting: Waiting,
     looked_at: Instant,
 }
 
@@ -142,7 +145,6 @@ impl<A: Acceptor> Intake<A> {
     /// Takes records in from the store's positions on, until the partitions have to be looked for again.
     fn session(&self, stop: &Stop) -> Result<(), IntakeError> {
         let mut session = self.begin()?;
-        self.figures.recovered(Part::Intake);
         while stop.may_act() {
             if self.store.backlog() > MAX_BACKLOG {
                 stop.sleep(IDLE);
@@ -155,13 +157,9 @@ impl<A: Acceptor> Intake<A> {
             if self.take(&mut session, batch, stop)? == Next::Look {
                 return Ok(());
             }
-            if session.looked_at.elapsed() > self.settings.look_interval() {
-                let found: BTreeSet<_> =
-                    partitions::find(session.consumer.client(), &session.topics)?.into_iter().collect();
-                if !session.places.keys().eq(found.iter()) {
-                    return Ok(());
-                }
-                session.looked_at = Instant::now();
+            let is_due = session.looked_at.elapsed() > self.settings.look_interval();
+            if is_due && self.look(&mut session)? == Next::Look {
+                return Ok(());
             }
         }
         Ok(())
@@ -181,14 +179,32 @@ impl<A: Acceptor> Intake<A> {
         let positions = self.runtime.block_on(self.store.positions())?;
         let mut assignment = TopicPartitionList::new();
         let mut places = partitions::places(&topics, &found, &positions);
+        let (mut waiting, mut last_error) = (Waiting::new(), None);
         for (&partition, place) in &mut places {
-            let offset = self.place(consumer.client(), partition, place)?;
-            let offset = Offset::Offset(i64::try_from(offset).unwrap_or(i64::MAX));
-            assignment.add_partition_offset(&topics.submit(partition.0), partition.1, offset)?;
+            let leader = found.get(&partition).copied().flatten();
+            if !waiting.can_ask(partition, leader) {
+                continue;
+            }
+            match self.place(consumer.client(), partition, place) {
+                Ok(offset) => {
+                    let offset = Offset::Offset(i64::try_from(offset).unwrap_or(i64::MAX));
+                    assignment.add_partition_offset(&topics.submit(partition.0), partition.1, offset)?;
+                }
+                // The other partitions do not wait for this one.
+                Err(IntakeError::Kafka(error)) if partitions::is_of_leader(&error) => {
+                    waiting.refused(partition, leader, &error);
+                    last_error = Some(error);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        if let Some(error) = last_error.filter(|_| assignment.count() == 0) {
+            return Err(error.into());
         }
         consumer.assign(&assignment)?;
         let dead_letters = DeadLetters::new(&self.settings)?;
-        Ok(Session { consumer, dead_letters, topics, places, made_anew, looked_at: Instant::now() })
+        self.tell(&waiting, &topics, &found);
+        Ok(Session { consumer, dead_letters, topics, places, made_anew, waiting, looked_at: Instant::now() })
     }
 
     /// The offset to read from. Moves the store's position where it cannot stay.
@@ -311,7 +327,7 @@ impl<A: Acceptor> Intake<A> {
     }
 
     /// Publishes the dead letters: the brokers have them before any position moves behind them.
-    fn bury(&self, session: &Session, pending: &mut [Pending], stop: &Stop) -> Result<(), IntakeError> {
+    fn bury(&self, session: &mut Session, pending: &mut [Pending], stop: &Stop) -> Result<(), IntakeError> {
         let dead = pending.iter().filter(|one| !one.is_buried);
         let dead: Vec<_> = dead.filter_map(|one| Some((&one.record, one.cause.as_deref()?))).collect();
         if dead.is_empty() {

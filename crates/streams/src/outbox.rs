@@ -19,7 +19,7 @@ use store::{Advance, Advanced, OUTBOX, OUTBOX_LOST, Position, ReadError, Store, 
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
-use crate::client::log;
+use crate::client::{is_of_one_broker, log};
 use crate::figures::{Figures, Part};
 use crate::record;
 use crate::settings::Settings;
@@ -35,6 +35,11 @@ const STORE_INTERVAL: Duration = Duration::from_millis(500);
 /// Interval at which the store is asked how many events were lost: it answers with all positions, with those of the partitions
 /// of jobs.
 const LOST_INTERVAL: Duration = Duration::from_secs(10);
+/// How long the first event after a failure goes alone. Brokers refuse an event sooner; without a leader of its partition they
+/// answer nothing, and the events of other partitions go on.
+const ALONE: Duration = Duration::from_secs(10);
+/// An event that is acknowledged no sooner is reported.
+const LATE: Duration = Duration::from_secs(5);
 /// How long an idle relay waits before it checks whether it is to end.
 const IDLE: Duration = Duration::from_millis(100);
 /// Pause after a failure.
@@ -87,6 +92,9 @@ impl ClientContext for Deliveries {
     fn error(&self, error: KafkaError, reason: &str) {
         if error.rdkafka_error_code() == Some(RDKafkaErrorCode::Fatal) {
             lock(&self.window).fail(reason.to_owned());
+        } else if is_of_one_broker(&error) {
+            // Partitions get other leaders. An event that waits for this broker is reported when it is late.
+            lock(&self.window).note_broker(reason.to_owned());
         } else {
             lock(&self.window).warn(reason.to_owned());
         }
@@ -116,8 +124,10 @@ struct Session {
     lost_at: Instant,
     /// The last event that was sent.
     sent: u64,
-    /// Whether the session before has failed: the first event goes alone.
-    is_careful: bool,
+    /// Until when the first event goes alone, if the session before has failed.
+    alone_until: Option<Instant>,
+    /// The first event that is not acknowledged, and since when.
+    waits: (u64, Instant),
     topic: Arc<str>,
     latest: watch::Receiver<u64>,
 }
@@ -151,7 +161,9 @@ impl Outbox {
         let producer = self.settings.ordered_producer(deliveries)?;
         let (latest, stored_at) = (self.store.latest_event(), Instant::now());
         let (sent, topic, lost_at) = (next - 1, self.settings.topics().events().into(), stored_at);
-        let mut session = Session { producer, window, stored, stored_at, lost_at, sent, is_careful, topic, latest };
+        let (alone_until, waits) = (is_careful.then(|| stored_at + ALONE), (next, stored_at));
+        let mut session =
+            Session { producer, window, stored, stored_at, lost_at, sent, alone_until, waits, topic, latest };
         let mut ended = Ok(());
         while ended.is_ok() && stop.may_act() {
             ended = self.step(&mut session, stop);
@@ -172,7 +184,8 @@ impl Outbox {
             let window = lock(&session.window);
             (window.len(), window.is_proved())
         };
-        let (most, page) = if session.is_careful && !is_proved { (1, 1) } else { (MAX_OUTSTANDING, PAGE) };
+        let is_alone = !is_proved && session.alone_until.is_some_and(|until| Instant::now() < until);
+        let (most, page) = if is_alone { (1, 1) } else { (MAX_OUTSTANDING, PAGE) };
         let mut is_waiting = true;
         if session.sent < target && outstanding < most {
             is_waiting = false;
@@ -202,15 +215,22 @@ impl Outbox {
         self.store_position(session, false)
     }
 
-    /// Reports the client's trouble if an event waits for its end.
-    fn tell(&self, session: &Session) {
-        let (warning, outstanding) = {
-            let mut window = lock(&session.window);
-            (window.take_warning(), window.len())
-        };
+    /// Reports the client's trouble if an event waits for its end, and an event that is late.
+    fn tell(&self, session: &mut Session) {
+        let mut window = lock(&session.window);
+        let (warning, first) = (window.take_warning(), window.next());
+        if window.len() == 0 || session.waits.0 != first {
+            session.waits = (first, Instant::now());
+        }
         match warning {
-            _ if outstanding == 0 => self.figures.recovered(Part::Outbox),
+            _ if window.len() == 0 => self.figures.recovered(Part::Outbox),
             Some(warning) => self.figures.failed(Part::Outbox, &warning),
+            None if session.waits.1.elapsed() >= LATE => {
+                session.waits.1 = Instant::now();
+                let broker = window.broker().map_or_else(String::new, |broker| format!(": {broker}"));
+                let error = format!("event {first} and those behind it in its partition are not acknowledged{broker}");
+                self.figures.failed(Part::Outbox, &error);
+            }
             None => (),
         }
     }
@@ -235,6 +255,7 @@ impl Outbox {
             }
             session.producer.poll(Duration::from_millis(10));
             self.check(session)?;
+            self.tell(session);
             self.store_position(session, false)?;
             if !stop.may_act() {
                 return Ok(false);

@@ -13,7 +13,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use sha2::{Digest, Sha256};
 use store::Position;
 
-use crate::client::Context;
+use crate::client::{Context, is_of_one_broker};
 use crate::incoming;
 use crate::marks::Marks;
 use crate::topics::Topics;
@@ -23,6 +23,9 @@ const ASK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A partition of a topic of jobs.
 pub(crate) type Partition = (Priority, i32);
+
+/// Partitions, each with the broker that leads it; `None` while none does.
+pub(crate) type Leaders = BTreeMap<Partition, Option<i32>>;
 
 /// Progress in a partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,14 +85,21 @@ pub(crate) fn mark(record: &OwnedMessage) -> u64 {
 }
 
 /// The existing partitions of the topics of jobs.
-pub(crate) fn find(client: &Client<Context>, topics: &Topics) -> Result<Vec<Partition>, KafkaError> {
-    let mut partitions = Vec::new();
+pub(crate) fn find(client: &Client<Context>, topics: &Topics) -> Result<Leaders, KafkaError> {
+    use RDKafkaErrorCode::{LeaderNotAvailable, UnknownTopic, UnknownTopicOrPartition};
+    let mut partitions = Leaders::new();
     for priority in Priority::all() {
         let metadata = client.fetch_metadata(Some(&topics.submit(priority)), ASK_TIMEOUT)?;
         for topic in metadata.topics() {
             match topic.error().map(RDKafkaErrorCode::from) {
-                None => partitions.extend(topic.partitions().iter().map(|partition| (priority, partition.id()))),
-                Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => (),
+                None => {
+                    partitions.extend(topic.partitions().iter().map(|partition| {
+                        let leader = Some(partition.leader()).filter(|leader| *leader >= 0);
+                        ((priority, partition.id()), leader)
+                    }));
+                }
+                // A topic that is being made has no partitions yet.
+                Some(UnknownTopicOrPartition | UnknownTopic | LeaderNotAvailable) => (),
                 Some(error) => return Err(KafkaError::MetadataFetch(error)),
             }
         }
@@ -100,7 +110,7 @@ pub(crate) fn find(client: &Client<Context>, topics: &Topics) -> Result<Vec<Part
 /// The store's positions of the partitions, and their marks.
 pub(crate) fn places(
     topics: &Topics,
-    partitions: &[Partition],
+    partitions: &Leaders,
     positions: &[(String, Position)],
 ) -> BTreeMap<Partition, Place> {
     let place = |&partition: &Partition| {
@@ -108,7 +118,15 @@ pub(crate) fn places(
         let stored = positions.iter().find(|(stream, _)| *stream == name).map_or(Position::default(), |&(_, at)| at);
         (partition, Place { stored, is_unproved: false, marks: Marks::of(topics, partition, positions) })
     };
-    partitions.iter().map(place).collect()
+    partitions.keys().map(place).collect()
+}
+
+/// Whether the error says that no broker leads the partition at the moment, or that its leader does not answer.
+pub(crate) fn is_of_leader(error: &KafkaError) -> bool {
+    use RDKafkaErrorCode::{LeaderNotAvailable, NotLeaderForPartition, OffsetNotAvailable, UnknownPartition};
+    // To librdkafka a partition without a leader is unknown. A new leader does not know at once how far the others are.
+    let codes = [LeaderNotAvailable, NotLeaderForPartition, OffsetNotAvailable, UnknownPartition];
+    is_of_one_broker(error) || error.rdkafka_error_code().is_some_and(|code| codes.contains(&code))
 }
 
 /// The offsets of a partition.
@@ -178,6 +196,19 @@ mod tests {
             (at(5, 1), 0, 0, Begin::Beyond),
         ] {
             assert_eq!(begin(position, low, high), expected, "{position:?} in {low}..{high}");
+        }
+    }
+
+    #[test]
+    fn an_error_of_one_leader_is_told_from_one_of_all_brokers() {
+        use RDKafkaErrorCode::{
+            AllBrokersDown, LeaderNotAvailable, OffsetNotAvailable, OperationTimedOut, TopicAuthorizationFailed,
+        };
+        for code in [LeaderNotAvailable, OffsetNotAvailable, OperationTimedOut] {
+            assert!(is_of_leader(&KafkaError::MetadataFetch(code)), "{code:?}");
+        }
+        for code in [AllBrokersDown, TopicAuthorizationFailed] {
+            assert!(!is_of_leader(&KafkaError::MetadataFetch(code)), "{code:?}");
         }
     }
 

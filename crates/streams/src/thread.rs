@@ -25,7 +25,7 @@ impl fmt::Debug for Stop {
 }
 
 impl Stop {
-    fn new(trust: impl Fn() -> bool + Send + Sync + 'static) -> Self {
+    pub(crate) fn new(trust: impl Fn() -> bool + Send + Sync + 'static) -> Self {
         Self { is_set: Arc::default(), trust: Arc::new(trust) }
     }
 

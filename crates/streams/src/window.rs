@@ -15,6 +15,8 @@ pub(crate) struct Window {
     failed: Option<String>,
     /// Last message of the client about its brokers.
     warning: Option<String>,
+    /// Last message of the client about a single broker.
+    broker: Option<String>,
 }
 
 impl Window {
@@ -51,6 +53,16 @@ impl Window {
     /// Notes a trouble of the client with its brokers, which the client survives.
     pub(crate) fn warn(&mut self, warning: String) {
         self.warning = Some(warning);
+    }
+
+    /// Notes that a broker cannot be reached, which says nothing of the others.
+    pub(crate) fn note_broker(&mut self, message: String) {
+        self.broker = Some(message);
+    }
+
+    /// The last broker that could not be reached.
+    pub(crate) fn broker(&self) -> Option<&str> {
+        self.broker.as_deref()
     }
 
     /// The last trouble since the last call.

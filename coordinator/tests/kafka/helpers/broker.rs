@@ -13,14 +13,12 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use tempfile::TempDir;
 use test_postgres::{Proxy, own_addresses};
 
+use super::java::java;
 use super::{eventually, spawn};
 
 /// The file that `StorageTool format` writes into an empty directory. The tool itself takes a second of processor time.
 const FORMATTED: &str =
     "version=1\ncluster.id=MkU3OEVBNTcwNTJENDM2Qg\nnode.id=1\ndirectory.id=LdGmRrVKQSyZbV5uMVdRqA\n";
-/// Memory and threads enough for a test. Compiling less makes it start sooner.
-const JAVA: [&str; 5] =
-    ["-Xmx384m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp"];
 
 /// The clients that a broker admits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +45,8 @@ pub(crate) struct Broker {
     /// The prefix of the names of this test's topics.
     prefix: String,
     is_shared: bool,
+    /// Options of its JVM beside those of all.
+    options: &'static [&'static str],
     /// Holds the name space of the disk that the broker alone sees.
     disk: Option<Child>,
 }
@@ -65,9 +65,15 @@ impl Broker {
         static TESTS: AtomicU32 = AtomicU32::new(1);
         let own = SHARED.get_or_init(Self::start_to_stay).own;
         let number = TESTS.fetch_add(1, Ordering::Relaxed);
-        let directory = TempDir::new().expect("a directory");
-        let prefix = format!("test-{number}");
-        Self { child: None, directory, own, door: Door::Open, proxy: None, prefix, is_shared: true, disk: None }
+        let mut broker = Self::on(own, Door::Open, None);
+        (broker.prefix, broker.is_shared) = (format!("test-{number}"), true);
+        broker
+    }
+
+    /// A broker without settings.
+    fn on(own: SocketAddr, door: Door, proxy: Option<Proxy>) -> Self {
+        let (directory, prefix) = (TempDir::new().expect("a directory"), "divvy".to_owned());
+        Self { child: None, directory, own, door, proxy, prefix, is_shared: false, options: &[], disk: None }
     }
 
     fn start_to_stay() -> Self {
@@ -155,18 +161,29 @@ impl Broker {
     }
 
     fn prepare_behind(door: Door, proxy: Option<fn(SocketAddr) -> Proxy>) -> Self {
-        let directory = TempDir::new().expect("a directory");
         let [own, controller] = own_addresses();
-        let (proxy, prefix) = (proxy.map(|start| start(own)), "divvy".to_owned());
-        let broker = Self { child: None, directory, own, door, proxy, prefix, is_shared: false, disk: None };
+        let broker = Self::on(own, door, proxy.map(|start| start(own)));
         if door == Door::Tls {
             broker.certify();
         }
-        let settings = broker.settings(controller);
-        fs::write(broker.path("server.properties"), settings).expect("room");
-        fs::create_dir(broker.path("data")).expect("room");
-        fs::write(broker.path("data/meta.properties"), FORMATTED).expect("room");
+        broker.format(&broker.settings(controller), FORMATTED);
         broker
+    }
+
+    /// A broker of a cluster, with its number and the settings that all of them have. It is not there yet.
+    pub(super) fn member(own: SocketAddr, node: usize, options: &'static [&'static str], settings: &str) -> Self {
+        let mut broker = Self::on(own, Door::Open, None);
+        broker.options = options;
+        let formatted =
+            FORMATTED.replace("node.id=1", &format!("node.id={node}")).replace("=LdG", &format!("={node}dG"));
+        broker.format(&format!("{settings}node.id={node}\nlog.dirs={}\n", broker.path("data").display()), &formatted);
+        broker
+    }
+
+    fn format(&self, settings: &str, formatted: &str) {
+        fs::write(self.path("server.properties"), settings).expect("room");
+        fs::create_dir(self.path("data")).expect("room");
+        fs::write(self.path("data/meta.properties"), formatted).expect("room");
     }
 
     fn settings(&self, controller: SocketAddr) -> String {
@@ -232,9 +249,14 @@ impl Broker {
 
     /// Starts it and waits until it answers.
     pub(crate) fn go(&mut self) {
+        self.launch();
+        self.wait();
+    }
+
+    pub(super) fn launch(&mut self) {
         assert!(!self.is_shared, "other tests use it");
         let mut command = java();
-        command.arg("kafka.Kafka").arg(self.path("server.properties"));
+        command.args(self.options).arg("kafka.Kafka").arg(self.path("server.properties"));
         if let Some(disk) = &self.disk {
             let mut inside = Command::new("nsenter");
             inside.args([&format!("--mount=/proc/{}/ns/mnt", disk.id())]);
@@ -242,6 +264,9 @@ impl Broker {
             command = inside;
         }
         self.child = Some(spawn(command));
+    }
+
+    pub(super) fn wait(&self) {
         eventually("the broker listens", || TcpStream::connect(self.own).ok());
         eventually("the broker answers", || self.answers().then_some(()));
     }
@@ -371,18 +396,4 @@ impl Drop for Broker {
 fn login((name, password): (&str, &str)) -> String {
     let module = "org.apache.kafka.common.security.plain.PlainLoginModule";
     format!("{module} required username=\"{name}\" password=\"{password}\"")
-}
-
-fn java() -> Command {
-    let libs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/kafka/libs");
-    assert!(libs.join(".complete").exists(), "no broker in {}: run scripts/kafka/fetch.sh", libs.display());
-    let libs = libs.canonicalize().expect("it is there");
-    let mut command = Command::new("java");
-    // Classes as scripts/kafka/fetch.sh has kept them; a JVM that cannot use them goes on without.
-    let classes = libs.with_file_name("broker.jsa");
-    if classes.exists() {
-        command.arg(format!("-XX:SharedArchiveFile={}", classes.display())).args(["-Xshare:auto", "-Xlog:disable"]);
-    }
-    command.args(JAVA).arg(libs.join("*"));
-    command
 }

@@ -79,6 +79,34 @@ impl Broker {
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
 
+    /// Writes a record for each value into a partition, each with a key of its own.
+    pub(crate) fn produce_in(&self, topic: &str, partition: i32, values: &[String]) {
+        let file = tempfile::NamedTempFile::new().expect("room");
+        let lines = values.iter().enumerate().map(|(place, value)| format!("key-{place}|{value}\n"));
+        fs::write(file.path(), lines.collect::<String>()).expect("room");
+        let (topic, partition) = (self.topic(topic), partition.to_string());
+        let mut command = Command::new("kcat");
+        command.args(self.client()).args(["-P", "-t", &topic, "-p", &partition, "-K|", "-l"]);
+        let output = command.arg(file.path()).output().expect("kcat");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    /// Every record of a partition, in order.
+    pub(crate) fn records_in(&self, topic: &str, partition: i32) -> Vec<Record> {
+        let (topic, partition) = (self.topic(topic), partition.to_string());
+        let mut command = Command::new("kcat");
+        command.args(self.client()).args(["-C", "-t", &topic, "-p", &partition, "-o", "beginning", "-e", "-q", "-J"]);
+        let output = command.args(["-X", "allow.auto.create.topics=false"]).output().expect("kcat");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).expect("JSON").lines().map(Record::parse).collect()
+    }
+
+    /// What the brokers say of topics and partitions.
+    pub(crate) fn metadata(&self) -> Value {
+        let output = Command::new("kcat").args(self.client()).args(["-L", "-J"]).output().expect("kcat");
+        serde_json::from_slice(&output.stdout).unwrap_or(Value::Null)
+    }
+
     /// [`Self::produce`] for a broker that may end meanwhile.
     pub(crate) fn try_produce(&self, topic: &str, values: &[String], headers: &[(&str, &str)]) -> bool {
         let file = tempfile::NamedTempFile::new().expect("room");

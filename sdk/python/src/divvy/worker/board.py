@@ -43,6 +43,8 @@ class Board:
         self._ready: deque[tuple[Lease, deque[int]]] = deque()
         self._open: dict[str, Lease] = {}
         self._running: dict[Slot, Lease] = {}
+        #: The attempts whose rest is on its way back to the grid.
+        self._dividing: set[str] = set()
         self._idle = 0
         self._taken_at = time.monotonic()
         self._is_draining = False
@@ -97,10 +99,13 @@ class Board:
             self._changed.notify_all()
 
     def is_last_of(self, slot: Slot, lease: Lease) -> bool:
-        """Ends a slot's run. True if no task of the lease is ready or runs: then the slot's thread reports it."""
+        """Ends a slot's run. True if no task of the lease is ready or runs: then the slot's thread reports it.
+
+        A lease whose rest is on its way back is reported after the answer to that.
+        """
         with self._changed:
             self._running.pop(slot, None)
-            return not any(one is lease for one, _ in self._ready) and lease not in self._running.values()
+            return not self._is_in_hand(lease)
 
     def learn(self, lease: Lease) -> None:
         """Learns the running time and the size of an outcome from a lease of chunks."""
@@ -123,7 +128,7 @@ class Board:
 
     def _chunks_now(self) -> int:
         """The number of chunks that the worker wants now."""
-        ready = sum(len(positions) for _, positions in self._ready)
+        ready = self._ready_tasks()
         is_quick = self._seconds < QUICK
         is_ahead = is_quick and ready < self._slots and not self._is_stuck()
         if not is_ahead and (self._idle == 0 or ready > 0):
@@ -147,7 +152,10 @@ class Board:
 
         Never more: the grid counts an attempt's outcomes only together, and a call may wait for another's.
         """
-        return self._wanted(lambda: int(self._idle > sum(len(positions) for _, positions in self._ready)))
+        return self._wanted(lambda: int(self._idle > self._ready_tasks()))
+
+    def _ready_tasks(self) -> int:
+        return sum(len(positions) for _, positions in self._ready)
 
     def _wanted(self, count_now: Callable[[], int]) -> int | None:
         until = time.monotonic() + PRESENCE_INTERVAL
@@ -172,6 +180,34 @@ class Board:
                 return []
             until = time.monotonic() - PATIENCE
             return self._forget_unbegun(lambda lease: lease.claimed_at <= until)
+
+    def take_rests(self) -> list[tuple[Lease, int]]:
+        """Takes what waits behind longer calls off the leases that are begun: other workers may have slots.
+
+        With each lease comes the number of tasks that it keeps. ``divided`` takes the grid's answer.
+        """
+        with self._changed:
+            if self._is_draining or not self._is_stuck():
+                return []
+            # Tasks are taken from the front.
+            rests = [(lease, tasks[0]) for lease, tasks in self._ready if lease.is_begun and not lease.is_whole]
+            self._forget_ready([lease for lease, _ in rests])
+            self._dividing.update(lease.attempt for lease, _ in rests)
+            return rests
+
+    def divided(self, lease: Lease, kept: int, is_cut: bool) -> bool:
+        """Notes whether the rest of a lease is back at the grid; else it is ready again.
+
+        True if no task of the lease is ready or runs: then the caller reports it.
+        """
+        with self._changed:
+            self._dividing.discard(lease.attempt)
+            if not is_cut:
+                lease.is_whole = True
+                if not (lease.is_lost or self._is_draining):
+                    self._ready.append((lease, deque(range(kept, len(lease.tasks)))))
+                    self._changed.notify_all()
+            return not self._is_in_hand(lease)
 
     def lose(self, lease: Lease) -> None:
         """Drops a lease that the grid has ended: starts no more of its tasks, and kills those that run."""
@@ -208,6 +244,11 @@ class Board:
                 slot.kill()
             self._changed.notify_all()
             return left
+
+    def _is_in_hand(self, lease: Lease) -> bool:
+        """Whether a task of the lease is ready or runs, or its rest is on its way back."""
+        is_ready = any(one is lease for one, _ in self._ready)
+        return is_ready or lease in self._running.values() or lease.attempt in self._dividing
 
     def _forget_unbegun(self, is_meant: Callable[[Lease], bool]) -> list[Lease]:
         unbegun = [lease for lease in self._open.values() if not lease.is_begun and is_meant(lease)]

@@ -196,6 +196,14 @@ class Worker:
         for lease in leases:
             self._coordinator.hand_back(lease)
 
+    def _hand_back_rests(self, rests: Sequence[tuple[Lease, int]]) -> None:
+        for lease, kept in rests:
+            is_cut = self._coordinator.hand_back_rest(lease, kept)
+            if is_cut is None:
+                self._board.lose(lease)
+            if self._board.divided(lease, kept, is_cut is True):
+                self._report(lease)
+
     def _claim(self, source: Source) -> None:
         pause = FIRST_PAUSE
         wanted = self._board.wanted_chunks if source.is_chunks else self._board.wanted_singles
@@ -295,6 +303,9 @@ class Worker:
                 log.info("%d leases that wait behind long calls go back to other workers", len(waiting))
                 # A coordinator that is away must not keep the other leases from their renewals.
                 self._thread("hand-backs", self._hand_back, waiting)
+            if rests := self._board.take_rests():
+                log.info("the rests of %d leases that wait behind long calls go back to other workers", len(rests))
+                self._thread("rests", self._hand_back_rests, rests)
             for lease in self._board.open_leases():
                 if time.monotonic() - lease.last_renewed_at < lease.renew_after:
                     continue

@@ -231,3 +231,56 @@ def test_a_lease_whose_rest_is_handed_back_goes_on_without_it(
     assert len(chunks.tasks) == (2 if is_cut else 4)
     assert chunks.is_lost == (is_cut is None)
     assert board.open_leases() == []
+
+
+def test_single_calls_are_asked_for_between_chunks_that_keep_every_slot_busy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(boards, "SINGLES_INTERVAL", 1e9)
+    board = Board(1)
+    slot: Any = IdleSlot()
+    wanted: list[int | None] = []
+
+    def asking() -> threading.Thread:
+        thread = threading.Thread(target=lambda: wanted.append(board.wanted_singles()), daemon=True)
+        thread.start()
+        return thread
+
+    chunks = lease("chunks", 32, is_chunks=True)
+    assert board.put(chunks) and board.take(slot) == (chunks, list(range(16)))
+    asking().join(DEADLINE)
+    assert wanted == [0]
+    # Nothing was found: the next claim comes after the interval.
+    assert not board._is_turn_of_singles()
+    assert board.take(slot) is not None and not board._is_turn_of_singles()
+    # A call is found, and goes first.
+    single = lease("single", 1, is_chunks=False)
+    assert board.put(single) and not board._is_turn_of_singles()
+    assert board.take(slot) == (single, [0])
+    # Then it is the turn of chunks.
+    assert board.has_ready_chunks() and not board._is_turn_of_singles()
+    waiting = asking()
+    assert board.take(slot) is not None
+    waiting.join(DEADLINE)
+    assert wanted == [0, 0]
+
+
+def test_a_slot_that_is_done_with_a_single_call_fetches_the_next_one_unless_chunks_wait(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(service, "Watcher", lambda _context: None)
+    worker = Worker(Config("http://127.0.0.1:9", "one", 1))
+    fetched: list[bool] = []
+
+    class Told:
+        """In place of the coordinator."""
+
+        def complete(self, _lease: Lease, _results: list[str], claim: object) -> None:
+            fetched.append(claim is not None)
+
+    coordinator: Any = Told()
+    worker._coordinator = coordinator
+    for number in range(2):
+        single = lease(f"single-{number}", 1, is_chunks=False)
+        single.outcomes = {0: "0"}
+        worker._report(single)
+        assert worker._board.put(lease("chunks", 1, is_chunks=True))
+    assert fetched == [True, False]

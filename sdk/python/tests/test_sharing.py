@@ -1,4 +1,4 @@
-"""Calls that share slots: chunks that wait behind long ones."""
+"""Calls that share slots: chunks that wait behind long ones, and single calls beside a map."""
 
 from __future__ import annotations
 
@@ -32,3 +32,18 @@ def test_chunks_that_wait_behind_a_long_one_are_run_by_another_worker(
         assert list(results) == [gate, *names[1:]]
         assert job.wait(DEADLINE).state == "succeeded"
         assert [task["attempts"] for task in client.tasks(job.id)] == [1] * 8
+
+
+def test_single_calls_run_beside_a_map_that_keeps_every_slot_busy(start: Callable[..., Any], tmp_path: Path) -> None:
+    coordinator = start(Coordinator)
+    start(Worker, coordinator, slots=1).ready()
+    gate, count = tmp_path / "gate", 6_000
+    with executing(coordinator.url) as executor:
+        # It takes two minutes while there is no gate.
+        results = executor.map(functions.nap_unless, [str(gate)] * count)
+        next(results)
+        # The claim that waits when the map begins brings the first call.
+        for number in range(4):
+            assert executor.submit(functions.double, number).result(DEADLINE) == 2 * number
+        gate.touch()
+        assert sum(1 for _ in results) == count - 1

@@ -26,6 +26,10 @@ QUICK = 0.1
 #: Seconds that a lease waits while every slot runs longer calls, before it goes back to other workers.
 PATIENCE = 5.0
 
+#: Seconds between two claims of a single call while chunks keep the slots busy. After a claim that finds one the next
+#: comes when a slot begins chunks again: calls and chunks take turns.
+SINGLES_INTERVAL = 0.1
+
 #: Seconds after which a worker claims although it wants nothing. The grid forgets a name that has held and claimed
 #: nothing for five minutes, and frees the name of a drained worker that has not claimed for 90 s.
 PRESENCE_INTERVAL = 60.0
@@ -47,6 +51,8 @@ class Board:
         self._dividing: set[str] = set()
         self._idle = 0
         self._taken_at = time.monotonic()
+        self._chunks_taken_at = 0.0
+        self._singles_due_at = 0.0
         self._is_draining = False
         self._is_given_up = False
         self._seconds = FIRST_GUESS
@@ -63,6 +69,7 @@ class Board:
                 self._ready.append(entry)
             else:
                 self._ready.appendleft(entry)
+                self._singles_due_at = time.monotonic()
             self._changed.notify_all()
             return True
 
@@ -90,6 +97,8 @@ class Board:
             lease.is_begun = True
             self._running[slot] = lease
             self._taken_at = time.monotonic()
+            if lease.source.is_chunks:
+                self._chunks_taken_at = self._taken_at
             return lease, taken
 
     def done(self, lease: Lease) -> None:
@@ -150,20 +159,36 @@ class Board:
     def wanted_singles(self) -> int | None:
         """Waits as ``wanted_chunks`` does, until a slot is idle with nothing ready for it, and returns 1.
 
-        Never more: the grid counts an attempt's outcomes only together, and a call may wait for another's.
+        Never more: the grid counts an attempt's outcomes only together, and a call may wait for another's. Chunks that
+        are fetched ahead leave no slot idle: 0 also where slots begin chunks, for a call that no idle worker has taken.
         """
-        return self._wanted(lambda: int(self._idle > self._ready_tasks()))
+        wanted = self._wanted(self._singles_now, self._is_turn_of_singles)
+        with self._changed:
+            self._singles_due_at = time.monotonic() + SINGLES_INTERVAL
+        return wanted
+
+    def _singles_now(self) -> int:
+        return int(self._idle > self._ready_tasks())
+
+    def _is_turn_of_singles(self) -> bool:
+        """Whether a slot has begun chunks since a claim of a single call was due, and no such call is ready."""
+        return self._chunks_taken_at > self._singles_due_at and all(one.source.is_chunks for one, _ in self._ready)
+
+    def has_ready_chunks(self) -> bool:
+        """Whether chunks wait for a slot."""
+        with self._changed:
+            return any(lease.source.is_chunks for lease, _ in self._ready)
 
     def _ready_tasks(self) -> int:
         return sum(len(positions) for _, positions in self._ready)
 
-    def _wanted(self, count_now: Callable[[], int]) -> int | None:
+    def _wanted(self, count_now: Callable[[], int], is_turn: Callable[[], bool] = lambda: False) -> int | None:
         until = time.monotonic() + PRESENCE_INTERVAL
         with self._changed:
             while not self._is_draining:
                 if (wanted := count_now()) > 0:
                     return wanted
-                if (left := until - time.monotonic()) <= 0:
+                if (left := until - time.monotonic()) <= 0 or is_turn():
                     return 0
                 self._changed.wait(left)
             return None

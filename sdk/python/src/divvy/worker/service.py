@@ -208,7 +208,8 @@ class Worker:
         pause = FIRST_PAUSE
         wanted = self._board.wanted_chunks if source.is_chunks else self._board.wanted_singles
         while (count := wanted()) is not None:
-            # Where none is wanted, a task that comes is run soon or goes back with those that wait behind long calls.
+            # Where none is wanted, a task that comes is run between chunks or soon, or goes back with those that wait
+            # behind long calls.
             wait = CLAIM_WAIT if count > 0 else 0.0
             claim = self._coordinator.waiting_claim(source, max(count, 1), wait)
             with self._lock:
@@ -286,9 +287,9 @@ class Worker:
             self._coordinator.fail(lease, "ResultTooLarge: the results of the tasks of one claim are too long together")
         else:
             results = [lease.outcomes[position] for position in range(len(lease.tasks))]
-            # A slot that is done with a single call fetches its next one in the same request.
-            fetches = not lease.source.is_chunks and not self._stopping.is_set()
-            following = self._coordinator.complete(lease, results, lease.source.claim(1, 0) if fetches else None)
+            # A slot that is done with a single call fetches its next one in the same request, unless chunks wait.
+            is_last = lease.source.is_chunks or self._stopping.is_set() or self._board.has_ready_chunks()
+            following = self._coordinator.complete(lease, results, None if is_last else lease.source.claim(1, 0))
             if lease.source.is_chunks:
                 self._board.learn(lease)
         self._board.done(lease)

@@ -196,6 +196,36 @@ def test_the_rest_of_a_lease_that_is_lost_or_drained_meanwhile_is_not_run(monkey
     assert board.divided(chunks, 2, is_cut=False)
 
 
+def test_tasks_that_a_slot_puts_back_are_ready_and_go_back_if_they_are_the_last(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(boards, "PATIENCE", 0.0)
+    board, chunks = Board(2), lease("chunks", 8, is_chunks=True)
+    slots: list[Any] = [IdleSlot(), IdleSlot()]
+    assert board.put(chunks)
+    assert [board.take(slot) for slot in slots] == [(chunks, [0, 1]), (chunks, [2, 3])]
+    board.put_back(chunks, [3])
+    board.put_back(chunks, [1])
+    assert board.take_rests() == [(chunks, 3)]
+    # What is put back meanwhile waits for the answer.
+    chunks.tasks = chunks.tasks[:3]
+    assert board.take_rests() == [] and not board.divided(chunks, 3, is_cut=True)
+    assert not board.is_last_of(slots[1], chunks)
+    assert board.take(slots[1]) == (chunks, [1])
+    board.lose(chunks)
+    board.put_back(chunks, [1])
+    assert board.is_last_of(slots[1], chunks) is False and board.is_last_of(slots[0], chunks)
+
+
+def test_a_lease_whose_tasks_are_all_put_back_keeps_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    board, slot, chunks = stuck_behind(monkeypatch, 4)
+    board.put_back(chunks, [0, 1])
+    assert board.take_rests() == [(chunks, 1)]
+    chunks.tasks = chunks.tasks[:1]
+    assert not board.divided(chunks, 1, is_cut=True)
+    assert board.take(slot) == (chunks, [0])
+
+
 @pytest.mark.parametrize(
     ("status", "is_cut", "targets"),
     [

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from .claims import Lease
 from .slot import Slot
@@ -214,9 +214,17 @@ class Board:
         with self._changed:
             if self._is_draining or not self._is_stuck():
                 return []
-            # Tasks are taken from the front.
-            rests = [(lease, tasks[0]) for lease, tasks in self._ready if lease.is_begun and not lease.is_whole]
-            self._forget_ready([lease for lease, _ in rests])
+            rests: list[tuple[Lease, int]] = []
+            for lease, tasks in self._ready:
+                if not lease.is_begun or lease.is_whole or lease.attempt in self._dividing:
+                    continue
+                # A lease keeps its first tasks, and one at least. Its last ones may have begun before others.
+                kept = len(lease.tasks)
+                while kept > 1 and tasks and tasks[-1] == kept - 1:
+                    kept = tasks.pop()
+                if kept < len(lease.tasks):
+                    rests.append((lease, kept))
+            self._ready = deque(entry for entry in self._ready if entry[1])
             self._dividing.update(lease.attempt for lease, _ in rests)
             return rests
 
@@ -229,10 +237,26 @@ class Board:
             self._dividing.discard(lease.attempt)
             if not is_cut:
                 lease.is_whole = True
-                if not (lease.is_lost or self._is_draining):
-                    self._ready.append((lease, deque(range(kept, len(lease.tasks)))))
-                    self._changed.notify_all()
+                if not self._is_draining:
+                    self._make_ready(lease, range(kept, len(lease.tasks)))
             return not self._is_in_hand(lease)
+
+    def put_back(self, lease: Lease, positions: Sequence[int]) -> None:
+        """Takes tasks back from a slot that has not begun them."""
+        with self._changed:
+            self._make_ready(lease, positions)
+
+    def _make_ready(self, lease: Lease, positions: Sequence[int]) -> None:
+        if lease.is_lost or self._is_given_up:
+            return
+        ready = next((tasks for one, tasks in self._ready if one is lease), None)
+        if ready is None:
+            ready = deque()
+            self._ready.append((lease, ready))
+        in_order = sorted((*ready, *positions))
+        ready.clear()
+        ready.extend(in_order)
+        self._changed.notify_all()
 
     def lose(self, lease: Lease) -> None:
         """Drops a lease that the grid has ended: starts no more of its tasks, and kills those that run."""

@@ -25,9 +25,9 @@ from ..calls import (
 )
 from ..errors import DivvyError
 from ..registry import registered
-from . import child
 from .board import Board
 from .claims import Coordinator, Lease, Source, WaitingClaim, is_passing
+from .sent import SentTasks
 from .slot import START_TIMEOUT, Slot, SlotEnded, SlotNotStarted, SlotOptions, SlotTimedOut, start_context
 from .watcher import Watcher
 
@@ -253,7 +253,7 @@ class Worker:
         while (taken := self._board.take(slot)) is not None:
             lease, positions = taken
             try:
-                run_tasks(slot, lease, positions, self._giving_up.is_set)
+                run_tasks(slot, lease, positions, self._giving_up.is_set, self._board.put_back)
                 unstarted_since = None
             except SlotNotStarted as error:
                 log.warning("attempt %s of job %s goes back to the grid: %s", lease.attempt, lease.job, error)
@@ -326,8 +326,17 @@ def not_admitted(lease: Lease, payload: Any) -> str | None:
     return "NotAdmitted: the payload carries code, and its job was submitted without the right 'programs'"
 
 
-def run_tasks(slot: Slot, lease: Lease, positions: list[int], is_giving_up: Callable[[], bool]) -> None:
-    """Runs some tasks of a lease in a slot. A task that ends its process is run again, up to its ``attempts``."""
+def run_tasks(
+    slot: Slot,
+    lease: Lease,
+    positions: list[int],
+    is_giving_up: Callable[[], bool],
+    put_back: Callable[[Lease, Sequence[int]], None] = lambda _lease, _positions: None,
+) -> None:
+    """Runs some tasks of a lease in a slot. A task that ends its process is run again, up to its ``attempts``.
+
+    Tasks that wait behind a long one are ``put_back`` without having begun.
+    """
     pending, ends = deque(positions), Counter[int]()
     while pending and not lease.is_lost and not is_giving_up():
         payloads = [lease.tasks[position]["payload"] for position in pending]
@@ -338,17 +347,17 @@ def run_tasks(slot: Slot, lease: Lease, positions: list[int], is_giving_up: Call
             if lease.is_lost or is_giving_up():
                 return
             slot.send(payloads)
+            sent = SentTasks(slot, lease, pending, put_back)
             for payload in payloads:
                 timeout = payload.get("timeout")
-                note_answer(lease, pending[0], slot.receive(timeout))
-                pending.popleft()
+                sent.receive(timeout)
             return
         except SlotTimedOut:
             kind, words = "TaskTimedOut", f"the call took longer than {timeout} s"
             if timeout is None:
                 kind, words = "TaskCrashed", f"the process for the call took longer than {START_TIMEOUT:.0f} s to start"
         except SlotEnded as end:
-            if lease.is_lost or is_giving_up():
+            if lease.is_lost or is_giving_up() or not pending:
                 return
             if slot.forgive():
                 continue
@@ -367,14 +376,6 @@ def run_tasks(slot: Slot, lease: Lease, positions: list[int], is_giving_up: Call
         if ends[position] >= attempts:
             note_end(lease, position, kind, words, attempts)
             pending.popleft()
-
-
-def note_answer(lease: Lease, position: int, answer: str) -> None:
-    """Keeps the answer of a process to a task."""
-    if answer.startswith(child.OUTCOME):
-        lease.outcomes[position] = answer[1:]
-    else:
-        lease.failure = lease.failure or answer[1:]
 
 
 def note_end(lease: Lease, position: int, kind: str, words: str, attempts: int) -> None:

@@ -11,7 +11,7 @@ TOOLS=(
   "${RUN[@]}" hatchling==1.33.0 ipykernel==7.3.0 mypy==2.4.1 nbclient==0.11.0 nbconvert==7.17.2 numpy==2.4.6
   pyyaml==6.0.4 ruff==0.17.6
 )
-CORE=(submit cancel collector map shutdown fork initializer client async connections addresses admission versions kills reports board slot)
+CORE=(submit cancel collector map shutdown fork initializer client async connections addresses admission versions kills reports board sent slot)
 
 # The tests of one interpreter take at most so long.
 CORE_SECONDS=600

@@ -96,7 +96,7 @@ async fn give_back(
     attempt: AttemptId,
     lease: Option<LeaseName>,
 ) -> Result<(), NotTaken> {
-    report(announcer, endpoint, attempt, "release", &ReleaseRequest { lease }).await?;
+    report(announcer, endpoint, attempt, "release", &ReleaseRequest { lease, beyond: None }).await?;
     announcer.held.forget(&[attempt]);
     Ok(())
 }
@@ -104,7 +104,7 @@ async fn give_back(
 /// Gives leases back, as far as the coordinator accepts them.
 pub(crate) async fn release(announcer: &Announcer, endpoint: &Endpoint, returned: Vec<Returned>) {
     let releases = stream::iter(returned).map(async |Returned { attempt, name }| {
-        let body = ReleaseRequest { lease: Some(name) };
+        let body = ReleaseRequest { lease: Some(name), beyond: None };
         report(announcer, endpoint, attempt, "release", &body).await
     });
     let mut releases = releases.buffer_unordered(CONCURRENT_RELEASES);

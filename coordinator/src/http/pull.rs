@@ -195,7 +195,9 @@ pub(super) async fn renew(
     Ok(Json(Renewed { expires_at: to_timestamp(expires_at) }))
 }
 
-/// Hands the tasks of an attempt back. They are leased again, to another worker if one can run them; no attempt is counted.
+/// Hands the tasks of an attempt back, or those from `beyond` on.
+///
+/// They are leased again, to another worker if one can run them; no attempt is counted.
 #[utoipa::path(
     post,
     path = "/v1/worker/tasks/{attempt}/release",
@@ -207,6 +209,7 @@ pub(super) async fn renew(
         (status = 204, description = "The tasks are back"),
         (status = 401, description = "The worker token is missing or wrong", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "The attempt holds no lease any more", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "The lease cannot be divided at `beyond`, and keeps all its tasks", body = Problem, content_type = "application/problem+json"),
         (status = "default", description = "Any other error", body = Problem, content_type = "application/problem+json"),
     )
 )]
@@ -218,9 +221,12 @@ pub(super) async fn release(
 ) -> Result<HttpResponse, ApiError> {
     state.identity.demand(&request).await?;
     let attempt = attempt_id(&path)?;
-    let ReleaseRequest { lease } = service::read_json_or_default(body).await?;
+    let ReleaseRequest { lease, beyond } = service::read_json_or_default(body).await?;
     let term = state.term()?;
     hold(&state, &term, attempt, lease.as_ref())?;
+    if let Some(beyond) = beyond {
+        return release_rest(&term, attempt, beyond);
+    }
     let traced = traced_lease(&term.driver, attempt);
     if request.headers().contains_key(UNDELIVERED) {
         give_back(&term, attempt)?;
@@ -230,6 +236,17 @@ pub(super) async fn release(
     lease_ended(traced, attempt, LeaseEnd::Returned);
     state.lease_log.ended(attempt, End::Stopped, Instant::now());
     Ok(HttpResponse::NoContent().finish())
+}
+
+/// Takes the tasks from `beyond` on back; the lease goes on with those before.
+fn release_rest(term: &Term, attempt: AttemptId, beyond: u64) -> Result<HttpResponse, ApiError> {
+    let is_shorter = term.driver.input(|engine, now| engine.release_rest(attempt, beyond, now)).map_err(|_| stale())?;
+    if is_shorter {
+        return Ok(nothing());
+    }
+    Err(ApiError::Mismatch(format!(
+        "the lease keeps all its tasks: none is left before task {beyond}, or another attempt has or had the same ones"
+    )))
 }
 
 /// The time that a worker has computed, as it reports, but no longer than its lease has lasted: a clock that was set back gives

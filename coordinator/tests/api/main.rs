@@ -20,6 +20,7 @@ mod preferences;
 mod programs;
 mod pulling;
 mod registration;
+mod releasing;
 mod restarts;
 mod results;
 mod several;

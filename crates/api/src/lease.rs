@@ -45,7 +45,7 @@ pub struct LeaseRequest {
 }
 
 /// A lease by the tasks that it covers: lets a coordinator that does not know the attempt, such as after a restart, adopt
-/// it. A worker echoes it as it got it.
+/// it. A worker echoes it as it got it, but for the `beyond` of a lease whose last tasks it has handed back.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LeaseName {

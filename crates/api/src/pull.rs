@@ -160,13 +160,16 @@ pub struct RenewRequest {
     pub lease: Option<LeaseName>,
 }
 
-/// Body of `POST /v1/worker/tasks/{attempt}/release`: the worker hands the tasks back without an attempt being counted.
+/// Body of `POST /v1/worker/tasks/{attempt}/release`: the worker hands tasks back without an attempt being counted.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ReleaseRequest {
-    /// The lease's name from the claim.
+    /// The lease's name from the claim; with `beyond`, the name of the lease that is left.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lease: Option<LeaseName>,
+    /// The first task that goes back, by its index: the lease goes on with the tasks before it. All go back where it is left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub beyond: Option<u64>,
 }
 
 /// Answer to `POST /v1/worker/tasks/{attempt}/renew`.
@@ -190,7 +193,8 @@ mod tests {
         let failure: TaskFailure = serde_json::from_value(json!({"error": "why"})).expect("valid");
         assert_eq!(serde_json::to_value(failure).expect("JSON"), json!({"error": "why"}));
         assert_eq!(serde_json::from_value::<RenewRequest>(json!({})).expect("valid").lease, None);
-        assert_eq!(serde_json::from_value::<ReleaseRequest>(json!({})).expect("valid").lease, None);
+        let release: ReleaseRequest = serde_json::from_value(json!({})).expect("valid");
+        assert_eq!((release.lease, release.beyond), (None, None));
     }
 
     #[test]

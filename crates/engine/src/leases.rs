@@ -186,6 +186,18 @@ impl Engine {
         Ok(is_shorter)
     }
 
+    /// Takes the tasks from `beyond` on back, at no cost, from a lease whose worker hands them back. Returns whether the lease ends
+    /// at `beyond` or before: a lease that cannot be divided there stays whole.
+    ///
+    /// # Errors
+    /// The attempt holds no lease: nothing changes.
+    pub fn release_rest(&mut self, attempt: AttemptId, beyond: u64, now: Now) -> Result<bool, StaleAttempt> {
+        let is_shorter = self.scheduler.release_rest(attempt, beyond, now.instant)?;
+        self.settle(now);
+        self.dispatch(now);
+        Ok(is_shorter)
+    }
+
     /// Prolongs a lease; returns its new end.
     ///
     /// # Errors

@@ -79,6 +79,12 @@ def touch_and_wait(touched: str, awaited: str) -> str:
     return awaited
 
 
+def nap_unless(gate: str) -> None:
+    """Takes a moment while there is no such file."""
+    if not Path(gate).exists():
+        time.sleep(0.02)
+
+
 def draw(directory: str, count: int) -> float:
     """Waits until it runs in so many processes, and returns a number of numpy's global generator."""
     (Path(directory) / str(os.getpid())).touch()

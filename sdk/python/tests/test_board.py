@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from divvy.worker.board import Board
 from divvy.worker.claims import Lease, Source
 from divvy.worker.service import Config, Worker
 
-from .helpers import DEADLINE, eventually
+from .helpers import DEADLINE, answering, eventually, serving
 
 
 class IdleSlot:
@@ -141,3 +142,175 @@ def test_a_worker_whose_slots_are_all_taken_asks_now_and_then_all_the_same(monke
     worker._claim(running.source)
     assert claims == [("one", 1, 0.0)]
     assert board.wanted_chunks() is None and board.wanted_singles() is None
+
+
+def stuck_behind(monkeypatch: pytest.MonkeyPatch, tasks: int) -> tuple[Board, Any, Lease]:
+    """A board whose only slot runs the first half of a lease of chunks for long."""
+    board, chunks = Board(1), lease("chunks", tasks, is_chunks=True)
+    slot: Any = IdleSlot()
+    assert board.put(chunks) and board.take(slot) == (chunks, list(range(tasks // 2)))
+    monkeypatch.setattr(boards, "PATIENCE", 1e9)
+    assert board.take_rests() == []
+    monkeypatch.setattr(boards, "PATIENCE", 0.0)
+    return board, slot, chunks
+
+
+def test_the_rest_of_a_begun_lease_that_waits_behind_long_chunks_goes_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    board, slot, chunks = stuck_behind(monkeypatch, 4)
+    assert board.take_waiting() == []
+    assert board.take_rests() == [(chunks, 2)]
+    assert board.take_rests() == []
+    # The slot is done before the grid has answered.
+    assert not board.is_last_of(slot, chunks)
+    assert board.divided(chunks, 2, is_cut=True)
+    assert board.open_leases() == [chunks]
+
+
+def test_a_slot_that_runs_longer_than_the_division_of_its_lease_reports_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    board, slot, chunks = stuck_behind(monkeypatch, 4)
+    assert board.take_rests() == [(chunks, 2)]
+    assert not board.divided(chunks, 2, is_cut=True)
+    assert board.is_last_of(slot, chunks)
+
+
+def test_the_rest_of_a_lease_that_stays_whole_is_run_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    board, slot, chunks = stuck_behind(monkeypatch, 4)
+    assert board.take_rests() == [(chunks, 2)]
+    assert not board.divided(chunks, 2, is_cut=False)
+    assert board.take_rests() == [], "the grid is asked once"
+    assert not board.is_last_of(slot, chunks)
+    assert board.take(slot) == (chunks, [2])
+    assert board.take(slot) == (chunks, [3])
+
+
+def test_the_rest_of_a_lease_that_is_lost_or_drained_meanwhile_is_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    board, slot, chunks = stuck_behind(monkeypatch, 4)
+    assert board.take_rests() == [(chunks, 2)]
+    board.lose(chunks)
+    assert not board.is_last_of(slot, chunks)
+    assert board.divided(chunks, 2, is_cut=False)
+    board, slot, chunks = stuck_behind(monkeypatch, 4)
+    assert board.take_rests() == [(chunks, 2)]
+    assert board.drain() == [] and board.kill_all() == []
+    assert not board.is_last_of(slot, chunks)
+    assert board.divided(chunks, 2, is_cut=False)
+
+
+def test_tasks_that_a_slot_puts_back_are_ready_and_go_back_if_they_are_the_last(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(boards, "PATIENCE", 0.0)
+    board, chunks = Board(2), lease("chunks", 8, is_chunks=True)
+    slots: list[Any] = [IdleSlot(), IdleSlot()]
+    assert board.put(chunks)
+    assert [board.take(slot) for slot in slots] == [(chunks, [0, 1]), (chunks, [2, 3])]
+    board.put_back(chunks, [3])
+    board.put_back(chunks, [1])
+    assert board.take_rests() == [(chunks, 3)]
+    # What is put back meanwhile waits for the answer.
+    chunks.tasks = chunks.tasks[:3]
+    assert board.take_rests() == [] and not board.divided(chunks, 3, is_cut=True)
+    assert not board.is_last_of(slots[1], chunks)
+    assert board.take(slots[1]) == (chunks, [1])
+    board.lose(chunks)
+    board.put_back(chunks, [1])
+    assert board.is_last_of(slots[1], chunks) is False and board.is_last_of(slots[0], chunks)
+
+
+def test_a_lease_whose_tasks_are_all_put_back_keeps_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    board, slot, chunks = stuck_behind(monkeypatch, 4)
+    board.put_back(chunks, [0, 1])
+    assert board.take_rests() == [(chunks, 1)]
+    chunks.tasks = chunks.tasks[:1]
+    assert not board.divided(chunks, 1, is_cut=True)
+    assert board.take(slot) == (chunks, [0])
+
+
+@pytest.mark.parametrize(
+    ("status", "is_cut", "targets"),
+    [
+        (204, True, ["release", "complete"]),
+        # The coordinator cannot divide the lease, or not know how to: the outcomes that are there are not all.
+        (400, False, ["release", "release"]),
+        (404, False, ["release", "release"]),
+        (422, False, ["release", "release"]),
+        (409, None, ["release"]),
+    ],
+)
+def test_a_lease_whose_rest_is_handed_back_goes_on_without_it(
+    monkeypatch: pytest.MonkeyPatch, status: int, is_cut: bool | None, targets: list[str]
+) -> None:
+    monkeypatch.setattr(service, "Watcher", lambda _context: None)
+    asked: list[str] = []
+    with serving(lambda *_: True, answering(status, b"{}"), answering(204), targets=asked) as (url, _):
+        worker = Worker(Config(url, "one", 1))
+        board, slot, chunks = stuck_behind(monkeypatch, 4)
+        worker._board = board
+        chunks.name = {"worker_id": "one", "job": "job", "first": 0, "beyond": 4}
+        chunks.outcomes = {0: "0", 1: "1"}
+        with closing(worker._coordinator):
+            rests = board.take_rests()
+            assert not board.is_last_of(slot, chunks)
+            if is_cut is False:
+                # No slot runs the rest after all.
+                board.drain()
+            worker._hand_back_rests(rests)
+    assert asked == [f"/v1/worker/tasks/chunks/{what}" for what in targets]
+    kept = 4 if is_cut is False else 2
+    assert chunks.name["beyond"] == kept
+    assert len(chunks.tasks) == (2 if is_cut else 4)
+    assert chunks.is_lost == (is_cut is None)
+    assert board.open_leases() == []
+
+
+def test_single_calls_are_asked_for_between_chunks_that_keep_every_slot_busy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(boards, "SINGLES_INTERVAL", 1e9)
+    board = Board(1)
+    slot: Any = IdleSlot()
+    wanted: list[int | None] = []
+
+    def asking() -> threading.Thread:
+        thread = threading.Thread(target=lambda: wanted.append(board.wanted_singles()), daemon=True)
+        thread.start()
+        return thread
+
+    chunks = lease("chunks", 32, is_chunks=True)
+    assert board.put(chunks) and board.take(slot) == (chunks, list(range(16)))
+    asking().join(DEADLINE)
+    assert wanted == [0]
+    # Nothing was found: the next claim comes after the interval.
+    assert not board._is_turn_of_singles()
+    assert board.take(slot) is not None and not board._is_turn_of_singles()
+    # A call is found, and goes first.
+    single = lease("single", 1, is_chunks=False)
+    assert board.put(single) and not board._is_turn_of_singles()
+    assert board.take(slot) == (single, [0])
+    # Then it is the turn of chunks.
+    assert board.has_ready_chunks() and not board._is_turn_of_singles()
+    waiting = asking()
+    assert board.take(slot) is not None
+    waiting.join(DEADLINE)
+    assert wanted == [0, 0]
+
+
+def test_a_slot_that_is_done_with_a_single_call_fetches_the_next_one_unless_chunks_wait(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(service, "Watcher", lambda _context: None)
+    worker = Worker(Config("http://127.0.0.1:9", "one", 1))
+    fetched: list[bool] = []
+
+    class Told:
+        """In place of the coordinator."""
+
+        def complete(self, _lease: Lease, _results: list[str], claim: object) -> None:
+            fetched.append(claim is not None)
+
+    coordinator: Any = Told()
+    worker._coordinator = coordinator
+    for number in range(2):
+        single = lease(f"single-{number}", 1, is_chunks=False)
+        single.outcomes = {0: "0"}
+        worker._report(single)
+        assert worker._board.put(lease("chunks", 1, is_chunks=True))
+    assert fetched == [True, False]

@@ -3,6 +3,7 @@
 mod harness;
 mod jobs;
 mod reconciling;
+mod releasing;
 mod sending;
 mod skipping;
 mod verifying;

@@ -119,11 +119,7 @@ impl Scheduler {
         let is_retired = self.is_retired(attempt)?;
         let mut record = self.end_lease(attempt)?;
         if !is_retired && record.rival.is_none() {
-            let releases = record.run.releases.saturating_add(1);
-            record.run.releases = releases;
-            let hold = self.policy.lease_target * HOLD_TARGETS;
-            let hold = hold.saturating_mul(1 << (releases - 1).min(16)).min(MAX_HOLD);
-            self.hold_back(record.job, &mut record.run, record.lane.worker, hold, now);
+            self.hold_back_released(record.job, &mut record.run, record.lane.worker, now);
         }
         self.return_unharmed(record);
         Ok(())
@@ -146,16 +142,42 @@ impl Scheduler {
     /// # Errors
     /// The attempt holds no lease; nothing changes.
     pub fn shorten(&mut self, attempt: AttemptId, beyond: u64) -> Result<bool, StaleAttempt> {
-        let record = self.leases.get_mut(&attempt).ok_or(StaleAttempt)?;
-        let tasks = record.run.tasks.clone();
-        if record.rival.is_some() || record.run.is_contested() || beyond <= tasks.start || beyond >= tasks.end {
-            return Ok(false);
-        }
-        record.run.tasks.end = beyond;
-        let (id, rest) = (record.job, Run { tasks: beyond..tasks.end, ..record.run.clone() });
+        let Some((id, _, rest)) = self.cut(attempt, beyond)? else { return Ok(false) };
         self.job_mut(id).tasks.give_back(rest);
         self.refresh(id);
         Ok(true)
+    }
+
+    /// Takes the tasks from `beyond` on back from a lease whose worker gives them up, on the terms of [`Self::release`]. Returns
+    /// whether the lease ends at `beyond` or before: the leases that [`Self::shorten`] leaves whole stay whole here too.
+    ///
+    /// # Errors
+    /// The attempt holds no lease; nothing changes.
+    pub fn release_rest(&mut self, attempt: AttemptId, beyond: u64, now: Instant) -> Result<bool, StaleAttempt> {
+        let is_retired = self.is_retired(attempt)?;
+        // A repeated request changes nothing.
+        if self.leases.get(&attempt).is_some_and(|record| record.run.tasks.end <= beyond) {
+            return Ok(true);
+        }
+        let Some((id, worker, mut rest)) = self.cut(attempt, beyond)? else { return Ok(false) };
+        if !is_retired {
+            self.hold_back_released(id, &mut rest, worker, now);
+        }
+        self.job_mut(id).tasks.give_back(rest);
+        self.refresh(id);
+        Ok(true)
+    }
+
+    /// Cuts the tasks from `beyond` on off a lease. Returns its job, its worker and the rest; `None` if the lease stays whole.
+    fn cut(&mut self, attempt: AttemptId, beyond: u64) -> Result<Option<(JobId, WorkerKey, Run)>, StaleAttempt> {
+        let record = self.leases.get_mut(&attempt).ok_or(StaleAttempt)?;
+        let tasks = record.run.tasks.clone();
+        if record.rival.is_some() || record.run.is_contested() || beyond <= tasks.start || beyond >= tasks.end {
+            return Ok(None);
+        }
+        record.run.tasks.end = beyond;
+        let rest = Run { tasks: beyond..tasks.end, ..record.run.clone() };
+        Ok(Some((record.job, record.lane.worker, rest)))
     }
 
     /// Lets a lease last for another [`crate::Policy::lease_timeout`] from now, but no longer than the time limit of its
@@ -309,6 +331,14 @@ impl Scheduler {
         }
         self.refresh(id);
         self.end_if_over(id);
+    }
+
+    /// Keeps a run from the worker that hands it back, each time in a row for longer.
+    fn hold_back_released(&mut self, job: JobId, run: &mut Run, worker: WorkerKey, now: Instant) {
+        run.releases = run.releases.saturating_add(1);
+        let hold = self.policy.lease_target * HOLD_TARGETS;
+        let hold = hold.saturating_mul(1 << (run.releases - 1).min(16)).min(MAX_HOLD);
+        self.hold_back(job, run, worker, hold, now);
     }
 
     /// Keeps a run from the worker that had it last, so that others get it first.

@@ -162,6 +162,31 @@ fn tasks_that_a_lease_is_shortened_by_are_open_again_and_were_not_tried() {
 }
 
 #[test]
+fn the_rest_of_a_lease_that_its_worker_gives_up_goes_to_others_first_and_was_not_tried() {
+    let mut grid = Harness::with_workers(2);
+    grid.submit(1, 10);
+    let lease = grid.claim_for(lane(1), LeaseSize::AtMost(8)).expect("active").expect("tasks");
+    let attempt = lease.attempt;
+    assert_eq!(grid.scheduler.release_rest(attempt, 0, grid.now), Ok(false), "a lease has a task");
+    assert_eq!(grid.scheduler.release_rest(attempt, 3, grid.now), Ok(true));
+    for repeated in [3, 5, 8] {
+        assert_eq!(grid.scheduler.release_rest(attempt, repeated, grid.now), Ok(true));
+    }
+    grid.scheduler.check();
+    let next = grid.claim_for(lane(1), LeaseSize::AtMost(10)).expect("active").expect("the others");
+    assert_eq!(next.tasks, 8..10, "the rest is held back from the worker that gave it up");
+    let rest = grid.claim_for(lane(2), LeaseSize::AtMost(10)).expect("active").expect("the rest");
+    assert_eq!(rest.tasks, 3..8);
+    grid.complete(&Lease { tasks: 0..3, ..lease }).expect("leased");
+    for other in [next, rest] {
+        grid.complete(&other).expect("leased");
+    }
+    grid.scheduler.check();
+    assert_eq!(grid.ends().len(), 1);
+    assert_eq!(grid.scheduler.release_rest(attempt, 1, grid.now), Err(StaleAttempt));
+}
+
+#[test]
 fn a_worker_that_pulls_leaves_nothing_behind_where_its_claims_have_waited() {
     let mut grid = Harness::with_workers(1);
     grid.submit(1, 200);

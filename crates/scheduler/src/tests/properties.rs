@@ -64,9 +64,15 @@ impl Model {
         self.idle.retain(|lane| lane.worker != worker(gone));
     }
 
-    /// Frees the tasks that a lease is shortened by.
-    fn shorten(&mut self, lease: &Lease, beyond: u64) {
-        if self.grid.scheduler.shorten(lease.attempt, beyond) != Ok(true) {
+    /// Frees the tasks that a lease is shortened by, because they were not delivered or its worker hands them back.
+    fn shorten(&mut self, lease: &Lease, beyond: u64, is_handed_back: bool) {
+        let (scheduler, now) = (&mut self.grid.scheduler, self.grid.now);
+        let shortened = if is_handed_back {
+            scheduler.release_rest(lease.attempt, beyond, now)
+        } else {
+            scheduler.shorten(lease.attempt, beyond)
+        };
+        if shortened != Ok(true) || beyond >= lease.tasks.end {
             return;
         }
         let granted = self.granted.iter_mut().find(|granted| granted.attempt == lease.attempt).expect("it was granted");

@@ -353,6 +353,7 @@ class ProgramPage(TypedDict):
 
 
 class ReleaseRequest(TypedDict):
+    beyond: NotRequired[int | None]
     lease: NotRequired[LeaseName | None]
 
 

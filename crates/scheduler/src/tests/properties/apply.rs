@@ -164,7 +164,7 @@ impl Model {
             }
             LeaseOperation::Shorten { pick, tasks } => {
                 if let Some(lease) = self.pick_lease(pick) {
-                    self.shorten(&lease, lease.tasks.start + tasks);
+                    self.shorten(&lease, lease.tasks.start + tasks, pick.is_multiple_of(2));
                 }
             }
             LeaseOperation::Contest { pick } => {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from .claims import Lease
 from .slot import Slot
@@ -26,6 +26,10 @@ QUICK = 0.1
 #: Seconds that a lease waits while every slot runs longer calls, before it goes back to other workers.
 PATIENCE = 5.0
 
+#: Seconds between two claims of a single call while chunks keep the slots busy. After a claim that finds one the next
+#: comes when a slot begins chunks again: calls and chunks take turns.
+SINGLES_INTERVAL = 0.1
+
 #: Seconds after which a worker claims although it wants nothing. The grid forgets a name that has held and claimed
 #: nothing for five minutes, and frees the name of a drained worker that has not claimed for 90 s.
 PRESENCE_INTERVAL = 60.0
@@ -43,8 +47,12 @@ class Board:
         self._ready: deque[tuple[Lease, deque[int]]] = deque()
         self._open: dict[str, Lease] = {}
         self._running: dict[Slot, Lease] = {}
+        #: The attempts whose rest is on its way back to the grid.
+        self._dividing: set[str] = set()
         self._idle = 0
         self._taken_at = time.monotonic()
+        self._chunks_taken_at = 0.0
+        self._singles_due_at = 0.0
         self._is_draining = False
         self._is_given_up = False
         self._seconds = FIRST_GUESS
@@ -61,6 +69,7 @@ class Board:
                 self._ready.append(entry)
             else:
                 self._ready.appendleft(entry)
+                self._singles_due_at = time.monotonic()
             self._changed.notify_all()
             return True
 
@@ -88,6 +97,8 @@ class Board:
             lease.is_begun = True
             self._running[slot] = lease
             self._taken_at = time.monotonic()
+            if lease.source.is_chunks:
+                self._chunks_taken_at = self._taken_at
             return lease, taken
 
     def done(self, lease: Lease) -> None:
@@ -97,10 +108,13 @@ class Board:
             self._changed.notify_all()
 
     def is_last_of(self, slot: Slot, lease: Lease) -> bool:
-        """Ends a slot's run. True if no task of the lease is ready or runs: then the slot's thread reports it."""
+        """Ends a slot's run. True if no task of the lease is ready or runs: then the slot's thread reports it.
+
+        A lease whose rest is on its way back is reported after the answer to that.
+        """
         with self._changed:
             self._running.pop(slot, None)
-            return not any(one is lease for one, _ in self._ready) and lease not in self._running.values()
+            return not self._is_in_hand(lease)
 
     def learn(self, lease: Lease) -> None:
         """Learns the running time and the size of an outcome from a lease of chunks."""
@@ -123,7 +137,7 @@ class Board:
 
     def _chunks_now(self) -> int:
         """The number of chunks that the worker wants now."""
-        ready = sum(len(positions) for _, positions in self._ready)
+        ready = self._ready_tasks()
         is_quick = self._seconds < QUICK
         is_ahead = is_quick and ready < self._slots and not self._is_stuck()
         if not is_ahead and (self._idle == 0 or ready > 0):
@@ -145,17 +159,36 @@ class Board:
     def wanted_singles(self) -> int | None:
         """Waits as ``wanted_chunks`` does, until a slot is idle with nothing ready for it, and returns 1.
 
-        Never more: the grid counts an attempt's outcomes only together, and a call may wait for another's.
+        Never more: the grid counts an attempt's outcomes only together, and a call may wait for another's. Chunks that
+        are fetched ahead leave no slot idle: 0 also where slots begin chunks, for a call that no idle worker has taken.
         """
-        return self._wanted(lambda: int(self._idle > sum(len(positions) for _, positions in self._ready)))
+        wanted = self._wanted(self._singles_now, self._is_turn_of_singles)
+        with self._changed:
+            self._singles_due_at = time.monotonic() + SINGLES_INTERVAL
+        return wanted
 
-    def _wanted(self, count_now: Callable[[], int]) -> int | None:
+    def _singles_now(self) -> int:
+        return int(self._idle > self._ready_tasks())
+
+    def _is_turn_of_singles(self) -> bool:
+        """Whether a slot has begun chunks since a claim of a single call was due, and no such call is ready."""
+        return self._chunks_taken_at > self._singles_due_at and all(one.source.is_chunks for one, _ in self._ready)
+
+    def has_ready_chunks(self) -> bool:
+        """Whether chunks wait for a slot."""
+        with self._changed:
+            return any(lease.source.is_chunks for lease, _ in self._ready)
+
+    def _ready_tasks(self) -> int:
+        return sum(len(positions) for _, positions in self._ready)
+
+    def _wanted(self, count_now: Callable[[], int], is_turn: Callable[[], bool] = lambda: False) -> int | None:
         until = time.monotonic() + PRESENCE_INTERVAL
         with self._changed:
             while not self._is_draining:
                 if (wanted := count_now()) > 0:
                     return wanted
-                if (left := until - time.monotonic()) <= 0:
+                if (left := until - time.monotonic()) <= 0 or is_turn():
                     return 0
                 self._changed.wait(left)
             return None
@@ -172,6 +205,58 @@ class Board:
                 return []
             until = time.monotonic() - PATIENCE
             return self._forget_unbegun(lambda lease: lease.claimed_at <= until)
+
+    def take_rests(self) -> list[tuple[Lease, int]]:
+        """Takes what waits behind longer calls off the leases that are begun: other workers may have slots.
+
+        With each lease comes the number of tasks that it keeps. ``divided`` takes the grid's answer.
+        """
+        with self._changed:
+            if self._is_draining or not self._is_stuck():
+                return []
+            rests: list[tuple[Lease, int]] = []
+            for lease, tasks in self._ready:
+                if not lease.is_begun or lease.is_whole or lease.attempt in self._dividing:
+                    continue
+                # A lease keeps its first tasks, and one at least. Its last ones may have begun before others.
+                kept = len(lease.tasks)
+                while kept > 1 and tasks and tasks[-1] == kept - 1:
+                    kept = tasks.pop()
+                if kept < len(lease.tasks):
+                    rests.append((lease, kept))
+            self._ready = deque(entry for entry in self._ready if entry[1])
+            self._dividing.update(lease.attempt for lease, _ in rests)
+            return rests
+
+    def divided(self, lease: Lease, kept: int, is_cut: bool) -> bool:
+        """Notes whether the rest of a lease is back at the grid; else it is ready again.
+
+        True if no task of the lease is ready or runs: then the caller reports it.
+        """
+        with self._changed:
+            self._dividing.discard(lease.attempt)
+            if not is_cut:
+                lease.is_whole = True
+                if not self._is_draining:
+                    self._make_ready(lease, range(kept, len(lease.tasks)))
+            return not self._is_in_hand(lease)
+
+    def put_back(self, lease: Lease, positions: Sequence[int]) -> None:
+        """Takes tasks back from a slot that has not begun them."""
+        with self._changed:
+            self._make_ready(lease, positions)
+
+    def _make_ready(self, lease: Lease, positions: Sequence[int]) -> None:
+        if lease.is_lost or self._is_given_up:
+            return
+        ready = next((tasks for one, tasks in self._ready if one is lease), None)
+        if ready is None:
+            ready = deque()
+            self._ready.append((lease, ready))
+        in_order = sorted((*ready, *positions))
+        ready.clear()
+        ready.extend(in_order)
+        self._changed.notify_all()
 
     def lose(self, lease: Lease) -> None:
         """Drops a lease that the grid has ended: starts no more of its tasks, and kills those that run."""
@@ -208,6 +293,11 @@ class Board:
                 slot.kill()
             self._changed.notify_all()
             return left
+
+    def _is_in_hand(self, lease: Lease) -> bool:
+        """Whether a task of the lease is ready or runs, or its rest is on its way back."""
+        is_ready = any(one is lease for one, _ in self._ready)
+        return is_ready or lease in self._running.values() or lease.attempt in self._dividing
 
     def _forget_unbegun(self, is_meant: Callable[[Lease], bool]) -> list[Lease]:
         unbegun = [lease for lease in self._open.values() if not lease.is_begun and is_meant(lease)]

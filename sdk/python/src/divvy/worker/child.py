@@ -13,6 +13,7 @@ import json
 import os
 import pickle
 import resource
+import select
 import signal
 import sys
 import traceback
@@ -42,12 +43,18 @@ MAX_KEPT_CHARS = 256 * 1024
 #: First character of an answer: the text after it is an outcome, or a reason for the grid to try the task again.
 OUTCOME, FAILURE = "=", "!"
 
+#: The answer to a call that was taken back before it began.
+TAKEN_BACK = "<"
+
 #: The first message of the process, when its modules are imported.
 READY = b"ready"
 
 
 def main(pipe: Connection, modules: Sequence[str], max_memory_bytes: int | None) -> None:
-    """Serves calls until the pipe ends. Each message is a list of payloads; each payload gets an answer."""
+    """Serves calls until the pipe ends. Each message is a list of payloads; each payload gets an answer.
+
+    An empty list that comes before all of them are answered takes back those that have not begun.
+    """
     # Ctrl-C on a terminal reaches the whole process group, and the worker decides what happens then.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     die_with_parent()
@@ -65,15 +72,23 @@ def main(pipe: Connection, modules: Sequence[str], max_memory_bytes: int | None)
     _draw_anew()
     write_message(pipe.fileno(), READY)
     session: str | None = None
+    incoming = select.poll()
+    incoming.register(pipe.fileno(), select.POLLIN)
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
         while True:
-            session = _serve(pipe, session)
+            session = serve(pipe, incoming, session)
 
 
-def _serve(pipe: Connection, session: str | None) -> str | None:
+def serve(pipe: Connection, incoming: select.poll, session: str | None) -> str | None:
     """Answers the calls of one message, and keeps none of them in memory."""
     own = os.getpid()
-    for payload in pickle.loads(pipe.recv_bytes()):
+    calls = pickle.loads(pipe.recv_bytes())
+    for number, payload in enumerate(calls):
+        if number > 0 and incoming.poll(0):
+            pipe.recv_bytes()
+            for _ in calls[number:]:
+                write_message(pipe.fileno(), TAKEN_BACK.encode())
+            return session
         answer, session = run(payload, session)
         if os.getpid() != own:
             # The call has forked, and this is the child: the answers are its parent's.

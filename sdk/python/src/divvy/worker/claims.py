@@ -36,6 +36,12 @@ REPORT_TRY, REPORT_PAUSE = 5.0, 0.5
 #: Statuses after which the same report would be refused again: its content is wrong, or too long.
 _WRONG = frozenset({400, 413, 415, 422})
 
+#: Statuses of a lease that stays whole: it cannot be divided, or the coordinator does not know how to.
+_WHOLE = _WRONG | {404}
+
+#: The attempt holds no lease any more.
+_STALE = 409
+
 #: Seconds for the answer to a renewal: a halted coordinator must not delay the renewals of the other leases.
 RENEWAL_TIMEOUT = 5.0
 
@@ -63,6 +69,8 @@ class Lease:
     #: Whether the coordinator has ended the lease.
     is_lost: bool = False
     is_begun: bool = False
+    #: Whether the coordinator has refused to divide the lease.
+    is_whole: bool = False
     last_renewed_at: float = field(default_factory=time.monotonic)
 
 
@@ -123,11 +131,33 @@ class Coordinator:
     def hand_back(self, lease: Lease) -> None:
         """Hands a lease's tasks back. A coordinator without that request counts a failed attempt."""
         if self._can_release:
-            response = self._report(lease, "release", json.dumps(lease_field(lease)))
+            response = self._report(lease, "release", json.dumps(lease_field(lease)), frozenset({404}))
             if response is None or response.status != 404:
                 return
             self._can_release = False
         self.fail(lease, "WorkerStopping: the worker stopped before it began")
+
+    def hand_back_rest(self, lease: Lease, kept: int) -> bool | None:
+        """Hands the tasks of a lease back but for the first ``kept``, and cuts them off the lease.
+
+        False if the lease stays whole, None if it is lost.
+        """
+        whole, beyond = lease.name, lease.tasks[kept]["index"]
+        if isinstance(whole, dict):
+            # Not with the answer: by then another coordinator may lead, at which another worker holds the rest.
+            lease.name = {**whole, "beyond": beyond}
+        body = json.dumps({"beyond": beyond, **lease_field(lease)})
+        # Until there is an answer: without one the worker cannot know which results it owes.
+        while (response := self._report(lease, "release", body, _WHOLE | {_STALE})) is None:
+            if lease.is_lost or self._transport.is_closed:
+                return None
+        if response.status == _STALE:
+            return None
+        if response.status in _WHOLE:
+            lease.name = whole
+            return False
+        lease.tasks = lease.tasks[:kept]
+        return True
 
     def renew(self, lease: Lease) -> bool | None:
         """Keeps a lease; False if it is lost, None where no coordinator can say."""
@@ -142,10 +172,10 @@ class Coordinator:
                 lease.renew_after = renewal_interval(response.json()["expires_at"], response.headers.get("date"))
             return True
         # Any other status may pass, such as that of a token that has just been renewed.
-        return False if response.status == 409 else None
+        return False if response.status == _STALE else None
 
-    def _report(self, lease: Lease, what: str, body: str) -> Response | None:
-        """Sends a report until it arrives; None if it does not count."""
+    def _report(self, lease: Lease, what: str, body: str, answers: frozenset[int] = frozenset()) -> Response | None:
+        """Sends a report until it arrives; None if it does not count. Refusals in ``answers`` are the caller's."""
         deadline = time.monotonic() + REPORT_FOR
         while not lease.is_lost:
             left = max(0.0, min(REPORT_TRY, deadline - time.monotonic()))
@@ -155,9 +185,9 @@ class Coordinator:
             except GridUnreachable as error:
                 refusal: Exception = error
             else:
-                if response.status < 300 or (what == "release" and response.status == 404):
+                if response.status < 300 or response.status in answers:
                     return response
-                if response.status == 409:
+                if response.status == _STALE:
                     log.info("attempt %s holds no lease any more: its %s is dropped", lease.attempt, what)
                     return None
                 refusal = problem(response.status, response.body, response.headers.get("location"))

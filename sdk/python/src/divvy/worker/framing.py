@@ -31,13 +31,18 @@ class Inbox:
         self._bytes += read
         return bool(read)
 
+    def has_message(self) -> bool:
+        """Whether the whole of a message is there."""
+        return len(self._bytes) >= HEADER.size and len(self._bytes) >= self._end()
+
+    def _end(self) -> int:
+        return HEADER.size + int(HEADER.unpack_from(self._bytes)[0])
+
     def take(self) -> bytes | None:
         """The next message, if the whole of it is there."""
-        if len(self._bytes) < HEADER.size:
+        if not self.has_message():
             return None
-        end = HEADER.size + HEADER.unpack_from(self._bytes)[0]
-        if len(self._bytes) < end:
-            return None
+        end = self._end()
         message = bytes(memoryview(self._bytes)[HEADER.size : end])
         del self._bytes[:end]
         return message

@@ -25,9 +25,9 @@ from ..calls import (
 )
 from ..errors import DivvyError
 from ..registry import registered
-from . import child
 from .board import Board
 from .claims import Coordinator, Lease, Source, WaitingClaim, is_passing
+from .sent import SentTasks
 from .slot import START_TIMEOUT, Slot, SlotEnded, SlotNotStarted, SlotOptions, SlotTimedOut, start_context
 from .watcher import Watcher
 
@@ -196,11 +196,20 @@ class Worker:
         for lease in leases:
             self._coordinator.hand_back(lease)
 
+    def _hand_back_rests(self, rests: Sequence[tuple[Lease, int]]) -> None:
+        for lease, kept in rests:
+            is_cut = self._coordinator.hand_back_rest(lease, kept)
+            if is_cut is None:
+                self._board.lose(lease)
+            if self._board.divided(lease, kept, is_cut is True):
+                self._report(lease)
+
     def _claim(self, source: Source) -> None:
         pause = FIRST_PAUSE
         wanted = self._board.wanted_chunks if source.is_chunks else self._board.wanted_singles
         while (count := wanted()) is not None:
-            # Where none is wanted, a task that comes is run soon or goes back with those that wait behind long calls.
+            # Where none is wanted, a task that comes is run between chunks or soon, or goes back with those that wait
+            # behind long calls.
             wait = CLAIM_WAIT if count > 0 else 0.0
             claim = self._coordinator.waiting_claim(source, max(count, 1), wait)
             with self._lock:
@@ -244,7 +253,7 @@ class Worker:
         while (taken := self._board.take(slot)) is not None:
             lease, positions = taken
             try:
-                run_tasks(slot, lease, positions, self._giving_up.is_set)
+                run_tasks(slot, lease, positions, self._giving_up.is_set, self._board.put_back)
                 unstarted_since = None
             except SlotNotStarted as error:
                 log.warning("attempt %s of job %s goes back to the grid: %s", lease.attempt, lease.job, error)
@@ -278,9 +287,9 @@ class Worker:
             self._coordinator.fail(lease, "ResultTooLarge: the results of the tasks of one claim are too long together")
         else:
             results = [lease.outcomes[position] for position in range(len(lease.tasks))]
-            # A slot that is done with a single call fetches its next one in the same request.
-            fetches = not lease.source.is_chunks and not self._stopping.is_set()
-            following = self._coordinator.complete(lease, results, lease.source.claim(1, 0) if fetches else None)
+            # A slot that is done with a single call fetches its next one in the same request, unless chunks wait.
+            is_last = lease.source.is_chunks or self._stopping.is_set() or self._board.has_ready_chunks()
+            following = self._coordinator.complete(lease, results, None if is_last else lease.source.claim(1, 0))
             if lease.source.is_chunks:
                 self._board.learn(lease)
         self._board.done(lease)
@@ -295,6 +304,9 @@ class Worker:
                 log.info("%d leases that wait behind long calls go back to other workers", len(waiting))
                 # A coordinator that is away must not keep the other leases from their renewals.
                 self._thread("hand-backs", self._hand_back, waiting)
+            if rests := self._board.take_rests():
+                log.info("the rests of %d leases that wait behind long calls go back to other workers", len(rests))
+                self._thread("rests", self._hand_back_rests, rests)
             for lease in self._board.open_leases():
                 if time.monotonic() - lease.last_renewed_at < lease.renew_after:
                     continue
@@ -314,8 +326,17 @@ def not_admitted(lease: Lease, payload: Any) -> str | None:
     return "NotAdmitted: the payload carries code, and its job was submitted without the right 'programs'"
 
 
-def run_tasks(slot: Slot, lease: Lease, positions: list[int], is_giving_up: Callable[[], bool]) -> None:
-    """Runs some tasks of a lease in a slot. A task that ends its process is run again, up to its ``attempts``."""
+def run_tasks(
+    slot: Slot,
+    lease: Lease,
+    positions: list[int],
+    is_giving_up: Callable[[], bool],
+    put_back: Callable[[Lease, Sequence[int]], None] = lambda _lease, _positions: None,
+) -> None:
+    """Runs some tasks of a lease in a slot. A task that ends its process is run again, up to its ``attempts``.
+
+    Tasks that wait behind a long one are ``put_back`` without having begun.
+    """
     pending, ends = deque(positions), Counter[int]()
     while pending and not lease.is_lost and not is_giving_up():
         payloads = [lease.tasks[position]["payload"] for position in pending]
@@ -326,17 +347,17 @@ def run_tasks(slot: Slot, lease: Lease, positions: list[int], is_giving_up: Call
             if lease.is_lost or is_giving_up():
                 return
             slot.send(payloads)
+            sent = SentTasks(slot, lease, pending, put_back)
             for payload in payloads:
                 timeout = payload.get("timeout")
-                note_answer(lease, pending[0], slot.receive(timeout))
-                pending.popleft()
+                sent.receive(timeout)
             return
         except SlotTimedOut:
             kind, words = "TaskTimedOut", f"the call took longer than {timeout} s"
             if timeout is None:
                 kind, words = "TaskCrashed", f"the process for the call took longer than {START_TIMEOUT:.0f} s to start"
         except SlotEnded as end:
-            if lease.is_lost or is_giving_up():
+            if lease.is_lost or is_giving_up() or not pending:
                 return
             if slot.forgive():
                 continue
@@ -355,14 +376,6 @@ def run_tasks(slot: Slot, lease: Lease, positions: list[int], is_giving_up: Call
         if ends[position] >= attempts:
             note_end(lease, position, kind, words, attempts)
             pending.popleft()
-
-
-def note_answer(lease: Lease, position: int, answer: str) -> None:
-    """Keeps the answer of a process to a task."""
-    if answer.startswith(child.OUTCOME):
-        lease.outcomes[position] = answer[1:]
-    else:
-        lease.failure = lease.failure or answer[1:]
 
 
 def note_end(lease: Lease, position: int, kind: str, words: str, attempts: int) -> None:

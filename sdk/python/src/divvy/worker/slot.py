@@ -131,6 +131,14 @@ class Slot:
         with suppress(OSError):
             self._pipe.send_bytes(pickle.dumps(payloads, pickle.HIGHEST_PROTOCOL))
 
+    def take_back(self) -> None:
+        """Takes back the sent calls that have not begun: each is answered with ``child.TAKEN_BACK``."""
+        self.send([])
+
+    def is_silent(self, seconds: float) -> bool:
+        """Whether no answer comes within a time, and the process goes on."""
+        return not self._inbox.has_message() and not self._poll.poll(seconds * 1000)
+
     def receive(self, timeout: float | None) -> str:
         """The next answer. ``SlotEnded`` or ``SlotTimedOut`` if there is none; the process is gone then."""
         return self._read(timeout).decode()

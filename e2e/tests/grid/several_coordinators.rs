@@ -12,8 +12,10 @@ use crate::helpers::{
 /// Long enough that tasks are under way at each fault of a coordinator, short enough to wait for.
 const TASK_SECONDS: f64 = 2.0;
 
-/// Small tasks and leases, so that each fault meets many.
-pub(crate) const SMALL: [(&str, &str); 2] = [("DIVVY_CHUNK_SIZE", "250000"), ("DIVVY_LEASE_TARGET_MS", "20")];
+/// Small tasks and leases, so that each fault meets many. A new leader waits for the lists of workers for longer than any of them
+/// is late, or it would give their tasks out again.
+pub(crate) const SMALL: [(&str, &str); 3] =
+    [("DIVVY_CHUNK_SIZE", "250000"), ("DIVVY_LEASE_TARGET_MS", "20"), ("DIVVY_RECOVERY_MS", "5000")];
 
 /// A grid with work: long tasks, and many short ones.
 pub(crate) struct Work {
@@ -250,10 +252,12 @@ fn while_the_database_is_away_work_goes_on_and_afterwards_everything_does() {
 #[test]
 fn an_outcome_that_came_while_nobody_led_counts() {
     let _turn = heavy();
-    let mut group = Group::start(2, &[]);
+    // Longer than a worker is late with its list: only a worker that is gone loses its task.
+    let mut group = Group::start(2, &[("DIVVY_RECOVERY_MS", "5000")]);
     let worker = group.worker(&[]);
     let restarted = group.worker(&[]);
-    let job = group.client(0).submit(&Order::sleep(2, 3.0), "one");
+    // So long that both are at work when the coordinators die.
+    let job = group.client(0).submit(&Order::sleep(2, 6.0), "one");
     // A lease that the leader counts may still be on its way.
     let runs = |worker: &Worker| worker.metric(r#"divvy_worker_held_leases{state="running"}"#) == 1.0;
     eventually("both run", || (runs(&worker) && runs(&restarted)).then_some(()));

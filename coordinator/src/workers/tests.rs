@@ -36,25 +36,7 @@ impl Grid {
 
     /// The heartbeat of a process that takes leases at a port.
     fn beat(&self, port: u16, held: Vec<api::HeldLease>) -> (Registered, HeartbeatAnswer) {
-        let heartbeat = Heartbeat {
-            port,
-            boot_id: BootId(Uuid::nil()),
-            slots: 1,
-            running: 0,
-            cpu_load: 0.0,
-            free_memory_bytes: 0,
-            labels: Labels::new(),
-            resources: Resources::default(),
-            kinds: vec![JobKind::SLEEP],
-            abilities: Labels::new(),
-            version: String::new(),
-            is_draining: false,
-            programs: api::ProgramAbilities::default(),
-            held,
-            epoch: 1,
-        };
-        let origin = Origin { address: SocketAddr::from(([127, 0, 0, 1], port)), connection: port.into() };
-        self.workers.register(&worker_id(), origin, heartbeat, Instant::now()).expect("taken")
+        beat_at(&self.workers, port, held, Instant::now())
     }
 
     /// A lease of one task of a stored job of so many.
@@ -72,6 +54,29 @@ impl Grid {
             other => panic!("{other:?}"),
         }
     }
+}
+
+/// A heartbeat of the worker that comes at `now`.
+fn beat_at(workers: &Workers, port: u16, held: Vec<api::HeldLease>, now: Instant) -> (Registered, HeartbeatAnswer) {
+    let heartbeat = Heartbeat {
+        port,
+        boot_id: BootId(Uuid::nil()),
+        slots: 1,
+        running: 0,
+        cpu_load: 0.0,
+        free_memory_bytes: 0,
+        labels: Labels::new(),
+        resources: Resources::default(),
+        kinds: vec![JobKind::SLEEP],
+        abilities: Labels::new(),
+        version: String::new(),
+        is_draining: false,
+        programs: api::ProgramAbilities::default(),
+        held,
+        epoch: 1,
+    };
+    let origin = Origin { address: SocketAddr::from(([127, 0, 0, 1], port)), connection: port.into() };
+    workers.register(&worker_id(), origin, heartbeat, now).expect("taken")
 }
 
 fn worker_id() -> WorkerId {
@@ -148,4 +153,25 @@ async fn a_process_that_is_seen_at_another_address_keeps_its_leases_and_gets_the
     assert_eq!(view.attempts, 1, "none has failed");
     let destination = grid.workers.destination(&worker_id(), order.worker).expect("the same registration");
     assert_eq!(destination.address.port(), 2);
+}
+
+#[test]
+fn a_worker_is_removed_by_the_first_sweep_after_the_time_of_silence() {
+    let (silence, start) = (Duration::from_secs(5), Instant::now());
+    let workers = Workers::new(silence, start);
+    beat_at(&workers, 1, Vec::new(), start);
+    let last_beat_at = start + SWEEP_INTERVAL;
+    assert!(workers.sweep(last_beat_at).is_empty());
+    beat_at(&workers, 1, Vec::new(), last_beat_at);
+    let mut sweeps = (1..=20).map(|sweep| last_beat_at + SWEEP_INTERVAL * sweep);
+    let removed_at = sweeps.find(|now| !workers.sweep(*now).is_empty()).expect("it is removed");
+    assert_eq!(removed_at - last_beat_at, silence + SWEEP_INTERVAL);
+}
+
+#[test]
+fn no_worker_is_removed_because_its_coordinator_was_away() {
+    let (silence, start) = (Duration::from_secs(5), Instant::now());
+    let workers = Workers::new(silence, start);
+    beat_at(&workers, 1, Vec::new(), start);
+    assert!(workers.sweep(start + Duration::from_secs(60)).is_empty());
 }

@@ -35,7 +35,7 @@ fn no_alert_fires_for_a_grid_that_is_well() {
     let mut scrapes = Vec::new();
     for _ in 0..5 {
         assert_eq!(coordinator.sum(1, 1_000_000).status, 200);
-        scrapes.push(grid.scrape());
+        scrapes.push(grid.scrape_well());
     }
     assert_eq!(Promtool::new(&rules()).alerts(&scrapes), [""; 0]);
 }
@@ -45,7 +45,7 @@ fn alert_tells_that_no_coordinator_answers_and_that_a_worker_is_alone() {
     let mut coordinator = Coordinator::start(&[]);
     let worker = Worker::join(&coordinator, &[]);
     let grid = Grid { coordinators: vec![coordinator.internal], workers: vec![worker.address] };
-    let well = grid.scrape();
+    let well = grid.scrape_well();
     coordinator.kill();
     eventually("it is alone", || (worker.metric("divvy_worker_coordinators") == 0.0).then_some(()));
     let alerts = Promtool::new(&rules()).alerts(&[well, grid.scrape()]);
@@ -103,10 +103,10 @@ fn alert_tells_that_workers_fall_silent() {
     let worker = Worker::join(&coordinator, &[]);
     let grid = Grid { coordinators: vec![coordinator.internal], workers: vec![worker.address] };
     let silent: Vec<_> = (0..3).map(|_| FakeWorker::join(&coordinator, Fault::Silence)).collect();
-    let before = grid.scrape();
+    let before = grid.scrape_well();
     drop(silent);
     coordinator.wait_for_metric(r#"divvy_evictions_total{reason="silent"}"#, 3.0);
-    let alerts = Promtool::new(&rules()).alerts(&[before, grid.scrape()]);
+    let alerts = Promtool::new(&rules()).alerts(&[before, grid.scrape_well()]);
     assert_eq!(alerts, ["DivvyWorkersEvicted"]);
 }
 
@@ -147,7 +147,7 @@ fn alert_tells_that_tasks_wait_for_a_worker_of_their_kind() {
     coordinator.submit(&Order::squares(&[1, 2, 3]));
     let waiting = r#"divvy_waiting_tasks{kind="tasks",waits_for="worker"}"#;
     coordinator.wait_for_metric(waiting, 3.0);
-    assert_eq!(Promtool::new(&rules()).alerts(&[grid.scrape()]), ["DivvyTasksNotServable"]);
+    assert_eq!(Promtool::new(&rules()).alerts(&[grid.scrape_well()]), ["DivvyTasksNotServable"]);
 }
 
 #[test]
@@ -157,7 +157,7 @@ fn alert_tells_that_the_queue_does_not_get_shorter() {
     let grid = Grid { coordinators: vec![coordinator.internal], workers: vec![worker.address] };
     let _running = coordinator.ask_endless();
     eventually("tasks wait", || (coordinator.metric("divvy_queue_depth_tasks") > 0.0).then_some(()));
-    assert_eq!(Promtool::new(&rules()).alerts(&[grid.scrape()]), ["DivvyQueueWaits"]);
+    assert_eq!(Promtool::new(&rules()).alerts(&[grid.scrape_well()]), ["DivvyQueueWaits"]);
 }
 
 #[test]

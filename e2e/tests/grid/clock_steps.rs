@@ -10,8 +10,8 @@ use tempfile::TempDir;
 use crate::helpers::{Coordinator, JobClient, Order, Worker, eventually, get, path};
 use crate::several_clocks::faketime;
 
-/// Longer than the coordinator takes to notice that its clock was set.
-const TASK_SECONDS: f64 = 3.0;
+/// Longer than the test takes to set the clock, and the coordinator to notice that.
+const TASK_SECONDS: f64 = 6.0;
 
 /// Sets the clock of the process that reads it from this file, such as to `-1h`.
 fn set(file: &Path, ahead: &str) {
@@ -81,6 +81,7 @@ fn steps_of_the_clock_repeat_no_task_and_leave_what_came_last_the_newest() {
         let listed: Vec<_> = client.jobs().iter().map(|job| job["id"].clone()).collect();
         assert_eq!(listed, newest_first, "after {ahead}");
     }
-    let workers = coordinator.workers();
-    assert_eq!((workers.len(), &workers[0]["state"]), (1, &"ready".into()), "{workers:?}");
+    assert_eq!(coordinator.workers().len(), 1);
+    // It may be late with a heartbeat, which suspends it until the next one.
+    eventually("it is ready", || coordinator.find(&worker.boot_id).filter(|worker| worker["state"] == "ready"));
 }

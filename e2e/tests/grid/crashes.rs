@@ -18,13 +18,16 @@ use store_sqlite::StoreSettings;
 use uuid::Uuid;
 
 use crate::helpers::{
-    Conduct, Coordinator, Events, JobClient, Order, Puller, Signal, Tasks, Worker, eventually, heavy, within,
+    Conduct, Coordinator, Events, JobClient, Order, Puller, Signal, Tasks, Worker, eventually, get, heavy, within,
 };
 
 const KILLS: u32 = 200;
 
 /// Kills of coordinators for each kill of a worker.
 const KILLS_PER_WORKER: u32 = 20;
+
+/// Kills of coordinators for each kill of one that need not have answered.
+const KILLS_PER_EARLY_KILL: u32 = 4;
 
 /// Longest life of a coordinator; some coordinators are killed as soon as they have started.
 const LONGEST_LIFE: Duration = Duration::from_millis(700);
@@ -127,6 +130,10 @@ fn no_crash_loses_an_acknowledged_job_or_counts_anything_twice() {
 fn kill_again_and_again(coordinator: &mut Coordinator, workers: &mut VecDeque<Worker>, rng: &mut Rng) -> u32 {
     let mut taken_up = 0;
     for kill in 1..=KILLS {
+        // Some are killed while they start. The others answer first, which they do once they have taken up their jobs.
+        if kill % KILLS_PER_EARLY_KILL != 0 {
+            get(coordinator.public, "/readyz");
+        }
         // The test is about this time.
         sleep(LONGEST_LIFE.mul_f64(rng.f64().powi(2)));
         let log = coordinator.log();

@@ -88,16 +88,19 @@ fn draining_worker_is_alive_but_not_ready() {
 
 #[test]
 fn coordinator_answers_what_is_in_flight_before_it_stops() {
-    let _turn = heavy();
-    let mut coordinator = Coordinator::start(&[]);
-    let _worker = Worker::join(&coordinator, &[]);
-    let job = coordinator.ask_sum(1, 10_u64.pow(9));
-    eventually("it computes", || (coordinator.busy() > 0).then_some(()));
+    // Longer than any test: it stops when all is answered.
+    let mut coordinator =
+        Coordinator::start(&[("DIVVY_DRAIN_TIMEOUT_MS", "600000"), ("DIVVY_EVICT_AFTER_MS", "600000")]);
+    let worker = Worker::join(&coordinator, &[]);
+    // So that the request is in flight for as long as this test needs it to be.
+    worker.signal(Signal::STOP);
+    let job = coordinator.ask_sum(1, 10_u64.pow(7));
+    eventually("it is leased", || (coordinator.busy() > 0).then_some(()));
     coordinator.signal(Signal::TERM);
-    let told_at = Instant::now();
-    assert_eq!(job.answer().sum(), published_sum(9));
+    coordinator.logged("stopping: answering the requests in flight");
+    worker.signal(Signal::CONT);
+    assert_eq!(job.answer().sum(), published_sum(7));
     assert_eq!(coordinator.exit_status().code(), Some(0));
-    assert!(told_at.elapsed() < STOP_LIMIT, "{:?}", told_at.elapsed());
 }
 
 #[test]

@@ -123,14 +123,17 @@ fn request_that_a_coordinator_took_and_left_is_sent_again_only_if_that_does_no_h
 
 #[test]
 fn front_that_is_stopped_takes_no_connection_and_lets_open_ones_end() {
-    let coordinator = Coordinator::start(&[]);
-    let _worker = Worker::join(&coordinator, &[]);
+    let coordinator = Coordinator::start(&[("DIVVY_EVICT_AFTER_MS", "600000")]);
+    let worker = Worker::join(&coordinator, &[]);
     let mut front = Front::before(coordinator.public);
-    let sum = send(front.address, "GET", "/sum-of-primes?a=1&b=1000000000&algorithm=sieve", &[], "");
-    eventually("it is computed", || (coordinator.busy() > 0).then_some(()));
+    // So that the request is in flight for as long as this test needs it to be.
+    worker.signal(Signal::STOP);
+    let sum = send(front.address, "GET", "/sum-of-primes?a=1&b=1000000&algorithm=sieve", &[], "");
+    eventually("it is leased", || (coordinator.busy() > 0).then_some(()));
     front.process.signal(Signal::TERM);
     eventually("it takes no more", || TcpStream::connect(front.address).is_err().then_some(()));
+    worker.signal(Signal::CONT);
     let answer: Answer = sum.answer();
-    assert_eq!(answer.sum(), published_sum(9));
+    assert_eq!(answer.sum(), published_sum(6));
     assert_eq!(front.process.exit_status().code(), Some(0));
 }

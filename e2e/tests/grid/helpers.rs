@@ -30,5 +30,5 @@ pub(crate) use published::{published_count, published_sum, round_ranges};
 pub(crate) use puller::{Conduct, Puller};
 pub(crate) use rustix::process::Signal;
 pub(crate) use services::{Coordinator, LONG_TASKS, Worker, own_address};
-pub(crate) use sleeper::Sleeper;
+pub(crate) use sleeper::{Pace, Sleeper};
 pub(crate) use waiting::{PATIENCE, eventually, heavy, in_time, within};

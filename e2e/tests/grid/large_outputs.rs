@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::disks::{can_mount, fill};
-use crate::helpers::{Coordinator, ProgramGrid, eventually, heavy, path, request, within};
+use crate::helpers::{Coordinator, ProgramGrid, Proxy, Worker, eventually, heavy, path, request, within};
 
 /// A build without optimization takes a while for the hashes.
 const LONG: Duration = Duration::from_secs(600);
@@ -22,6 +22,9 @@ const COUNT: &str = "[program.count]\ncommand = [\"/bin/sh\", \"-c\", \"seq 1 10
     [program.noise]\ncommand = [\"/bin/sh\", \"-c\", \"seq 1 1000000000 | tr 0-9 '\\\\200-\\\\211' | head -c $0\"]\n";
 
 const MIB: u64 = 1 << 20;
+
+/// Bytes of an output that come from a worker whose outputs stall: some parts that a store writes at once, and far from all.
+const STALLED_AFTER: usize = 24 << 20;
 
 /// The checksum of the same bytes by coreutils.
 fn sum_of(bytes: u64) -> String {
@@ -59,8 +62,15 @@ impl Outputs {
         Self { grid, names }
     }
 
-    fn worker(&self, name: &str) -> crate::helpers::Worker {
+    fn worker(&self, name: &str) -> Worker {
         self.grid.worker(name, &[("DIVVY_PROGRAMS", path(&self.names))])
+    }
+
+    /// A worker whose long outputs are handed in half way and no further, so that they are on their way whenever a test looks.
+    fn stalling_worker(&self, name: &str) -> Worker {
+        let way = Proxy::that_stalls_after(STALLED_AFTER, self.grid.coordinator.internal);
+        let coordinator = format!("http://{}", way.address());
+        self.grid.worker(name, &[("DIVVY_PROGRAMS", path(&self.names)), ("DIVVY_COORDINATOR", &coordinator)])
     }
 
     /// A job that prints so many bytes in each task.
@@ -139,7 +149,7 @@ fn output_of_200_mib_passes_a_coordinator_and_a_worker_whose_memory_stays_small(
 fn output_is_exact_though_worker_and_coordinator_are_killed_while_it_is_handed_in() {
     let _turn = heavy();
     let mut outputs = Outputs::start_with(&[]);
-    let mut worker = outputs.worker("worker");
+    let mut worker = outputs.stalling_worker("worker");
     let job = outputs.submit("count", &[64 * MIB], &[]);
     outputs.is_under_way();
     outputs.grid.coordinator.kill();
@@ -216,7 +226,7 @@ fn long_outputs_are_listed_joined_and_combined_by_a_program() {
 fn canceled_job_ends_the_handing_in_of_its_output_and_the_worker_goes_on() {
     let _turn = heavy();
     let outputs = Outputs::start_with(&[]);
-    let _worker = outputs.worker("worker");
+    let _worker = outputs.stalling_worker("worker");
     let job = outputs.submit("count", &[128 * MIB], &[]);
     outputs.is_under_way();
     outputs.grid.printed(&["job", "cancel", &job]);

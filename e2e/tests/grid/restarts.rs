@@ -25,9 +25,10 @@ const STOPS: usize = 3;
 
 const WAITING_JOBS: u128 = 100_000;
 
-/// Seconds of CPU time until the coordinator is ready with [`WAITING_JOBS`]; unoptimised code takes several times as long. The
-/// time on the clock says less, since other tests run beside this one.
-const READY_CPU_LIMIT: f64 = if cfg!(debug_assertions) { 5.0 } else { 1.0 };
+/// Seconds of CPU time until the coordinator is ready with [`WAITING_JOBS`]. The time on the clock says less, since other tests
+/// run beside this one. Unoptimised code takes several times as long, and a slow machine several times that: there the limit
+/// only finds a start whose cost grows faster than the jobs.
+const READY_CPU_LIMIT: f64 = if cfg!(debug_assertions) { 30.0 } else { 1.0 };
 
 #[test]
 fn stopped_coordinator_ends_in_time_and_the_next_one_repeats_nothing_that_was_done() {

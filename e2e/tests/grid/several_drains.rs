@@ -77,7 +77,7 @@ fn a_drained_worker_gets_nothing_after_its_coordinator_was_started_again() {
 
 #[test]
 fn a_drained_worker_that_was_away_for_long_is_drained_when_it_comes_back() {
-    let coordinator = Coordinator::start(&[("DIVVY_EVICT_AFTER_MS", "2000")]);
+    let coordinator = Coordinator::start(&[]);
     let drained = Worker::join(&coordinator, &[("DIVVY_WORKER_ID", "drained")]);
     drain(&coordinator, "drained");
     drained.signal(crate::helpers::Signal::STOP);

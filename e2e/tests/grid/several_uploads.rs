@@ -26,15 +26,27 @@ struct Uploads {
     directory: TempDir,
 }
 
-/// Whether a connection to a port has bytes that its process has not read.
-fn has_unread_bytes(port: u16) -> bool {
+/// Whether a socket of a port has such a state and such queues.
+fn has_socket(port: u16, is_meant: impl Fn(&str, &str) -> bool) -> bool {
     let sockets = fs::read_to_string("/proc/net/tcp").expect("Linux");
     sockets.lines().any(|socket| {
         let fields: Vec<_> = socket.split_whitespace().collect();
-        let (local, queues) = (fields.get(1).copied().unwrap_or_default(), fields.get(4).copied().unwrap_or_default());
-        local.ends_with(&format!(":{port:04X}"))
-            && queues.split_once(':').is_some_and(|(_, unread)| unread.bytes().any(|digit| digit != b'0'))
+        let field = |number: usize| fields.get(number).copied().unwrap_or_default();
+        field(1).ends_with(&format!(":{port:04X}")) && is_meant(field(3), field(4))
     })
+}
+
+/// Whether a port has a connection.
+fn has_connection(port: u16) -> bool {
+    has_socket(port, |state, _| state == "01")
+}
+
+/// Whether a connection to a port has bytes that its process has not read.
+fn has_unread_bytes(port: u16) -> bool {
+    let has_unread = |_: &str, queues: &str| {
+        queues.split_once(':').is_some_and(|(_, unread)| unread.bytes().any(|digit| digit != b'0'))
+    };
+    has_socket(port, has_unread)
 }
 
 impl Uploads {
@@ -112,14 +124,15 @@ fn an_upload_that_a_standby_has_passed_on_is_stored_by_the_next_leader() {
     let mut uploads = Uploads::start(3);
     let leader = uploads.group.leader();
     let standby = (leader + 1) % 3;
-    // It takes some of the upload, and nothing comes of it.
-    uploads.group.coordinators[leader].signal(Signal::STOP);
+    let port = uploads.group.coordinators[leader].public.port();
+    // The leader takes the head of the upload, and nothing comes of the rest. It must have the head while it leads.
     let (mut stream, program) = (uploads.begin(standby), uploads.program.clone());
+    eventually("the upload has come to the leader", || has_connection(port).then_some(()));
+    uploads.group.coordinators[leader].signal(Signal::STOP);
     let sending = thread::spawn(move || {
         stream.write_all(&program).expect("send a body");
         answer(stream)
     });
-    let port = uploads.group.coordinators[leader].public.port();
     eventually("the upload is on its way", || has_unread_bytes(port).then_some(()));
     uploads.group.coordinators[leader].kill();
     let stored = sending.join().expect("no panic");

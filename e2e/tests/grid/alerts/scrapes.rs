@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use serde_json::Value;
 
-use crate::helpers::try_request;
+use crate::helpers::{eventually, try_request};
 
 /// The addresses at which a grid is scraped.
 pub(super) struct Grid {
@@ -21,6 +21,22 @@ impl Grid {
         let coordinators = self.coordinators.iter().map(|address| ("coordinator", address));
         let workers = self.workers.iter().map(|address| ("worker", address));
         coordinators.chain(workers).flat_map(|(job, address)| samples(job, *address)).collect()
+    }
+
+    /// A scrape in which every worker is ready and its heartbeats are taken: of a worker that is late with a heartbeat, or has
+    /// just begun, neither is so for a moment.
+    pub(super) fn scrape_well(&self) -> Scrape {
+        let workers = self.workers.len() as f64;
+        let sum = |scrape: &Scrape, name: &str, label: &str| -> f64 {
+            let is_meant = |series: &str| series.starts_with(name) && series.contains(label);
+            let values = scrape.iter().filter(|(series, _)| is_meant(series.as_str()));
+            values.filter_map(|(_, value)| value.parse::<f64>().ok()).sum()
+        };
+        eventually("every worker is ready and has a coordinator", || {
+            let scrape = self.scrape();
+            let are_ready = sum(&scrape, "divvy_workers{", r#"state="ready""#) >= workers;
+            (are_ready && sum(&scrape, "divvy_worker_coordinators{", "") >= workers).then_some(scrape)
+        })
     }
 }
 

@@ -67,6 +67,15 @@ impl ProgramGrid {
         worker
     }
 
+    /// Waits until a worker is ready and the same process as before: it may be late with a heartbeat while the machine is
+    /// full, which suspends it until the next one.
+    pub(crate) fn stays_ready(&self, worker: &Worker) {
+        let is_ready = |listed: &Value| listed["boot_id"] == worker.boot_id.as_str() && listed["state"] == "ready";
+        eventually("the worker is ready", || {
+            self.ask("GET", "/workers", "").json().as_array()?.iter().any(is_ready).then_some(())
+        });
+    }
+
     /// The command as a user runs it.
     pub(crate) fn divvy(&self, arguments: &[&str]) -> Output {
         let url = format!("http://{}", self.coordinator.public);

@@ -1,4 +1,4 @@
-//! A way between two processes that a test can cut, stall and listen in on.
+//! A way between two processes that a test can cut and listen in on, and that may pass on only the beginning of a request.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -21,6 +21,8 @@ pub(crate) struct Proxy {
 #[derive(Debug, Default)]
 struct Way {
     is_cut: AtomicBool,
+    /// Bytes that are passed on to the server over one connection; `None` without a bound.
+    most_sent: Option<usize>,
     /// A text of the server's: the connection that brings it breaks instead, once.
     swallowed: Mutex<Option<Vec<u8>>>,
     has_swallowed: AtomicBool,
@@ -29,8 +31,18 @@ struct Way {
 
 impl Proxy {
     pub(crate) fn to(target: SocketAddr) -> Self {
+        Self::start(target, Way::default())
+    }
+
+    /// Passes on only so many bytes over one connection to the server. What a client sends beyond them does not arrive, as if it
+    /// was still on its way; the connection stays until either side ends it.
+    pub(crate) fn that_stalls_after(bytes: usize, target: SocketAddr) -> Self {
+        Self::start(target, Way { most_sent: Some(bytes), ..Way::default() })
+    }
+
+    fn start(target: SocketAddr, way: Way) -> Self {
         let listener = TcpListener::bind((own_ip(), 0)).expect("a free port");
-        let (address, way) = (listener.local_addr().expect("bound"), Arc::<Way>::default());
+        let (address, way) = (listener.local_addr().expect("bound"), Arc::new(way));
         let of_listener = Arc::clone(&way);
         thread::spawn(move || {
             for client in listener.incoming().map_while(Result::ok) {
@@ -100,8 +112,11 @@ fn connect(way: &Arc<Way>, client: TcpStream, target: SocketAddr) {
 
 fn pass_on(way: &Way, mut from: TcpStream, mut to: TcpStream, is_answer: bool) {
     let mut piece = vec![0; PIECE];
+    let mut left = way.most_sent.filter(|_| !is_answer).unwrap_or(usize::MAX);
     while let Ok(length) = from.read(&mut piece) {
-        if length == 0 || (is_answer && way.swallows(&piece[..length])) || to.write_all(&piece[..length]).is_err() {
+        let passed = length.min(left);
+        left -= passed;
+        if length == 0 || (is_answer && way.swallows(&piece[..length])) || to.write_all(&piece[..passed]).is_err() {
             break;
         }
     }

@@ -174,6 +174,22 @@ fn what_may_be_asked_twice_is_asked_again_of_a_grid_that_is_about_to_have_a_lead
 }
 
 #[test]
+fn program_that_is_gone_when_its_deletion_is_repeated_is_deleted() {
+    let hash = "0".repeat(64);
+    let gone = "HTTP/1.1 404 Not Found\r\nConnection: close\r\nContent-Length: 0\r\n\r\n".to_owned();
+    let deleted = |answers: Vec<String>| {
+        let (url, server) = answer_each(answers);
+        let output = divvy(&["program", "delete", &hash]).env("DIVVY_URL", &url).output().expect("run the command");
+        server.join().expect("no panic");
+        output
+    };
+    // The connection breaks before the answer.
+    let output = deleted(vec![String::new(), gone.clone()]);
+    assert_eq!((output.status.code(), output.stderr.len()), (Some(0), 0), "{output:?}");
+    assert_fails(&deleted(vec![gone]), 2);
+}
+
+#[test]
 fn events_of_all_jobs_go_on_where_they_were_when_the_first_connection_breaks_before_any() {
     let stream = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n";
     let reset = r#"{"asked_after":18446744073709551615,"oldest":1,"newest":7,"resumes_after":7}"#;

@@ -174,6 +174,31 @@ fn what_may_be_asked_twice_is_asked_again_of_a_grid_that_is_about_to_have_a_lead
 }
 
 #[test]
+fn wait_for_a_job_goes_on_while_the_grid_is_about_to_have_a_leader() {
+    let answer = |status: &str, body: &str| {
+        let length = body.len();
+        format!("HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}")
+    };
+    let job = |state: &str| {
+        let job = format!(
+            r#"{{"id":"{ID}","kind":"sleep","params":{{}},"state":"{state}","priority":5,"tags":{{}},"affinity":{{}},
+            "requires":{{}},"max_attempts":4,"timeout":{{}},"progress":{{"fraction":0}},"attempts":0,
+            "tasks":{{"total":1,"pending":1,"running":0,"succeeded":0,"failed":0}},"submitted_at":"2026-03-21T10:00:00Z"}}"#
+        );
+        answer("200 OK", &job)
+    };
+    let away = answer("503 Service Unavailable", "");
+    // The job twice, a connection for its events twice, which tells that the job is over, and the job that is over.
+    let over = "HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n".to_owned();
+    let (url, server) = answer_each(vec![away.clone(), job("queued"), away, over, job("succeeded")]);
+    let output = divvy(&["job", "wait", ID]).env("DIVVY_URL", &url).output().expect("run the command");
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    let paths = server.join().expect("no panic").into_iter();
+    let is_of_events: Vec<_> = paths.map(|request| request.contains("/events")).collect();
+    assert_eq!(is_of_events, [false, false, true, true, false]);
+}
+
+#[test]
 fn program_that_is_gone_when_its_deletion_is_repeated_is_deleted() {
     let hash = "0".repeat(64);
     let gone = "HTTP/1.1 404 Not Found\r\nConnection: close\r\nContent-Length: 0\r\n\r\n".to_owned();

@@ -16,6 +16,10 @@ const PROBES: u32 = 3;
 /// How long the host of a service may leave bytes unacknowledged: as long as it may leave the probes unanswered.
 const UNACKNOWLEDGED_TIMEOUT: Duration = Duration::from_secs(4);
 
+/// How long the host of a service may leave more bytes unacknowledged: longer than a service leaves a body unread
+/// ([`Limits::unread_body_timeout`](crate::Limits)).
+const UNREAD_TIMEOUT: Duration = Duration::from_secs(70);
+
 /// Bytes that the system of a service takes in while the service reads nothing: half of the usual size of its buffer.
 const BUFFERED_BYTES: usize = 32 * 1024;
 
@@ -34,12 +38,13 @@ pub fn mind_service(stream: &net::TcpStream) -> io::Result<()> {
 
 /// Bounds the time without an acknowledgement of the bytes that were sent since the last bytes of the service: without a bound
 /// the system sends them again for a quarter of an hour, and probes nothing meanwhile. More bytes than a host takes in unread
-/// have no bound: to the system a service that reads slowly looks like one whose host is gone.
+/// have more time: to the system a service that reads slowly looks like one whose host is gone.
 ///
 /// # Errors
 /// The system refuses the option.
 pub fn mind_unanswered(stream: &net::TcpStream, bytes: usize) -> io::Result<()> {
-    SockRef::from(stream).set_tcp_user_timeout((bytes <= BUFFERED_BYTES).then_some(UNACKNOWLEDGED_TIMEOUT))
+    let bound = if bytes <= BUFFERED_BYTES { UNACKNOWLEDGED_TIMEOUT } else { UNREAD_TIMEOUT };
+    SockRef::from(stream).set_tcp_user_timeout(Some(bound))
 }
 
 /// A connection to a service with the bound of [`mind_unanswered`], as many requests as pass over it.
@@ -103,7 +108,7 @@ mod tests {
     use super::*;
 
     #[actix_web::test]
-    async fn unacknowledged_bytes_have_a_bound_unless_the_service_may_read_slowly() {
+    async fn unacknowledged_bytes_have_a_bound_and_a_service_that_may_read_slowly_a_longer_one() {
         let listener = net::TcpListener::bind("127.0.0.1:0").await.expect("bind");
         let stream = net::TcpStream::connect(listener.local_addr().expect("an address")).await.expect("connect");
         mind_service(&stream).expect("the options are known");
@@ -112,10 +117,11 @@ mod tests {
         let bound = |upstream: &Upstream| SockRef::from(&upstream.stream).tcp_user_timeout().expect("a number");
         assert_eq!(bound(&upstream), Some(UNACKNOWLEDGED_TIMEOUT));
 
-        upstream.write_all(&[0; BUFFERED_BYTES]).await.expect("send");
+        upstream.write_all(&vec![0; BUFFERED_BYTES]).await.expect("send");
         assert_eq!(bound(&upstream), Some(UNACKNOWLEDGED_TIMEOUT));
         upstream.write_all(b"1").await.expect("send");
-        assert_eq!(bound(&upstream), None, "the service may be reading slowly");
+        assert_eq!(bound(&upstream), Some(UNREAD_TIMEOUT), "the service may be reading slowly");
+        assert!(UNREAD_TIMEOUT > crate::Limits::default().unread_body_timeout);
 
         // The answer to that request, and the next request.
         service.write_all(b"2").await.expect("answer");

@@ -168,7 +168,7 @@ mod tests {
     async fn a_file_that_is_cut_off_has_the_error_of_every_cut_off_body() {
         let request = TestRequest::default().to_http_request();
         let cut = stream::iter([Ok(Bytes::from_static(b"start")), Err(PayloadError::Incomplete(None))]);
-        let mut payload = dev::Payload::Stream { payload: Box::pin(cut) };
+        let mut payload: dev::Payload = dev::Payload::Stream { payload: Box::pin(cut) };
         let rest = Payload::from_request(&request, &mut payload).await.expect("a body");
         let budget = BodyBudget::new(KEPT_BYTES);
         let upload = Upload::new(&request, rest, KEPT_BYTES, Duration::from_secs(600), &budget);

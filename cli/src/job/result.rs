@@ -15,6 +15,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::arguments::ResultOf;
 use crate::failure::{Failure, INTERRUPTED};
+use crate::patience::patiently;
 use crate::print::unwritable;
 
 /// Symbolic links that are followed: as many as Linux follows.
@@ -59,13 +60,15 @@ pub(super) async fn run(grid: &Client, arguments: &ResultOf) -> Result<(), Failu
 
 async fn ask(grid: &Client, arguments: &ResultOf) -> Result<Response, Failure> {
     if let Some(task) = arguments.task {
-        return Ok(within(SILENCE_TIMEOUT, grid, grid.task_result(arguments.id, task)).await??);
+        let asking = patiently(async || grid.task_result(arguments.id, task).await);
+        return Ok(within(SILENCE_TIMEOUT, grid, asking).await??);
     }
     let deadline = Instant::now() + arguments.wait.unwrap_or_default();
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
         let wait = left.min(LONGEST_WAIT);
-        let answer = within(wait + SILENCE_TIMEOUT, grid, grid.result(arguments.id, wait)).await?;
+        let asking = patiently(async || grid.result(arguments.id, wait).await);
+        let answer = within(wait + SILENCE_TIMEOUT, grid, asking).await?;
         match answer.map_err(Failure::from) {
             Err(Failure::NotYet(_)) if left > LONGEST_WAIT => (),
             answer => return answer,

@@ -174,6 +174,41 @@ fn what_may_be_asked_twice_is_asked_again_of_a_grid_that_is_about_to_have_a_lead
 }
 
 #[test]
+fn reads_are_asked_again_of_a_grid_that_is_away_for_a_moment() {
+    let hash = "0".repeat(64);
+    let program = format!(r#"{{"sha256":"{hash}","kind":"wasm","bytes":8,"uploaded_at":"2026-03-21T10:00:00Z"}}"#);
+    let job = format!(
+        r#"{{"id":"{ID}","kind":"sleep","params":{{}},"state":"queued","priority":5,"tags":{{}},"affinity":{{}},
+        "requires":{{}},"max_attempts":4,"timeout":{{}},"progress":{{"fraction":0}},"attempts":0,
+        "tasks":{{"total":1,"pending":1,"running":0,"succeeded":0,"failed":0}},"submitted_at":"2026-03-21T10:00:00Z"}}"#
+    );
+    for (arguments, body) in [
+        (&["job", "show", ID][..], job.as_str()),
+        (&["job", "list"], r#"{"jobs":[]}"#),
+        (&["job", "tasks", ID], r#"{"tasks":[]}"#),
+        (&["job", "result", ID], r#"{"sum":"5"}"#),
+        (&["job", "result", ID, "--task", "0"], "5"),
+        (&["job", "logs", ID], r#"{"logs":[],"cursor":"1-0","is_over":true}"#),
+        (&["worker", "list"], "[]"),
+        (&["coordinator", "list"], r#"{"coordinators":[]}"#),
+        (&["program", "list"], r#"{"programs":[]}"#),
+        (&["program", "show", &hash], program.as_str()),
+        (&["program", "names"], r#"{"names":[],"wasm_workers":0,"native_workers":0}"#),
+        (&["statistics"], r#"{"grain":"hour","periods":[]}"#),
+        (&["statistics", "--tasks"], r#"{"grain":"hour","tasks":[]}"#),
+    ] {
+        let answer = |status: &str, body: &str| {
+            let length = body.len();
+            format!("HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}")
+        };
+        let (url, server) = answer_each(vec![answer("503 Service Unavailable", ""), answer("200 OK", body)]);
+        let output = divvy(arguments).env("DIVVY_URL", &url).output().expect("run the command");
+        assert_eq!(output.status.code(), Some(0), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        server.join().expect("no panic");
+    }
+}
+
+#[test]
 fn wait_for_a_job_goes_on_while_the_grid_is_about_to_have_a_leader() {
     let answer = |status: &str, body: &str| {
         let length = body.len();

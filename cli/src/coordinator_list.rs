@@ -6,13 +6,15 @@ use api::{CoordinatorRole, CoordinatorSummary};
 
 use crate::arguments::{Coordinator, CoordinatorCommand, Format};
 use crate::failure::Failure;
+use crate::patience::patiently;
 use crate::print::{print_json, print_line, print_table};
 use crate::table::{Cell, Table, Tone};
 use crate::words::{instant, span};
 
 pub(crate) async fn run(arguments: &Coordinator) -> Result<(), Failure> {
     let CoordinatorCommand::List = arguments.command;
-    let list = arguments.grid.url.client()?.coordinators().await?;
+    let grid = arguments.grid.url.client()?;
+    let list = patiently(async || grid.coordinators().await).await?;
     match arguments.grid.output {
         Format::Table => print_table(&coordinator_table(&list.coordinators)),
         Format::Json => print_json(&list),

@@ -8,6 +8,7 @@ use model::{EventKind, JobEvent, JobId};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::failure::Failure;
+use crate::patience::patiently;
 
 /// The pause before the second new connection; it doubles. The first one comes at once: the end of a job's events shows in it.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
@@ -165,12 +166,14 @@ impl Away {
 
 /// Waits until a job is over and answers it. `on_progress` gets the job at the start and after each change.
 pub(crate) async fn follow_job(grid: &Client, id: JobId, mut on_progress: impl FnMut(&Job)) -> Result<Job, Failure> {
-    let job = grid.job(id).await?;
+    let job = patiently(async || grid.job(id).await).await?;
     on_progress(&job);
     if job.state.is_over() {
         return Ok(job);
     }
     let mut stream = EventStream::new(grid, Some(id), None);
+    // The grid has answered: it may be away for a while from the first connection on.
+    stream.away.begin();
     loop {
         // A job read after a reconnection shows the changes in between.
         let is_news = match stream.next().await? {

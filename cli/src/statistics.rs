@@ -13,6 +13,7 @@ use model::Grain;
 
 use crate::arguments::{Statistics, StatisticsFormat};
 use crate::failure::Failure;
+use crate::patience::patiently;
 use crate::print::{print_json, print_line, print_table, print_text, tell};
 use crate::table::{Cell, Table, Tone, is_dumb};
 use crate::words::{figure, span_of_seconds};
@@ -48,7 +49,8 @@ fn of_page(query: &Query, token: Option<String>) -> Query {
 async fn show(grid: &Client, arguments: &Statistics, query: Query) -> Result<(), Failure> {
     let mut all = StatisticsPage { grain: arguments.grain, periods: Vec::new(), next_page_token: None };
     loop {
-        let page = grid.statistics(&of_page(&query, all.next_page_token.take())).await?;
+        let wanted = of_page(&query, all.next_page_token.take());
+        let page = patiently(async || grid.statistics(&wanted).await).await?;
         all.periods.extend(page.periods);
         all.next_page_token = page.next_page_token;
         if all.next_page_token.is_none() || all.periods.len() >= MAX_ROWS {
@@ -75,7 +77,8 @@ async fn show_tasks(grid: &Client, format: StatisticsFormat, query: Query) -> Re
     let mut all: Option<TaskStartsPage> = None;
     loop {
         let token = all.as_mut().and_then(|all| all.next_page_token.take());
-        let page = grid.task_statistics(&of_page(&query, token)).await?;
+        let wanted = of_page(&query, token);
+        let page = patiently(async || grid.task_statistics(&wanted).await).await?;
         let so_far =
             all.get_or_insert_with(|| TaskStartsPage { grain: page.grain, tasks: Vec::new(), next_page_token: None });
         so_far.tasks.extend(page.tasks);

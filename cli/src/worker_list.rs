@@ -14,7 +14,7 @@ use crate::words::{figure, memory, percent};
 pub(crate) async fn run(arguments: &Worker) -> Result<(), Failure> {
     let grid = arguments.grid.url.client()?;
     let workers = match &arguments.command {
-        WorkerCommand::List => grid.workers().await?,
+        WorkerCommand::List => patiently(async || grid.workers().await).await?,
         WorkerCommand::Drain { names } => drain(&grid, names).await?,
     };
     match arguments.grid.output {
@@ -29,7 +29,7 @@ async fn drain(grid: &Client, names: &[WorkerId]) -> Result<Vec<WorkerSummary>, 
     for name in names {
         patiently(async || grid.drain_worker(name).await).await?;
     }
-    let workers = grid.workers().await?;
+    let workers = patiently(async || grid.workers().await).await?;
     Ok(workers.into_iter().filter(|worker| names.contains(&worker.id)).collect())
 }
 

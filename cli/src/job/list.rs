@@ -5,6 +5,7 @@ use api::client::{Client, Query};
 
 use crate::arguments::{Filter, Format, List};
 use crate::failure::Failure;
+use crate::patience::patiently;
 use crate::print::{print_jobs, print_json, tell};
 
 /// The most jobs that one request asks for.
@@ -17,7 +18,7 @@ pub(super) async fn run(grid: &Client, format: Format, arguments: &List) -> Resu
         let mut query = query(&arguments.filter);
         query.push(("limit", PAGE_SIZE.min(limit - list.jobs.len()).to_string()));
         query.extend(list.next_page_token.map(|token| ("page_token", token)));
-        let page = grid.job_page(&query).await?;
+        let page = patiently(async || grid.job_page(&query).await).await?;
         list.jobs.extend(page.jobs);
         list.next_page_token = page.next_page_token;
         if list.next_page_token.is_none() || list.jobs.len() >= limit {

@@ -11,6 +11,7 @@ use tokio::time::sleep;
 use crate::arguments::{Format, Logs};
 use crate::failure::Failure;
 use crate::follow::Away;
+use crate::patience::patiently;
 use crate::print::{print_json, print_line};
 use crate::printable::printable;
 
@@ -27,7 +28,7 @@ pub(super) async fn run(grid: &Client, format: Format, arguments: &Logs) -> Resu
     // The cursor of the first page: a line that is written while the other pages are read is newer than it.
     let mut first = None;
     loop {
-        let page = match grid.logs(arguments.id, &query).await {
+        let page = match patiently(async || grid.logs(arguments.id, &query).await).await {
             Ok(page) => page,
             Err(error) if arguments.follow => {
                 away.begin();

@@ -11,10 +11,11 @@ use anyhow::Context;
 use api::client::Client;
 use reqwest::Response;
 use tempfile::NamedTempFile;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use crate::arguments::ResultOf;
 use crate::failure::{Failure, INTERRUPTED};
+use crate::patience::patiently;
 use crate::print::unwritable;
 
 /// Symbolic links that are followed: as many as Linux follows.
@@ -22,6 +23,9 @@ const MAX_LINKS: u32 = 40;
 
 /// Longest wait of one request; a longer wait takes several requests.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
+
+/// Silence after which a grid is gone, beyond the time that it was asked to wait: a halted coordinator keeps its connections.
+const SILENCE_TIMEOUT: Duration = Duration::from_secs(60);
 
 pub(super) async fn run(grid: &Client, arguments: &ResultOf) -> Result<(), Failure> {
     let response = ask(grid, arguments).await?;
@@ -56,16 +60,26 @@ pub(super) async fn run(grid: &Client, arguments: &ResultOf) -> Result<(), Failu
 
 async fn ask(grid: &Client, arguments: &ResultOf) -> Result<Response, Failure> {
     if let Some(task) = arguments.task {
-        return grid.task_result(arguments.id, task).await.map_err(Failure::from);
+        let asking = patiently(async || grid.task_result(arguments.id, task).await);
+        return Ok(within(SILENCE_TIMEOUT, grid, asking).await??);
     }
     let deadline = Instant::now() + arguments.wait.unwrap_or_default();
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
-        match grid.result(arguments.id, left.min(LONGEST_WAIT)).await.map_err(Failure::from) {
+        let wait = left.min(LONGEST_WAIT);
+        let asking = patiently(async || grid.result(arguments.id, wait).await);
+        let answer = within(wait + SILENCE_TIMEOUT, grid, asking).await?;
+        match answer.map_err(Failure::from) {
             Err(Failure::NotYet(_)) if left > LONGEST_WAIT => (),
             answer => return answer,
         }
     }
+}
+
+/// The output of a future of the grid's, which must be there within a time limit.
+async fn within<T>(limit: Duration, grid: &Client, output: impl Future<Output = T>) -> Result<T, Failure> {
+    let silent = |_| Failure::Unreachable { url: grid.url().to_string(), cause: "it does not answer".to_owned() };
+    timeout(limit, output).await.map_err(silent)
 }
 
 /// Copies an answer's body; answers its last byte.
@@ -76,7 +90,9 @@ async fn copy(
     unwritable: impl Fn(io::Error) -> Failure,
 ) -> Result<Option<u8>, Failure> {
     let mut last = None;
-    while let Some(part) = response.chunk().await.map_err(|error| grid.unreachable(error))? {
+    while let Some(part) =
+        within(SILENCE_TIMEOUT, grid, response.chunk()).await?.map_err(|error| grid.unreachable(error))?
+    {
         target.write_all(&part).map_err(&unwritable)?;
         last = part.last().copied().or(last);
     }
@@ -143,4 +159,17 @@ fn open_descriptor(path: &Path) -> io::Result<Option<File>> {
         }
     }
     Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_grid_that_stays_silent_is_unreachable() {
+        let grid = Client::new(&"http://127.0.0.1:1".parse().expect("a URL")).expect("a client");
+        let silent = within(Duration::ZERO, &grid, std::future::pending::<()>()).await;
+        assert!(matches!(silent, Err(Failure::Unreachable { cause, .. }) if cause == "it does not answer"));
+        assert!(matches!(within(Duration::ZERO, &grid, std::future::ready(7)).await, Ok(7)));
+    }
 }

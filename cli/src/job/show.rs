@@ -6,12 +6,13 @@ use model::{JobId, counted};
 
 use crate::arguments::Format;
 use crate::failure::Failure;
+use crate::patience::patiently;
 use crate::print::{labels, print_json, print_line, print_table, rate, state_cell};
 use crate::table::{Cell, Table};
 use crate::words::{between, figure, instant, memory, percent, span, span_of_seconds};
 
 pub(super) async fn run(grid: &Client, format: Format, id: JobId) -> Result<(), Failure> {
-    let job = grid.job(id).await?;
+    let job = patiently(async || grid.job(id).await).await?;
     match format {
         Format::Table => print_table(&describe(&job)),
         Format::Json => print_json(&job),

@@ -7,6 +7,7 @@ use model::TaskState;
 
 use crate::arguments::{Format, Tasks};
 use crate::failure::Failure;
+use crate::patience::patiently;
 use crate::print::{print_json, print_line, print_table, task_tone, tell};
 use crate::table::{Cell, Table};
 use crate::words::{between, span};
@@ -21,7 +22,7 @@ pub(super) async fn run(grid: &Client, format: Format, arguments: &Tasks) -> Res
         let mut query: Query = vec![("limit", PAGE_SIZE.min(limit - list.tasks.len()).to_string())];
         query.extend(arguments.state.map(|state| ("state", state.as_str().to_owned())));
         query.extend(list.next_page_token.map(|token| ("page_token", token)));
-        let page = grid.task_page(arguments.id, &query).await?;
+        let page = patiently(async || grid.task_page(arguments.id, &query).await).await?;
         list.tasks.extend(page.tasks);
         list.next_page_token = page.next_page_token;
         if list.next_page_token.is_none() || list.tasks.len() >= limit {

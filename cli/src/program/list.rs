@@ -6,6 +6,7 @@ use model::ProgramHash;
 
 use crate::arguments::Format;
 use crate::failure::Failure;
+use crate::patience::patiently;
 use crate::print::{print_json, print_line, print_table};
 use crate::table::{Cell, Table};
 use crate::words::{instant, memory};
@@ -18,7 +19,7 @@ pub(super) async fn programs(grid: &Client, format: Format) -> Result<(), Failur
     loop {
         let mut query: Query = vec![("limit", PAGE_SIZE.to_string())];
         query.extend(list.next_page_token.take().map(|token| ("page_token", token)));
-        let page = grid.program_page(&query).await?;
+        let page = patiently(async || grid.program_page(&query).await).await?;
         list.programs.extend(page.programs);
         list.next_page_token = page.next_page_token;
         if list.next_page_token.is_none() {
@@ -33,7 +34,7 @@ pub(super) async fn programs(grid: &Client, format: Format) -> Result<(), Failur
 }
 
 pub(super) async fn show(grid: &Client, format: Format, hash: ProgramHash) -> Result<(), Failure> {
-    let program = grid.program(hash).await?;
+    let program = patiently(async || grid.program(hash).await).await?;
     match format {
         Format::Json => print_json(&program),
         Format::Quiet => print_line(&program.sha256.to_string()),
@@ -56,7 +57,7 @@ fn table(programs: &[Program]) -> Table<5> {
 }
 
 pub(super) async fn names(grid: &Client, format: Format) -> Result<(), Failure> {
-    let names = grid.program_names().await?;
+    let names = patiently(async || grid.program_names().await).await?;
     match format {
         Format::Json => return print_json(&names),
         Format::Quiet => return names.names.iter().try_for_each(|program| print_line(program.name.as_str())),

@@ -10,10 +10,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use anyhow::Context;
+use api::client::{Client, Error};
+use model::ProgramHash;
 
 use crate::arguments::{Program, ProgramCommand};
 use crate::failure::{Failure, INTERRUPTED};
 use crate::patience::patiently;
+
+/// The status of a request for a program that is not stored.
+const NOT_FOUND: u16 = 404;
 
 pub(crate) async fn run(arguments: &Program) -> Result<(), Failure> {
     let format = arguments.grid.output;
@@ -23,10 +28,7 @@ pub(crate) async fn run(arguments: &Program) -> Result<(), Failure> {
         ProgramCommand::List => list::programs(&grid()?, format).await,
         ProgramCommand::Names => list::names(&grid()?, format).await,
         ProgramCommand::Show(one) => list::show(&grid()?, format, one.program).await,
-        ProgramCommand::Delete(one) => {
-            let grid = grid()?;
-            Ok(patiently(async || grid.delete_program(one.program).await).await?)
-        }
+        ProgramCommand::Delete(one) => delete(&grid()?, one.program).await,
         ProgramCommand::Check(check) => {
             let bytes = put::read(&check.file)?;
             until_stopped(|stop| check::run(check, bytes, stop))
@@ -35,6 +37,35 @@ pub(crate) async fn run(arguments: &Program) -> Result<(), Failure> {
             let bytes = put::read(&run.file)?;
             until_stopped(|stop| run::run(run, bytes, stop))
         }
+    }
+}
+
+/// Deletes a program. A repeated request that finds no program follows one whose answer was lost.
+async fn delete(grid: &Client, program: ProgramHash) -> Result<(), Failure> {
+    let may_be_deleted = AtomicBool::new(false);
+    let ask = async || match grid.delete_program(program).await {
+        Err(Error::Refused { status, .. })
+            if status.as_u16() == NOT_FOUND && may_be_deleted.load(Ordering::Relaxed) =>
+        {
+            Ok(())
+        }
+        answer => {
+            if answer.as_ref().is_err_and(is_without_outcome) {
+                may_be_deleted.store(true, Ordering::Relaxed);
+            }
+            answer
+        }
+    };
+    Ok(patiently(ask).await?)
+}
+
+/// Whether the request may have had its effect although its client did not learn of it.
+fn is_without_outcome(error: &Error) -> bool {
+    match error {
+        Error::Unreachable { source, .. } => !source.is_connect(),
+        // Of a proxy, or of a coordinator whose store or leader is away.
+        Error::Refused { status, .. } => [502, 503, 504].contains(&status.as_u16()),
+        Error::Start(_) | Error::NoResult { .. } | Error::Answer { .. } => false,
     }
 }
 

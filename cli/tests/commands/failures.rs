@@ -174,6 +174,82 @@ fn what_may_be_asked_twice_is_asked_again_of_a_grid_that_is_about_to_have_a_lead
 }
 
 #[test]
+fn reads_are_asked_again_of_a_grid_that_is_away_for_a_moment() {
+    let hash = "0".repeat(64);
+    let program = format!(r#"{{"sha256":"{hash}","kind":"wasm","bytes":8,"uploaded_at":"2026-03-21T10:00:00Z"}}"#);
+    let job = format!(
+        r#"{{"id":"{ID}","kind":"sleep","params":{{}},"state":"queued","priority":5,"tags":{{}},"affinity":{{}},
+        "requires":{{}},"max_attempts":4,"timeout":{{}},"progress":{{"fraction":0}},"attempts":0,
+        "tasks":{{"total":1,"pending":1,"running":0,"succeeded":0,"failed":0}},"submitted_at":"2026-03-21T10:00:00Z"}}"#
+    );
+    for (arguments, body) in [
+        (&["job", "show", ID][..], job.as_str()),
+        (&["job", "list"], r#"{"jobs":[]}"#),
+        (&["job", "tasks", ID], r#"{"tasks":[]}"#),
+        (&["job", "result", ID], r#"{"sum":"5"}"#),
+        (&["job", "result", ID, "--task", "0"], "5"),
+        (&["job", "logs", ID], r#"{"logs":[],"cursor":"1-0","is_over":true}"#),
+        (&["worker", "list"], "[]"),
+        (&["coordinator", "list"], r#"{"coordinators":[]}"#),
+        (&["program", "list"], r#"{"programs":[]}"#),
+        (&["program", "show", &hash], program.as_str()),
+        (&["program", "names"], r#"{"names":[],"wasm_workers":0,"native_workers":0}"#),
+        (&["statistics"], r#"{"grain":"hour","periods":[]}"#),
+        (&["statistics", "--tasks"], r#"{"grain":"hour","tasks":[]}"#),
+    ] {
+        let answer = |status: &str, body: &str| {
+            let length = body.len();
+            format!("HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}")
+        };
+        let (url, server) = answer_each(vec![answer("503 Service Unavailable", ""), answer("200 OK", body)]);
+        let output = divvy(arguments).env("DIVVY_URL", &url).output().expect("run the command");
+        assert_eq!(output.status.code(), Some(0), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        server.join().expect("no panic");
+    }
+}
+
+#[test]
+fn wait_for_a_job_goes_on_while_the_grid_is_about_to_have_a_leader() {
+    let answer = |status: &str, body: &str| {
+        let length = body.len();
+        format!("HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}")
+    };
+    let job = |state: &str| {
+        let job = format!(
+            r#"{{"id":"{ID}","kind":"sleep","params":{{}},"state":"{state}","priority":5,"tags":{{}},"affinity":{{}},
+            "requires":{{}},"max_attempts":4,"timeout":{{}},"progress":{{"fraction":0}},"attempts":0,
+            "tasks":{{"total":1,"pending":1,"running":0,"succeeded":0,"failed":0}},"submitted_at":"2026-03-21T10:00:00Z"}}"#
+        );
+        answer("200 OK", &job)
+    };
+    let away = answer("503 Service Unavailable", "");
+    // The job twice, a connection for its events twice, which tells that the job is over, and the job that is over.
+    let over = "HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n".to_owned();
+    let (url, server) = answer_each(vec![away.clone(), job("queued"), away, over, job("succeeded")]);
+    let output = divvy(&["job", "wait", ID]).env("DIVVY_URL", &url).output().expect("run the command");
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    let paths = server.join().expect("no panic").into_iter();
+    let is_of_events: Vec<_> = paths.map(|request| request.contains("/events")).collect();
+    assert_eq!(is_of_events, [false, false, true, true, false]);
+}
+
+#[test]
+fn program_that_is_gone_when_its_deletion_is_repeated_is_deleted() {
+    let hash = "0".repeat(64);
+    let gone = "HTTP/1.1 404 Not Found\r\nConnection: close\r\nContent-Length: 0\r\n\r\n".to_owned();
+    let deleted = |answers: Vec<String>| {
+        let (url, server) = answer_each(answers);
+        let output = divvy(&["program", "delete", &hash]).env("DIVVY_URL", &url).output().expect("run the command");
+        server.join().expect("no panic");
+        output
+    };
+    // The connection breaks before the answer.
+    let output = deleted(vec![String::new(), gone.clone()]);
+    assert_eq!((output.status.code(), output.stderr.len()), (Some(0), 0), "{output:?}");
+    assert_fails(&deleted(vec![gone]), 2);
+}
+
+#[test]
 fn events_of_all_jobs_go_on_where_they_were_when_the_first_connection_breaks_before_any() {
     let stream = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n";
     let reset = r#"{"asked_after":18446744073709551615,"oldest":1,"newest":7,"resumes_after":7}"#;

@@ -1,5 +1,6 @@
 //! One client's connection: the bytes sent so far are kept until the coordinator's first byte, to be sent once more.
 
+use service::{Upstream, mind_unanswered};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
@@ -73,7 +74,9 @@ impl Exchange {
     /// Sends the kept bytes and goes on until the coordinator's first byte.
     pub(super) async fn begin(&mut self, mut server: TcpStream) -> Left {
         let (mut from_server, mut to_server) = server.split();
-        if to_server.write_all(&self.kept).await.is_err() || (self.has_ended && to_server.shutdown().await.is_err()) {
+        let mut sent = self.kept.len();
+        let is_passed = self.kept.is_empty() || pass_up(&mut to_server, &self.kept, sent).await;
+        if !is_passed || (self.has_ended && to_server.shutdown().await.is_err()) {
             return Left::Broken;
         }
         let (mut upward, mut downward) = (vec![0; PIECE_BYTES], vec![0; PIECE_BYTES]);
@@ -90,7 +93,8 @@ impl Exchange {
                 }
                 Came::OfClient(length) => {
                     self.keep(&upward[..length]);
-                    if !pass_up(&mut to_server, &upward[..length]).await {
+                    sent = sent.saturating_add(length);
+                    if !pass_up(&mut to_server, &upward[..length], sent).await {
                         return self.last_words(server).await;
                     }
                 }
@@ -122,10 +126,11 @@ impl Exchange {
     }
 
     /// Passes all bytes on in both directions, to the end.
-    pub(super) async fn go_on(self, mut server: TcpStream) {
+    pub(super) async fn go_on(self, server: TcpStream) {
         let Self { mut client, kept, .. } = self;
         // A connection lasts longer than its first request.
         drop(kept);
+        let Ok(mut server) = Upstream::new(server) else { return };
         // Both connections end here, after an error too.
         let _ = copy_bidirectional(&mut client, &mut server).await;
     }
@@ -203,8 +208,13 @@ fn value_of<'a>(head: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
     })
 }
 
-/// Sends a piece to the coordinator; an empty piece is the end of the client's bytes.
-async fn pass_up(server: &mut WriteHalf<'_>, piece: &[u8]) -> bool {
+/// Sends a piece to the coordinator, with which the first request has `sent` bytes; an empty piece is the end of the client's
+/// bytes.
+async fn pass_up(server: &mut WriteHalf<'_>, piece: &[u8], sent: usize) -> bool {
+    let stream: &TcpStream = server.as_ref();
+    if mind_unanswered(stream, sent).is_err() {
+        return false;
+    }
     let passed = if piece.is_empty() { server.shutdown().await } else { server.write_all(piece).await };
     passed.is_ok()
 }

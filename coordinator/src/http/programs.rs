@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::http::header::{self, CONTENT_LENGTH};
-use actix_web::web::{Bytes, Data, Json, Path, Payload};
+use actix_web::web::{Data, Json, Path, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use api::{ParsedJob, Problem, Program, ProgramNames, ProgramPage};
 use futures_util::StreamExt;
@@ -16,6 +16,7 @@ use store::{ProgramRecord, ProgramUpload, Store, UploadError};
 use utoipa::IntoParams;
 
 use super::State;
+use super::dashboard::FormFile;
 use super::errors::{from_read, from_write};
 use super::query::{page_limit, page_token};
 use crate::clock::now;
@@ -104,12 +105,17 @@ async fn keep(
     store.put_program(upload, record).await.map_err(from_upload)
 }
 
-/// Stores a program whose bytes are in memory; returns its hash.
-pub(super) async fn put_whole(state: &State, pieces: &[Bytes], caller: &Caller) -> Result<ProgramHash, ApiError> {
+/// Stores a program that `open` reads from its beginning each time: first its hash is computed, which names it in the store.
+pub(super) async fn put_whole(
+    state: &State,
+    open: impl AsyncFn() -> Result<FormFile, ApiError>,
+    caller: &Caller,
+) -> Result<ProgramHash, ApiError> {
     demand_programs(caller)?;
     let (mut digest, mut bytes, mut start) = (Sha256::new(), 0, Vec::new());
-    for piece in pieces {
-        digest.update(piece);
+    let mut file = open().await?;
+    while let Some(piece) = file.next().await? {
+        digest.update(&piece);
         bytes += piece.len() as u64;
         start.extend(piece.iter().take(ProgramKind::MAGIC_BYTES - start.len()));
     }
@@ -120,8 +126,9 @@ pub(super) async fn put_whole(state: &State, pieces: &[Bytes], caller: &Caller) 
     let hash = ProgramHash(digest.finalize().into());
     let store = Arc::clone(&state.term()?.store);
     let mut upload = store.upload_program(hash);
-    for piece in pieces {
-        if let Err(error) = upload.push(piece).await {
+    let mut file = open().await?;
+    while let Some(piece) = file.next().await? {
+        if let Err(error) = upload.push(&piece).await {
             upload.abort().await;
             return Err(from_write(error));
         }

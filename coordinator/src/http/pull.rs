@@ -112,14 +112,15 @@ pub(super) async fn complete(
     let traced = traced_lease(&term.driver, attempt);
     let completed = term.driver.input(|engine, now| engine.complete(attempt, report, busy, now));
     permit.keep_until_durable(&term.store, &term.supervisor);
-    state.lease_log.ended(attempt, if completed.is_ok() { End::Done } else { End::Failed }, Instant::now());
-    let span_end = match &completed {
+    let end = match &completed {
         Ok(()) => Some(LeaseEnd::Completed),
         Err(CompleteError::Stale(_)) => Some(LeaseEnd::Refused),
         // A worker that pulls keeps its lease and may report again.
-        Err(CompleteError::Invalid(_)) => None,
+        Err(CompleteError::Invalid(_)) if term.driver.view(|engine| engine.is_leased(attempt)) => None,
+        Err(CompleteError::Invalid(_)) => Some(LeaseEnd::Failed),
     };
-    if let Some(end) = span_end {
+    if let Some(end) = end {
+        state.lease_log.ended(attempt, if completed.is_ok() { End::Done } else { End::Failed }, Instant::now());
         lease_ended(traced, attempt, end);
     }
     completed.map_err(from_complete)?;

@@ -9,7 +9,7 @@ use actix_web::web::{Bytes, Payload};
 use actix_web::{HttpRequest, dev};
 use futures_util::{StreamExt, stream};
 use reqwest::{Body, RequestBuilder, Response, header};
-use service::{ApiError, BodyBudget, Reservation};
+use service::{ApiError, BodyBudget, Reservation, body_error};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 
@@ -120,9 +120,7 @@ impl Upload {
                     self.keep(&piece)?;
                     place.send(Piece::Bytes(piece));
                 }
-                Ok(Some(Err(error))) => {
-                    return Err(ApiError::InvalidBody { field: None, message: error.to_string() });
-                }
+                Ok(Some(Err(error))) => return Err(body_error(error)),
                 Ok(None) => self.is_read = true,
                 Err(_) => return Err(ApiError::BodyTimeout(self.time)),
             }
@@ -156,4 +154,26 @@ fn body(pieces: mpsc::Receiver<Piece>) -> Body {
             None => Some((Err(io::Error::from(io::ErrorKind::UnexpectedEof)), None)),
         }
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::FromRequest;
+    use actix_web::error::PayloadError;
+    use actix_web::test::TestRequest;
+
+    use super::*;
+
+    #[actix_web::test]
+    async fn a_file_that_is_cut_off_has_the_error_of_every_cut_off_body() {
+        let request = TestRequest::default().to_http_request();
+        let cut = stream::iter([Ok(Bytes::from_static(b"start")), Err(PayloadError::Incomplete(None))]);
+        let mut payload: dev::Payload = dev::Payload::Stream { payload: Box::pin(cut) };
+        let rest = Payload::from_request(&request, &mut payload).await.expect("a body");
+        let budget = BodyBudget::new(KEPT_BYTES);
+        let upload = Upload::new(&request, rest, KEPT_BYTES, Duration::from_secs(600), &budget);
+        let (sender, _receiver) = mpsc::channel(PIECES);
+        let error = upload.expect("room").pump(sender).await.expect_err("it is cut off").to_string();
+        assert!(error.contains("the connection ended before all of it came"), "{error}");
+    }
 }

@@ -216,6 +216,22 @@ async fn the_task_stream_has_the_leases_of_pushed_and_pulling_workers() {
 }
 
 #[tokio::test]
+async fn a_lease_goes_on_in_the_task_stream_after_an_invalid_report_of_a_pulling_worker() {
+    let coordinator = TestCoordinator::start(config());
+    coordinator.submit(&json!({"kind": "tasks", "params": {"list": [1, 2]}})).await;
+    let claimed = coordinator.claimed("puller", &json!({"max_tasks": 2})).await;
+    let stream = async || {
+        let stream: serde_json::Value = read(coordinator.get("/task-stream/data?seconds=30").await, 200).await;
+        (stream["rows"][0]["leases"].clone(), stream["rows"][0]["failed"].clone())
+    };
+    let report = coordinator.report(&claimed, "complete", &json!({"results": [1]})).await;
+    assert_eq!(report.status(), 400, "a result is missing");
+    assert_eq!(stream().await, (json!(0), json!(0)));
+    coordinator.complete(&claimed, &json!([1, 2])).await;
+    assert_eq!(stream().await, (json!(1), json!(0)));
+}
+
+#[tokio::test]
 async fn a_simulation_of_several_priorities_names_all_its_jobs_and_starts_once_for_a_key() {
     let coordinator = TestCoordinator::start(config());
     let form = "kind=simulation&tasks=4&seconds=0&workers=2&priorities=1,9&key=6ee56ea2-79c9-4b2c-8a9f-25a5c2a0e0a1";

@@ -11,6 +11,7 @@
 //! `close_notify`.
 
 mod track;
+mod upstream;
 mod watch;
 
 use std::cell::Cell;
@@ -31,6 +32,7 @@ use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
 pub(crate) use self::track::track;
+pub use self::upstream::{Upstream, mind_service, mind_unanswered};
 use self::watch::{ask, await_end, watch};
 use crate::server::Limits;
 use crate::stream::Stream;
@@ -40,10 +42,6 @@ const STALLED_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A client whose host vanished is noticed after about this time, however long its job runs.
 const PROBE_INTERVAL: Duration = Duration::from_secs(10);
-
-/// Probes without an answer after which the host of a service is gone, and the time between them.
-const SERVICE_PROBE_INTERVAL: Duration = Duration::from_secs(1);
-const SERVICE_PROBES: u32 = 3;
 
 /// Pause before the first check for the end of the answer; it doubles up to a second.
 const FIRST_LOOK: Duration = Duration::from_millis(5);
@@ -57,18 +55,6 @@ pub fn mind_peer(stream: &net::TcpStream) -> io::Result<()> {
     socket.set_tcp_nodelay(true)?;
     socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(PROBE_INTERVAL).with_interval(PROBE_INTERVAL))?;
     socket.set_tcp_user_timeout(Some(STALLED_TIMEOUT))
-}
-
-/// Lets the system detect that the host of a service is gone, however long that service computes, and send written bytes at
-/// once. A service may read as slowly as it wants to.
-///
-/// # Errors
-/// The system refuses the options.
-pub fn mind_service(stream: &net::TcpStream) -> io::Result<()> {
-    let socket = SockRef::from(stream);
-    socket.set_tcp_nodelay(true)?;
-    let probes = TcpKeepalive::new().with_time(SERVICE_PROBE_INTERVAL).with_interval(SERVICE_PROBE_INTERVAL);
-    socket.set_tcp_keepalive(&probes.with_retries(SERVICE_PROBES))
 }
 
 /// A client's connection, for handlers that want to know when it ends: `request.conn_data::<Connection>()`.

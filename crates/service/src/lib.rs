@@ -41,7 +41,7 @@ pub use body::{
 pub use budget::{BodyBudget, Reservation};
 pub use command_line::{CommandLine, Variable, variables_of};
 pub use config::{flag, from_env, is_variable_of_a_program, warn_about_unknown_variables};
-pub use connection::{Connection, mind_peer, mind_service, when_answer_is_lost};
+pub use connection::{Connection, Upstream, mind_peer, mind_service, mind_unanswered, when_answer_is_lost};
 pub use credential::Credential;
 pub use doors::{DoorSettings, Doors};
 pub use error::{ApiError, mark_not_leading};

@@ -304,15 +304,16 @@ async fn expired(link: &Link, retention: Retention, now: Timestamp) -> Result<Ve
 }
 
 async fn expired_in_snapshot(link: &Link, retention: Retention, now: Timestamp) -> Result<Vec<Row>, DbError> {
-    const TOTAL: &str = "SELECT coalesce(sum(bytes), 0)::bigint FROM jobs WHERE finished_at IS NOT NULL";
+    const TOTAL: &str = "SELECT least(bytes, 9223372036854775807)::bigint FROM finished";
     const BY_AGE: &str = "SELECT key, bytes FROM jobs WHERE finished_at <= $1 ORDER BY finished_at, key LIMIT $2";
     // Sums up those alone that one call may forget.
     const BY_SIZE: &str = "SELECT key, bytes FROM (SELECT key, bytes, finished_at, \
          sum(bytes) OVER (ORDER BY finished_at, key) - bytes AS before FROM (SELECT key, bytes, finished_at FROM jobs \
          WHERE finished_at IS NOT NULL ORDER BY finished_at, key LIMIT $2) AS oldest) AS over_ \
          WHERE finished_at <= $1 OR before < $3::bigint ORDER BY finished_at, key";
-    let total = link.query_opt(TOTAL, &[]).await?.map_or(Ok(0), |row| rows::about(&row, 0))?;
-    let excess = total.saturating_sub(retention.max_bytes);
+    let total = link.query_opt(TOTAL, &[]).await?;
+    let total = total.ok_or_else(|| DbError::Damaged("the sum over the jobs that are over is gone".to_owned()))?;
+    let excess = rows::about(&total, 0)?.saturating_sub(retention.max_bytes);
     let oldest = now.checked_sub(retention.max_age).unwrap_or(Timestamp::MIN).column();
     if excess == 0 {
         link.query(BY_AGE, &[&oldest, &EXPIRED]).await

@@ -20,6 +20,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 const TCP_USER_TIMEOUT: Duration = Duration::from_secs(5);
 /// Silence after which a connection is probed, unless the URL says otherwise.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(10);
+/// Time between two probes, unless the URL says otherwise. With an unanswered probe the connection lives for
+/// [`TCP_USER_TIMEOUT`].
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(2);
 
 const SCHEMES: [&str; 2] = ["postgres://", "postgresql://"];
 
@@ -154,6 +157,9 @@ fn set_defaults(config: &mut Config) {
     if config.get_keepalives_idle() > KEEPALIVE_IDLE {
         config.keepalives_idle(KEEPALIVE_IDLE);
     }
+    if config.get_keepalives_interval().is_none() {
+        config.keepalives_interval(KEEPALIVE_INTERVAL);
+    }
     if config.get_application_name().is_none() {
         config.application_name("divvy");
     }
@@ -240,6 +246,17 @@ mod tests {
         let path =
             parse("postgres://me@one/jobs?sslmode=require&sslrootcert=/no%20where+/ca.pem").expect_err("no file");
         assert!(path.to_string().contains("/no where+/ca.pem"), "{path}");
+    }
+
+    #[test]
+    fn server_whose_host_is_gone_is_noticed_within_seconds_unless_the_url_says_otherwise() {
+        let intervals = |parameters: &str| {
+            let target = parse(&format!("postgres://me@db/jobs?sslmode=disable{parameters}")).expect("libpq takes it");
+            let way = &target.ways[0];
+            (way.get_keepalives_idle().as_secs(), way.get_keepalives_interval().map(|interval| interval.as_secs()))
+        };
+        assert_eq!(intervals(""), (10, Some(2)));
+        assert_eq!(intervals("&keepalives_idle=5&keepalives_interval=7"), (5, Some(7)));
     }
 
     #[test]

@@ -16,7 +16,7 @@ const LOCK_FILE: &str = "divvy.lock";
 /// Mark in the file's header by which `file` recognizes the database: "dvvy".
 const APPLICATION_ID: i32 = 0x6476_7679;
 /// Migrations: each brings the schema from its place in the list to the next.
-const MIGRATIONS: [&str; 7] = [
+const MIGRATIONS: [&str; 8] = [
     include_str!("../migrations/0001_jobs.sql"),
     include_str!("../migrations/0002_epochs.sql"),
     include_str!("../migrations/0003_statistics.sql"),
@@ -24,6 +24,7 @@ const MIGRATIONS: [&str; 7] = [
     include_str!("../migrations/0005_positions.sql"),
     include_str!("../migrations/0006_verified.sql"),
     include_str!("../migrations/0007_drains.sql"),
+    include_str!("../migrations/0008_finished.sql"),
 ];
 const SCHEMA: u32 = MIGRATIONS.len() as u32;
 /// Size up to which a file is checked from end to end, which takes about as long as reading it.

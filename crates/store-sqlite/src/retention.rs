@@ -15,8 +15,7 @@ const SWEPT_AT_ONCE: i64 = 2000;
 
 /// Jobs to be forgotten, with their sizes in bytes, the first to end in front.
 pub(crate) fn expired(db: &Connection, retention: Retention, now: Timestamp) -> rusqlite::Result<Vec<(JobKey, u64)>> {
-    let total = "SELECT coalesce(sum(bytes), 0) FROM jobs WHERE finished_at IS NOT NULL";
-    let total = db.prepare_cached(total)?.query_row([], |row| column::about(row, 0))?;
+    let total = db.prepare_cached("SELECT bytes FROM finished")?.query_row([], |row| column::about(row, 0))?;
     let mut excess = total.saturating_sub(retention.max_bytes);
     let oldest = now.checked_sub(retention.max_age).unwrap_or(Timestamp::MIN).column();
     let mut select = db.prepare_cached(

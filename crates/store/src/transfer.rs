@@ -327,10 +327,11 @@ pub const TABLES: [Table; 17] = [
 ];
 
 /// Tables whose content is in the [`Marks`], or belongs to a running coordinator.
-pub const LEFT_BEHIND: [Table; 5] = [
+pub const LEFT_BEHIND: [Table; 6] = [
     Table { name: "fence", columns: &[] },
     Table { name: "lease", columns: &[] },
     Table { name: "counter", columns: &[] },
     Table { name: "members", columns: &[] },
+    Table { name: "finished", columns: &[] },
     Table { name: "schema_version", columns: &[] },
 ];

@@ -24,6 +24,7 @@ use service::{Right, Route, resource};
 pub(crate) use snapshot::{Dashboard, run};
 
 pub(crate) use submit::FORM_EXPANSION;
+pub(super) use upload::FormFile;
 pub(crate) use upload::OVERHEAD_BYTES as UPLOAD_OVERHEAD_BYTES;
 
 use page::refused;

@@ -8,8 +8,9 @@ use actix_web::{HttpRequest, HttpResponse};
 use dashboard::{SubmitForm, submit_page};
 use futures_util::stream;
 use model::JobKind;
-use multer::{Multipart, parse_boundary};
+use multer::{Field, Multipart, parse_boundary};
 use service::{ApiError, Caller, read_body};
+use tokio::task::yield_now;
 use uuid::Uuid;
 
 use super::super::State;
@@ -18,6 +19,9 @@ use super::page::{PageError, Visit, html, see_other};
 
 /// The most bytes that a multipart form adds to its file.
 pub(crate) const OVERHEAD_BYTES: usize = 64 * 1024;
+
+/// Bytes of the body that are copied at a time.
+const PIECE_BYTES: usize = 64 * 1024;
 
 /// The name of the form's field.
 const FIELD: &str = "program";
@@ -31,10 +35,8 @@ pub(super) async fn program(
     let most = usize::try_from(state.programs.max_bytes).unwrap_or(usize::MAX).saturating_add(OVERHEAD_BYTES);
     let body = read_body(&request, body, most, UPLOAD_TIMEOUT, &state.bodies).await?;
     let caller = Caller::of(&request);
-    let stored = match file(&request, body.bytes()).await {
-        Ok(pieces) => put_whole(&state, &pieces, &caller).await,
-        Err(error) => Err(error),
-    };
+    let content_type = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let stored = put_whole(&state, async || FormFile::open(content_type, body.bytes()).await, &caller).await;
     match stored {
         Ok(hash) => Ok(see_other(&format!("/submit?kind=program&p.program={hash}&uploaded={hash}"))),
         Err(ApiError::InvalidBody { message, .. }) => {
@@ -47,23 +49,92 @@ pub(super) async fn program(
     }
 }
 
-/// The pieces of the form's file, which share the memory of the body.
-async fn file(request: &HttpRequest, body: Bytes) -> Result<Vec<Bytes>, ApiError> {
-    let invalid = |message: String| ApiError::InvalidBody { field: None, message };
-    let content_type = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let no_form = |_| invalid("it must be a form with a file (multipart/form-data with a boundary)".to_owned());
-    let boundary = parse_boundary(content_type).map_err(no_form)?;
-    let mut form = Multipart::new(stream::iter([Ok::<_, multer::Error>(body)]), boundary);
-    let broken = |_| invalid("the form cannot be read: it is cut off, or not as multipart/form-data has it".to_owned());
-    while let Some(mut field) = form.next_field().await.map_err(broken)? {
-        if field.name() != Some(FIELD) {
-            continue;
+/// The file of a form, in pieces that are copied from the body one at a time: the parser copies whatever it is given, and a file
+/// may take most of the memory that bodies have.
+#[derive(Debug)]
+pub(in crate::http) struct FormFile(Field<'static>);
+
+impl FormFile {
+    /// Finds the file of a form.
+    async fn open(content_type: &str, body: Bytes) -> Result<Self, ApiError> {
+        let no_form = |_| invalid("it must be a form with a file (multipart/form-data with a boundary)".to_owned());
+        let boundary = parse_boundary(content_type).map_err(no_form)?;
+        let mut form = Multipart::new(stream::unfold(body, next_piece), boundary);
+        while let Some(field) = form.next_field().await.map_err(|_| broken())? {
+            if field.name() == Some(FIELD) {
+                return Ok(Self(field));
+            }
         }
-        let mut pieces = Vec::new();
-        while let Some(piece) = field.chunk().await.map_err(broken)? {
-            pieces.push(piece);
-        }
-        return Ok(pieces);
+        Err(invalid(format!("the form has no file as {FIELD:?}")))
     }
-    Err(invalid(format!("the form has no file as {FIELD:?}")))
+
+    /// The next piece; `None` at the end of the file.
+    pub(in crate::http) async fn next(&mut self) -> Result<Option<Bytes>, ApiError> {
+        self.0.chunk().await.map_err(|_| broken())
+    }
+}
+
+/// The first piece of the rest of a body. The pause lets the parser hand on the last one: it takes all pieces that are ready.
+async fn next_piece(mut rest: Bytes) -> Option<(Result<Bytes, multer::Error>, Bytes)> {
+    if rest.is_empty() {
+        return None;
+    }
+    yield_now().await;
+    let piece = rest.split_to(PIECE_BYTES.min(rest.len()));
+    Some((Ok(piece), rest))
+}
+
+fn invalid(message: String) -> ApiError {
+    ApiError::InvalidBody { field: None, message }
+}
+
+fn broken() -> ApiError {
+    invalid("the form cannot be read: it is cut off, or not as multipart/form-data has it".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FORM: &str = "multipart/form-data; boundary=B";
+
+    fn form(name: &str, content: &[u8]) -> Bytes {
+        let head = format!("--B\r\nContent-Disposition: form-data; name=\"{name}\"; filename=\"x\"\r\n\r\n");
+        [head.as_bytes(), content, b"\r\n--B--\r\n"].concat().into()
+    }
+
+    #[tokio::test]
+    async fn a_file_is_copied_a_piece_at_a_time() {
+        let content: Vec<u8> = (0..1_000_003_u32).flat_map(|number| (number % 251).to_le_bytes()).collect();
+        let mut file = FormFile::open(FORM, form(FIELD, &content)).await.expect("it is there");
+        let (mut read, mut longest) = (Vec::new(), 0);
+        while let Some(piece) = file.next().await.expect("it is whole") {
+            longest = longest.max(piece.len());
+            read.extend_from_slice(&piece);
+        }
+        assert!(read == content, "{} bytes of {}", read.len(), content.len());
+        // A piece, and the end of the one before, which may have been the beginning of the boundary.
+        assert!(longest <= 2 * PIECE_BYTES, "{longest}");
+    }
+
+    #[tokio::test]
+    async fn a_form_without_the_file_or_its_end_is_refused() {
+        for (content_type, body, told) in [
+            ("text/plain", form(FIELD, b"x"), "it must be a form with a file"),
+            (FORM, form("other", b"x"), "the form has no file as"),
+            (FORM, Bytes::from_static(b"x"), "the form cannot be read"),
+        ] {
+            let refused = FormFile::open(content_type, body).await.expect_err("it is refused").to_string();
+            assert!(refused.contains(told), "{refused}");
+        }
+        let whole = form(FIELD, b"content");
+        let mut cut = FormFile::open(FORM, whole.slice(..whole.len() - 8)).await.expect("its beginning is there");
+        let refused = loop {
+            match cut.next().await {
+                Ok(piece) => assert!(piece.is_some(), "the end is missing"),
+                Err(error) => break error.to_string(),
+            }
+        };
+        assert!(refused.contains("it is cut off"), "{refused}");
+    }
 }

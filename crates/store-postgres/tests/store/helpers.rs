@@ -16,7 +16,7 @@ use uuid::Uuid;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The tables in an order in which they can be copied.
-const TABLES: [&str; 21] = [
+const TABLES: [&str; 22] = [
     "lease",
     "fence",
     "counter",
@@ -38,6 +38,7 @@ const TABLES: [&str; 21] = [
     "logs",
     "positions",
     "drains",
+    "finished",
 ];
 
 pub(crate) fn settings(url: &str, results: &TempDir) -> StoreSettings {

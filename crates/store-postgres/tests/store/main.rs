@@ -8,5 +8,6 @@ mod failing;
 mod helpers;
 mod moving;
 mod opening;
+mod retention;
 mod roles;
 mod statistics;

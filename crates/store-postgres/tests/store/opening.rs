@@ -43,7 +43,7 @@ fn of_several_that_come_at_once_one_migrates() {
             scope.spawn(|| drop(open(&url, &database.results)));
         }
     });
-    assert_eq!(database.ask("SELECT count(*), max(version) FROM schema_version"), "1|5");
+    assert_eq!(database.ask("SELECT count(*), max(version) FROM schema_version"), "1|6");
 }
 
 #[test]

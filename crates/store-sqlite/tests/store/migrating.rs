@@ -146,7 +146,7 @@ fn a_database_of_the_first_release_is_brought_up_to_date_once_and_gives_pages_ba
     let directory = released();
     assert_eq!((pragma(directory.path(), "auto_vacuum"), pragma(directory.path(), "user_version")), (0, 1));
     open(directory.path()).close().expect("all is committed");
-    assert_eq!((pragma(directory.path(), "auto_vacuum"), pragma(directory.path(), "user_version")), (2, 7));
+    assert_eq!((pragma(directory.path(), "auto_vacuum"), pragma(directory.path(), "user_version")), (2, 8));
     let store = open(directory.path());
     assert_eq!(store.epoch(), store::Epoch(2));
     assert_eq!(*store.latest_event().borrow(), 3);

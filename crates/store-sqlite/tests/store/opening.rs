@@ -87,7 +87,7 @@ fn a_newer_schema_is_refused() {
     let db = rusqlite::Connection::open(directory.path().join("divvy.db")).expect("readable");
     db.pragma_update(None, "user_version", 99).expect("room");
     db.close().expect("closed");
-    assert!(matches!(refused(directory.path()), OpenError::NewerSchema { found: 99, known: 7, .. }));
+    assert!(matches!(refused(directory.path()), OpenError::NewerSchema { found: 99, known: 8, .. }));
 }
 
 #[test]

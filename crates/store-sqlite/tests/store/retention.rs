@@ -66,6 +66,44 @@ async fn the_file_shrinks_after_jobs_are_forgotten() {
     assert_eq!(store.unfinished().await.map(|jobs| jobs.len()), Ok(1));
 }
 
+/// Whether the kept bytes of all jobs that are over are the sum over their rows, and these bytes.
+fn finished(directory: &Path) -> (bool, i64) {
+    let db = rusqlite::Connection::open(directory.join("divvy.db")).expect("readable");
+    let sql =
+        "SELECT bytes = (SELECT coalesce(sum(bytes), 0) FROM jobs WHERE finished_at IS NOT NULL), bytes FROM finished";
+    db.query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?))).expect("there")
+}
+
+#[tokio::test]
+async fn bytes_of_jobs_that_are_over_are_summed_up_as_they_change() {
+    let directory = tempfile::tempdir().expect("room");
+    let store = open_with(directory.path(), Duration::MAX);
+    for number in 1..=4 {
+        store.submit(tasks_job(number, numbers(50))).await.expect("room");
+    }
+    assert_eq!(finished(directory.path()), (true, 0));
+    for number in 1..=2 {
+        store.record(answered(id(number), 0..3, vec![raw("1"), raw("2"), raw("3")]));
+        store.commit(change(id(number), at(1), ChangeKind::Canceled)).await.expect("room");
+    }
+    let (is_right, two) = finished(directory.path());
+    assert!(is_right && two > 0, "{two}");
+    store.commit(ended(id(3), JobState::Failed, None)).await.expect("room");
+    let (is_right, three) = finished(directory.path());
+    assert!(is_right && three > two, "{three} {two}");
+    store.commit(change(id(3), at(10), ChangeKind::Retried)).await.expect("room");
+    assert_eq!(finished(directory.path()), (true, two), "it is open again");
+    store.commit(change(id(3), at(11), ChangeKind::Canceled)).await.expect("room");
+    assert_eq!(store.cancel_unread(id(4), at(12), "why".to_owned()).await, Ok(true));
+    assert!(finished(directory.path()).0);
+    store.close().expect("all is committed");
+
+    let retention = Retention { max_age: Duration::MAX, max_bytes: 0 };
+    let store = store_sqlite::open(StoreSettings { retention, ..settings(directory.path()) }).expect("fine");
+    assert_eq!(store.prune().await.map(|pruned| pruned.jobs), Ok(4));
+    assert_eq!(finished(directory.path()), (true, 0));
+}
+
 #[tokio::test]
 async fn what_is_counted_is_about_what_the_file_takes() {
     for (name, tags, jobs) in [("plain", 0, 20_000_u128), ("tagged", 32, 2000)] {

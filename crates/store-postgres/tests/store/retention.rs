@@ -1,0 +1,52 @@
+//! The bytes of all jobs that are over, which retention compares with its limit.
+
+use std::time::Duration;
+
+use model::JobState;
+use store::transfer::transfer;
+use store::{ChangeKind, Retention, Store};
+
+use crate::helpers::*;
+
+/// Whether the kept sum is the sum over the rows, and whether it is above zero.
+const IS_RIGHT: &str = "SELECT bytes = (SELECT coalesce(sum(bytes), 0) FROM jobs WHERE finished_at IS NOT NULL), bytes > 0 \
+     FROM finished";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bytes_of_jobs_that_are_over_are_summed_up_as_they_change() {
+    let (database, copy) = (Database::new(), Database::new());
+    let keep_none = Retention { max_age: Duration::ZERO, max_bytes: 0 };
+    let store = Store::start(lead(&database.open()), keep_none).expect("a thread");
+    for number in 1..=4 {
+        store.submit(tasks_job(number, numbers(50))).await.expect("room");
+    }
+    assert_eq!(database.ask(IS_RIGHT), "t|f");
+    for number in 1..=2 {
+        store.record(answered(id(number), 0..3, vec![raw("1"), raw("2"), raw("3")]));
+        store.commit(change(id(number), at(1), ChangeKind::Canceled)).await.expect("room");
+        assert_eq!(database.ask(IS_RIGHT), "t|t");
+    }
+    store.commit(ended(id(3), JobState::Failed, Some("{\"tasks\": []}"))).await.expect("room");
+    assert_eq!(database.ask(IS_RIGHT), "t|t");
+    let before = database.ask("SELECT bytes FROM finished");
+    store.commit(change(id(3), at(2), ChangeKind::Retried)).await.expect("room");
+    assert_eq!(database.ask(IS_RIGHT), "t|t");
+    assert_ne!(database.ask("SELECT bytes FROM finished"), before, "the job is open again");
+    store.commit(change(id(3), at(3), ChangeKind::Canceled)).await.expect("room");
+    assert_eq!(store.cancel_unread(id(4), at(4), "why".to_owned()).await, Ok(true));
+    assert_eq!(database.ask(IS_RIGHT), "t|t");
+    store.close().expect("all is committed");
+
+    // A move to another database has the same sum.
+    database.ask("UPDATE lease SET expires_at = clock_timestamp()");
+    {
+        let mut from = store_postgres::Transfer::source(&database.url()).expect("nobody uses it");
+        let mut to = store_postgres::Transfer::target(&copy.url()).expect("it is empty");
+        transfer(&mut from, &mut to).expect("it is moved");
+    }
+    assert_eq!(copy.ask(IS_RIGHT), "t|t");
+    let store = Store::start(lead(&copy.open()), keep_none).expect("a thread");
+    store.submit(tasks_job(5, numbers(50))).await.expect("room");
+    assert_eq!(store.prune().await.map(|pruned| pruned.jobs), Ok(4));
+    assert_eq!(copy.ask(IS_RIGHT), "t|f");
+}

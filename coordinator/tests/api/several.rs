@@ -10,6 +10,7 @@ use model::{EventKind, JobState, Labels};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 use store::memory::{Memory, MemoryShared, StoreClock};
+use store::shared::LEASE;
 
 use crate::helpers::{
     EventStream, PATIENCE, TestCoordinator, TestWorker, claim, config, numbered_tasks, pause, problem, read, sleeps,
@@ -33,13 +34,18 @@ impl Grid {
 
     /// Starts them with other settings.
     pub(crate) async fn start_with(count: usize, config: Config) -> Self {
+        // No slow moment of the machine ends the leader's trust in its lease.
+        Self::start_leased(count, config, Duration::from_hours(1)).await
+    }
+
+    /// Starts them with leases of this duration by the store's clock, which stands still unless a test moves it.
+    async fn start_leased(count: usize, config: Config, lease: Duration) -> Self {
         let (memory, seconds) = (Memory::new(), Arc::new(AtomicU64::new(0)));
-        // It stands still unless a test moves it: no slow moment of the machine lets the leader's lease expire.
         let time = Arc::clone(&seconds);
         let clock: StoreClock = Arc::new(move || Duration::from_secs(time.load(Ordering::SeqCst)));
         let mut grid = Self { coordinators: Vec::new(), ways: Vec::new(), seconds };
         for number in 0..count {
-            let way = memory.shared(Arc::clone(&clock));
+            let way = memory.shared(Arc::clone(&clock)).with_lease(lease);
             let own = Config {
                 coordinator_id: Some(format!("coordinator-{number}")),
                 recovery_ms: config.recovery_ms.max(2_500),
@@ -209,7 +215,7 @@ async fn the_next_coordinator_leads_when_the_leader_stops_and_no_task_runs_twice
 
 #[actix_web::test]
 async fn a_leader_that_cannot_reach_the_store_steps_down_and_comes_back_as_a_standby() {
-    let grid = Grid::start_with(2, patient()).await;
+    let grid = Grid::start_leased(2, patient(), LEASE).await;
     let _worker = grid.worker("one", 1);
     let (old, new) = (&grid.coordinators[0], &grid.coordinators[1]);
     let job = old.submit(&sleeps(0.2, 40)).await.id;

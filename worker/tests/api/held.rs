@@ -248,7 +248,7 @@ async fn a_kind_that_the_worker_does_not_run_is_refused_and_nothing_is_kept() {
 
 #[tokio::test]
 async fn what_no_coordinator_asks_for_any_more_is_given_up() {
-    let (coordinator, worker) = pair(&[("DIVVY_ORPHAN_TIMEOUT_MS", "300"), ("DIVVY_SLOTS", "2")]).await;
+    let (coordinator, worker) = pair(&[("DIVVY_ORPHAN_TIMEOUT_MS", "5000"), ("DIVVY_SLOTS", "2")]).await;
     let (done, mut endless) = (worker.nap(0.0), worker.nap(3600.0));
     endless.body["slot"] = json!(1);
     assert!(worker.run(&done).await.status().is_success());

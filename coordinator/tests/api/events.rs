@@ -1,7 +1,6 @@
 //! Events of jobs, as Server-Sent Events.
 
 use std::cell::Cell;
-use std::time::Duration;
 
 use coordinator::config::Config;
 use futures_util::future::join;
@@ -10,7 +9,7 @@ use reqwest::header::HeaderValue;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use crate::helpers::{EventStream, TestCoordinator, config, numbered_tasks, pause, problem, with};
+use crate::helpers::{EventStream, PATIENCE, TestCoordinator, config, numbered_tasks, pause, problem, with};
 
 #[actix_web::test]
 async fn the_life_of_a_job_is_told_in_order_and_ends_with_it() {
@@ -61,7 +60,7 @@ async fn a_stream_that_is_opened_while_its_job_ends_ends_too() {
         let claimed = grid.claimed("one", &Value::Null).await;
         let path = format!("/v1/jobs/{}/events", job.id);
         let (mut events, ()) = tokio::join!(EventStream::open(&grid, &path, None), grid.fail(&claimed, "no luck"));
-        let kinds = timeout(Duration::from_secs(20), events.rest()).await.expect("it ends");
+        let kinds = timeout(PATIENCE, events.rest()).await.expect("it ends");
         assert_eq!(kinds.last(), Some(&EventKind::Failed));
     }
 }

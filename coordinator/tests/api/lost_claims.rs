@@ -66,7 +66,7 @@ async fn a_report_on_an_attempt_that_is_over_is_refused_before_its_body_is_read(
         let internal = grid.internal;
         let asking = tokio::task::spawn_blocking(move || {
             let mut stream = TcpStream::connect(internal).expect("connect");
-            stream.set_read_timeout(Some(Duration::from_secs(20))).expect("set");
+            stream.set_read_timeout(Some(PATIENCE)).expect("set");
             let head = format!("POST /v1/worker/tasks/{}/complete HTTP/1.1\r\nhost: localhost", attempt.0);
             write!(stream, "{head}\r\ncontent-type: application/json\r\ncontent-length: 60000000\r\n\r\n")
                 .expect("send");

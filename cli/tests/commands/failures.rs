@@ -1,7 +1,7 @@
 //! Failures are one line on stderr and a stable exit code.
 
 use std::io::{Read, Write};
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::thread::{self, JoinHandle};
 
 use tempfile::tempdir;
@@ -272,21 +272,43 @@ fn answer_once(answer: String) -> (String, JoinHandle<Vec<String>>) {
     answer_each(vec![answer])
 }
 
-/// A server that takes a connection for each answer, and a request of it. Returns the requests, as far as they came at once.
+/// A server that takes a connection for each answer, and a request of it. Returns the requests.
 fn answer_each(answers: Vec<String>) -> (String, JoinHandle<Vec<String>>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let url = format!("http://{}", listener.local_addr().expect("an address"));
     let server = thread::spawn(move || {
         let answer = |answer: String| {
             let (mut client, _) = listener.accept().expect("a client");
-            let mut request = [0; 4096];
-            let length = client.read(&mut request).unwrap_or(0);
+            let request = read_request(&mut client);
             client.write_all(answer.as_bytes()).expect("answer");
-            String::from_utf8_lossy(&request[..length]).into_owned()
+            request
         };
         answers.into_iter().map(answer).collect()
     });
     (url, server)
+}
+
+/// Reads a request up to the end of its body: an answer behind which bytes are unread may be lost.
+fn read_request(client: &mut TcpStream) -> String {
+    let (mut request, mut bytes) = (String::new(), [0; 4096]);
+    while !is_whole(&request) {
+        match client.read(&mut bytes) {
+            Ok(count @ 1..) => request.push_str(&String::from_utf8_lossy(&bytes[..count])),
+            _ => break,
+        }
+    }
+    request
+}
+
+/// Whether a request has come up to the end of its body.
+fn is_whole(request: &str) -> bool {
+    let Some((head, body)) = request.split_once("\r\n\r\n") else { return false };
+    let head = head.to_ascii_lowercase();
+    if head.contains("transfer-encoding: chunked") {
+        return body.ends_with("0\r\n\r\n");
+    }
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse::<usize>().ok());
+    body.len() >= length.unwrap_or(0)
 }
 
 #[test]

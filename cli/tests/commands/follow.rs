@@ -9,7 +9,7 @@ use api::Job;
 use model::{EventKind, JobEvent, JobState};
 use tempfile::tempdir;
 
-use crate::helpers::{Grid, assert_fails, divvy, eventually};
+use crate::helpers::{Grid, assert_fails, divvy, eventually, own_port};
 
 #[test]
 fn wait_prints_the_jobs_in_the_order_asked_and_succeeds_with_them() {
@@ -141,13 +141,13 @@ fn events_of_all_are_followed_from_now_on() {
 #[test]
 fn following_outlasts_a_restart_of_the_grid_without_gap_or_repetition() {
     let data = tempdir().expect("a folder");
-    let mut grid = Grid::start_with_data(data.path(), "0");
+    let port = own_port();
+    let mut grid = Grid::start_with_data(data.path(), &port);
     let id = grid.submit(&["sleep", "--seconds", "0.5", "--tasks", "6"]);
     let mut waiter = grid.command(&["job", "events", &id, "--follow", "--output", "json"]);
     let mut waiter = waiter.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("run the command");
     let mut lines = BufReader::new(waiter.stdout.take().expect("piped")).lines();
     let first = lines.next().expect("a line").expect("text");
-    let port = grid.port().to_owned();
     grid.kill();
     let again = Grid::start_with_data(data.path(), &port);
     let rest: Vec<String> = lines.map(|line| line.expect("text")).collect();

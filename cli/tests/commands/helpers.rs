@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -14,6 +15,13 @@ const DEADLINE: Duration = Duration::from_secs(60);
 
 /// URL of a port without a listener.
 pub(crate) const NOWHERE: &str = "http://127.0.0.1:1";
+
+/// A port for a grid, below those that the system gives to connections: none of them takes it while no grid listens.
+pub(crate) fn own_port() -> String {
+    static LAST: AtomicU32 = AtomicU32::new(0);
+    let number = std::process::id().wrapping_mul(16).wrapping_add(LAST.fetch_add(1, Ordering::Relaxed));
+    (18_000 + number % 12_000).to_string()
+}
 
 /// `divvy up`; killed when dropped.
 #[derive(Debug)]
@@ -51,10 +59,6 @@ impl Grid {
             (workers.len() == 2).then_some(())
         });
         grid
-    }
-
-    pub(crate) fn port(&self) -> &str {
-        self.url.rsplit(':').next().expect("a port")
     }
 
     /// The command, told to ask this grid.

@@ -6,6 +6,8 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
+use serde_json::Value;
+
 use crate::helpers::{Grid, NOWHERE, eventually};
 
 const ROWS: NonZeroU16 = NonZeroU16::new(30).expect("30 is not 0");
@@ -172,9 +174,18 @@ fn colours_are_for_terminals_unless_no_color_is_set() {
 #[test]
 fn waiting_draws_a_bar_on_a_terminal_and_leaves_none_behind() {
     let grid = Grid::start();
-    let id = grid.submit(&["sleep", "--seconds", "0.4", "--tasks", "8"]);
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("tasks");
+    std::fs::write(&path, "[1, 2, 3, 4, 5, 6, 7, 8]").expect("write a file");
+    let id = grid.submit(&["tasks", path.to_str().expect("UTF-8")]);
+    let claim = br#"{"worker_id": "mine", "kinds": ["tasks"], "max_tasks": 8, "wait_seconds": 30}"#;
+    let claimed: Value = serde_json::from_str(&grid.post_internal("/v1/worker/claim", claim)).expect("a claim");
     let mut terminal = Terminal::open(&grid, &format!("job wait {id} --output quiet"), &[]);
     terminal.shows(&["/8 tasks"]);
+    // The tasks end once the bar has been seen.
+    let attempt = claimed["attempt"].as_str().expect("an attempt");
+    let results = br#"{"results": [1, 2, 3, 4, 5, 6, 7, 8]}"#;
+    grid.post_internal(&format!("/v1/worker/tasks/{attempt}/complete"), results);
     assert_eq!(terminal.exit_code(), Some(0));
     eventually("only the id is left", || (terminal.text().trim() == id).then_some(()));
 }

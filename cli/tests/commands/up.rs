@@ -2,7 +2,6 @@
 
 use std::fs::{self, Permissions};
 use std::io::{BufRead, BufReader};
-use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -12,12 +11,12 @@ use serde_json::Value;
 use tempfile::tempdir;
 use test_postgres::Server;
 
-use crate::helpers::{Grid, assert_fails, divvy, eventually, gone};
+use crate::helpers::{Grid, assert_fails, divvy, eventually, gone, own_port};
 
 #[test]
 fn internal_port_is_an_option_and_is_printed() {
-    let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port").port();
-    let grid = Grid::up(&["--port", "0", "--internal-port", &free.to_string()]);
+    let free = own_port();
+    let grid = Grid::up(&["--port", "0", "--internal-port", &free]);
     assert_eq!(grid.internal, format!("127.0.0.1:{free}"));
     let answer = grid.post_internal("/v1/worker/claim", br#"{"worker_id": "a", "kinds": ["tasks"], "max_tasks": 1}"#);
     assert!(answer.is_empty(), "no task is there: {answer}");

@@ -2,10 +2,11 @@
 
 mod helpers;
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
 use helpers::{Broker, eventually};
 use serde_json::{Value, json};
@@ -36,6 +37,11 @@ impl Grid {
     /// The standard output of a command that asks this grid.
     fn run(&self, broker: &Broker, arguments: &[&str]) -> Output {
         divvy(arguments, broker).env("DIVVY_URL", &self.1).output().expect("start")
+    }
+
+    /// The host and the port of its URL.
+    fn address(&self) -> &str {
+        self.1.trim_start_matches("http://")
     }
 
     fn work(&self, broker: &Broker) {
@@ -114,15 +120,50 @@ fn replay_finds_the_stored_statistics_in_the_events_and_says_where_they_are_not(
     assert!(!String::from_utf8_lossy(&other.stdout).contains(" 0 different"), "{other:?}");
 }
 
-/// Asks the grid with an empty POST; whether it succeeds is not looked at.
-fn post(grid: &Grid, target: &str) {
-    let address = grid.1.trim_start_matches("http://");
+/// Asks a grid with an empty POST.
+fn post(address: &str, target: &str) {
     let mut stream = TcpStream::connect(address).expect("connect");
     let head = format!("POST {target} HTTP/1.0\r\nhost: {address}\r\ncontent-length: 0\r\n\r\n");
     stream.write_all(head.as_bytes()).expect("send");
     let mut answer = String::new();
     stream.read_to_string(&mut answer).expect("an answer");
     assert!(answer.starts_with("HTTP/1.0 200") || answer.starts_with("HTTP/1.1 200"), "{answer}");
+}
+
+/// Pauses and resumes the jobs of a grid.
+fn change_jobs(address: &str) {
+    post(address, "/v1/jobs/all/pause?kind=sleep");
+    post(address, "/v1/jobs/all/resume?kind=sleep");
+}
+
+/// Passes a client's requests on to a grid, whose jobs change before each request for statistics.
+fn pass_on(mut client: TcpStream, address: &str) {
+    let Ok(mut grid) = TcpStream::connect(address) else { return };
+    let (mut answers, mut asking) = (grid.try_clone().expect("a copy"), client.try_clone().expect("a copy"));
+    thread::spawn(move || io::copy(&mut answers, &mut asking));
+    let mut bytes = [0; 4096];
+    while let Ok(count @ 1..) = client.read(&mut bytes) {
+        if String::from_utf8_lossy(&bytes[..count]).contains("/v1/statistics") {
+            change_jobs(address);
+        }
+        if grid.write_all(&bytes[..count]).is_err() {
+            return;
+        }
+    }
+}
+
+/// Starts a server that passes requests on to a grid as [`pass_on`] does. Returns its URL.
+fn start_between(grid: &Grid) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("http://{}", listener.local_addr().expect("an address"));
+    let address = grid.address().to_owned();
+    thread::spawn(move || {
+        for client in listener.incoming().flatten() {
+            let address = address.clone();
+            thread::spawn(move || pass_on(client, &address));
+        }
+    });
+    url
 }
 
 #[test]
@@ -135,15 +176,15 @@ fn replay_compares_to_the_last_number_while_events_go_on() {
         let done = grid.run(&broker, &submit);
         assert!(done.status.success(), "{done:?}");
     }
-    let is_over = AtomicBool::new(false);
-    std::thread::scope(|scope| {
+    let (url, is_over) = (start_between(&grid), AtomicBool::new(false));
+    thread::scope(|scope| {
         scope.spawn(|| {
             while !is_over.load(Ordering::Relaxed) {
-                post(&grid, "/v1/jobs/all/pause?kind=sleep");
-                post(&grid, "/v1/jobs/all/resume?kind=sleep");
+                change_jobs(grid.address());
             }
         });
-        let outputs: Vec<_> = (0..3).map(|_| grid.run(&broker, &["statistics", "--replay-from-kafka"])).collect();
+        let replay = || divvy(&["statistics", "--replay-from-kafka"], &broker).env("DIVVY_URL", &url).output();
+        let outputs: Vec<_> = (0..3).map(|_| replay().expect("start")).collect();
         is_over.store(true, Ordering::Relaxed);
         for output in outputs {
             assert!(output.status.success(), "{output:?}");

@@ -5,7 +5,7 @@ use api::{LeaseOutcome, LeaseRequest, SumOfPrimes};
 use model::{Algorithm, Labels};
 use serde_json::{Value, json};
 
-use crate::helpers::{TestCoordinator, compute, config, problem, read};
+use crate::helpers::{TestCoordinator, compute, config, impatient, problem, read};
 
 /// The sum of all primes up to 10^9 and 10^10, and how many there are: OEIS A046731, A006880.
 const SUM_TO_1E9: u128 = 24_739_512_092_254_535;
@@ -91,7 +91,7 @@ fn first_release(lease: LeaseRequest) -> HttpResponse {
 
 #[actix_web::test]
 async fn workers_of_the_first_release_are_sent_what_they_can_compute() {
-    let grid = TestCoordinator::start(config());
+    let grid = TestCoordinator::start(impatient());
     let _worker = grid.add_worker("old", first_release).await;
     let answer = sum(&grid, "a=1&b=10000000000").await;
     assert_eq!((answer.algorithm, answer.tasks), (Algorithm::Sieve, 4_000));

@@ -3,7 +3,7 @@
 use api::{SumOfPrimes, WorkerState, WorkerSummary};
 use serde_json::{Value, json};
 
-use crate::helpers::{TestCoordinator, compute, config, problem, refuse};
+use crate::helpers::{TestCoordinator, compute, config, impatient, problem, refuse};
 
 #[actix_web::test]
 async fn a_sum_is_the_decimal_string_of_the_parts_total() {
@@ -43,7 +43,7 @@ async fn a_job_that_fails_on_every_attempt_is_a_clear_error() {
 
 #[actix_web::test]
 async fn a_worker_for_other_jobs_is_no_worker() {
-    let grid = TestCoordinator::start(config());
+    let grid = TestCoordinator::start(impatient());
     assert!(grid.claim("one", &json!({"kinds": ["tasks"]})).await.is_none());
     let simulation = json!({"tasks": 1, "seconds": 3_600, "workers": 1});
     assert_eq!(grid.post("/v1/simulate", &simulation).await.status(), 201);
@@ -53,7 +53,7 @@ async fn a_worker_for_other_jobs_is_no_worker() {
 
 #[actix_web::test]
 async fn no_worker_is_a_503_that_says_so_and_leaks_no_count() {
-    let few = coordinator::config::Config { max_inflight: 2, ..config() };
+    let few = coordinator::config::Config { max_inflight: 2, ..impatient() };
     let grid = TestCoordinator::start(few);
     for _ in 0..5 {
         let response = grid.get("/sum-of-primes?a=1&b=10").await;

@@ -1,14 +1,15 @@
 //! Events of jobs, as Server-Sent Events.
 
-use std::time::Duration;
+use std::cell::Cell;
 
 use coordinator::config::Config;
-use model::{EventKind, JobState, Labels};
+use futures_util::future::join;
+use model::{EventKind, JobState};
 use reqwest::header::HeaderValue;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use crate::helpers::{EventStream, TestCoordinator, config, numbered_tasks, pause, problem, sleeps, with};
+use crate::helpers::{EventStream, PATIENCE, TestCoordinator, config, numbered_tasks, pause, problem, with};
 
 #[actix_web::test]
 async fn the_life_of_a_job_is_told_in_order_and_ends_with_it() {
@@ -59,7 +60,7 @@ async fn a_stream_that_is_opened_while_its_job_ends_ends_too() {
         let claimed = grid.claimed("one", &Value::Null).await;
         let path = format!("/v1/jobs/{}/events", job.id);
         let (mut events, ()) = tokio::join!(EventStream::open(&grid, &path, None), grid.fail(&claimed, "no luck"));
-        let kinds = timeout(Duration::from_secs(20), events.rest()).await.expect("it ends");
+        let kinds = timeout(PATIENCE, events.rest()).await.expect("it ends");
         assert_eq!(kinds.last(), Some(&EventKind::Failed));
     }
 }
@@ -125,20 +126,33 @@ async fn the_stream_of_all_tells_of_every_job_from_now_on() {
 #[actix_web::test]
 async fn progress_is_told_once_a_second_at_most() {
     let grid = TestCoordinator::start(config());
-    let _worker = grid.add_real_worker("one", 1, Labels::new()).await;
-    let job = grid.submit(&with(sleeps(0.01, 1), &json!({"params": {"seconds": 0.01, "tasks": 200}}))).await;
+    let job = grid.submit(&numbered_tasks(10_000)).await;
     let mut events = EventStream::open(&grid, &format!("/v1/jobs/{}/events", job.id), None).await;
-    let (mut done, mut reports) = (0, 0);
-    let mut ended_at = job.submitted_at;
-    while let Some(event) = events.next().await {
-        assert!(event.tasks_done >= Some(done), "{event:?}");
-        done = event.tasks_done.expect("a number");
-        reports += u32::from(event.kind == EventKind::Progress);
-        ended_at = event.at;
-    }
+    let is_told = Cell::new(false);
+    // Tasks end one by one until progress has been told twice, and then all at once.
+    let working = async {
+        loop {
+            let most = if is_told.get() { 10_000 } else { 1 };
+            let Some(claimed) = grid.claim("one", &json!({ "max_tasks": most })).await else { break };
+            grid.complete(&claimed, &json!(vec![1; claimed.tasks.len()])).await;
+            pause().await;
+        }
+    };
+    let reading = async {
+        let (mut done, mut reports, mut ended_at) = (0, 0, job.submitted_at);
+        while let Some(event) = events.next().await {
+            assert!(event.tasks_done >= Some(done), "{event:?}");
+            done = event.tasks_done.expect("a number");
+            reports += u32::from(event.kind == EventKind::Progress);
+            is_told.set(reports >= 2);
+            ended_at = event.at;
+        }
+        (done, reports, ended_at)
+    };
+    let ((), (done, reports, ended_at)) = join(working, reading).await;
     let seconds = ended_at.duration_since(job.submitted_at).as_secs_f64();
-    assert_eq!(done, 200);
-    assert!((1.0..=seconds + 1.0).contains(&f64::from(reports)), "{reports} reports in {seconds} s");
+    assert_eq!(done, 10_000);
+    assert!((2.0..=seconds + 1.0).contains(&f64::from(reports)), "{reports} reports in {seconds} s");
 }
 
 #[actix_web::test]

@@ -45,16 +45,22 @@ pub(crate) struct TestWorker {
     _stop: oneshot::Sender<()>,
 }
 
-/// Settings that need no patience.
+/// Settings that need no patience, by which no slow moment of the machine loses a worker or refuses a request.
 pub(crate) fn config() -> Config {
     Config {
         public_addr: ANY_PORT.into(),
         internal_addr: ANY_PORT.into(),
-        no_worker_timeout_ms: 50,
+        evict_after_ms: 600_000,
+        no_worker_timeout_ms: 60_000,
         recovery_ms: 0,
         drain_timeout_ms: 100,
         ..Config::default()
     }
+}
+
+/// Settings by which a request without a worker is refused soon.
+pub(crate) fn impatient() -> Config {
+    Config { no_worker_timeout_ms: 50, ..config() }
 }
 
 impl TestCoordinator {

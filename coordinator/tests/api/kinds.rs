@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use actix_web::HttpResponse;
 use api::WorkerState;
+use futures_util::future::join;
 use model::{JobState, Labels, TaskState};
 use serde_json::{Value, json};
 
@@ -96,8 +97,12 @@ async fn individual_tasks_wait_for_workers_that_fetch() {
 #[actix_web::test]
 async fn a_job_that_outlives_its_timeout_fails() {
     let grid = TestCoordinator::start(config());
-    let job = grid.submit(&with(numbered_tasks(1), &json!({"timeout": {"job_seconds": 1}}))).await;
-    let claimed = grid.claimed("one", &Value::Null).await;
+    // The claim waits for the job, which may be over by the time of a later one.
+    let (claimed, job) = join(grid.claimed("one", &json!({"wait_seconds": 60})), async {
+        grid.wait_for_pulling(1).await;
+        grid.submit(&with(numbered_tasks(1), &json!({"timeout": {"job_seconds": 1}}))).await
+    })
+    .await;
     let job = grid.job_in(job.id, JobState::Failed).await;
     assert_eq!(job.error.as_deref(), Some("it was not done within its timeout"));
     problem(grid.report(&claimed, "complete", &json!({"results": [1]})).await, 409).await;

@@ -1,6 +1,5 @@
 //! Workers that fetch their tasks.
 
-use std::io::Write;
 use std::time::{Duration, Instant};
 
 use api::{Claimed, Job};
@@ -119,43 +118,6 @@ async fn a_claim_of_long_payloads_ends_after_eight_mebibytes_and_the_rest_is_no_
     assert!(grid.claim("one", &Value::Null).await.is_none());
     let job = grid.job_in(job.id, JobState::Succeeded).await;
     assert_eq!((job.tasks.succeeded, job.attempts), (3_002, 5));
-}
-
-#[actix_web::test]
-async fn tasks_that_are_answered_into_a_connection_that_its_worker_has_closed_are_not_tried() {
-    const ROUNDS: u32 = 60;
-    let grid = TestCoordinator::start(config());
-    let head = "POST /v1/worker/claim HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length";
-    let (mut jobs, mut answered) = (Vec::new(), 0);
-    for round in 0..ROUNDS {
-        let body = claim(&format!("leaves-{round}"), &json!({"wait_seconds": 30})).to_string();
-        let request = format!("{head}: {}\r\n\r\n{body}", body.len());
-        let mut stream = std::net::TcpStream::connect(grid.internal).expect("connect");
-        stream.write_all(request.as_bytes()).expect("room");
-        grid.wait_for_pulling(u64::from(round) + 1).await;
-        // The close comes before, during or after the answer.
-        let closing = std::thread::spawn(move || {
-            std::thread::sleep(Duration::from_micros(u64::from(round) * 50));
-            stream.set_nonblocking(true).expect("an open socket");
-            let is_answered = stream.peek(&mut [0]).is_ok();
-            drop(stream);
-            usize::from(is_answered)
-        });
-        jobs.push(grid.submit(&numbered_tasks(1)).await.id);
-        answered += closing.join().expect("no panic");
-    }
-    let mut open = 0;
-    while let Some(claimed) = grid.claim("stays", &json!({"wait_seconds": 2})).await {
-        grid.complete(&claimed, &json!([1])).await;
-        open += 1;
-    }
-    // Nothing is known of those whose answer had come before the close, of which the look before it may miss a few.
-    assert!(open + answered + 3 >= ROUNDS as usize, "{open} open, {answered} answered");
-    for id in jobs {
-        let job = grid.job(id).await;
-        let is_in_hand = job.state == JobState::Running && job.tasks.running == 1;
-        assert!(is_in_hand || (job.state, job.attempts) == (JobState::Succeeded, 1), "{job:?}");
-    }
 }
 
 #[actix_web::test]

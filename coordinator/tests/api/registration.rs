@@ -54,16 +54,11 @@ async fn another_process_under_a_known_name_is_a_new_worker() {
     assert!(metrics.contains("divvy_evictions_total{reason=\"replaced\"} 1"), "{metrics}");
 }
 
-/// Workers that send one heartbeat stay.
-fn silence_is_allowed() -> Config {
-    Config { evict_after_ms: 600_000, ..config() }
-}
-
 #[actix_web::test]
 async fn a_process_that_takes_a_name_whose_lease_fails_a_job_is_answered() {
     // Enough that several of them share a shard, and with it the lock, of the map of workers.
     const WORKERS: u64 = 60;
-    let grid = TestCoordinator::start(silence_is_allowed());
+    let grid = TestCoordinator::start(config());
     // Leases come to it, and none is ever answered.
     let silent = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let port = silent.local_addr().expect("bound").port();
@@ -83,7 +78,7 @@ async fn a_process_that_takes_a_name_whose_lease_fails_a_job_is_answered() {
 
 #[actix_web::test]
 async fn slots_that_do_not_fit_are_refused_however_often_they_come() {
-    let grid = TestCoordinator::start(silence_is_allowed());
+    let grid = TestCoordinator::start(config());
     let of_slots = |slots| Heartbeat { slots, ..heartbeat(closed_port()) };
     // All that there may be, but for one.
     for number in 0..64 {

@@ -1,6 +1,7 @@
 //! Several coordinators over one store.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use api::{CoordinatorList, CoordinatorRole, Job};
@@ -8,10 +9,11 @@ use coordinator::config::Config;
 use model::{EventKind, JobState, Labels};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
-use store::memory::{Memory, MemoryShared};
+use store::memory::{Memory, MemoryShared, StoreClock};
+use store::shared::LEASE;
 
 use crate::helpers::{
-    EventStream, TestCoordinator, TestWorker, claim, config, numbered_tasks, pause, problem, read, sleeps,
+    EventStream, PATIENCE, TestCoordinator, TestWorker, claim, config, numbered_tasks, pause, problem, read, sleeps,
     start_real_worker, with,
 };
 use crate::lost_claims::{claim_and_break, complete_and_break};
@@ -20,6 +22,8 @@ use crate::lost_claims::{claim_and_break, complete_and_break};
 pub(crate) struct Grid {
     pub(crate) coordinators: Vec<TestCoordinator>,
     ways: Vec<MemoryShared>,
+    /// Time of the store's clock, in seconds.
+    seconds: Arc<AtomicU64>,
 }
 
 impl Grid {
@@ -28,17 +32,23 @@ impl Grid {
         Self::start_with(count, config()).await
     }
 
-    /// Starts them with other settings than those that concern time.
+    /// Starts them with other settings.
     pub(crate) async fn start_with(count: usize, config: Config) -> Self {
-        let (memory, origin) = (Memory::new(), Instant::now());
-        let clock: store::memory::StoreClock = Arc::new(move || origin.elapsed());
-        let mut grid = Self { coordinators: Vec::new(), ways: Vec::new() };
+        // No slow moment of the machine ends the leader's trust in its lease.
+        Self::start_leased(count, config, Duration::from_hours(1)).await
+    }
+
+    /// Starts them with leases of this duration by the store's clock, which stands still unless a test moves it.
+    async fn start_leased(count: usize, config: Config, lease: Duration) -> Self {
+        let (memory, seconds) = (Memory::new(), Arc::new(AtomicU64::new(0)));
+        let time = Arc::clone(&seconds);
+        let clock: StoreClock = Arc::new(move || Duration::from_secs(time.load(Ordering::SeqCst)));
+        let mut grid = Self { coordinators: Vec::new(), ways: Vec::new(), seconds };
         for number in 0..count {
-            let way = memory.shared(Arc::clone(&clock));
+            let way = memory.shared(Arc::clone(&clock)).with_lease(lease);
             let own = Config {
                 coordinator_id: Some(format!("coordinator-{number}")),
-                recovery_ms: 2_500,
-                no_worker_timeout_ms: 10_000,
+                recovery_ms: config.recovery_ms.max(2_500),
                 drain_timeout_ms: 2_000,
                 ..config.clone()
             };
@@ -61,7 +71,7 @@ impl Grid {
     }
 
     async fn until(&self, wanted: impl Fn(&CoordinatorList) -> bool) {
-        let deadline = Instant::now() + Duration::from_secs(30);
+        let deadline = Instant::now() + PATIENCE;
         loop {
             let list = self.list().await;
             if wanted(&list) {
@@ -75,6 +85,11 @@ impl Grid {
     async fn until_leads(&self, id: &str) {
         self.until(|list| leaders(list) == [id]).await;
     }
+}
+
+/// Settings that give workers time to list their leases to the next leader, which waits no longer than for their lists.
+fn patient() -> Config {
+    Config { recovery_ms: 60_000, ..config() }
 }
 
 fn leaders(list: &CoordinatorList) -> Vec<&str> {
@@ -177,7 +192,7 @@ async fn what_was_passed_on_goes_no_further() {
 
 #[actix_web::test]
 async fn the_next_coordinator_leads_when_the_leader_stops_and_no_task_runs_twice() {
-    let mut grid = Grid::start(2).await;
+    let mut grid = Grid::start_with(2, patient()).await;
     let worker = grid.worker("one", 2);
     let job = grid.coordinators[1].submit(&sleeps(1.5, 4)).await.id;
     // Longer than a worker may go unseen before it is no longer asked for its leases.
@@ -200,12 +215,19 @@ async fn the_next_coordinator_leads_when_the_leader_stops_and_no_task_runs_twice
 
 #[actix_web::test]
 async fn a_leader_that_cannot_reach_the_store_steps_down_and_comes_back_as_a_standby() {
-    let grid = Grid::start(2).await;
+    let grid = Grid::start_leased(2, patient(), LEASE).await;
     let _worker = grid.worker("one", 1);
     let (old, new) = (&grid.coordinators[0], &grid.coordinators[1]);
     let job = old.submit(&sleeps(0.2, 40)).await.id;
     old.job_when(job, |job| job.tasks.succeeded > 2).await;
     grid.ways[0].cut(true);
+    let deadline = Instant::now() + PATIENCE;
+    while !old.get_internal("/metrics").await.text().await.expect("text").contains("divvy_leader 0") {
+        assert!(Instant::now() < deadline, "it leads on");
+        pause().await;
+    }
+    // The old leader's trust ends before its lease.
+    grid.seconds.fetch_add(2, Ordering::SeqCst);
     grid.until_leads("coordinator-1").await;
     assert_eq!(old.get("/v1/jobs").await.status(), StatusCode::SERVICE_UNAVAILABLE);
     let done = new.job_in(job, JobState::Succeeded).await;
@@ -221,7 +243,7 @@ async fn a_standby_that_has_nothing_to_commit_stops_cleanly_while_it_cannot_reac
     let mut grid = Grid::start(2).await;
     grid.ways[1].cut(true);
     let standby = grid.coordinators.remove(1);
-    let deadline = Instant::now() + Duration::from_secs(30);
+    let deadline = Instant::now() + PATIENCE;
     while standby.get("/readyz").await.status() == StatusCode::OK {
         assert!(Instant::now() < deadline, "it does not find out");
         pause().await;
@@ -236,7 +258,7 @@ async fn a_claim_that_waits_gets_its_task_from_the_next_leader() {
     let body = claim("puller", &json!({"wait_seconds": 30.0}));
     let request = client.post(format!("http://{internal}/v1/worker/claim")).json(&body);
     let claiming = tokio::spawn(async move { request.send().await.expect("an answer") });
-    let deadline = Instant::now() + Duration::from_secs(30);
+    let deadline = Instant::now() + PATIENCE;
     while grid.coordinators[0].workers().await.is_empty() {
         assert!(Instant::now() < deadline, "the claim never came to the leader");
         pause().await;

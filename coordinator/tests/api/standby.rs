@@ -86,8 +86,7 @@ async fn without_a_leader_reads_of_its_own_give_up_sooner_than_changes_and_pages
     let asked_at = Instant::now();
     let (explain, action) = (format!("/v1/jobs/{job}/explain"), format!("/jobs/{job}/cancel"));
     let reads = async {
-        for path in ["/v1/stats", &explain] {
-            let refused = grid.get(path).await;
+        for refused in join_all(["/v1/stats", &explain].map(|path| grid.get(path))).await {
             assert_eq!(refused.headers()[header::RETRY_AFTER], "1");
             problem(refused, 503).await;
         }

@@ -8,16 +8,18 @@ use crate::helpers::*;
 
 /// Time for which answers are lost on open connections: longer than the coordinator waits for them.
 const OUTAGE: Duration = Duration::from_secs(5);
-/// Answers are waited for as short as librdkafka allows, where a minute is the default.
-const IMPATIENT: &str = "socket.timeout.ms=1500,api.version.request.timeout.ms=1000,socket.connection.setup.timeout.ms=1500,\
-     reconnect.backoff.max.ms=500,topic.metadata.refresh.interval.ms=500";
+/// Answers are waited for as short as librdkafka allows, where a minute is the default. The proxy reads what is sent.
+const IMPATIENT: &str = "compression.codec=none,socket.timeout.ms=1500,api.version.request.timeout.ms=1000,\
+     socket.connection.setup.timeout.ms=1500,reconnect.backoff.max.ms=500,topic.metadata.refresh.interval.ms=500";
+/// Bytes of an event that is sent to a broker.
+const SUBMITTED: &[u8] = br#""type":"submitted""#;
 /// Events of a round.
 const EVENTS: u64 = 30;
 
-/// Submits jobs while answers are lost. The broker has some of their events when this returns.
+/// Submits jobs whose acknowledgements are lost from the first one on. The broker has some of their events when this returns.
 fn submit_unheard(broker: &Broker, coordinator: &Coordinator, round: u64) {
     let before = broker.written("events");
-    broker.proxy().set(Mode::Swallow);
+    broker.proxy().set(Mode::SwallowFrom(SUBMITTED));
     for number in 0..EVENTS {
         coordinator.post("/v1/jobs", &job(round * 1000 + number));
     }
@@ -80,7 +82,7 @@ fn an_event_that_a_new_partition_refuses_is_not_lost_though_the_next_one_is_on_i
     let coordinator = Coordinator::start_with(&broker, &plain);
     broker.change_topic("--create", "events", &["--partitions", "1"]);
     // The broker knows no producer of the partition yet, and takes whatever number a first batch of it has.
-    broker.proxy().set(Mode::Spoil(br#""type":"submitted""#));
+    broker.proxy().set(Mode::Spoil(SUBMITTED));
     coordinator.post("/v1/jobs", &job(1));
     eventually("the first event is on its way", || (broker.proxy().mode() == Mode::Pass).then_some(()));
     coordinator.post("/v1/jobs", &job(1));

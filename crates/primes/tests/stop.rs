@@ -42,23 +42,26 @@ fn call_stops_everywhere_and_the_sieve_goes_on() {
     ] {
         let stop = AtomicBool::new(false);
         let (begun, begins) = mpsc::channel();
+        let (leave, leaves) = mpsc::channel::<()>();
         let (result, took) = thread::scope(|scope| {
             let call = scope.spawn(|| {
                 let own = this_thread();
                 begun.send((own.clone(), computed(&own))).expect("it is waited for");
-                (sieve.sum(range.clone(), &stop), computed(&own))
+                let ended = (sieve.sum(range.clone(), &stop), computed(&own));
+                // Its time can be read until the other end is dropped.
+                let _ = leaves.into_iter().next();
+                ended
             });
             let (caller, before) = begins.recv().expect("it begins");
             let deadline = Instant::now() + DEADLINE;
-            let stopped_at = loop {
-                let now = computed(&caller);
-                if now.saturating_sub(before) >= UNDER_WAY {
-                    break now;
-                }
+            while computed(&caller).saturating_sub(before) < UNDER_WAY {
                 assert!(Instant::now() < deadline, "the sieve does not compute");
                 thread::yield_now();
-            };
+            }
             stop.store(true, Ordering::Relaxed);
+            // Read after the flag is set, since this thread may wait for a core before that.
+            let stopped_at = computed(&caller);
+            drop(leave);
             let (result, ended_at) = call.join().expect("the sieve does not panic");
             (result, ended_at.saturating_sub(stopped_at))
         });

@@ -112,7 +112,7 @@ mod tests {
         fs::write(&path, "first\n").expect("written");
         let credential = Credential::from_file(&path).expect("a token");
         let shows = |token: &str| {
-            let (expected, deadline) = (Some(format!("Bearer {token}")), Instant::now() + Duration::from_secs(30));
+            let (expected, deadline) = (Some(format!("Bearer {token}")), Instant::now() + Duration::from_secs(60));
             while header(&credential) != expected {
                 assert!(Instant::now() < deadline, "{token} is not shown");
                 std::thread::sleep(Duration::from_millis(10));

@@ -49,6 +49,7 @@ struct Shared {
 #[derive(Debug, Default)]
 struct Control {
     faults: VecDeque<Fault>,
+    is_losing: bool,
     failing: Option<WriteError>,
     damaged: BTreeSet<JobId>,
     /// Number of reads of open jobs that are still to fail.
@@ -135,6 +136,11 @@ impl Memory {
         lock(&self.shared.control).faults.push_back(fault);
     }
 
+    /// Loses every batch without a fault of its own, and its answer, until this is false again.
+    pub fn set_losing(&self, is_losing: bool) {
+        lock(&self.shared.control).is_losing = is_losing;
+    }
+
     /// Rolls every batch back with this error, until the error is `None` again.
     pub fn set_failing(&self, error: Option<WriteError>) {
         lock(&self.shared.control).failing = error;
@@ -192,7 +198,9 @@ impl MemoryBackend {
         control.waiting -= 1;
         match &control.failing {
             Some(error) => Fault::RolledBack(error.clone()),
-            None => control.faults.pop_front().unwrap_or(Fault::None),
+            None => {
+                control.faults.pop_front().unwrap_or(if control.is_losing { Fault::BatchLost } else { Fault::None })
+            }
         }
     }
 }

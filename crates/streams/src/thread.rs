@@ -117,12 +117,12 @@ mod tests {
             "part",
             || true,
             move |stop| {
-                stop.sleep(Duration::from_secs(60));
+                stop.sleep(Duration::from_secs(3600));
                 let _ = ended.send(stop.is_set());
             },
         );
         drop(running.expect("a thread"));
-        assert_eq!(end.recv_timeout(Duration::from_secs(20)), Ok(true));
+        assert_eq!(end.recv_timeout(Duration::from_secs(60)), Ok(true));
     }
 
     #[tokio::test]
@@ -140,9 +140,9 @@ mod tests {
             let _ = acted.send(stop.wait_to_act());
         };
         let running = start("part", move || holds.load(Ordering::Acquire), part).expect("a thread");
-        assert_eq!(acts.recv_timeout(Duration::from_secs(20)), Ok(false));
+        assert_eq!(acts.recv_timeout(Duration::from_secs(60)), Ok(false));
         trust.store(true, Ordering::Release);
-        assert_eq!(acts.recv_timeout(Duration::from_secs(20)), Ok(true));
+        assert_eq!(acts.recv_timeout(Duration::from_secs(60)), Ok(true));
         drop(running);
     }
 }

@@ -23,6 +23,8 @@ pub enum Mode {
     Swallow,
     /// Hands everything on up to the next COMMIT of a client, then swallows.
     SwallowCommit,
+    /// Hands everything on up to the next bytes of a client that contain these, then swallows.
+    SwallowFrom(&'static [u8]),
     /// Hands everything on until a client sends these bytes. Changes the first of them, holds them until the client sends more,
     /// for a second at most, and hands everything on from then on.
     Spoil(&'static [u8]),
@@ -143,6 +145,7 @@ fn pump(mut from: TcpStream, mut to: TcpStream, shared: &Shared, are_answers: bo
         match mode {
             _ if are_answers => shared.lock().answered += count as u64,
             Mode::SwallowCommit if find(&buffer[..count], COMMIT).is_some() => shared.lock().mode = Mode::Swallow,
+            Mode::SwallowFrom(bytes) if find(&buffer[..count], bytes).is_some() => shared.lock().mode = Mode::Swallow,
             Mode::Spoil(bytes) => {
                 if let Some(place) = find(&buffer[..count], bytes) {
                     shared.lock().mode = Mode::Pass;
@@ -150,7 +153,7 @@ fn pump(mut from: TcpStream, mut to: TcpStream, shared: &Shared, are_answers: bo
                     more = read_more(&mut from);
                 }
             }
-            Mode::Pass | Mode::Swallow | Mode::SwallowCommit | Mode::Hold | Mode::Refuse => (),
+            Mode::Pass | Mode::Swallow | Mode::SwallowCommit | Mode::SwallowFrom(_) | Mode::Hold | Mode::Refuse => (),
         }
         if are_answers && shared.mode() == Mode::Swallow {
             continue;

@@ -22,7 +22,7 @@ async fn a_coordinator_that_hangs_delays_no_other_and_no_farewell() {
         coordinator.wait("heartbeats", |state| state.heartbeats.len() >= 3).await;
     }
     assert!(worker.get("/readyz").await.status().is_success());
-    assert_eq!(worker.metric("divvy_worker_coordinators").await, 2.0);
+    worker.wait_for_metric("divvy_worker_coordinators", 2.0).await;
     worker.signal(rustix::process::Signal::TERM);
     assert!(worker.exit_status().await.success());
     for coordinator in [&first, &second] {
@@ -36,8 +36,9 @@ async fn an_outcome_goes_to_the_coordinator_that_asks_for_it() {
     let worker = Worker::start(&format!("http://{},http://{}/", other.address, asking.address), &[]).await;
     let lease = worker.nap(0.0);
     assert!(worker.run(&lease).await.status().is_success());
-    asking.change(|state| (state.asks_for_outcomes, state.settles_reports) = (true, true));
+    // It is kept until it is asked for, so that both see it.
     other.wait("it is listed to all", |state| state.held(lease.attempt).is_some()).await;
+    asking.change(|state| (state.asks_for_outcomes, state.settles_reports) = (true, true));
     other.wait("it is forgotten", |state| state.held(lease.attempt).is_none()).await;
     asking.wait("the outcome", |state| state.reports.len() == 1).await;
     other.wait("no outcome", |state| state.reports.is_empty()).await;
@@ -103,6 +104,7 @@ async fn a_worker_whose_name_is_taken_says_so_once_and_comes_back() {
     coordinator.change(|state| state.refusal = Some(409));
     let worker = Worker::start(&format!("http://{}", coordinator.address), &[]).await;
     coordinator.wait("it goes on to ask", |state| state.heartbeats.len() >= 3).await;
+    worker.logged("the coordinator takes no heartbeat").await;
     let warned = worker.log("the coordinator takes no heartbeat");
     assert_eq!((warned.len(), &warned[0]["level"]), (1, &json!("WARN")));
     let error = warned[0]["error"].as_str().expect("text");

@@ -8,13 +8,13 @@ use rustix::process::Signal;
 use serde_json::json;
 use tempfile::TempDir;
 
-use crate::helpers::{FakeCoordinator, Worker, eventually};
+use crate::helpers::{FakeCoordinator, Gate, Worker, eventually};
 
 #[tokio::test]
 async fn a_worker_goes_when_what_it_held_has_finished_and_is_settled() {
-    let coordinator = FakeCoordinator::start(1).await;
-    let mut worker = Worker::start(&format!("http://{}", coordinator.address), &[]).await;
-    let (kept, running) = (worker.nap(0.0), worker.nap(1.5));
+    let (coordinator, gate) = (FakeCoordinator::start(1).await, Gate::new());
+    let mut worker = gate.worker(&coordinator, &[("DIVVY_DRAIN_TIMEOUT_MS", "600000")]).await;
+    let (kept, running) = (worker.nap(0.0), gate.lease(&worker));
     assert!(worker.run(&kept).await.status().is_success());
     drop(worker.begin(&running));
     coordinator.wait("it runs", |state| state.is_held(running.attempt, HeldState::Running)).await;
@@ -26,6 +26,7 @@ async fn a_worker_goes_when_what_it_held_has_finished_and_is_settled() {
     let is_closed = async || (worker.get("/readyz").await.status().as_u16() == 503).then_some(());
     eventually("it is closed", is_closed).await;
     assert_eq!(worker.run(&worker.nap(0.0)).await.status().as_u16(), 503, "nothing new");
+    gate.open();
     coordinator.wait("it waits to be settled", |state| state.is_held(running.attempt, HeldState::Finished)).await;
     coordinator.change(|state| (state.asks_for_outcomes, state.settles_reports) = (true, true));
     assert!(worker.exit_status().await.success());

@@ -3,13 +3,13 @@
 use api::HeldState;
 use serde_json::{Value, json};
 
-use crate::helpers::{FakeCoordinator, Worker};
+use crate::helpers::{FakeCoordinator, Gate, Worker};
 
 #[tokio::test]
 async fn a_coordinator_of_a_higher_epoch_finds_what_the_last_one_left_running() {
-    let first = FakeCoordinator::start(1).await;
-    let worker = Worker::start(&format!("http://{}", first.address), &[]).await;
-    let lease = worker.nap(2.0);
+    let (first, gate) = (FakeCoordinator::start(1).await, Gate::new());
+    let worker = gate.worker(&first, &[]).await;
+    let lease = gate.lease(&worker);
     drop(worker.begin(&lease));
     first.wait("it runs", |state| state.is_held(lease.attempt, HeldState::Running)).await;
     let second = FakeCoordinator::listen(first.stop().await, 2).await;
@@ -21,6 +21,7 @@ async fn a_coordinator_of_a_higher_epoch_finds_what_the_last_one_left_running() 
         )
         .await;
     assert_eq!(epoch, Some(1), "the epoch under which it was given");
+    gate.open();
     second.change(|state| (state.asks_for_outcomes, state.settles_reports) = (true, true));
     second
         .wait("the outcome", |state| state.report(lease.attempt).is_some_and(|report| report.what == "complete"))

@@ -5,7 +5,7 @@ use std::io::Read;
 use api::HeldState;
 use serde_json::{Value, json};
 
-use crate::helpers::{FakeCoordinator, Worker};
+use crate::helpers::{FakeCoordinator, Gate, Worker};
 
 const RUNNING: &str = "divvy_worker_running_slots";
 
@@ -17,17 +17,19 @@ async fn pair(variables: &[(&str, &str)]) -> (FakeCoordinator, Worker) {
 
 #[tokio::test]
 async fn a_lease_whose_connection_breaks_goes_on_and_is_delivered_and_forgotten_when_it_is_settled() {
-    let (coordinator, worker) = pair(&[]).await;
-    let nap = worker.nap(1.5);
+    let (coordinator, gate) = (FakeCoordinator::start(1).await, Gate::new());
+    let worker = gate.worker(&coordinator, &[]).await;
+    let held = gate.lease(&worker);
     let sum = worker.lease("sum-of-primes", json!({"a": 10, "b": 3_700_000, "horizon": 3_700_000}));
-    let connections = (worker.begin(&nap), worker.begin(&sum));
+    let connections = (worker.begin(&held), worker.begin(&sum));
     let both = |wanted| {
         move |state: &crate::helpers::State| {
-            [nap.attempt, sum.attempt].iter().all(|attempt| state.is_held(*attempt, wanted))
+            [held.attempt, sum.attempt].iter().all(|attempt| state.is_held(*attempt, wanted))
         }
     };
     coordinator.wait("both run", both(HeldState::Running)).await;
     drop(connections);
+    gate.open();
     coordinator.wait("both have finished", both(HeldState::Finished)).await;
     coordinator.change(|state| state.asks_for_outcomes = true);
     let report = coordinator.wait_for(
@@ -42,7 +44,7 @@ async fn a_lease_whose_connection_breaks_goes_on_and_is_delivered_and_forgotten_
     assert_eq!(report.body["lease"], name);
     assert!(report.body["compute_us"].as_u64() > Some(0), "{}", report.body);
     coordinator.wait("it is kept after its delivery", |state| state.is_held(sum.attempt, HeldState::Finished)).await;
-    coordinator.change(|state| state.settled = vec![nap.attempt, sum.attempt]);
+    coordinator.change(|state| state.settled = vec![held.attempt, sum.attempt]);
     coordinator
         .wait("both are forgotten", |state| state.heartbeats.last().is_some_and(|last| last.held.is_empty()))
         .await;
@@ -96,6 +98,7 @@ async fn a_delivery_is_tried_again_while_it_is_asked_for_and_a_void_one_is_forgo
     let lease = worker.nap(0.0);
     assert!(worker.run(&lease).await.status().is_success());
     coordinator.wait("a second try", |state| state.reports.len() >= 2).await;
+    worker.logged("kept outcomes could not be delivered").await;
     assert_eq!(worker.log("kept outcomes could not be delivered").len(), 1);
     coordinator.change(|state| state.report_status = Some(409));
     coordinator.wait("it is forgotten", |state| state.heartbeats.last().is_some_and(|last| last.held.is_empty())).await;
@@ -133,13 +136,15 @@ async fn an_outcome_that_was_answered_is_kept_until_a_later_lease_settles_it() {
 
 #[tokio::test]
 async fn an_attempt_that_is_sent_again_is_answered_and_not_computed_again() {
-    let (coordinator, worker) = pair(&[("DIVVY_SLOTS", "2")]).await;
-    let mut lease = worker.nap(1.2);
+    let (coordinator, gate) = (FakeCoordinator::start(1).await, Gate::new());
+    let worker = gate.worker(&coordinator, &[("DIVVY_SLOTS", "2")]).await;
+    let mut lease = gate.lease(&worker);
     drop(worker.begin(&lease));
     coordinator.wait("it runs", |state| state.is_held(lease.attempt, HeldState::Running)).await;
     lease.body["slot"] = json!(1);
-    for _ in 0..2 {
-        let outcome: Value = worker.run(&lease).await.json().await.expect("an outcome");
+    let (while_it_runs, ()) = tokio::join!(worker.run(&lease), async { gate.open() });
+    for answer in [while_it_runs, worker.run(&lease).await] {
+        let outcome: Value = answer.json().await.expect("an outcome");
         assert_eq!(outcome["attempt"], lease.body["attempt"]);
     }
     coordinator
@@ -243,7 +248,7 @@ async fn a_kind_that_the_worker_does_not_run_is_refused_and_nothing_is_kept() {
 
 #[tokio::test]
 async fn what_no_coordinator_asks_for_any_more_is_given_up() {
-    let (coordinator, worker) = pair(&[("DIVVY_ORPHAN_TIMEOUT_MS", "300"), ("DIVVY_SLOTS", "2")]).await;
+    let (coordinator, worker) = pair(&[("DIVVY_ORPHAN_TIMEOUT_MS", "5000"), ("DIVVY_SLOTS", "2")]).await;
     let (done, mut endless) = (worker.nap(0.0), worker.nap(3600.0));
     endless.body["slot"] = json!(1);
     assert!(worker.run(&done).await.status().is_success());

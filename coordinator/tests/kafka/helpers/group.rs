@@ -45,6 +45,11 @@ impl Group {
         &self.coordinators[self.leader()]
     }
 
+    /// Number of terms that the coordinators have begun.
+    pub(crate) fn takeovers(&self) -> f64 {
+        self.awake().map(|(_, coordinator)| coordinator.metric("divvy_takeovers_total")).sum()
+    }
+
     /// Waits until a coordinator follows.
     pub(crate) fn wait_until_follows(&self, number: usize) {
         let is_leader = || self.coordinators[number].metric("divvy_leader");

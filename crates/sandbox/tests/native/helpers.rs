@@ -12,7 +12,7 @@ pub(crate) const TEST_HOST: &str = env!("CARGO_BIN_EXE_sandbox-test-host");
 /// Longest time after its limit until a program must have ended.
 pub(crate) const SLACK: Duration = Duration::from_secs(1);
 /// Longest wait for a condition.
-const DEADLINE: Duration = Duration::from_secs(30);
+const DEADLINE: Duration = Duration::from_secs(60);
 
 pub(crate) struct Grid {
     pub(crate) sandbox: Sandbox,

@@ -33,8 +33,14 @@ fn orphans_of_a_named_command_end_too() {
     let program = command(&[hostile_path().to_str().expect("UTF-8")]);
     let limit = Duration::from_millis(300);
     let call = with_limits(&["orphan in a session", "1", &grid.marker], |limits| limits.wall_time = limit);
-    let failure = grid.run(&program, &call).expect_err("endless");
-    assert_eq!(failure.reason, Reason::TimeLimit { limit });
+    assert_eq!(reason(grid.run(&program, &call)), Reason::TimeLimit { limit });
+    grid.assert_nothing_is_left();
+    // The orphan tells of itself before its program is stopped.
+    let stop = AtomicBool::new(false);
+    let call = crate::helpers::call(&["orphan in a session", "1", &grid.marker]);
+    let failure = grid.sandbox.run(&program, &call, &stop, &mut |_| stop.store(true, Ordering::Relaxed));
+    let failure = failure.expect_err("endless");
+    assert_eq!(failure.reason, Reason::Canceled);
     assert!(String::from_utf8_lossy(&failure.stderr_tail).starts_with("orphan "), "{failure:?}");
     grid.assert_nothing_is_left();
     grid.run(&program, &crate::helpers::call(&["orphan in a session", "0", &grid.marker])).expect("finished");

@@ -207,7 +207,7 @@ int main(int argc, char **argv) {
     } else if (is(mode, "fork")) {
         /* A thousand processes, which end by themselves, should the sandbox not end them. */
         for (int doubled = 0; doubled < 10; doubled++) fork();
-        sleep(3);
+        sleep(60);
     } else if (is(mode, "threads")) {
         for (pthread_t thread;;) pthread_create(&thread, NULL, take_memory_in_thread, NULL);
     } else if (is(mode, "orphan")) {

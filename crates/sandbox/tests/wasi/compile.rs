@@ -101,7 +101,14 @@ fn a_compile_bomb_meets_its_limit_and_is_remembered() {
     let Program::Wasm { sha256, .. } = bomb else { panic!("WASM") };
     let gone = Program::Wasm { sha256, source: Source::File("/nowhere".into()) };
     assert_eq!(reason(grid.run(&gone, &call(&[]))), Reason::CompileLimit { what: "500ms".to_owned() });
-    grid.run(&hello("x"), &call(&[])).expect("the next module compiles");
+    // A busy machine may not compile a module within the limit either, which is remembered of that module alone.
+    let since = Instant::now();
+    for next in 0.. {
+        if grid.run(&hello(&next.to_string()), &call(&[])).is_ok() {
+            break;
+        }
+        assert!(since.elapsed() < Duration::from_secs(60), "the next module never compiles");
+    }
 }
 
 #[test]

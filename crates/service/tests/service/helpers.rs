@@ -34,7 +34,7 @@ pub(crate) const ROUTES: &[Route] = &[
     Route::new("GET", "/foreign", Right::Read),
 ];
 
-const LONGEST_WAIT: Duration = Duration::from_secs(20);
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
 /// State that the handlers and the tests share.
 #[derive(Debug)]

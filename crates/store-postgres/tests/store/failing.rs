@@ -194,8 +194,16 @@ async fn with_all_connections_taken_the_leader_goes_on() {
     let renewing = std::thread::spawn({
         let is_over = is_over.clone();
         move || {
+            let mut renewed_at = Instant::now();
             while !is_over.load(Ordering::Relaxed) {
-                assert_eq!(leadership.renew(term.epoch).map(|renewed| renewed.epoch), Ok(term.epoch));
+                let asked_at = Instant::now();
+                let renewed = leadership.renew(term.epoch).map(|renewed| renewed.epoch);
+                if renewed.is_err() && renewed_at.elapsed() > LEASE {
+                    // The machine was too busy to renew it in time.
+                    return;
+                }
+                assert_eq!(renewed, Ok(term.epoch));
+                renewed_at = asked_at;
                 std::thread::sleep(Duration::from_millis(100));
             }
         }

@@ -212,4 +212,8 @@ impl SharedHarness for Database {
     fn pass(&self, time: Duration) {
         thread::sleep(time);
     }
+
+    fn move_lease(&self, hours: i32) {
+        self.ask(&format!("UPDATE lease SET expires_at = expires_at + interval '{hours} hours'"));
+    }
 }

@@ -16,7 +16,7 @@ async fn a_query_whose_caller_has_left_ends_and_its_connection_serves_others() {
     let all = join_all((0..2 * READERS).map(|_| query()));
     assert!(tokio::time::timeout(Duration::from_millis(300), all).await.is_err());
     let short = readers.read(|db| db.query_row("SELECT 7", [], |row| row.get::<_, i64>(0)));
-    let found = tokio::time::timeout(Duration::from_secs(20), join_all([short])).await.expect("a free connection");
+    let found = tokio::time::timeout(Duration::from_secs(60), join_all([short])).await.expect("a free connection");
     assert_eq!(found, [Ok(7)]);
 }
 
@@ -43,7 +43,7 @@ async fn a_job_is_read_while_lists_take_long() {
         let list = readers.jobs(store::JobFilter::default(), None, 1);
         assert!(tokio::time::timeout(Duration::from_millis(100), list).await.is_err(), "it takes its turn");
         let job = readers.job(model::JobId(uuid::Uuid::nil()));
-        let found = tokio::time::timeout(Duration::from_secs(20), job).await.expect("no list is waited for");
+        let found = tokio::time::timeout(Duration::from_secs(60), job).await.expect("no list is waited for");
         assert!(found.is_ok_and(|job| job.is_none()));
         drop(end);
     };

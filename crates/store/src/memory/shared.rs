@@ -23,6 +23,7 @@ pub struct MemoryShared {
     memory: Memory,
     clock: StoreClock,
     link: Link,
+    lease: Duration,
 }
 
 impl fmt::Debug for MemoryShared {
@@ -35,11 +36,17 @@ impl Memory {
     /// A coordinator's access to the store. Each access has a connection of its own; all have the same clock.
     #[must_use]
     pub fn shared(&self, clock: StoreClock) -> MemoryShared {
-        MemoryShared { memory: self.clone(), clock, link: Link::default() }
+        MemoryShared { memory: self.clone(), clock, link: Link::default(), lease: LEASE }
     }
 }
 
 impl MemoryShared {
+    /// The same access with leases of this duration: a leader that is late to renew a long one leads on.
+    #[must_use]
+    pub fn with_lease(self, lease: Duration) -> Self {
+        Self { lease, ..self }
+    }
+
     /// Cuts or restores the connection: while it is cut, nothing that was opened by it can reach the store.
     pub fn cut(&self, is_cut: bool) {
         self.link.0.store(is_cut, Ordering::SeqCst);
@@ -71,8 +78,8 @@ impl Leadership for MemoryShared {
             return Ok(Acquired::Held { by, epoch: state.epoch(), expires_in });
         }
         let epoch = state.next_epoch();
-        state.lease = Some((member, now + LEASE));
-        Ok(Acquired::Leads(LeadershipLease { epoch, lasts: LEASE }))
+        state.lease = Some((member, now + self.lease));
+        Ok(Acquired::Leads(LeadershipLease { epoch, lasts: self.lease }))
     }
 
     fn renew(&mut self, epoch: Epoch) -> Result<LeadershipLease, LeadershipError> {
@@ -82,8 +89,8 @@ impl Leadership for MemoryShared {
         let current = state.epoch();
         match &mut state.lease {
             Some((_, expires_at)) if current == epoch && *expires_at > now => {
-                *expires_at = now + LEASE;
-                Ok(LeadershipLease { epoch, lasts: LEASE })
+                *expires_at = now + self.lease;
+                Ok(LeadershipLease { epoch, lasts: self.lease })
             }
             _ => Err(LeadershipError::Lost { epoch, current }),
         }

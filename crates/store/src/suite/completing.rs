@@ -181,7 +181,7 @@ pub async fn recorded_changes_are_committed_without_anybody_waiting_for_them(har
     let mut latest = store.latest_event();
     let before = *latest.borrow_and_update();
     store.record(change(id(1), at(1), ChangeKind::Started));
-    let changed = tokio::time::timeout(std::time::Duration::from_secs(10), latest.changed()).await;
+    let changed = tokio::time::timeout(std::time::Duration::from_secs(60), latest.changed()).await;
     changed.expect("soon").expect("the store is open");
     assert_eq!(*latest.borrow(), before + 1);
     assert_eq!(store.job(id(1)).await.expect("readable").map(|job| job.state), Some(JobState::Running));
@@ -201,7 +201,7 @@ pub async fn the_numbers_of_recorded_changes_grow_and_become_durable(harness: &d
     assert_eq!(numbers, [1, 2, 3]);
     store.commit(completed(job, 5..6, 1)).await.expect("room");
     assert_eq!(store.record(completed(job, 6..7, 1)), 4);
-    let reached = tokio::time::timeout(std::time::Duration::from_secs(20), durable.wait_for(|number| *number >= 4));
+    let reached = tokio::time::timeout(std::time::Duration::from_secs(60), durable.wait_for(|number| *number >= 4));
     assert_eq!(*reached.await.expect("soon").expect("the store is open"), 4);
     assert_eq!(record_of(&store, job).await.tasks_done, 6);
 }

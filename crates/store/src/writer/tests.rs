@@ -46,11 +46,12 @@ async fn while_a_batch_is_in_doubt_what_comes_behind_it_is_refused_at_once() {
     let memory = Memory::new();
     let store = std::sync::Arc::new(open(&memory));
     store.submit(range_job(1, 10)).await.expect("room");
-    (0..3).for_each(|_| memory.inject(Fault::BatchLost));
+    memory.set_losing(true);
     store.record(completed(id(1), 0..4, 7));
     wait_until("it is in doubt", || store.is_failing().is_some()).await;
     let refused = store.submit(range_job(2, 10)).await;
     assert!(matches!(refused, Err(SubmitError::Write(WriteError::Unavailable(_)))), "{refused:?}");
+    memory.set_losing(false);
     wait_until("it is found out", || store.is_failing().is_none() && store.backlog() == 0).await;
     assert_eq!(record_of(&store, id(1)).await.value, 7);
     assert!(matches!(store.job(id(2)).await, Ok(None)));
@@ -148,13 +149,15 @@ async fn nothing_stands_for_an_entry_without_effect() {
 async fn an_owner_that_loses_the_store_while_a_batch_is_in_doubt_does_not_guess() {
     let memory = Memory::new();
     let store = std::sync::Arc::new(open(&memory));
-    (0..5).for_each(|_| memory.inject(Fault::AnswerLost));
+    memory.inject(Fault::AnswerLost);
+    memory.set_losing(true);
     let submission = tokio::spawn({
         let store = store.clone();
         async move { store.submit(range_job(1, 10)).await }
     });
     wait_until("it is in doubt", || store.is_failing().is_some()).await;
     let new = open(&memory);
+    memory.set_losing(false);
     let answer = submission.await.expect("no panic");
     assert_eq!(answer, Err(SubmitError::Write(WriteError::InDoubt)));
     assert_eq!(new.submit(range_job(1, 10)).await, Ok(Submission::Existing(id(1))));

@@ -1,11 +1,13 @@
 //! Processes, coordinators and requests.
 
 mod coordinator;
+mod gate;
 mod worker;
 
 use std::time::Duration;
 
 pub(crate) use coordinator::{FakeCoordinator, State, own_address};
+pub(crate) use gate::Gate;
 pub(crate) use worker::{Lease, Worker};
 
 /// How long anything may take that a test waits for.

@@ -254,6 +254,20 @@ fn a_lease_that_waits_behind_one_of_a_longer_limit_has_its_own_time_after_that()
 }
 
 #[test]
+fn a_lease_with_a_time_limit_does_not_wait_behind_one_without() {
+    let mut grid = Harness::with_workers(1);
+    let limit = Duration::from_secs(10);
+    grid.submit_spec(1, individual(1));
+    let open = grid.claim(1).expect("a task that may take any time");
+    grid.submit_spec(2, JobSpec { task_timeout: Some(limit), max_lease_tasks: 1, ..individual(2) });
+    assert_eq!(grid.claim(1), None, "its time would pass while it waits");
+    grid.wait(limit * 2);
+    grid.complete(&open).expect("leased");
+    let lease = grid.claim(1).expect("a task that begins at once");
+    assert_eq!((lease.job, lease.expires_at), (job(2), grid.now + limit));
+}
+
+#[test]
 fn what_waits_for_a_slot_has_its_time_after_that_of_an_attempt_that_begins_anew() {
     let mut grid = Harness::with_workers(1);
     let limit = Duration::from_secs(90);

@@ -187,6 +187,22 @@ fn a_job_with_a_history_goes_on_where_it_was() {
 }
 
 #[test]
+fn a_job_whose_end_was_lost_with_its_coordinator_fails_at_once() {
+    let mut grid = Harness::with_workers(1);
+    let history = History {
+        over: std::iter::once(0..5).collect(),
+        failed: std::iter::once(4..5).collect(),
+        has_started: true,
+        is_held: true,
+        ..History::default()
+    };
+    grid.scheduler.submit(job(1), spec(10), &history, grid.now).expect("a new job");
+    let error = JobError::TasksFailed { failed: 1, total: 10 };
+    assert_eq!(grid.events(), [Event::JobFailed { job: job(1), error }]);
+    assert_eq!(grid.claim(1), None);
+}
+
+#[test]
 fn a_job_that_was_all_done_before_ends_at_once() {
     let mut grid = Harness::new();
     let history = History { over: std::iter::once(0..2).collect(), total: 77, ..History::default() };

@@ -9,11 +9,8 @@ use super::{LeaseRecord, MAX_LEASE_TIME, Scheduler, times};
 use crate::event::{Event, JobError};
 use crate::lease::{Counted, Failure, Outcome, Revocation, StaleAttempt, UnknownJob, WorkerKey};
 use crate::spec::OnExhausted;
-use crate::tasks::Run;
+use crate::tasks::{MAX_KILLS, Run};
 use crate::workers::Standing;
-
-/// A task whose attempts ended with their workers this many times counts as their cause.
-const MAX_KILLS: u32 = 3;
 
 /// A returned run is held back from the worker that had it last for this many times the lease target: another slot has
 /// by then ended the lease that it runs and the one that waits behind it, if these are of the usual length.
@@ -268,6 +265,7 @@ impl Scheduler {
         if let Some(rival) = rival.and_then(|rival| self.leases.get_mut(&rival)) {
             // Another attempt at the same run goes on: nothing is lost yet, but this worker has had its chance.
             rival.run.failures += 1;
+            rival.run.kills += u32::from(cause == Failure::WorkerLost);
             rival.run.last_worker = Some(lane.worker);
             let (tasks, failures) = (run.tasks, rival.run.failures);
             self.events.push_back(Event::AttemptFailed { job: id, tasks, failures, attempt, lane, cause });

@@ -269,7 +269,7 @@ impl Engine {
         })));
     }
 
-    /// Acts on a lease that the scheduler revoked.
+    /// Notes the reason for which the scheduler has revoked a lease.
     pub(crate) fn lease_revoked(&mut self, attempt: AttemptId, job: JobId, lane: Lane, reason: Revocation, now: Now) {
         match reason {
             // A worker that let a lease expire would do so again.
@@ -281,14 +281,19 @@ impl Engine {
             Revocation::TimedOut => self.voided.insert(attempt),
             Revocation::JobOver | Revocation::Paused | Revocation::OutrunBySecondAttempt | Revocation::SetAside => (),
         }
-        self.end_at_worker(attempt, lane, now);
+    }
+
+    /// Frees the worker's slot of an attempt and fills it again.
+    fn end_at_worker(&mut self, attempt: AttemptId, lane: Lane, now: Now) {
+        self.free_slot(attempt, lane);
+        self.fill_slot(lane, now);
     }
 
     /// Frees the worker's slot of an attempt.
-    fn end_at_worker(&mut self, attempt: AttemptId, lane: Lane, now: Now) {
+    pub(crate) fn free_slot(&mut self, attempt: AttemptId, lane: Lane) {
         if let Some(worker) = self.workers.get_mut(&lane.worker) {
             worker.detached.remove(&attempt);
-            self.vacate(lane, now);
+            self.vacate(lane);
         }
     }
 

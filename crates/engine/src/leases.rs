@@ -74,6 +74,7 @@ impl Engine {
         let is_check = work.is_check(&tasks);
         let is_individual = work.profile().is_individual;
         let Verdict::Counts(Accepted { value, check, results }) = self.verify(&lease, accepted, busy, now)? else {
+            self.scheduler.slot_goes_on(lane, claimed_at, now.instant);
             self.note_completed(lane, &tasks, numbers, busy);
             self.settle(now);
             self.end_at_worker(attempt, lane, now);
@@ -81,6 +82,7 @@ impl Engine {
             return Ok(());
         };
         let counted = self.scheduler.complete(attempt, Outcome { value, busy })?;
+        self.scheduler.slot_goes_on(lane, claimed_at, now.instant);
         self.note_completed(lane, &tasks, numbers, busy);
         if let Some(live) = self.jobs.get_mut(&job) {
             live.ended_attempts += 1;
@@ -120,7 +122,7 @@ impl Engine {
     /// # Errors
     /// The attempt holds no lease: nothing changes.
     pub fn fail(&mut self, attempt: AttemptId, failure: LeaseFailure, now: Now) -> Result<(), StaleAttempt> {
-        let ActiveLease { job, lane, .. } = self.scheduler.lease(attempt).ok_or(StaleAttempt)?;
+        let ActiveLease { job, lane, claimed_at, .. } = self.scheduler.lease(attempt).ok_or(StaleAttempt)?;
         // The worker is blamed before the tasks are open again, or it could get them.
         match &failure {
             LeaseFailure::Undeliverable | LeaseFailure::HandedBack => self.blame(lane.worker, Blame::Connection, now),
@@ -139,7 +141,10 @@ impl Engine {
         match failure {
             LeaseFailure::HandedBack => self.scheduler.release(attempt, now.instant)?,
             LeaseFailure::Undeliverable | LeaseFailure::Unsupported => self.scheduler.undeliverable(attempt)?,
-            LeaseFailure::TaskFailed(error) => self.scheduler.fail(attempt, Failure::Refused(error), now.instant)?,
+            LeaseFailure::TaskFailed(error) => {
+                self.scheduler.fail(attempt, Failure::Refused(error), now.instant)?;
+                self.scheduler.slot_goes_on(lane, claimed_at, now.instant);
+            }
             LeaseFailure::WorkerFailed(cause) => self.scheduler.fail(attempt, cause, now.instant)?,
         }
         self.settle(now);

@@ -7,7 +7,7 @@ use model::{AttemptId, JobId, WorkerId};
 
 use super::{LeaseRecord, MAX_LEASE_TIME, Scheduler, times};
 use crate::event::{Event, JobError};
-use crate::lease::{Counted, Failure, Outcome, Revocation, StaleAttempt, UnknownJob, WorkerKey};
+use crate::lease::{Counted, Failure, Lane, Outcome, Revocation, StaleAttempt, UnknownJob, WorkerKey};
 use crate::spec::OnExhausted;
 use crate::tasks::{MAX_KILLS, Run};
 use crate::workers::Standing;
@@ -205,6 +205,24 @@ impl Scheduler {
             self.set_limit(other, limit_at);
         }
         Ok(())
+    }
+
+    /// Notes that the worker has ended a lease of the slot, claimed at `ended_claim_at`, and runs the next one. The time limit of
+    /// that one, which was set for the longest wait, begins now.
+    pub fn slot_goes_on(&mut self, lane: Lane, ended_claim_at: Instant, now: Instant) {
+        let of_worker = self.workers.get(lane.worker).into_iter().flat_map(|worker| &worker.held);
+        let of_slot = of_worker.filter_map(|attempt| Some((*attempt, self.leases.get(attempt)?)));
+        let of_slot = of_slot.filter(|(_, record)| record.lane == lane);
+        let Some((attempt, record)) = of_slot.min_by_key(|(attempt, record)| (record.claimed_at, *attempt)) else {
+            return;
+        };
+        let spec = &self.jobs[&record.job].spec;
+        let Some((limit, before)) = spec.task_timeout.zip(record.limit_at) else { return };
+        let time = times(limit, record.run.len()).saturating_add(spec.lease_slack).min(MAX_LEASE_TIME);
+        let has_waited = record.has_waited && record.claimed_at >= ended_claim_at;
+        if has_waited && now + time < before {
+            self.set_limit(attempt, now + time);
+        }
     }
 
     fn set_limit(&mut self, attempt: AttemptId, limit_at: Instant) {

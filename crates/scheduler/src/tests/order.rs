@@ -270,6 +270,28 @@ fn a_lease_that_waits_behind_one_of_a_longer_limit_has_its_own_time_after_that()
 }
 
 #[test]
+fn the_time_limit_of_a_lease_that_waited_begins_when_the_lease_before_it_ends() {
+    let mut grid = Harness::with_workers(1);
+    let (long, short) = (Duration::from_secs(3_600), Duration::from_secs(10));
+    grid.submit_spec(1, JobSpec { task_timeout: Some(long), ..individual(1) });
+    let first = grid.claim(1).expect("the long task");
+    let claimed_at = grid.now;
+    grid.wait(Duration::from_secs(1));
+    grid.submit_spec(2, JobSpec { task_timeout: Some(short), max_lease_tasks: 1, ..individual(2) });
+    let ahead = grid.claim(1).expect("a short task, ahead");
+    grid.wait(Duration::from_secs(1));
+    grid.scheduler.slot_goes_on(lane(1), claimed_at, grid.now);
+    assert_eq!(grid.scheduler.renew(first.attempt, grid.now), Ok(first.expires_at), "it has not waited");
+    grid.complete(&first).expect("leased");
+    grid.scheduler.slot_goes_on(lane(1), claimed_at, grid.now);
+    grid.scheduler.check();
+    grid.wait(short - Duration::from_millis(1));
+    assert_eq!(grid.scheduler.renew(ahead.attempt, grid.now), Ok(grid.now + Duration::from_millis(1)));
+    grid.wait(Duration::from_millis(1));
+    assert!(grid.ends().contains(&revoked(&ahead, 1, Revocation::TimedOut)));
+}
+
+#[test]
 fn a_lease_with_a_time_limit_does_not_wait_behind_one_without() {
     let mut grid = Harness::with_workers(1);
     let limit = Duration::from_secs(10);

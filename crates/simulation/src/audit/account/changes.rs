@@ -93,7 +93,8 @@ impl World {
         if failures != before.saturating_add(1) {
             self.violate(format!("{what}: failure {failures} follows after {before}"));
         }
-        if is_exhausted != is_given_up {
+        let is_beyond = on_exhausted == OnExhausted::FailJob && failures > max_attempts;
+        if is_exhausted != is_given_up || is_beyond {
             self.violate(format!("{what}: of {max_attempts} attempts {failures} failed, given up: {is_given_up}"));
         }
         let counts_once = match cause {

@@ -74,7 +74,7 @@ impl World {
         let new = &self.jobs[self.by_id[&id]].new;
         let on_exhausted = if new.is_individual { OnExhausted::SkipTask } else { OnExhausted::FailJob };
         let max_attempts = new.options.max_attempts.get();
-        let Some(job) = account.jobs.get_mut(&id) else { return None };
+        let job = account.jobs.get_mut(&id)?;
         let before: BTreeSet<_> =
             tasks.clone().map(|task| job.failures.get(&task).copied().unwrap_or_default()).collect();
         let (before, kills) = before.last().copied().filter(|_| before.len() == 1).unwrap_or((u32::MAX, 0));

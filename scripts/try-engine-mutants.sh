@@ -7,6 +7,7 @@ cd "$(dirname "$0")/.."
 TIMEOUT_SECONDS=300
 SEEDS=${SEEDS:-0..400}
 ENGINE=crates/engine/src
+SCHEDULER=crates/scheduler/src/scheduler
 
 build() { cargo build --quiet --locked --package simulation; }
 
@@ -52,5 +53,11 @@ mutant a-stopped-coordinator-leases $ENGINE/dispatch.rs 's/self\.is_stopping \|\
 mutant nothing-holds-work-back $ENGINE/dispatch.rs 's/ \|\| self\.durability\.unstored\(\) > self\.settings\.max_unstored//'
 mutant an-attempt-is-recorded-for-every-job $ENGINE/engine.rs '/fn note_failed_attempt/,/^    }/s/if job\.is_stored/if !job.is_stored/'
 mutant a-lost-worker-keeps-its-leases $ENGINE/workers.rs 's/self\.scheduler\.worker_lost\(key, now\.instant\);//'
+mutant a-lease-that-is-handed-back-counts $ENGINE/leases.rs 's/LeaseFailure::HandedBack => self\.scheduler\.release\(attempt, now\.instant\)\?/LeaseFailure::HandedBack => self.scheduler.fail(attempt, Failure::Expired, now.instant)?/'
+mutant a-time-limit-comes-too-early $SCHEDULER/claim.rs 's/\|limit\| times\(limit, tasks\)\.saturating_add/|limit| (times(limit, tasks) \/ 2).saturating_add/'
+mutant a-time-limit-passes-before-its-lease-runs $SCHEDULER/choice.rs 's/ \(is_long\(\) \|\| is_untimely\(\)\)/ is_long()/'
+mutant a-time-limit-begins-too-late $ENGINE/leases.rs 's/^        self\.scheduler\.slot_goes_on\(lane, claimed_at, now\.instant\);$//'
+mutant second-attempts-follow-each-other-for-ever $SCHEDULER/claim.rs 's/is_others \&\& may_both_fail \&\&/is_others \&\&/'
+mutant a-failure-counts-as-two $SCHEDULER/outcome.rs 's/^        run\.failures \+= 1;/        run.failures += 2;/'
 
 report

@@ -207,8 +207,10 @@ impl Engine {
         self.durability.recorded()
     }
 
-    /// Acts on the scheduler's events.
+    /// Acts on the scheduler's events. Slots that have fallen free are filled after that: a lease that is claimed for a slot
+    /// goes out before the next one is claimed for it.
     pub(crate) fn settle(&mut self, now: Now) {
+        let mut vacated = Vec::new();
         while let Some(event) = self.scheduler.poll_event() {
             match event {
                 Event::JobStarted { job } => {
@@ -230,8 +232,15 @@ impl Engine {
                     let outlives_connection = self.is_stored(job);
                     self.effects.push(Effect::Revoke { attempt, worker: lane.worker, reason, outlives_connection });
                     self.lease_revoked(attempt, job, lane, reason, now);
+                    vacated.push((attempt, lane));
                 }
             }
+        }
+        for (attempt, lane) in &vacated {
+            self.free_slot(*attempt, *lane);
+        }
+        for (_, lane) in vacated {
+            self.fill_slot(lane, now);
         }
     }
 

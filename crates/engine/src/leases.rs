@@ -75,6 +75,7 @@ impl Engine {
         let is_check = work.is_check(&tasks);
         let is_individual = work.profile().is_individual;
         let Verdict::Counts(Accepted { value, check, results }) = self.verify(&lease, accepted, busy, now)? else {
+            self.scheduler.slot_goes_on(lane, claimed_at, now.instant);
             self.note_completed(lane, &tasks, numbers, busy);
             self.settle(now);
             self.end_at_worker(attempt, lane, now);
@@ -82,6 +83,7 @@ impl Engine {
             return Ok(());
         };
         let counted = self.scheduler.complete(attempt, ComputedValue { value, busy })?;
+        self.scheduler.slot_goes_on(lane, claimed_at, now.instant);
         self.note_completed(lane, &tasks, numbers, busy);
         if let Some(live) = self.jobs.get_mut(&job) {
             live.ended_attempts += 1;
@@ -121,7 +123,7 @@ impl Engine {
     /// # Errors
     /// The attempt holds no lease: nothing changes.
     pub fn fail(&mut self, attempt: AttemptId, failure: LeaseFailure, now: Now) -> Result<(), StaleAttempt> {
-        let ActiveLease { job, lane, .. } = self.scheduler.lease(attempt).ok_or(StaleAttempt)?;
+        let ActiveLease { job, lane, claimed_at, .. } = self.scheduler.lease(attempt).ok_or(StaleAttempt)?;
         // The worker is blamed before the tasks are open again, or it could get them.
         match &failure {
             LeaseFailure::Undeliverable | LeaseFailure::HandedBack => self.blame(lane.worker, Blame::Connection, now),
@@ -141,7 +143,8 @@ impl Engine {
             LeaseFailure::HandedBack => self.scheduler.release(attempt, now.instant)?,
             LeaseFailure::Undeliverable | LeaseFailure::Unsupported => self.scheduler.undeliverable(attempt)?,
             LeaseFailure::TaskFailed(error) => {
-                self.scheduler.fail(attempt, AttemptFailure::Refused(error), now.instant)?
+                self.scheduler.fail(attempt, AttemptFailure::Refused(error), now.instant)?;
+                self.scheduler.slot_goes_on(lane, claimed_at, now.instant);
             }
             LeaseFailure::WorkerFailed(cause) => self.scheduler.fail(attempt, cause, now.instant)?,
         }
@@ -284,7 +287,7 @@ impl Engine {
         })));
     }
 
-    /// Acts on a lease that the scheduler revoked.
+    /// Notes the reason for which the scheduler has revoked a lease.
     pub(crate) fn lease_revoked(&mut self, attempt: AttemptId, job: JobId, lane: Lane, reason: Revocation, now: Now) {
         match reason {
             // A worker that let a lease expire would do so again.
@@ -296,14 +299,19 @@ impl Engine {
             Revocation::TimedOut => self.voided.insert(attempt),
             Revocation::JobOver | Revocation::Paused | Revocation::OutrunBySecondAttempt | Revocation::SetAside => (),
         }
-        self.end_at_worker(attempt, lane, now);
+    }
+
+    /// Frees the worker's slot of an attempt and fills it again.
+    fn end_at_worker(&mut self, attempt: AttemptId, lane: Lane, now: Now) {
+        self.free_slot(attempt, lane);
+        self.fill_slot(lane, now);
     }
 
     /// Frees the worker's slot of an attempt.
-    fn end_at_worker(&mut self, attempt: AttemptId, lane: Lane, now: Now) {
+    pub(crate) fn free_slot(&mut self, attempt: AttemptId, lane: Lane) {
         if let Some(worker) = self.workers.get_mut(&lane.worker) {
             worker.detached.remove(&attempt);
-            self.vacate(lane, now);
+            self.vacate(lane);
         }
     }
 

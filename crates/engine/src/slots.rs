@@ -70,12 +70,11 @@ impl Engine {
     }
 
     /// Notes that a lease of the slot has ended.
-    pub(crate) fn vacate(&mut self, lane: Lane, now: Now) {
+    pub(crate) fn vacate(&mut self, lane: Lane) {
         let Some(slot) = self.slot_mut(lane) else { return };
         slot.leases = slot.leases.saturating_sub(1);
         slot.has_ended = true;
         self.end_head_start(lane);
-        self.fill_slot(lane, now);
     }
 
     pub(crate) fn end_head_start(&mut self, lane: Lane) {

@@ -22,7 +22,7 @@ use crate::job::Job;
 use crate::lease::{Lane, Revocation, UnknownJob, WorkerKey};
 use crate::patience::Patience;
 use crate::queue::{ClassId, Queue};
-use crate::spec::{History, JobSpec, Policy};
+use crate::spec::{History, JobSpec, OnExhausted, Policy};
 use crate::stragglers::Stragglers;
 use crate::tasks::Run;
 use crate::workers::Workers;
@@ -108,7 +108,8 @@ impl Scheduler {
         }
     }
 
-    /// Takes a job in the state that its history describes. A job without open tasks ends immediately.
+    /// Takes a job in the state that its history describes. A job without open tasks ends immediately, and so does a job that
+    /// fails with a task that has no attempts left.
     ///
     /// # Errors
     /// The id is in use, or there are no tasks.
@@ -125,11 +126,18 @@ impl Scheduler {
         }
         self.deadlines.extend(spec.deadline.map(|deadline| (deadline, id)));
         self.last_turn += 1;
+        // Its failure was stored without its end.
+        let failed: u64 = history.failed.iter().map(|tasks| tasks.end - tasks.start).sum();
+        let has_failed = failed > 0 && spec.on_exhausted == OnExhausted::FailJob;
+        let total = spec.tasks;
         let pace = self.paces.get(&class).filter(|(worker, _)| self.workers.get(*worker).is_some());
         let pace = pace.map(|(_, pace)| *pace);
         self.jobs.insert(id, Job::new(spec, class, self.last_turn, history, pace, now));
         self.refresh(id);
         self.end_if_over(id);
+        if has_failed {
+            self.fail_job(id, JobError::TasksFailed { failed, total });
+        }
         Ok(())
     }
 

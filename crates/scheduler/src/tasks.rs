@@ -11,6 +11,9 @@ use crate::lease::{Lane, WorkerKey};
 use crate::runs::OpenRuns;
 use crate::spec::{History, Order};
 
+/// A task whose attempts ended with their workers this many times counts as their cause.
+pub(crate) const MAX_KILLS: u32 = 3;
+
 /// Returned runs that are tried for a worker, beside the compared runs: if so many are held back from the worker, the open tasks
 /// come first.
 const MAX_RETURNED_LOOKED_AT: usize = 64;
@@ -44,6 +47,11 @@ impl Run {
 
     pub(crate) fn len(&self) -> u64 {
         self.tasks.end - self.tasks.start
+    }
+
+    /// Whether the run may fail twice with its tasks out of attempts only after the second time.
+    pub(crate) fn may_fail_twice(&self, max_attempts: u32) -> bool {
+        self.failures.saturating_add(2) <= max_attempts && self.kills + 2 <= MAX_KILLS
     }
 
     /// Whether the run goes back to the tasks that were never given out.

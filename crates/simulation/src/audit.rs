@@ -1,27 +1,30 @@
 //! The invariants, from what the parts of a run show: a second bookkeeping beside the engine's and the store's.
 
+mod account;
+mod committed;
+mod end;
+mod fairness;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
-use engine::{Effect, Footprint};
-use model::{AttemptId, JobId, JobState, Share};
+use engine::Effect;
+use model::{AttemptId, JobId};
 use scheduler::Revocation;
-use store::{Answer, Change, ChangeKind, Entry, Submission};
+use store::{Change, ChangeKind};
+
+pub(crate) use account::Cause;
 
 use crate::coordinator::short;
-use crate::disk::is_composed;
 use crate::plan::{Faults, MS, Micros, SECOND};
 use crate::world::World;
-
-/// Leases that jobs of no higher priority get while a job of the same kind has tasks that wait, beyond as much as its own
-/// last lease: the bound of fairness. Each is as long as the longest of them or a task of its own: shares are shares of time.
-const MAX_OVERTAKEN: u64 = 64;
 
 /// Longest time for which a reachable worker may go on with an attempt that lost its lease.
 const STOP_WITHIN: Micros = 5 * SECOND;
 
 #[derive(Debug, Default)]
 pub(crate) struct Audit {
+    account: account::Account,
     /// Every attempt that was ever leased.
     attempts: BTreeSet<AttemptId>,
     /// Attempts whose failure at their tasks was counted by this coordinator.
@@ -56,6 +59,11 @@ struct Overtaken {
 #[derive(Debug, Default)]
 struct Ledger {
     done: BTreeSet<u64>,
+    given_up: BTreeSet<u64>,
+    /// Failed attempts at tasks that have attempts left.
+    failures: BTreeMap<u64, u32>,
+    /// Attempts that have ended.
+    attempts: u64,
     value: u128,
     is_over: bool,
     is_succeeded: bool,
@@ -63,6 +71,7 @@ struct Ledger {
 
 impl Audit {
     pub(crate) fn coordinator_starts(&mut self) {
+        self.account.coordinator_starts();
         self.outcomes.clear();
         self.failed.clear();
         self.overtaken.clear();
@@ -71,6 +80,7 @@ impl Audit {
     }
 
     pub(crate) fn recorded(&mut self, number: u64, change: &Change) {
+        self.account.recorded(number);
         if let ChangeKind::Completed { .. } | ChangeKind::Checked { .. } = &change.kind {
             self.last_completed = number;
         }
@@ -89,25 +99,31 @@ impl Audit {
 
 impl World {
     pub(crate) fn audit_effects(&mut self, effects: &[Effect]) {
+        self.account_listed();
         for effect in effects {
             match effect {
                 Effect::Send(order) => {
+                    let slot = Some((order.worker, order.slot));
+                    self.account_leased(order.attempt, order.job, order.tasks.clone(), slot);
                     self.audit_lease(order.attempt, order.job, &order.tasks);
                     self.audit_settled(&order.settled);
                 }
-                Effect::Deliver { lease, .. } => self.audit_lease(lease.attempt, lease.job, &lease.tasks),
-                Effect::Revoke { attempt, reason: Revocation::OutrunBySecondAttempt, .. } => {
-                    let job = self.held_attempt_job(*attempt);
-                    self.audit.outrun.extend(job);
+                Effect::Deliver { lease, .. } => {
+                    self.account_leased(lease.attempt, lease.job, lease.tasks.clone(), None);
+                    self.audit_lease(lease.attempt, lease.job, &lease.tasks);
                 }
-                Effect::Revoke { .. }
-                | Effect::Store(_)
-                | Effect::Answer { .. }
-                | Effect::Suspended { .. }
-                | Effect::Lacks { .. }
-                | Effect::Compose { .. } => (),
+                Effect::Revoke { attempt, reason, .. } => {
+                    if *reason == Revocation::OutrunBySecondAttempt {
+                        let job = self.held_attempt_job(*attempt);
+                        self.audit.outrun.extend(job);
+                    }
+                    self.account_revoked(*attempt, *reason);
+                }
+                Effect::Store(change) => self.account_change(change.job, &change.kind),
+                Effect::Answer { .. } | Effect::Suspended { .. } | Effect::Lacks { .. } | Effect::Compose { .. } => (),
             }
         }
+        self.check_account_of_input();
     }
 
     fn held_attempt_job(&self, attempt: AttemptId) -> Option<JobId> {
@@ -119,7 +135,10 @@ impl World {
         let now = self.clock();
         let lease = self.coordinator.as_ref().and_then(|found| found.engine.lease(attempt, now));
         match lease {
-            Some((job, tasks, _)) => self.audit_lease(attempt, job, &tasks),
+            Some((job, tasks, _)) => {
+                self.account_leased(attempt, job, tasks.clone(), None);
+                self.audit_lease(attempt, job, &tasks);
+            }
             None => self.violate("a claim is answered without a lease"),
         }
     }
@@ -141,36 +160,6 @@ impl World {
         }
     }
 
-    /// A job that waits is not overtaken for ever by jobs of its kind that are no more urgent.
-    fn audit_fairness(&mut self, leased: usize, tasks: u64) {
-        let (kind, priority) = (self.jobs[leased].new.kind, self.jobs[leased].new.options.priority);
-        let (id, own) = (self.jobs[leased].new.id, tasks * self.jobs[leased].task_time);
-        self.audit.overtaken.insert(id, Overtaken { own, ..Overtaken::default() });
-        let Some(coordinator) = self.coordinator.as_ref() else { return };
-        let waits = |job: &&crate::client::SimJob| {
-            let is_rival = job.new.kind == kind && job.new.options.priority >= priority && job.paused_since.is_none();
-            let pending = coordinator.engine.job(job.new.id).map_or(0, |live| live.counts.pending);
-            // Tasks of a verified job may wait for a certain worker.
-            is_rival
-                && job.new.options.verify.is_none()
-                && pending > 0
-                && coordinator.disk.job(job.new.id).is_some_and(|found| found.state != JobState::Paused)
-        };
-        let rivals = self.jobs.iter().enumerate().filter(|(number, job)| *number != leased && waits(job));
-        let rivals: Vec<_> = rivals.map(|(number, job)| (number, job.new.id, job.task_time)).collect();
-        // Each of them may have had as much as the job itself.
-        let sharers = self.jobs.iter().filter(|job| job.new.kind == kind).count() as u64;
-        for (number, id, rival_time) in rivals {
-            let overtaken = self.audit.overtaken.entry(id).or_default();
-            overtaken.others += own;
-            overtaken.longest = overtaken.longest.max(own).max(rival_time);
-            if overtaken.others > overtaken.own * sharers + MAX_OVERTAKEN * overtaken.longest {
-                let microseconds = overtaken.others;
-                self.violate(format!("job {number} is overtaken by {microseconds} us of jobs that are no more urgent"));
-            }
-        }
-    }
-
     /// An outcome counts.
     pub(crate) fn audit_counted(&mut self, attempt: AttemptId, is_stored: bool) {
         let waits = self.coordinator.as_ref().is_some_and(|found| found.engine.is_compared(attempt));
@@ -184,6 +173,8 @@ impl World {
         for attempt in settled {
             if self.audit.is_pending(*attempt) {
                 self.violate(format!("{} is settled before its outcome is durable", short(*attempt)));
+            } else if self.audit.outcomes.contains_key(attempt) {
+                self.account_settled(*attempt);
             }
         }
     }
@@ -200,79 +191,11 @@ impl World {
         }
     }
 
-    /// Checks an entry that the store has committed: each task counts once, and a job that is over stays as it is. `number` is
-    /// that of a recorded change.
-    pub(crate) fn audit_committed(&mut self, entry: &Entry, number: u64, answer: &Answer) {
-        let change = match entry {
-            Entry::Change(change) => change,
-            Entry::Submission(new) => {
-                let is_known = self.audit.ledgers.contains_key(&new.id);
-                match answer {
-                    Answer::Submitted(Submission::New) if is_known => self.violate("a job is accepted twice"),
-                    Answer::Submitted(Submission::New) => drop(self.audit.ledgers.insert(new.id, Ledger::default())),
-                    Answer::Done
-                    | Answer::Submitted(_)
-                    | Answer::Mismatch(_)
-                    | Answer::Elsewhere(_)
-                    | Answer::Deleted(_)
-                    | Answer::Refused(_) => (),
-                }
-                return;
-            }
-            Entry::Housekeeping(_)
-            | Entry::Advance(_)
-            | Entry::Program(_)
-            | Entry::Log(_)
-            | Entry::Drain(_)
-            | Entry::Nothing => return,
-        };
-        let Some(ledger) = self.audit.ledgers.get_mut(&change.job) else {
-            return self.violate("a change names a job that was not accepted");
-        };
-        match &change.kind {
-            ChangeKind::Retried if !ledger.is_succeeded => ledger.is_over = false,
-            // The outcome came during the commit of its job's end: it does not count, and may count after a retry.
-            ChangeKind::Completed { .. } | ChangeKind::Checked { .. } if ledger.is_over => {
-                self.audit.outcomes.retain(|_, counted| *counted != number);
-            }
-            _ if ledger.is_over => (),
-            ChangeKind::Completed { tasks, value, .. } => {
-                let again = tasks.clone().filter(|task| !ledger.done.insert(*task)).count();
-                ledger.value = ledger.value.wrapping_add(*value);
-                if again > 0 {
-                    self.violate(format!("tasks {tasks:?} count twice"));
-                }
-            }
-            ChangeKind::Checked { tasks, .. } => {
-                if tasks.clone().any(|task| !ledger.done.insert(task)) {
-                    self.violate(format!("tasks {tasks:?} count twice"));
-                }
-            }
-            ChangeKind::Reopened { tasks, value, .. } => {
-                ledger.value = ledger.value.wrapping_sub(*value);
-                if tasks.iter().flat_map(Clone::clone).any(|task| !ledger.done.remove(&task)) {
-                    self.violate(format!("tasks {tasks:?} are opened again and were not done"));
-                }
-            }
-            ChangeKind::Canceled => ledger.is_over = true,
-            ChangeKind::Ended { state, .. } => {
-                (ledger.is_over, ledger.is_succeeded) = (true, *state == JobState::Succeeded);
-            }
-            ChangeKind::Started
-            | ChangeKind::Paused
-            | ChangeKind::Resumed
-            | ChangeKind::Compared { .. }
-            | ChangeKind::AttemptFailed { .. }
-            | ChangeKind::TasksFailed { .. }
-            | ChangeKind::Progress
-            | ChangeKind::Retried => (),
-        }
-    }
-
     pub(crate) fn check_step(&mut self) {
         if let Some(coordinator) = self.coordinator.as_ref() {
             coordinator.engine.check();
         }
+        self.check_account();
     }
 
     /// Checks each second that the engine knows all open stored jobs, with a reason to wait, and that attempts without a lease
@@ -320,106 +243,5 @@ impl World {
                 wrong.push(format!("{} has no lease, and its worker goes on with it", short(attempt)));
             }
         }
-    }
-
-    /// Whether all jobs are over without remains. Clients resume paused jobs and retry failed ones.
-    pub(crate) fn is_over(&mut self) -> bool {
-        let Some(coordinator) = self.coordinator.as_ref().filter(|found| !found.is_stopping) else { return false };
-        if !self.asks_are_over() || !coordinator.disk.is_idle() || !coordinator.locks.is_empty() {
-            return false;
-        }
-        let states: Vec<_> =
-            self.jobs.iter().map(|job| coordinator.disk.job(job.new.id).map(|found| found.state)).collect();
-        let is_due = self.now > self.audit.insisted_at + 10 * SECOND && self.now > self.plan.busy + 40 * SECOND;
-        if !is_due {
-            return false;
-        }
-        self.audit.insisted_at = self.now;
-        let mut is_over = true;
-        for (job, state) in states.into_iter().enumerate() {
-            is_over &= state.is_some_and(|state| !self.insist(job, state)) && self.jobs[job].is_accepted;
-        }
-        is_over && self.held_attempts().is_empty()
-    }
-
-    pub(crate) fn describe_open(&self) -> String {
-        let Some(coordinator) = self.coordinator.as_ref() else { return "there is no coordinator".to_owned() };
-        let mut open: Vec<String> = Vec::new();
-        for (number, job) in self.jobs.iter().enumerate() {
-            let state = coordinator.disk.job(job.new.id).map(|found| found.state);
-            if state.is_none_or(|state| !state.is_over()) {
-                let why = coordinator.engine.explain(job.new.id);
-                open.push(format!(
-                    "job {number} is {state:?}: {}",
-                    why.unwrap_or_else(|| "unknown to the engine".to_owned())
-                ));
-            }
-        }
-        open.extend(self.held_attempts().into_iter().map(|attempt| format!("{} is held", short(attempt))));
-        open.join("; ")
-    }
-
-    /// Everything is over: every answer is exact, and nothing is left.
-    pub(crate) fn check_end(&mut self) {
-        let Some(coordinator) = self.coordinator.as_ref() else { return };
-        let mut wrong = Vec::new();
-        let left = coordinator.engine.footprint();
-        if (Footprint { claims: 0, ..left }) != Footprint::default() || coordinator.engine.unstored() > 0 {
-            wrong.push(format!("the engine keeps {left:?} when all is over"));
-        }
-        for number in 0..self.jobs.len() {
-            wrong.extend(self.check_job_end(number).map(|wrong| format!("job {number} {wrong}")));
-        }
-        wrong.into_iter().for_each(|wrong| self.violate(wrong));
-    }
-
-    fn check_job_end(&self, number: usize) -> Option<String> {
-        let (job, coordinator) = (&self.jobs[number], self.coordinator.as_ref()?);
-        let Some(record) = coordinator.disk.job(job.new.id) else { return Some("was accepted and is lost".to_owned()) };
-        let ledger = self.audit.ledgers.get(&job.new.id)?;
-        if job.is_canceled && record.state != JobState::Canceled {
-            return Some(format!("was canceled and is {}", record.state));
-        }
-        match record.state {
-            JobState::Canceled if job.was_touched => None,
-            JobState::Failed if job.is_poisoned => None,
-            JobState::Succeeded if job.is_poisoned => Some("succeeded with a task that always fails".to_owned()),
-            JobState::Succeeded => {
-                let result = coordinator.disk.result(job.new.id);
-                // A lie may go unseen where a part is compared; where one was seen, none is left.
-                let may_lie = job.new.options.verify.is_some_and(|share| share != Share::ALL) && record.error.is_none();
-                if result.as_deref() != Some(&job.expected) && !may_lie {
-                    return Some(format!("has the result {result:?}, not {}", job.expected));
-                }
-                if ledger.done.len() as u64 != job.new.tasks {
-                    return Some(format!("succeeded with {} of {} tasks", ledger.done.len(), job.new.tasks));
-                }
-                let is_range = !job.new.is_individual && !is_composed(job.new.kind);
-                if is_range && ledger.value != record.value {
-                    return Some(format!("adds up to {}, and its tasks to {}", record.value, ledger.value));
-                }
-                self.check_starts(number)
-            }
-            other @ (JobState::Queued
-            | JobState::Running
-            | JobState::Paused
-            | JobState::Failed
-            | JobState::Canceled) => Some(format!("is {other}: {:?}", record.error)),
-        }
-    }
-
-    /// Checks that every task ran once where no fault made another run necessary.
-    fn check_starts(&self, number: usize) -> Option<String> {
-        let job = &self.jobs[number];
-        let is_excused = job.new.options.verify.is_some()
-            || job.was_touched
-            || self.audit.outrun.contains(&job.new.id)
-            || self.audit.is_lossy;
-        if self.plan.faults == Faults::All || self.plan.has_failures && !job.failures.is_empty() || is_excused {
-            return None;
-        }
-        let starts = |task| self.audit.starts.get(&(job.new.id, task)).copied().unwrap_or(0);
-        let wrong = (0..job.new.tasks).map(|task| (task, starts(task))).find(|(_, starts)| *starts != 1);
-        wrong.map(|(task, starts)| format!("ran task {task} {starts} times without need"))
     }
 }

@@ -1,19 +1,17 @@
 //! Simulated clients of stored jobs: jobs of all kinds, with what is done to them. Requests for a job go the way of the real
 //! coordinator: one at a time for each job, on the disk before the engine acts.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::num::{NonZeroU32, NonZeroU64};
-use std::ops::Range;
+use std::collections::VecDeque;
+use std::num::NonZeroU64;
 use std::sync::Arc;
 
-use model::{JobId, JobKind, JobOptions, JobState, Priority, Share};
+use model::{JobId, JobState};
 use rand::RngExt;
-use store::{Answer, Change, ChangeKind, Entry, NewJob, Submission};
+use store::{Answer, Change, ChangeKind, Entry, Submission};
 
 use crate::disk::Waiter;
-use crate::outcome::{answer_to, json, value};
-use crate::plan::{Faults, MS, Micros, SECOND};
-use crate::world::{Event, SETTLING, World};
+use crate::plan::SECOND;
+use crate::world::{Event, World};
 
 pub(crate) const CHUNK: NonZeroU64 = NonZeroU64::new(999).expect("not zero");
 
@@ -42,25 +40,6 @@ enum Stage {
     RetryFlushed,
 }
 
-/// A stored job and its clients' knowledge of it.
-#[derive(Debug)]
-pub(crate) struct SimJob {
-    pub(crate) new: NewJob,
-    pub(crate) expected: String,
-    pub(crate) task_time: Micros,
-    /// The number of failing attempts before one succeeds, by task.
-    pub(crate) failures: BTreeMap<u64, u32>,
-    pub(crate) is_poisoned: bool,
-    pub(crate) is_accepted: bool,
-    pub(crate) was_touched: bool,
-    /// Start of an acknowledged pause, with no other request since.
-    pub(crate) paused_since: Option<Micros>,
-    /// Whether a cancellation is acknowledged and no retry was requested since.
-    pub(crate) is_canceled: bool,
-    /// The number of retries that clients may still request before the end.
-    retries_left: u32,
-}
-
 impl World {
     pub(crate) fn plan_clients(&mut self) {
         for job in 0..self.plan.jobs {
@@ -81,114 +60,6 @@ impl World {
             }
         }
         self.plan_asks();
-    }
-
-    pub(crate) fn range_kind(&mut self) -> JobKind {
-        if self.rng.random_bool(0.5) { JobKind::SUM_OF_PRIMES } else { JobKind::COUNT_PRIMES }
-    }
-
-    pub(crate) fn priority(&mut self) -> Priority {
-        Priority::try_from(self.rng.random_range(1..=9)).unwrap_or_default()
-    }
-
-    /// The whole where faults let workers or coordinators start again: only then is every lie found.
-    fn share(&mut self) -> Option<Share> {
-        let is_part = self.plan.faults == Faults::None && self.rng.random_bool(0.7);
-        let share = if is_part { Share::try_from(0.4).ok() } else { Some(Share::ALL) };
-        share.filter(|_| self.plan.has_liar && self.rng.random_bool(0.6))
-    }
-
-    fn plan_job(&mut self) -> SimJob {
-        let kinds = if self.plan.pullers > 0 { 4 } else { 3 };
-        let tasks = [1, 3, 20, 120][self.rng.random_range(0..4)];
-        let tasks = self.rng.random_range(1..=tasks);
-        let task_time = [MS / 2, 5 * MS, 60 * MS, 600 * MS][self.rng.random_range(0..4)];
-        let (kind, params, payloads, expected) = match self.rng.random_range(0..kinds) {
-            2 => {
-                let seconds = task_time as f64 / 1e6;
-                let params = format!(r#"{{"seconds":{seconds},"tasks":{tasks}}}"#);
-                (JobKind::SLEEP, params, Vec::new(), format!(r#"{{"tasks":{tasks}}}"#))
-            }
-            3 => {
-                let numbers: Vec<u64> = (0..tasks).map(|_| self.rng.random_range(0..1_000_000)).collect();
-                let answers: Vec<_> = numbers.iter().map(|number| answer_to(*number).to_string()).collect();
-                let payloads = numbers.iter().map(|number| json(number.to_string())).collect();
-                let expected = format!(r#"{{"tasks":[{}]}}"#, answers.join(","));
-                (JobKind::TASKS, format!(r#"{{"count":{tasks}}}"#), payloads, expected)
-            }
-            _ => {
-                let (kind, a) = (self.range_kind(), self.rng.random_range(0..1 << 40));
-                let b = a + tasks * 1_000 - 1;
-                let (name, total) = (if kind == JobKind::SUM_OF_PRIMES { "sum" } else { "count" }, value(kind, a, b));
-                (
-                    kind,
-                    format!(r#"{{"a":{a},"b":{b}}}"#),
-                    Vec::new(),
-                    format!(r#"{{"a":{a},"b":{b},"{name}":"{total}"}}"#),
-                )
-            }
-        };
-        let is_range = kind == JobKind::SUM_OF_PRIMES || kind == JobKind::COUNT_PRIMES;
-        let options = JobOptions {
-            verify: if is_range { self.share() } else { None },
-            priority: self.priority(),
-            max_attempts: NonZeroU32::new(self.rng.random_range(2..6)).unwrap_or(NonZeroU32::MIN),
-            chunk_size: Some(CHUNK),
-            ..JobOptions::default()
-        };
-        let mut failures = BTreeMap::new();
-        let mut is_poisoned = false;
-        if self.plan.has_failures && self.rng.random_bool(0.4) {
-            is_poisoned = self.rng.random_bool(0.3);
-            let count = if is_poisoned { u32::MAX } else { self.rng.random_range(1..options.max_attempts.get()) };
-            failures.insert(self.rng.random_range(0..tasks), count);
-        }
-        let new = NewJob {
-            id: JobId(self.new_uuid()),
-            kind,
-            is_individual: kind == JobKind::SLEEP || kind == JobKind::TASKS,
-            payloads: payloads.into(),
-            params: json(params),
-            tasks,
-            options,
-            fingerprint: self.rng.random(),
-            idempotency_key: Some(self.new_uuid().to_string()),
-            submitted_at: self.clock().at,
-        };
-        SimJob {
-            new,
-            expected,
-            task_time,
-            failures,
-            is_poisoned,
-            is_accepted: false,
-            was_touched: false,
-            paused_since: None,
-            is_canceled: false,
-            retries_left: 20,
-        }
-    }
-
-    pub(crate) fn compute_time(&mut self, job: JobId, tasks: u64) -> Micros {
-        let task = self.by_id.get(&job).map_or(2 * MS, |number| self.jobs[*number].task_time);
-        let is_slow = self.plan.faults == Faults::All && !self.is_calm && self.rng.random_bool(0.02);
-        let busy = task * tasks;
-        // The slowed lease ends while the world settles: the first lease of a job has no faster rival, since the job's cost is
-        // unknown before that lease ends.
-        let slowed = if is_slow { busy.max((busy * 30).min(SETTLING / 3)) } else { busy };
-        slowed.max(100)
-    }
-
-    /// Whether an attempt at these tasks fails as planned.
-    pub(crate) fn fails(&mut self, job: JobId, tasks: &Range<u64>) -> bool {
-        let Some(number) = self.by_id.get(&job) else { return false };
-        let job = &mut self.jobs[*number];
-        let mut fails = false;
-        for (_, left) in job.failures.range_mut(tasks.clone()).filter(|(_, left)| **left > 0) {
-            fails = true;
-            *left = if *left == u32::MAX { *left } else { *left - 1 };
-        }
-        fails
     }
 
     pub(crate) fn submit(&mut self, job: usize) {
@@ -268,6 +139,7 @@ impl World {
                         self.violate(format!("job {} was accepted and is accepted again", operation.job));
                     }
                     let accepted = new.accepted();
+                    self.account_taken_up(&accepted);
                     if self.input(|engine, now| engine.take_up(accepted, now)).is_none_or(|taken| taken.is_err()) {
                         self.violate("a job is refused");
                     }
@@ -312,12 +184,16 @@ impl World {
             },
             Stage::Committed => {
                 match action {
-                    Action::Cancel => drop(self.input(|engine, now| engine.cancel(id, now))),
+                    Action::Cancel => {
+                        self.input(|engine, now| engine.cancel(id, now));
+                        self.account_closed(id);
+                    }
                     Action::Pause => drop(self.input(|engine, now| engine.pause(id, now))),
                     Action::Resume => drop(self.input(|engine, now| engine.resume(id, now))),
                     Action::Retry => {
                         let unfinished = coordinator.disk.unfinished(Some(id)).pop();
                         if let Some(unfinished) = unfinished {
+                            self.account_taken_up(&unfinished);
                             self.input(|engine, now| engine.take_up(unfinished, now));
                         }
                     }

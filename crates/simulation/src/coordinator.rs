@@ -1,18 +1,19 @@
 //! The simulated coordinator: what the real one does around the engine, in virtual time. It gives the engine the same
 //! inputs and performs its effects.
 
+mod ends;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use engine::{ClaimId, CompleteError, Effect, Engine, HeldLease, LeaseFailure, LeaseOrder, Now, Settings};
+use engine::{ClaimId, Effect, Engine, LeaseOrder, Now, Settings};
 use model::{AttemptId, JobId};
 use rand::RngExt;
-use scheduler::{AttemptFailure, Policy, WorkerKey};
+use scheduler::{Policy, WorkerKey};
 
 use crate::client::Operation;
 use crate::disk::Disk;
 use crate::network::Fate;
-use crate::outcome::{Answer, SimOutcome};
 use crate::plan::{Faults, MS, Micros, SECOND};
 use crate::registrations::{PullerKeys, Registration};
 use crate::world::{Event, World};
@@ -81,6 +82,7 @@ impl World {
             self.coordinator.as_ref().map(|coordinator| coordinator.disk.unfinished(None)).unwrap_or_default();
         let set_aside = self.coordinator.as_ref().map(|coordinator| coordinator.disk.set_aside()).unwrap_or_default();
         self.input(|engine, now| engine.keep_set_aside(set_aside, now));
+        unfinished.iter().for_each(|job| self.account_taken_up(job));
         let unreadable = self.input(|engine, now| engine.recover(unfinished, now));
         if unreadable.is_none_or(|unreadable| !unreadable.is_empty()) {
             self.violate("a stored job cannot be read");
@@ -133,7 +135,10 @@ impl World {
                 let Some(coordinator) = self.coordinator.as_mut() else { return };
                 match coordinator.claims.remove(&claim) {
                     Some((puller, boot)) => self.deliver_claim(puller, boot, lease),
-                    None => drop(self.input(|engine, now| engine.release(lease.attempt, now))),
+                    None => {
+                        self.account_return(lease.attempt);
+                        self.input(|engine, now| engine.release(lease.attempt, now));
+                    }
                 }
             }
             Effect::Suspended { worker, reason } => {
@@ -206,91 +211,6 @@ impl World {
             let (boot, is_cut) = (self.workers[worker].boot, self.workers[worker].is_cut);
             self.post(is_cut, Event::StopArrives { worker, boot, attempt, epoch: run });
         }
-    }
-
-    /// Whether the request of a lease is still open; it is not any longer.
-    fn take_sent(&mut self, run: u64, attempt: AttemptId) -> bool {
-        let coordinator = self.coordinator.as_mut().filter(|coordinator| coordinator.run == run);
-        coordinator.is_some_and(|coordinator| coordinator.sent.remove(&attempt).is_some())
-    }
-
-    pub(crate) fn lease_undeliverable(&mut self, run: u64, attempt: AttemptId) {
-        if self.take_sent(run, attempt) {
-            self.note("coordinator", format_args!("cannot deliver {}", short(attempt)));
-            self.input(|engine, now| engine.fail(attempt, LeaseFailure::Undeliverable, now));
-        }
-    }
-
-    pub(crate) fn lease_broken(&mut self, run: u64, attempt: AttemptId) {
-        if self.take_sent(run, attempt) {
-            self.note("coordinator", format_args!("connection of {} broke", short(attempt)));
-            self.input(|engine, now| engine.connection_broke(attempt, now));
-        }
-    }
-
-    pub(crate) fn lease_answered(&mut self, run: u64, attempt: AttemptId, answer: Answer) {
-        if !self.take_sent(run, attempt) {
-            return;
-        }
-        let failure = match answer {
-            Answer::Ended(outcome) => {
-                self.count(attempt, Some(outcome), true);
-                return;
-            }
-            Answer::HandedBack => LeaseFailure::HandedBack,
-            Answer::Refused(why) => LeaseFailure::WorkerFailed(AttemptFailure::Refused(why.to_owned())),
-        };
-        self.note("coordinator", format_args!("{} failed: {failure:?}", short(attempt)));
-        self.input(|engine, now| engine.fail(attempt, failure, now));
-    }
-
-    /// Counts the outcome of an attempt, or gives it back where there is none. Returns whether it holds a lease.
-    pub(crate) fn count(&mut self, attempt: AttemptId, report: Option<SimOutcome>, is_pushed: bool) -> bool {
-        let Some(report) = report else {
-            self.note("coordinator", format_args!("{} is given back", short(attempt)));
-            return self.input(|engine, now| engine.release(attempt, now)).is_some_and(|released| released.is_ok());
-        };
-        match report.report() {
-            Some((report, busy)) => {
-                let now = self.clock();
-                let was_pending = self.audit.is_pending(attempt);
-                let lease = self.coordinator.as_ref().and_then(|found| found.engine.lease(attempt, now));
-                let is_stored = lease.is_some_and(|(job, ..)| self.by_id.contains_key(&job));
-                let counted = self.input(|engine, now| engine.complete(attempt, report, busy, now));
-                self.note("coordinator", format_args!("{} completed: {counted:?}", short(attempt)));
-                if let Some(Err(CompleteError::Invalid(error))) = &counted {
-                    self.violate(format!("an honest report is refused: {error}"));
-                }
-                let is_counted = counted.is_some_and(|counted| counted.is_ok());
-                if is_counted && !was_pending {
-                    self.audit_counted(attempt, is_stored);
-                }
-                is_counted
-            }
-            None => {
-                let failure = LeaseFailure::TaskFailed("as planned".to_owned());
-                let failed = self.input(|engine, now| engine.fail(attempt, failure, now));
-                self.note("coordinator", format_args!("{} failed at its tasks: {failed:?}", short(attempt)));
-                let is_first = self.audit.task_failure_counted(attempt, failed == Some(Ok(())));
-                if !is_first {
-                    self.violate(format!("one failure of {} counts twice (pushed: {is_pushed})", short(attempt)));
-                }
-                failed == Some(Ok(()))
-            }
-        }
-    }
-
-    /// Whether a report's attempt holds a lease; it takes it up again where its tasks are open.
-    pub(crate) fn hold(&mut self, key: WorkerKey, lease: &HeldLease) -> bool {
-        let now = self.clock();
-        let coordinator = self.coordinator.as_ref();
-        if coordinator.is_some_and(|coordinator| coordinator.engine.lease(lease.attempt, now).is_some()) {
-            return true;
-        }
-        let held = HeldLease { slot: 0, age: Duration::ZERO, state: engine::HeldState::Running, ..lease.clone() };
-        let is_held = self.input(|engine, now| engine.adopt_reported(key, &held, now)).unwrap_or(false);
-        self.note("coordinator", format_args!("{} takes its lease up: {is_held}", short(lease.attempt)));
-        is_held
     }
 
     pub(crate) fn composed(&mut self, run: u64, job: JobId) {

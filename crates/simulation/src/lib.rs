@@ -9,6 +9,7 @@ mod client;
 mod coordinator;
 mod disk;
 mod faults;
+mod jobs;
 mod network;
 mod outcome;
 mod plan;

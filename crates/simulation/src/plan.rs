@@ -45,6 +45,8 @@ pub(crate) struct Plan {
     pub(crate) has_actions: bool,
     /// Whether some tasks fail.
     pub(crate) has_failures: bool,
+    /// Whether some jobs have a time limit for their tasks.
+    pub(crate) has_limits: bool,
     /// Whether jobs are verified: then the first worker lies about them.
     pub(crate) has_liar: bool,
 }
@@ -80,6 +82,7 @@ impl Plan {
             max_unstored: [50_000, 40][rng.random_range(0..2)],
             has_actions: rng.random_bool(0.6),
             has_failures: rng.random_bool(0.5),
+            has_limits: rng.random_bool(0.5),
         }
     }
 }

@@ -28,6 +28,16 @@ struct Pulled {
     lease: HeldLease,
     outcome: SimOutcome,
     done_at: Micros,
+    /// The coordinator that was told first that the tasks failed.
+    told_in: Option<u64>,
+}
+
+/// A request of a pulling worker for its lease.
+#[derive(Clone, Debug)]
+pub(crate) enum PullReport {
+    Renewal,
+    Outcome(SimOutcome),
+    Return,
 }
 
 impl Puller {
@@ -64,11 +74,22 @@ impl World {
         }
         let (now, run) = (self.now, self.run_number());
         let this = &mut self.pullers[puller];
-        match &this.work {
+        match &mut this.work {
             Some(work) => {
                 let is_done = work.done_at <= now;
                 let lease = HeldLease { age: Duration::ZERO, ..work.lease.clone() };
-                let (report, until_done) = (is_done.then(|| work.outcome.clone()), work.done_at.saturating_sub(now));
+                let (outcome, until_done) = (work.outcome.clone(), work.done_at.saturating_sub(now));
+                if is_done && run > 0 {
+                    work.told_in.get_or_insert(run);
+                }
+                // A failure that an earlier coordinator was told of may count already.
+                let is_given_back =
+                    matches!(outcome, SimOutcome::Failed) && work.told_in.is_some_and(|told_in| told_in < run);
+                let report = match (is_done, is_given_back) {
+                    (false, _) => PullReport::Renewal,
+                    (true, false) => PullReport::Outcome(outcome),
+                    (true, true) => PullReport::Return,
+                };
                 if run > 0 {
                     self.post(false, Event::PullReportArrives { run, puller, boot, lease, report });
                 }
@@ -152,7 +173,7 @@ impl World {
             // A claim that was given up is answered late: its lease expires.
             return;
         }
-        let busy = self.compute_time(job, tasks.end - tasks.start);
+        let busy = self.compute_time(job, &tasks);
         let outcome = if self.fails(job, &tasks) {
             SimOutcome::Failed
         } else {
@@ -161,7 +182,7 @@ impl World {
         self.note(format_args!("puller {puller}"), format_args!("computes {}", short(attempt)));
         self.audit_started(job, &tasks);
         let lease = HeldLease { attempt, job, tasks, slot: 0, age: Duration::ZERO, state: HeldState::Running };
-        self.pullers[puller].work = Some(Pulled { lease, outcome, done_at: self.now + busy });
+        self.pullers[puller].work = Some(Pulled { lease, outcome, done_at: self.now + busy, told_in: None });
         self.after(busy, Event::PullerActs { puller, boot });
     }
 
@@ -171,7 +192,7 @@ impl World {
         puller: usize,
         boot: u64,
         lease: &HeldLease,
-        report: Option<SimOutcome>,
+        report: PullReport,
     ) {
         if self.run_number() != run {
             return;
@@ -180,10 +201,13 @@ impl World {
         let attempt = lease.attempt;
         let is_taken = self.hold(key, lease)
             && match &report {
-                Some(report) => self.count(attempt, Some(report.clone()), false),
-                None => self.input(|engine, now| engine.renew(attempt, now)).is_some_and(|renewed| renewed.is_ok()),
+                PullReport::Outcome(outcome) => self.count(attempt, Some(outcome.clone()), false),
+                PullReport::Return => self.count(attempt, None, false),
+                PullReport::Renewal => {
+                    self.input(|engine, now| engine.renew(attempt, now)).is_some_and(|renewed| renewed.is_ok())
+                }
             };
-        let was_renewal = report.is_none();
+        let was_renewal = matches!(report, PullReport::Renewal);
         self.post(false, Event::PullReportAnswered { puller, boot, attempt, is_taken, was_renewal });
     }
 

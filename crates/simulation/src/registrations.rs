@@ -66,6 +66,7 @@ impl World {
                     if is_same_connection { known.heartbeats_on_connection + 1 } else { 1 };
                 (known.connection, known.last_seen_at, known.disconnected_at) = (connection, now, None);
                 let (key, is_draining) = (known.key, known.is_draining);
+                self.account_list(key, held);
                 self.input(|engine, now| {
                     if is_draining {
                         engine.drain(key, now);
@@ -116,6 +117,7 @@ impl World {
             is_draining,
         };
         coordinator.registrations.insert(worker, registration);
+        self.account_list(key, held);
         self.input(|_, _| ());
         reconciled
     }
@@ -125,6 +127,7 @@ impl World {
         let Some(Registration { key, .. }) = coordinator.registrations.remove(&worker) else { return };
         self.note("coordinator", format_args!("worker {worker} {why}"));
         self.audit.is_lossy = true;
+        self.account_loss(key);
         self.input(|engine, now| engine.lose(key, now));
         self.registered.remove(&key);
     }

@@ -27,7 +27,7 @@ use crate::trace::Trace;
 use crate::{Failure, Run};
 use client::SharedJob;
 use member::{Member, Power};
-use workers::{SharedLease, SharedWorker};
+use workers::{SharedWorker, WorkerReport};
 
 /// Longest time from the last fault to the end of all jobs.
 const SETTLING: Micros = 120 * SECOND;
@@ -41,31 +41,127 @@ const LONGEST_INTERREGNUM: Micros = 3 * SECOND;
 /// An event at a moment. `boot` is the member's process: an event for an earlier process has no effect.
 #[derive(Clone, Debug)]
 pub(crate) enum Event {
-    CandidacyDue { member: usize, boot: u64 },
-    StoreAsked { member: usize, boot: u64, question: Question, asked_at: Instant },
-    StoreAnswered { member: usize, boot: u64, answer: LeaseAnswer, asked_at: Instant },
-    EngineDue { member: usize, boot: u64, epoch: u64 },
-    BatchDue { member: usize, boot: u64, epoch: u64 },
-    BatchArrives { member: usize, boot: u64, epoch: u64 },
-    BatchAnswered { member: usize, boot: u64, epoch: u64, answer: Result<Applied, BatchError> },
-    EventsDue { member: usize, boot: u64, epoch: u64 },
-    LeaseArrives { worker: usize, member: usize, boot: u64, epoch: u64, order: Box<LeaseOrder> },
-    LeaseUndeliverable { member: usize, boot: u64, epoch: u64, attempt: AttemptId },
-    LeaseBroken { member: usize, boot: u64, epoch: u64, attempt: AttemptId },
-    LeaseRefused { member: usize, boot: u64, epoch: u64, attempt: AttemptId },
-    Computed { worker: usize, attempt: AttemptId },
-    OutcomeArrives { member: usize, boot: u64, worker: usize, attempt: AttemptId, held: SharedLease, is_delivery: bool },
-    StopArrives { worker: usize, epoch: u64, attempt: AttemptId },
-    HeartbeatDue { worker: usize },
-    HeartbeatArrives { member: usize, boot: u64, worker: usize, seen: u64, held: Vec<engine::HeldLease> },
-    HeartbeatAnswered { worker: usize, member: usize, boot: u64, epoch: u64, reconciled: Reconciled },
-    AnnounceArrives { worker: usize, epoch: u64 },
-    Submit { job: usize },
+    CandidacyDue {
+        member: usize,
+        boot: u64,
+    },
+    StoreAsked {
+        member: usize,
+        boot: u64,
+        question: Question,
+        asked_at: Instant,
+    },
+    StoreAnswered {
+        member: usize,
+        boot: u64,
+        answer: LeaseAnswer,
+        asked_at: Instant,
+    },
+    EngineDue {
+        member: usize,
+        boot: u64,
+        epoch: u64,
+    },
+    BatchDue {
+        member: usize,
+        boot: u64,
+        epoch: u64,
+    },
+    BatchArrives {
+        member: usize,
+        boot: u64,
+        epoch: u64,
+    },
+    BatchAnswered {
+        member: usize,
+        boot: u64,
+        epoch: u64,
+        answer: Result<Applied, BatchError>,
+    },
+    EventsDue {
+        member: usize,
+        boot: u64,
+        epoch: u64,
+    },
+    LeaseArrives {
+        worker: usize,
+        member: usize,
+        boot: u64,
+        epoch: u64,
+        order: Box<LeaseOrder>,
+    },
+    LeaseUndeliverable {
+        member: usize,
+        boot: u64,
+        epoch: u64,
+        attempt: AttemptId,
+    },
+    LeaseBroken {
+        member: usize,
+        boot: u64,
+        epoch: u64,
+        attempt: AttemptId,
+    },
+    LeaseRefused {
+        member: usize,
+        boot: u64,
+        epoch: u64,
+        attempt: AttemptId,
+    },
+    Computed {
+        worker: usize,
+        attempt: AttemptId,
+    },
+    OutcomeArrives {
+        member: usize,
+        boot: u64,
+        worker: usize,
+        attempt: AttemptId,
+        report: WorkerReport,
+        is_delivery: bool,
+    },
+    StopArrives {
+        worker: usize,
+        epoch: u64,
+        attempt: AttemptId,
+    },
+    HeartbeatDue {
+        worker: usize,
+    },
+    HeartbeatArrives {
+        member: usize,
+        boot: u64,
+        worker: usize,
+        seen: u64,
+        held: Vec<engine::HeldLease>,
+    },
+    HeartbeatAnswered {
+        worker: usize,
+        member: usize,
+        boot: u64,
+        epoch: u64,
+        reconciled: Reconciled,
+    },
+    AnnounceArrives {
+        worker: usize,
+        epoch: u64,
+    },
+    Submit {
+        job: usize,
+    },
     Fault,
-    Starts { member: usize },
-    Wakes { member: usize },
-    StoreHeals { member: usize },
-    WorkersHeal { member: usize },
+    Starts {
+        member: usize,
+    },
+    Wakes {
+        member: usize,
+    },
+    StoreHeals {
+        member: usize,
+    },
+    WorkersHeal {
+        member: usize,
+    },
 }
 
 pub(crate) struct Sharing {
@@ -88,6 +184,8 @@ pub(crate) struct Sharing {
     pub(crate) second_attempts: BTreeSet<AttemptId>,
     /// Share of the store's answers that are lost.
     pub(crate) lost_answers: f64,
+    /// Batches that the store has applied, by epoch and number.
+    pub(crate) applied: BTreeSet<(u64, u64)>,
     leaderless_since: Option<Micros>,
     pub(crate) is_calm: bool,
     trace: Trace,
@@ -126,6 +224,7 @@ impl Sharing {
             has_cuts: rng.random_bool(0.3),
             lost_answers: [0.0, 0.02, 0.2][rng.random_range(0..3)],
             second_attempts: BTreeSet::new(),
+            applied: BTreeSet::new(),
             leaderless_since: None,
             is_calm: false,
             trace: Trace::new(is_traced),
@@ -208,8 +307,8 @@ impl Sharing {
                 self.lease_ended(member, boot, epoch, attempt, leader::End::Refused);
             }
             Event::Computed { worker, attempt } => self.computed(worker, attempt),
-            Event::OutcomeArrives { member, boot, worker, attempt, held, is_delivery } => {
-                self.outcome_arrives(member, boot, worker, attempt, &held, is_delivery);
+            Event::OutcomeArrives { member, boot, worker, attempt, report, is_delivery } => {
+                self.outcome_arrives(member, boot, worker, attempt, report, is_delivery);
             }
             Event::StopArrives { worker, epoch, attempt } => self.stop_arrives(worker, epoch, attempt),
             Event::HeartbeatDue { worker } => self.heartbeat_due(worker),

@@ -1,16 +1,18 @@
 //! Simulated workers that leases are sent to: they hold leases of stored jobs as the real one does.
 
+mod faults;
+mod heartbeats;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use engine::{HeldLease, HeldState, LeaseOrder, Reconciled};
+use engine::{HeldLease, HeldState, LeaseOrder};
 use model::{AttemptId, JobId};
-use rand::RngExt;
 
 use crate::coordinator::short;
 use crate::network::Fate;
 use crate::outcome::{Answer, SimOutcome};
-use crate::plan::{MS, Micros, SECOND};
+use crate::plan::Micros;
 use crate::world::{Event, World};
 
 /// Leases a slot may hold.
@@ -45,6 +47,10 @@ struct SlotQueue {
 pub(crate) struct SimLease {
     pub(crate) order: LeaseOrder,
     taken_at: Micros,
+    /// Start of the computation.
+    begun_at: Option<Micros>,
+    /// The highest epoch of the coordinators that may know the outcome.
+    told_in: Option<u64>,
     /// Coordinators whose connections wait for the outcome.
     waiting: BTreeSet<u64>,
     outcome: Option<SimOutcome>,
@@ -69,7 +75,8 @@ impl SimLease {
             job: self.order.job,
             tasks: self.order.tasks.clone(),
             slot: self.order.slot,
-            age: Duration::from_micros(now - self.taken_at),
+            // A lease that waits for its slot grows no older.
+            age: Duration::from_micros(self.begun_at.map_or(0, |begun_at| now - begun_at)),
             state: if self.outcome.is_some() { HeldState::Finished } else { HeldState::Running },
         }
     }
@@ -100,103 +107,6 @@ impl World {
         self.workers[worker].is_up && self.workers[worker].boot == boot
     }
 
-    pub(crate) fn heartbeat_due(&mut self, worker: usize, boot: u64) {
-        if !self.is_here(worker, boot) {
-            return;
-        }
-        self.give_orphans_up(worker);
-        let now = self.now;
-        let changes_connection = !self.is_calm && self.rng.random_bool(0.02);
-        let this = &mut self.workers[worker];
-        this.connection += u64::from(changes_connection);
-        let (held, is_draining, connection) = (this.lists(now), this.is_draining, this.connection);
-        let is_cut = this.is_cut;
-        let run = self.run_number();
-        if run > 0 {
-            self.post(is_cut, Event::HeartbeatArrives { run, worker, boot, connection, held, is_draining });
-        }
-        let pause = if is_draining {
-            SECOND / 5
-        } else if run == 0 {
-            self.rng.random_range(SECOND / 2..SECOND)
-        } else {
-            SECOND
-        };
-        self.after(pause, Event::HeartbeatDue { worker, boot });
-        if is_draining && self.workers[worker].held.is_empty() {
-            self.kill_worker(worker, "has drained");
-        }
-    }
-
-    fn give_orphans_up(&mut self, worker: usize) {
-        let (now, timeout) = (self.now, self.plan.orphan_timeout);
-        let this = &self.workers[worker];
-        if now - this.last_taken_at < timeout {
-            return;
-        }
-        let old = this.held.values().filter(|held| held.order.outlives_connection && now - held.taken_at >= timeout);
-        for attempt in old.map(|held| held.order.attempt).collect::<Vec<_>>() {
-            self.note(format_args!("worker {worker}"), format_args!("gives {} up as an orphan", short(attempt)));
-            self.audit.is_lossy = true;
-            self.forget(worker, attempt, false);
-        }
-    }
-
-    pub(crate) fn heartbeat_answered(&mut self, worker: usize, boot: u64, run: u64, reconciled: Reconciled) {
-        let now = self.now;
-        if !self.is_here(worker, boot) {
-            return;
-        }
-        let this = &mut self.workers[worker];
-        this.last_taken_at = now;
-        if run < this.epoch {
-            return;
-        }
-        this.epoch = run;
-        for attempt in reconciled.settled {
-            self.forget(worker, attempt, false);
-        }
-        for attempt in reconciled.deliver {
-            let this = &self.workers[worker];
-            let Some(held) = this.held.get(&attempt) else { continue };
-            let (lease, report, is_cut) = (held.listed(now), held.outcome.clone(), this.is_cut);
-            if report.is_some() {
-                self.note(format_args!("worker {worker}"), format_args!("delivers {}", short(attempt)));
-                self.post(is_cut, Event::ReportArrives { run, worker, boot, lease, report });
-            }
-        }
-    }
-
-    /// A report to the coordinator on a lease whose connection is gone: an outcome, or that it is given back.
-    pub(crate) fn report_arrives(
-        &mut self,
-        run: u64,
-        worker: usize,
-        boot: u64,
-        lease: &HeldLease,
-        report: Option<SimOutcome>,
-    ) {
-        let Some(coordinator) = self.coordinator.as_mut().filter(|coordinator| coordinator.run == run) else { return };
-        // The worker is found by its name, as in the real coordinator; an unknown worker counts as a pulling one.
-        let key = coordinator.registrations.get(&worker).map(|known| known.key);
-        let Some(key) = key else { return };
-        let attempt = lease.attempt;
-        if !self.hold(key, lease) || !self.count(attempt, report, true) {
-            let is_cut = self.workers[worker].is_cut;
-            self.post(is_cut, Event::ReportRefused { worker, boot, attempt });
-        }
-    }
-
-    pub(crate) fn report_refused(&mut self, worker: usize, boot: u64, attempt: AttemptId) {
-        if self.is_here(worker, boot) {
-            let was_pending = self.audit.is_pending(attempt);
-            self.forget(worker, attempt, false);
-            if was_pending {
-                self.violate(format!("{} is void for its worker while its outcome is not durable", short(attempt)));
-            }
-        }
-    }
-
     pub(crate) fn lease_arrives(&mut self, run: u64, worker: usize, boot: u64, order: LeaseOrder) {
         let attempt = order.attempt;
         let this = &mut self.workers[worker];
@@ -220,7 +130,10 @@ impl World {
         let this = &mut self.workers[worker];
         if let Some(known) = this.held.get_mut(&attempt) {
             match known.outcome.clone() {
-                Some(outcome) => self.answer_after_delay(run, worker, attempt, Some(Answer::Ended(outcome))),
+                Some(outcome) => {
+                    known.told_in = known.told_in.max(Some(run));
+                    self.answer_after_delay(run, worker, attempt, Some(Answer::Ended(outcome)));
+                }
                 None => drop(known.waiting.insert(run)),
             }
             return;
@@ -232,7 +145,8 @@ impl World {
             return self.answer_after_delay(run, worker, attempt, Some(answer));
         }
         let slot = order.slot as usize % this.slots as usize;
-        let held = SimLease { order, taken_at: now, waiting: BTreeSet::from([run]), outcome: None, busy: 0 };
+        let waiting = BTreeSet::from([run]);
+        let held = SimLease { order, taken_at: now, begun_at: None, told_in: None, waiting, outcome: None, busy: 0 };
         this.held.insert(attempt, held);
         this.lanes[slot].waiting.push_back(attempt);
         self.note(format_args!("worker {worker}"), format_args!("takes {}", short(attempt)));
@@ -250,9 +164,9 @@ impl World {
         let (token, boot) = (this.last_token, this.boot);
         lane.running = Some((attempt, token));
         let Some(order) = this.held.get(&attempt).map(|held| held.order.clone()) else { return };
-        let busy = self.compute_time(order.job, order.tasks.end - order.tasks.start);
+        let busy = self.compute_time(order.job, &order.tasks);
         if let Some(held) = self.workers[worker].held.get_mut(&attempt) {
-            held.busy = busy;
+            (held.busy, held.begun_at) = (busy, Some(self.now));
         }
         self.note(format_args!("worker {worker}"), format_args!("computes {}", short(attempt)));
         self.audit_started(order.job, &order.tasks);
@@ -278,6 +192,7 @@ impl World {
             let this = &mut self.workers[worker];
             let waiting = this.held.get_mut(&attempt).map(|held| {
                 held.outcome = Some(outcome.clone());
+                held.told_in = held.waiting.last().copied();
                 std::mem::take(&mut held.waiting)
             });
             if !order.outlives_connection {
@@ -337,89 +252,6 @@ impl World {
         lane.waiting.retain(|waiting| *waiting != attempt);
         if lane.running.take_if(|(running, _)| *running == attempt).is_some() {
             self.start_next(worker, slot);
-        }
-    }
-
-    /// Drains as on SIGTERM.
-    pub(crate) fn drain_worker(&mut self, worker: usize) {
-        let this = &mut self.workers[worker];
-        if !this.is_up || std::mem::replace(&mut this.is_draining, true) {
-            return;
-        }
-        let (boot, is_cut, run) = (this.boot, this.is_cut, self.run_number());
-        self.note(format_args!("worker {worker}"), "drains");
-        self.post(is_cut, Event::DeregisterArrives { run, worker, boot });
-        let patience = self.rng.random_range(SECOND..8 * SECOND);
-        self.after(patience, Event::DrainOver { worker, boot });
-    }
-
-    /// Gives back all leases that the worker still holds.
-    pub(crate) fn drain_over(&mut self, worker: usize, boot: u64) {
-        if !self.is_here(worker, boot) {
-            return;
-        }
-        let (now, run) = (self.now, self.run_number());
-        let is_cut = self.workers[worker].is_cut;
-        for (attempt, held) in std::mem::take(&mut self.workers[worker].held) {
-            let lease = held.listed(now);
-            if held.waiting.is_empty() && held.order.outlives_connection && run > 0 {
-                self.post(is_cut, Event::ReportArrives { run, worker, boot, lease, report: None });
-            }
-            for run in held.waiting {
-                self.answer_after_delay(run, worker, attempt, Some(Answer::HandedBack));
-            }
-        }
-        self.audit.is_lossy = true;
-        self.kill_worker(worker, "ends");
-    }
-
-    pub(crate) fn kill_worker(&mut self, worker: usize, what: &str) {
-        let this = &mut self.workers[worker];
-        if !this.is_up {
-            return;
-        }
-        this.is_up = false;
-        let (connection, is_cut, held) = (this.connection, this.is_cut, std::mem::take(&mut this.held));
-        self.note(format_args!("worker {worker}"), what);
-        let run = self.run_number();
-        self.post(is_cut, Event::HeartbeatClosed { run, worker, connection });
-        for (attempt, held) in held {
-            for run in held.waiting {
-                self.answer_after_delay(run, worker, attempt, None);
-            }
-        }
-        let pause = self.rng.random_range(100 * MS..8 * SECOND);
-        self.after(pause, Event::WorkerStarts { worker });
-    }
-
-    /// The network does not reach a worker any more; its connections break at one end, at both or at none.
-    pub(crate) fn cut(&mut self, worker: usize) {
-        self.note("network", format_args!("worker {worker} is cut off"));
-        self.workers[worker].is_cut = true;
-        let (boot, run) = (self.workers[worker].boot, self.run_number());
-        let waiting = |held: &SimLease| held.waiting.iter().map(|run| (held.order.attempt, *run)).collect::<Vec<_>>();
-        let connections: Vec<_> = self.workers[worker].held.values().flat_map(waiting).collect();
-        for (attempt, of) in connections {
-            let delay = self.rng.random_range(0..2 * SECOND);
-            if self.rng.random_bool(0.5) {
-                self.after(delay, Event::ConnectionClosed { worker, boot, attempt, run: of });
-            }
-            if self.rng.random_bool(0.5) {
-                self.after(delay, Event::LeaseBroken { run: of, attempt });
-            }
-        }
-        if self.rng.random_bool(0.5) {
-            let connection = self.workers[worker].connection;
-            self.after(SECOND, Event::HeartbeatClosed { run, worker, connection });
-            self.workers[worker].connection += 1;
-        }
-        let pause = self.rng.random_range(100 * MS..20 * SECOND);
-        self.after(pause, Event::Heal { worker });
-    }
-
-    pub(crate) fn heal(&mut self, worker: usize) {
-        if std::mem::take(&mut self.workers[worker].is_cut) {
-            self.note("network", format_args!("worker {worker} is reachable again"));
         }
     }
 }

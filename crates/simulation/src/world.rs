@@ -13,11 +13,12 @@ use store::memory::Memory;
 
 use crate::asks::Asked;
 use crate::audit::Audit;
-use crate::client::{Action, SimJob};
+use crate::client::Action;
 use crate::coordinator::Coordinator;
+use crate::jobs::SimJob;
 use crate::outcome::{Answer, SimOutcome};
 use crate::plan::{Faults, Micros, Plan, SECOND};
-use crate::puller::Puller;
+use crate::puller::{PullReport, Puller};
 use crate::trace::Trace;
 use crate::worker::SimWorker;
 
@@ -56,7 +57,7 @@ pub(crate) enum Event {
     ClaimArrives { run: u64, puller: usize, boot: u64, max_tasks: u64 },
     ClaimEnds { run: u64, claim: ClaimId },
     Claimed { puller: usize, boot: u64, run: u64, lease: Option<PulledLease>, payloads: Vec<u64> },
-    PullReportArrives { run: u64, puller: usize, boot: u64, lease: HeldLease, report: Option<SimOutcome> },
+    PullReportArrives { run: u64, puller: usize, boot: u64, lease: HeldLease, report: PullReport },
     PullReportAnswered { puller: usize, boot: u64, attempt: AttemptId, is_taken: bool, was_renewal: bool },
     Submit { job: usize },
     Act { job: usize, action: Action },

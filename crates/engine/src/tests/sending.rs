@@ -35,6 +35,24 @@ fn a_proven_slot_gets_one_lease_ahead_after_its_head_start() {
 }
 
 #[test]
+fn a_slot_that_loses_both_of_its_leases_goes_on_in_order_and_with_a_head_start() {
+    let mut grid = Harness::new();
+    grid.worker("w", 1, &[]);
+    grid.take_up(1, JobKind::SUM_OF_PRIMES, 100_000_000);
+    grid.complete(grid.orders[0].attempt);
+    assert_eq!(grid.wait(HEAD_START).len(), 1, "the slot has two leases");
+    assert_eq!(grid.take_up(2, JobKind::SUM_OF_PRIMES, 100_000_000), Vec::<String>::new());
+    grid.engine.cancel(job(1), grid.now);
+    let effects = grid.effects();
+    assert_eq!(effects.iter().filter(|effect| effect.starts_with("stop")).count(), 2, "{effects:?}");
+    let sent: Vec<_> = effects.iter().filter(|effect| effect.starts_with("send")).collect();
+    assert!(sent.len() == 1 && sent[0].starts_with("send 2 0.."), "{effects:?}");
+    let ahead = grid.wait(HEAD_START);
+    assert!(ahead.len() == 1 && ahead[0].starts_with("send 2"), "{ahead:?}");
+    assert_eq!(grid.orders[3].tasks.end, grid.orders[4].tasks.start, "it goes on where the other one ends");
+}
+
+#[test]
 fn a_worker_that_failed_gets_no_lease_ahead_until_it_has_completed_one() {
     let mut grid = Harness::new();
     let (key, _) = grid.worker("w", 1, &[]);

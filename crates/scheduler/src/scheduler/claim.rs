@@ -143,7 +143,8 @@ impl Scheduler {
     }
 
     /// A second attempt at a late lease whose job has nothing else left, which this worker may run and has not failed at,
-    /// and which is not longer than the claim asks for.
+    /// and which is not longer than the claim asks for. If both attempts fail, the run has no more failures than allowed: else
+    /// second attempts could follow each other for ever, each of which begins before the one before it fails.
     fn second_attempt(&mut self, lane: Lane, size: LeaseSize, attempt: AttemptId, now: Instant) -> Option<Lease> {
         let worker = self.workers.get(lane.worker)?;
         let most = match size {
@@ -153,7 +154,8 @@ impl Scheduler {
         let suits = |late: &AttemptId| {
             let record = &self.leases[late];
             let is_others = record.lane.worker != lane.worker && record.run.last_worker != Some(lane.worker);
-            is_others && record.run.len() <= most && !record.run.voters.contains(&worker.id)
+            let may_both_fail = record.run.may_fail_twice(self.jobs[&record.job].spec.max_attempts);
+            is_others && may_both_fail && record.run.len() <= most && !record.run.voters.contains(&worker.id)
         };
         let late_of = |class: &_| {
             let jobs = self.stragglers.ready_jobs(*class);

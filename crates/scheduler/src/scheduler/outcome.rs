@@ -7,13 +7,10 @@ use model::{AttemptId, JobId, WorkerId};
 
 use super::{LeaseRecord, MAX_LEASE_TIME, Scheduler, times};
 use crate::event::{Event, JobError};
-use crate::lease::{AttemptFailure, ComputedValue, Counted, Revocation, StaleAttempt, UnknownJob, WorkerKey};
+use crate::lease::{AttemptFailure, ComputedValue, Counted, Lane, Revocation, StaleAttempt, UnknownJob, WorkerKey};
 use crate::spec::OnExhausted;
-use crate::tasks::Run;
+use crate::tasks::{MAX_KILLS, Run};
 use crate::workers::Availability;
-
-/// A task whose attempts ended with their workers this many times counts as their cause.
-const MAX_KILLS: u32 = 3;
 
 /// A returned run is held back from the worker that had it last for this many times the lease target: another slot has
 /// by then ended the lease that it runs and the one that waits behind it, if these are of the usual length.
@@ -232,6 +229,24 @@ impl Scheduler {
         Ok(())
     }
 
+    /// Notes that the worker has ended a lease of the slot, claimed at `ended_claim_at`, and runs the next one. The time limit of
+    /// that one, which was set for the longest wait, begins now.
+    pub fn slot_goes_on(&mut self, lane: Lane, ended_claim_at: Instant, now: Instant) {
+        let of_worker = self.workers.get(lane.worker).into_iter().flat_map(|worker| &worker.held);
+        let of_slot = of_worker.filter_map(|attempt| Some((*attempt, self.leases.get(attempt)?)));
+        let of_slot = of_slot.filter(|(_, record)| record.lane == lane);
+        let Some((attempt, record)) = of_slot.min_by_key(|(attempt, record)| (record.claimed_at, *attempt)) else {
+            return;
+        };
+        let spec = &self.jobs[&record.job].spec;
+        let Some((limit, before)) = spec.task_timeout.zip(record.limit_at) else { return };
+        let time = times(limit, record.run.len()).saturating_add(spec.lease_slack).min(MAX_LEASE_TIME);
+        let has_waited = record.has_waited && record.claimed_at >= ended_claim_at;
+        if has_waited && now + time < before {
+            self.set_limit(attempt, now + time);
+        }
+    }
+
     fn set_limit(&mut self, attempt: AttemptId, limit_at: Instant) {
         let Some(record) = self.leases.get_mut(&attempt) else { return };
         self.expiries.remove(&(record.expires_at, attempt));
@@ -296,6 +311,7 @@ impl Scheduler {
         if let Some(rival) = rival.and_then(|rival| self.leases.get_mut(&rival)) {
             // Another attempt at the same run goes on: nothing is lost yet, but this worker has had its chance.
             rival.run.failures += 1;
+            rival.run.kills += u32::from(cause == AttemptFailure::WorkerLost);
             rival.run.last_worker = Some(lane.worker);
             let (tasks, failures) = (run.tasks, rival.run.failures);
             self.events.push_back(Event::AttemptFailed { job: id, tasks, failures, attempt, lane, cause });

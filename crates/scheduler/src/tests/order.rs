@@ -187,6 +187,22 @@ fn a_job_with_a_history_goes_on_where_it_was() {
 }
 
 #[test]
+fn a_job_whose_end_was_lost_with_its_coordinator_fails_at_once() {
+    let mut grid = Harness::with_workers(1);
+    let history = History {
+        over: std::iter::once(0..5).collect(),
+        failed: std::iter::once(4..5).collect(),
+        has_started: true,
+        is_held: true,
+        ..History::default()
+    };
+    grid.scheduler.submit(job(1), spec(10), &history, grid.now).expect("a new job");
+    let error = JobError::TasksFailed { failed: 1, total: 10 };
+    assert_eq!(grid.events(), [Event::JobFailed { job: job(1), error }]);
+    assert_eq!(grid.claim(1), None);
+}
+
+#[test]
 fn a_job_that_was_all_done_before_ends_at_once() {
     let mut grid = Harness::new();
     let history = History { over: std::iter::once(0..2).collect(), total: 77, ..History::default() };
@@ -251,6 +267,42 @@ fn a_lease_that_waits_behind_one_of_a_longer_limit_has_its_own_time_after_that()
     let ahead = grid.claim(1).expect("a short task, ahead");
     assert_eq!((ahead.job, ahead.expires_at), (job(2), grid.now + long + short));
     grid.scheduler.check();
+}
+
+#[test]
+fn the_time_limit_of_a_lease_that_waited_begins_when_the_lease_before_it_ends() {
+    let mut grid = Harness::with_workers(1);
+    let (long, short) = (Duration::from_secs(3_600), Duration::from_secs(10));
+    grid.submit_spec(1, JobSpec { task_timeout: Some(long), ..individual(1) });
+    let first = grid.claim(1).expect("the long task");
+    let claimed_at = grid.now;
+    grid.wait(Duration::from_secs(1));
+    grid.submit_spec(2, JobSpec { task_timeout: Some(short), max_lease_tasks: 1, ..individual(2) });
+    let ahead = grid.claim(1).expect("a short task, ahead");
+    grid.wait(Duration::from_secs(1));
+    grid.scheduler.slot_goes_on(lane(1), claimed_at, grid.now);
+    assert_eq!(grid.scheduler.renew(first.attempt, grid.now), Ok(first.expires_at), "it has not waited");
+    grid.complete(&first).expect("leased");
+    grid.scheduler.slot_goes_on(lane(1), claimed_at, grid.now);
+    grid.scheduler.check();
+    grid.wait(short - Duration::from_millis(1));
+    assert_eq!(grid.scheduler.renew(ahead.attempt, grid.now), Ok(grid.now + Duration::from_millis(1)));
+    grid.wait(Duration::from_millis(1));
+    assert!(grid.ends().contains(&revoked(&ahead, 1, Revocation::TimedOut)));
+}
+
+#[test]
+fn a_lease_with_a_time_limit_does_not_wait_behind_one_without() {
+    let mut grid = Harness::with_workers(1);
+    let limit = Duration::from_secs(10);
+    grid.submit_spec(1, individual(1));
+    let open = grid.claim(1).expect("a task that may take any time");
+    grid.submit_spec(2, JobSpec { task_timeout: Some(limit), max_lease_tasks: 1, ..individual(2) });
+    assert_eq!(grid.claim(1), None, "its time would pass while it waits");
+    grid.wait(limit * 2);
+    grid.complete(&open).expect("leased");
+    let lease = grid.claim(1).expect("a task that begins at once");
+    assert_eq!((lease.job, lease.expires_at), (job(2), grid.now + limit));
 }
 
 #[test]

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::harness::{Harness, TASK_TIME, job, lane, revoked, spec, worker};
-use crate::{Event, JobSpec, Lease, LeaseSize, Revocation, StaleAttempt};
+use super::harness::{Harness, MAX_ATTEMPTS, TASK_TIME, job, lane, revoked, spec, worker};
+use crate::{Event, Failure, JobError, JobSpec, Lease, LeaseSize, Revocation, StaleAttempt};
 
 /// A job with one lease left, which worker 2 holds and which is late.
 fn with_straggler() -> (Harness, Lease) {
@@ -79,6 +79,51 @@ fn one_of_two_attempts_that_fails_leaves_the_other_and_may_be_replaced() {
     assert_eq!(grid.complete(&late), Err(StaleAttempt));
     grid.complete(&third).expect("leased");
     assert_eq!(grid.ends(), [Event::JobSucceeded { job: job(1), total: 2 }]);
+}
+
+#[test]
+fn second_attempts_at_a_task_that_always_times_out_come_to_an_end() {
+    let mut grid = Harness::with_workers(4);
+    let limit = Duration::from_secs(1);
+    grid.submit_spec(1, JobSpec { task_timeout: Some(limit), max_lease_tasks: 1, ..spec(2) });
+    let (_, other) = (grid.claim(1).expect("task 0"), grid.claim(2).expect("task 1"));
+    grid.complete(&other).expect("leased");
+    let mut attempts = 1;
+    for _ in 0..1_000 {
+        grid.wait(limit / 4);
+        for number in 1..=4 {
+            attempts += u32::from(grid.claim(number).is_some());
+        }
+    }
+    assert_eq!(attempts, MAX_ATTEMPTS);
+    let ends = grid.ends();
+    let Some(Event::JobFailed { error: JobError::AttemptsExhausted { attempts, .. }, .. }) = ends.last() else {
+        panic!("the job has failed: {ends:?}")
+    };
+    assert_eq!(*attempts, MAX_ATTEMPTS);
+}
+
+#[test]
+fn a_worker_that_is_lost_with_one_of_two_attempts_counts_as_killed() {
+    let mut grid = Harness::with_workers(4);
+    grid.submit_spec(1, JobSpec { max_attempts: 100, ..spec(2) });
+    let late = grid.claim(1).expect("task 0");
+    let other = grid.claim(2).expect("task 1");
+    grid.complete(&other).expect("leased");
+    grid.fail(&late).expect("leased");
+    let late = grid.claim(2).expect("task 0 again");
+    assert_eq!(grid.claim(1), None);
+    grid.wait(Duration::from_secs(1));
+    for number in [3, 4] {
+        let second = grid.claim(number).expect("a second attempt");
+        assert_eq!(second.tasks, late.tasks);
+        grid.scheduler.worker_lost(worker(number), grid.now);
+        grid.wait(Duration::from_millis(1));
+    }
+    assert_eq!(grid.ends(), [], "the first attempt goes on");
+    grid.scheduler.worker_lost(worker(2), grid.now);
+    let error = JobError::AttemptsExhausted { tasks: late.tasks, attempts: 4, cause: Failure::WorkerLost };
+    assert_eq!(grid.ends(), [Event::JobFailed { job: job(1), error }]);
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! Clients, which submit a job under its id at any coordinator until it is acknowledged, and what must come of the jobs.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU32;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -7,14 +9,21 @@ use jiff::Timestamp;
 use model::{JobId, JobKind, JobOptions, JobState};
 use rand::RngExt;
 use store::backend::Reads;
-use store::{Answer, Batch, Entry, Epoch, NewJob, Shared};
+use store::{Answer, Batch, ChangeKind, Entry, Epoch, NewJob, Shared};
 use uuid::Uuid;
 
 use super::leader::{CHUNK, ready};
 use super::member::Power;
 use super::{Event, Sharing};
+use crate::jobs::take_one;
 use crate::outcome::{json, value};
 use crate::plan::{MS, Micros};
+
+/// The error of tasks that fail as planned.
+pub(crate) const PLANNED_FAILURE: &str = "as planned";
+
+/// More attempts than fail by the faults of a run.
+const MAX_ATTEMPTS: NonZeroU32 = NonZeroU32::new(100).expect("not zero");
 
 /// The most tasks of a job.
 const MAX_TASKS: u64 = 60;
@@ -25,6 +34,12 @@ pub(crate) struct SharedJob {
     is_acknowledged: bool,
     /// The number of starts of each task.
     starts: Vec<u32>,
+    /// The number of failing attempts before one succeeds, by task.
+    failures: BTreeMap<u64, u32>,
+    /// The number of attempts at each task that failed at their worker, less those whose failure is committed.
+    uncounted: BTreeMap<u64, u32>,
+    /// The tasks that have failed at a worker: they run again.
+    have_failed: BTreeSet<u64>,
 }
 
 impl Sharing {
@@ -39,14 +54,19 @@ impl Sharing {
             payloads: model::Payloads::default(),
             params,
             tasks,
-            options: JobOptions { chunk_size: Some(CHUNK), ..JobOptions::default() },
+            options: JobOptions { chunk_size: Some(CHUNK), max_attempts: MAX_ATTEMPTS, ..JobOptions::default() },
             fingerprint: self.rng.random(),
             idempotency_key: None,
             submitted_at: Timestamp::UNIX_EPOCH,
         };
         let starts = vec![0; usize::try_from(tasks).expect("a few")];
         let expected = value(kind, 1, last);
-        self.jobs.push(SharedJob { new, expected, is_acknowledged: false, starts });
+        let mut failures = BTreeMap::new();
+        if self.rng.random_bool(0.4) {
+            failures.insert(self.rng.random_range(0..tasks), self.rng.random_range(1..4));
+        }
+        let (is_acknowledged, uncounted, have_failed) = (false, BTreeMap::new(), BTreeSet::new());
+        self.jobs.push(SharedJob { new, expected, is_acknowledged, starts, failures, uncounted, have_failed });
         let at = self.rng.random_range(0..busy);
         self.after(at, Event::Submit { job });
     }
@@ -96,8 +116,38 @@ impl Sharing {
         for task in tasks.clone() {
             let starts = &mut job.starts[usize::try_from(task).expect("a few")];
             *starts += 1;
-            if *starts > 1 && !has_cuts {
+            if *starts > 1 && !has_cuts && !job.have_failed.contains(&task) {
                 return self.violate(format!("task {task} of job {id} runs again"));
+            }
+        }
+    }
+
+    /// Whether an attempt at these tasks fails as planned.
+    pub(crate) fn fails(&mut self, id: JobId, tasks: &Range<u64>) -> bool {
+        let Some(job) = self.jobs.iter_mut().find(|job| job.new.id == id) else { return false };
+        let fails = take_one(&mut job.failures, tasks);
+        for task in tasks.clone().filter(|_| fails) {
+            *job.uncounted.entry(task).or_default() += 1;
+            job.have_failed.insert(task);
+        }
+        fails
+    }
+
+    /// Checks a batch that the store has applied: each failure of an attempt at its worker counts at most once, whoever leads.
+    pub(crate) fn check_applied(&mut self, batch: &Batch) {
+        if !self.applied.insert((batch.epoch.0, batch.id)) {
+            return;
+        }
+        for entry in &batch.entries {
+            let Entry::Change(change) = entry else { continue };
+            let ChangeKind::AttemptFailed { tasks, error, .. } = &change.kind else { continue };
+            let job = self.jobs.iter_mut().find(|job| job.new.id == change.job && error == PLANNED_FAILURE);
+            let Some(job) = job else { continue };
+            for task in tasks.clone() {
+                let Some(left) = job.uncounted.get(&task).and_then(|left| left.checked_sub(1)) else {
+                    return self.violate(format!("a failure of task {task} of job {} counts twice", change.job));
+                };
+                job.uncounted.insert(task, left);
             }
         }
     }

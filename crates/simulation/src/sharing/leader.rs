@@ -265,8 +265,8 @@ impl Sharing {
         let is_there = self.members[member].boot == boot && self.members[member].power != Power::Down;
         let term = self.members[member].term.as_mut().filter(|term| is_there && term.epoch == epoch);
         let Some(term) = term else { return };
-        let Some((batch, _)) = &term.writing else { return };
-        let answer = term.backend.apply(batch);
+        let Some((batch, _)) = term.writing.clone() else { return };
+        let answer = term.backend.apply(&batch);
         let current = self.memory.epoch().0;
         if answer.is_ok() && epoch != current {
             self.violate(format!("a batch of epoch {epoch} is written in epoch {current}"));
@@ -276,6 +276,9 @@ impl Sharing {
                 applied.answers.iter().find(|answer| matches!(answer, Answer::Refused(_)))
         {
             self.violate(format!("the store refuses a change: {why}"));
+        }
+        if answer.is_ok() {
+            self.check_applied(&batch);
         }
         let answer = if self.rng.random_bool(self.lost_answers) {
             Err(BatchError::Unknown(store::WriteError::InDoubt))
@@ -321,15 +324,21 @@ impl Sharing {
     /// Writes the waiting changes, as a stopping coordinator does; returns whether all are known to be written.
     pub(crate) fn flush_at_once(&mut self, member: usize) -> bool {
         let Some(term) = self.members[member].term.as_mut() else { return true };
-        if let Some((batch, _)) = term.writing.take() {
-            if term.backend.apply(&batch).is_err() {
+        let writing = term.writing.take();
+        if let Some((batch, _)) = &writing {
+            if term.backend.apply(batch).is_err() {
                 return false;
             }
             term.next_batch += 1;
         }
         let entries: Vec<_> = term.waiting.drain(..).map(|(_, entry)| entry).collect();
         let batch = Batch { id: term.next_batch, epoch: Epoch(term.epoch), entries };
-        batch.entries.is_empty() || term.backend.apply(&batch).is_ok()
+        let is_written = batch.entries.is_empty() || term.backend.apply(&batch).is_ok();
+        writing.into_iter().for_each(|(batch, _)| self.check_applied(&batch));
+        if is_written && !batch.entries.is_empty() {
+            self.check_applied(&batch);
+        }
+        is_written
     }
 
     /// Takes up the jobs that other coordinators have accepted.

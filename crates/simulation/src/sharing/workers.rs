@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::time::Duration;
 
-use engine::{Delivery, HeldLease, HeldState, LeaseOrder, Reconciled, WorkerAnnouncement};
+use engine::{Delivery, HeldLease, HeldState, LeaseFailure, LeaseOrder, Reconciled, WorkerAnnouncement};
 use model::{AttemptId, BootId, JobId, JobKind, Labels, Resources, WorkerId};
 use uuid::Uuid;
 use workloads::Report;
 
+use super::client::PLANNED_FAILURE;
 use super::{Event, Sharing};
 use crate::outcome::value_of;
 use crate::plan::{Micros, SECOND};
@@ -19,6 +20,21 @@ const INTERVAL: Micros = SECOND;
 /// Duration of each task.
 const TASK: Micros = 15_000;
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Running,
+    Done,
+    Failed,
+}
+
+/// A worker's report on a lease.
+#[derive(Clone, Debug)]
+pub(crate) struct WorkerReport {
+    held: SharedLease,
+    /// Whether the lease is given back without its outcome.
+    is_given_back: bool,
+}
+
 /// A lease that a worker has.
 #[derive(Clone, Debug)]
 pub(crate) struct SharedLease {
@@ -27,7 +43,9 @@ pub(crate) struct SharedLease {
     slot: u32,
     taken_at: Micros,
     value: u128,
-    is_finished: bool,
+    state: State,
+    /// The highest epoch of the coordinators that may know the outcome.
+    told_in: Option<u64>,
     /// The coordinator that sent it and waits for the answer.
     sender: (usize, u64, u64),
 }
@@ -70,7 +88,7 @@ impl SharedWorker {
             tasks: held.tasks.clone(),
             slot: held.slot,
             age: Duration::from_micros(now - held.taken_at),
-            state: if held.is_finished { HeldState::Finished } else { HeldState::Running },
+            state: if held.state == State::Running { HeldState::Running } else { HeldState::Finished },
         };
         self.held.iter().map(lease).collect()
     }
@@ -94,7 +112,7 @@ impl Sharing {
         let value = value_of(order.kind, &order.work).unwrap_or(0);
         let (job, tasks, slot) = (order.job, order.tasks.clone(), order.slot);
         let sender = (member, boot, epoch);
-        let held = SharedLease { job, tasks, slot, taken_at: now, value, is_finished: false, sender };
+        let held = SharedLease { job, tasks, slot, taken_at: now, value, state: State::Running, told_in: None, sender };
         found.held.insert(attempt, held);
         self.note(format_args!("worker {worker} takes tasks {:?} of job {} in epoch {epoch}", order.tasks, order.job));
         if !self.second_attempts.contains(&attempt) {
@@ -104,14 +122,17 @@ impl Sharing {
     }
 
     pub(crate) fn computed(&mut self, worker: usize, attempt: AttemptId) {
-        let Some(held) = self.workers[worker].held.get_mut(&attempt) else { return };
-        held.is_finished = true;
-        let (held, (member, boot, epoch)) = (held.clone(), held.sender);
+        let Some(held) = self.workers[worker].held.get(&attempt).cloned() else { return };
+        let state = if self.fails(held.job, &held.tasks) { State::Failed } else { State::Done };
+        let (member, boot, epoch) = held.sender;
+        let held = SharedLease { state, told_in: Some(epoch), ..held };
+        self.workers[worker].held.insert(attempt, held.clone());
         let delay = self.delay();
         if self.members[member].is_cut_from_workers {
             return self.after(delay, Event::LeaseBroken { member, boot, epoch, attempt });
         }
-        self.after(delay, Event::OutcomeArrives { member, boot, worker, attempt, held, is_delivery: false });
+        let report = WorkerReport { held, is_given_back: false };
+        self.after(delay, Event::OutcomeArrives { member, boot, worker, attempt, report, is_delivery: false });
     }
 
     /// The answer to a lease, or a delivery that the leader has asked for.
@@ -121,7 +142,7 @@ impl Sharing {
         boot: u64,
         worker: usize,
         attempt: AttemptId,
-        held: &SharedLease,
+        report: WorkerReport,
         is_delivery: bool,
     ) {
         if !self.is_up(member, boot) || (!is_delivery && !self.take_sent(member, attempt)) {
@@ -130,6 +151,7 @@ impl Sharing {
         if !self.members[member].is_trusted(self.local_now(member)) {
             return;
         }
+        let WorkerReport { held, is_given_back } = report;
         let lease = HeldLease {
             attempt,
             job: held.job,
@@ -142,10 +164,15 @@ impl Sharing {
         let report = Report { value: Some(held.value), results: Vec::new() };
         let busy = Duration::from_micros(TASK * (held.tasks.end - held.tasks.start));
         self.input(member, |engine, now| {
-            let is_held =
-                engine.lease(attempt, now).is_some() || key.is_some_and(|key| engine.adopt_reported(key, &lease, now));
+            let is_held = engine.lease(attempt, now).is_some()
+                || (!engine.has_ended(attempt) && key.is_some_and(|key| engine.adopt_reported(key, &lease, now)));
+            let failure = LeaseFailure::TaskFailed(PLANNED_FAILURE.to_owned());
             // A late outcome is refused.
-            is_held.then(|| engine.complete(attempt, report, busy, now).is_ok())
+            is_held.then(|| match (held.state, is_given_back) {
+                (State::Failed, true) => engine.release(attempt, now).is_ok(),
+                (State::Failed, false) => engine.fail(attempt, failure, now).is_ok(),
+                (State::Running | State::Done, _) => engine.complete(attempt, report, busy, now).is_ok(),
+            })
         });
     }
 
@@ -223,12 +250,18 @@ impl Sharing {
         found.seen = epoch;
         let Reconciled { settled, deliver } = reconciled;
         found.held.retain(|attempt, _| !settled.contains(attempt));
-        let kept = deliver.into_iter().filter_map(|attempt| Some((attempt, found.held.get(&attempt)?.clone())));
-        for (attempt, held) in kept.collect::<Vec<_>>() {
-            if held.is_finished && !self.members[member].is_cut_from_workers {
-                let delay = self.delay();
-                self.after(delay, Event::OutcomeArrives { member, boot, worker, attempt, held, is_delivery: true });
+        for attempt in deliver {
+            let Some(held) = self.workers[worker].held.get_mut(&attempt) else { continue };
+            if held.state == State::Running || self.members[member].is_cut_from_workers {
+                continue;
             }
+            // A failure that an earlier coordinator was told of may count already.
+            let is_given_back = held.state == State::Failed && held.told_in.is_some_and(|told_in| told_in < epoch);
+            if !is_given_back {
+                held.told_in = held.told_in.max(Some(epoch));
+            }
+            let (report, delay) = (WorkerReport { held: held.clone(), is_given_back }, self.delay());
+            self.after(delay, Event::OutcomeArrives { member, boot, worker, attempt, report, is_delivery: true });
         }
     }
 }

@@ -1,0 +1,334 @@
+//! An account of the leases of stored jobs and of their failed attempts, by causes: each lease ends for a reason that the account
+//! knows, and the reason says whether an attempt has failed. The engine must record exactly these failures.
+
+mod changes;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::Range;
+
+use engine::{HeldLease, HeldState};
+use model::{AttemptId, JobId};
+use scheduler::{Revocation, WorkerKey};
+use store::UnfinishedJob;
+
+use crate::coordinator::short;
+use crate::plan::Micros;
+use crate::world::World;
+
+/// A task whose attempts ended with this many workers has failed.
+const MAX_KILLS: u32 = 3;
+
+/// A reason for which an attempt counts as failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Cause {
+    /// The worker reported that the tasks failed.
+    Tasks,
+    /// The worker answered something else.
+    Refused,
+    TimeLimit,
+    Expired,
+    WorkerLost,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Account {
+    leases: BTreeMap<AttemptId, Leased>,
+    /// The jobs that the engine works on.
+    jobs: BTreeMap<JobId, JobAccount>,
+    /// Failures that the engine must record with the present input.
+    due: Vec<(Failed, Leased)>,
+    /// The attempt whose outcome the present input reports.
+    reported: Option<(AttemptId, Leased)>,
+    /// The leases whose outcomes count.
+    counted: BTreeMap<AttemptId, Leased>,
+    /// The worker of the present input, and its list of leases.
+    listed: Option<(WorkerKey, Vec<HeldLease>)>,
+    last_order: u64,
+    /// The failures that count only once, of the recorded changes that have no numbers yet: an entry a change.
+    unnumbered: VecDeque<Option<Failed>>,
+    /// These failures by the numbers of their changes.
+    numbered: BTreeMap<u64, Failed>,
+    /// These failures of all coordinators that are committed.
+    committed: BTreeSet<Failed>,
+}
+
+type Failed = (AttemptId, Cause);
+
+#[derive(Clone, Debug)]
+struct Leased {
+    job: JobId,
+    tasks: Range<u64>,
+    /// The slot of a pushed worker.
+    slot: Option<(WorkerKey, u32)>,
+    /// Leases of a slot run in this order.
+    order: u64,
+    /// Start of the computation, as far as the coordinator can know it; `None` while the lease waits for its slot.
+    since: Option<Micros>,
+    /// The time limit of the tasks, and the latest end by it.
+    limit: Option<Micros>,
+    latest_end: Option<Micros>,
+}
+
+/// A job's tasks and attempts, as the engine must know them.
+#[derive(Debug, Default)]
+struct JobAccount {
+    /// Attempts that have ended with an outcome or a failure.
+    attempts: u64,
+    done: BTreeSet<u64>,
+    given_up: BTreeSet<u64>,
+    /// Failed attempts, and those among them that ended with their worker, by task.
+    failures: BTreeMap<u64, (u32, u32)>,
+}
+
+impl Account {
+    pub(super) fn coordinator_starts(&mut self) {
+        let committed = std::mem::take(&mut self.committed);
+        *self = Self { committed, ..Self::default() };
+    }
+
+    pub(super) fn recorded(&mut self, number: u64) {
+        let failed = self.unnumbered.pop_front().flatten();
+        self.numbered.extend(failed.map(|failed| (number, failed)));
+    }
+
+    /// Ends a lease; the next lease of its slot starts. If the worker has reported the end, that start is known.
+    fn end(&mut self, attempt: AttemptId, now: Micros, is_reported: bool) -> Option<Leased> {
+        let ended = self.leases.remove(&attempt)?;
+        let of_slot = self.leases.values_mut().filter(|lease| ended.slot.is_some() && lease.slot == ended.slot);
+        if let Some(next) = of_slot.min_by_key(|lease| lease.order) {
+            let since = *next.since.get_or_insert(now);
+            if is_reported && since == now {
+                let by_limit = next.limit.map(|limit| now + limit);
+                next.latest_end = next.latest_end.min(by_limit);
+            }
+        }
+        Some(ended)
+    }
+}
+
+impl World {
+    /// A lease begins. `begun_at` is the start of its computation if the worker has named it.
+    fn account_lease(&mut self, attempt: AttemptId, mut lease: Leased, begun_at: Option<Micros>) {
+        if !self.by_id.contains_key(&lease.job) {
+            return;
+        }
+        let (now, limit) = (self.now, self.time_limit(lease.job, &lease.tasks));
+        let account = &mut self.audit.account;
+        account.last_order += 1;
+        lease.order = account.last_order;
+        let ahead = account.leases.values().filter(|other| lease.slot.is_some() && other.slot == lease.slot);
+        let ahead: Vec<_> = ahead.map(|other| other.latest_end.unwrap_or(now)).collect();
+        let waits = begun_at.is_none() && !ahead.is_empty();
+        lease.since = if waits { None } else { Some(begun_at.unwrap_or(now)) };
+        lease.limit = limit;
+        lease.latest_end = limit.map(|limit| match lease.since {
+            // The limit may be reached before the lease is adopted.
+            Some(since) => (since + limit).max(now),
+            // The time limit of the lease ahead may be longer.
+            None => (now + (1 + ahead.len() as u64) * limit).max(ahead.iter().max().copied().unwrap_or(now) + limit),
+        });
+        account.leases.insert(attempt, lease);
+    }
+
+    pub(super) fn account_leased(
+        &mut self,
+        attempt: AttemptId,
+        job: JobId,
+        tasks: Range<u64>,
+        slot: Option<(WorkerKey, u32)>,
+    ) {
+        let lease = Leased { job, tasks, slot, order: 0, since: None, limit: None, latest_end: None };
+        self.account_lease(attempt, lease, None);
+    }
+
+    /// The next input takes a worker's list of leases.
+    pub(crate) fn account_list(&mut self, key: WorkerKey, held: &[HeldLease]) {
+        self.audit.account.listed = Some((key, held.to_vec()));
+    }
+
+    /// Notes the leases that the engine has adopted from a worker's list, and those that never came to the worker.
+    pub(super) fn account_listed(&mut self) {
+        let Some((key, held)) = self.audit.account.listed.take() else { return };
+        let mut oldest_first: Vec<_> = held.iter().collect();
+        oldest_first.sort_by_key(|lease| std::cmp::Reverse(lease.age));
+        for lease in oldest_first {
+            self.account_adopted(key, lease, true);
+        }
+        let Some(coordinator) = self.coordinator.as_ref() else { return };
+        let leases = self.audit.account.leases.iter();
+        let never_came = leases.filter(|(attempt, lease)| {
+            let is_listed = held.iter().any(|listed| listed.attempt == **attempt);
+            lease.slot.is_some_and(|(worker, _)| worker == key)
+                && !is_listed
+                && !coordinator.engine.is_leased(**attempt)
+        });
+        for attempt in never_came.map(|(attempt, _)| *attempt).collect::<Vec<_>>() {
+            self.audit.account.end(attempt, self.now, false);
+        }
+    }
+
+    /// Notes a lease if the engine has adopted it: tasks whose failures differ count as one run with the most of them.
+    pub(crate) fn account_adopted(&mut self, key: WorkerKey, held: &HeldLease, is_pushed: bool) {
+        let is_leased = self.coordinator.as_ref().is_some_and(|found| found.engine.is_leased(held.attempt));
+        if !is_leased || self.audit.account.leases.contains_key(&held.attempt) {
+            return;
+        }
+        let age = u64::try_from(held.age.as_micros()).unwrap_or(u64::MAX);
+        let begun_at = match held.state {
+            HeldState::Finished => Some(self.now),
+            HeldState::Running => (age > 0).then(|| self.now.saturating_sub(age)),
+        };
+        if let Some(job) = self.audit.account.jobs.get_mut(&held.job) {
+            let of_tasks = job.failures.range(held.tasks.clone()).map(|(_, failures)| *failures);
+            let most = of_tasks.reduce(|one, other| (one.0.max(other.0), one.1.max(other.1)));
+            job.failures.extend(most.into_iter().flat_map(|most| held.tasks.clone().map(move |task| (task, most))));
+        }
+        let (job, tasks) = (held.job, held.tasks.clone());
+        let slot = is_pushed.then_some((key, held.slot));
+        let lease = Leased { job, tasks, slot, order: 0, since: None, limit: None, latest_end: None };
+        self.account_lease(held.attempt, lease, begun_at);
+    }
+
+    /// The next input fails an attempt: this counts if the attempt holds a lease of a stored job.
+    pub(crate) fn account_failure(&mut self, attempt: AttemptId, cause: Cause) {
+        let ended = self.audit.account.end(attempt, self.now, cause == Cause::Tasks);
+        self.audit.account.due.extend(ended.map(|lease| ((attempt, cause), lease)));
+    }
+
+    /// The next input ends an attempt at no cost: it is handed back or was not delivered.
+    pub(crate) fn account_return(&mut self, attempt: AttemptId) {
+        self.audit.account.end(attempt, self.now, false);
+    }
+
+    /// The next input reports the outcome of an attempt. Returns whether it holds a lease of a stored job.
+    pub(crate) fn account_outcome(&mut self, attempt: AttemptId) -> bool {
+        let ended = self.audit.account.end(attempt, self.now, true);
+        self.audit.account.reported = ended.map(|lease| (attempt, lease));
+        self.audit.account.reported.is_some()
+    }
+
+    /// Checks an attempt whose outcome counts and that its worker forgets: its tasks are done.
+    pub(super) fn account_settled(&mut self, attempt: AttemptId) {
+        let Some(Leased { job, tasks, .. }) = self.audit.account.counted.get(&attempt) else { return };
+        // A worker of a verified job may have been caught with a wrong outcome.
+        let is_verified = self.jobs[self.by_id[job]].new.options.verify.is_some();
+        let ledger = self.audit.ledgers.get(job);
+        if !is_verified && !ledger.is_some_and(|ledger| tasks.clone().all(|task| ledger.done.contains(&task))) {
+            self.violate(format!("{} is settled, and its outcome is lost", short(attempt)));
+        }
+    }
+
+    /// The next input loses a worker.
+    pub(crate) fn account_loss(&mut self, key: WorkerKey) {
+        let leases = self.audit.account.leases.iter();
+        let lost = leases.filter(|(_, lease)| lease.slot.is_some_and(|(worker, _)| worker == key));
+        for attempt in lost.map(|(attempt, _)| *attempt).collect::<Vec<_>>() {
+            self.account_failure(attempt, Cause::WorkerLost);
+        }
+    }
+
+    /// The engine takes a job up from the store, whose account must be that of the committed changes.
+    pub(crate) fn account_taken_up(&mut self, job: &UnfinishedJob) {
+        let id = job.record.id;
+        if self.coordinator.as_ref().is_some_and(|coordinator| coordinator.engine.knows(id)) {
+            return;
+        }
+        let Some(ledger) = self.audit.ledgers.get(&id) else { return };
+        let all = |runs: &[Range<u64>]| runs.iter().flat_map(Clone::clone).collect::<BTreeSet<u64>>();
+        let given_up: BTreeSet<u64> = all(&job.failed);
+        let retries = job.retries.iter().flat_map(|(tasks, failures)| tasks.clone().map(|task| (task, *failures)));
+        let is_same = ledger.attempts == job.record.attempts
+            && ledger.given_up == given_up
+            && all(&job.done).difference(&given_up).eq(&ledger.done)
+            && retries.eq(ledger.failures.iter().map(|(task, failures)| (*task, *failures)));
+        let taken_up = JobAccount {
+            attempts: ledger.attempts,
+            done: ledger.done.clone(),
+            given_up,
+            failures: ledger.failures.iter().map(|(task, failures)| (*task, (*failures, 0))).collect(),
+        };
+        self.audit.account.jobs.insert(id, taken_up);
+        if !is_same {
+            self.violate(format!(
+                "job {} is read back as {job:?}, and {:?} is committed",
+                self.name(id),
+                self.audit.ledgers[&id]
+            ));
+        }
+    }
+
+    /// The engine has forgotten a job.
+    pub(crate) fn account_closed(&mut self, job: JobId) {
+        self.audit.account.jobs.remove(&job);
+    }
+
+    pub(super) fn account_revoked(&mut self, attempt: AttemptId, reason: Revocation) {
+        match reason {
+            Revocation::TimedOut => {
+                self.check_time_limit(attempt);
+                self.account_failure(attempt, Cause::TimeLimit);
+            }
+            Revocation::Expired => self.account_failure(attempt, Cause::Expired),
+            Revocation::JobOver | Revocation::Paused | Revocation::OutrunBySecondAttempt | Revocation::SetAside => {
+                self.audit.account.end(attempt, self.now, false);
+                self.audit.account.due.retain(|((failed, _), _)| *failed != attempt);
+            }
+        }
+    }
+
+    /// A task is not timed out before it has had its time.
+    fn check_time_limit(&mut self, attempt: AttemptId) {
+        let Some(lease) = self.audit.account.leases.get(&attempt) else { return };
+        let limit = self.time_limit(lease.job, &lease.tasks);
+        let ran = lease.since.map_or(0, |since| self.now - since);
+        if limit.is_none_or(|limit| ran < limit) {
+            self.violate(format!("{} is timed out after {ran} us, and its limit is {limit:?} us", short(attempt)));
+        }
+    }
+
+    /// Checks after an input that the engine has recorded what had to be recorded.
+    pub(super) fn check_account_of_input(&mut self) {
+        let account = &mut self.audit.account;
+        let (due, reported) = (std::mem::take(&mut account.due), account.reported.take());
+        for ((attempt, cause), _) in due {
+            self.violate(format!("{} failed by {cause:?}, and no failure is recorded", short(attempt)));
+        }
+        if let Some((attempt, lease)) = reported
+            && self.jobs[self.by_id[&lease.job]].new.options.verify.is_none()
+        {
+            self.violate(format!("the outcome of {} is not recorded", short(attempt)));
+        }
+        let overdue = self.audit.account.jobs.iter().find(|(id, job)| {
+            let is_individual = self.jobs[self.by_id[*id]].new.is_individual;
+            let is_over = (job.done.len() + job.given_up.len()) as u64 == self.jobs[self.by_id[*id]].new.tasks;
+            !job.given_up.is_empty() && (!is_individual || is_over)
+        });
+        if let Some(id) = overdue.map(|(id, _)| *id) {
+            self.violate(format!("tasks of job {} are given up, and it goes on", self.name(id)));
+        }
+    }
+
+    /// Checks that the engine has the leases and attempts of the account, and no lease past its time limit.
+    pub(super) fn check_account(&mut self) {
+        let Some(coordinator) = self.coordinator.as_ref() else { return };
+        let account = &self.audit.account;
+        let mut wrong = Vec::new();
+        for (attempt, lease) in &account.leases {
+            if !coordinator.engine.is_leased(*attempt) {
+                wrong.push(format!("{} has lost its lease without a cause", short(*attempt)));
+            }
+            if lease.latest_end.is_some_and(|end| self.now > end + 1) {
+                wrong.push(format!("{} goes on past its time limit", short(*attempt)));
+            }
+        }
+        for (id, job) in &account.jobs {
+            let leases = account.leases.values().filter(|lease| lease.job == *id).count() as u64;
+            let attempts = coordinator.engine.job(*id).map(|view| view.attempts);
+            if attempts != Some(job.attempts + leases) {
+                let (ended, name) = (job.attempts, self.name(*id));
+                wrong.push(format!("job {name} shows {attempts:?} attempts: {ended} have ended, {leases} run"));
+            }
+        }
+        wrong.into_iter().for_each(|wrong| self.violate(wrong));
+    }
+}

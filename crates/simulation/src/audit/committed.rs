@@ -1,0 +1,104 @@
+//! The committed state of jobs, from the entries that the store has committed.
+
+use std::ops::Range;
+
+use model::JobState;
+use store::{Answer, ChangeKind, Entry, Submission};
+
+use super::Ledger;
+use crate::world::World;
+
+impl Ledger {
+    /// Counts tasks as done; returns how many of them were done before.
+    fn complete(&mut self, tasks: &Range<u64>) -> usize {
+        self.attempts += 1;
+        self.failures.retain(|task, _| !tasks.contains(task));
+        tasks.clone().filter(|task| !self.done.insert(*task)).count()
+    }
+}
+
+impl World {
+    /// Checks an entry that the store has committed: each task counts once, and a job that is over stays as it is. `number` is
+    /// that of a recorded change.
+    pub(crate) fn audit_committed(&mut self, entry: &Entry, number: u64, answer: &Answer) {
+        let change = match entry {
+            Entry::Change(change) => change,
+            Entry::Submission(new) => {
+                let is_known = self.audit.ledgers.contains_key(&new.id);
+                match answer {
+                    Answer::Submitted(Submission::New) if is_known => self.violate("a job is accepted twice"),
+                    Answer::Submitted(Submission::New) => drop(self.audit.ledgers.insert(new.id, Ledger::default())),
+                    Answer::Done
+                    | Answer::Submitted(_)
+                    | Answer::Mismatch(_)
+                    | Answer::Elsewhere(_)
+                    | Answer::Deleted(_)
+                    | Answer::Refused(_) => (),
+                }
+                return;
+            }
+            Entry::Housekeeping(_)
+            | Entry::Advance(_)
+            | Entry::Program(_)
+            | Entry::Log(_)
+            | Entry::Drain(_)
+            | Entry::Nothing => return,
+        };
+        let Some(ledger) = self.audit.ledgers.get_mut(&change.job) else {
+            return self.violate("a change names a job that was not accepted");
+        };
+        match &change.kind {
+            ChangeKind::Retried if !ledger.is_succeeded => {
+                ledger.is_over = false;
+                ledger.given_up.clear();
+                ledger.failures.clear();
+            }
+            // The outcome came during the commit of its job's end: it does not count, and may count after a retry.
+            ChangeKind::Completed { .. } | ChangeKind::Checked { .. } if ledger.is_over => {
+                self.audit.outcomes.retain(|_, counted| *counted != number);
+            }
+            _ if ledger.is_over => (),
+            ChangeKind::Completed { tasks, value, .. } => {
+                let again = ledger.complete(tasks);
+                ledger.value = ledger.value.wrapping_add(*value);
+                if again > 0 {
+                    self.violate(format!("tasks {tasks:?} count twice"));
+                }
+            }
+            ChangeKind::Checked { tasks, .. } => {
+                if ledger.complete(tasks) > 0 {
+                    self.violate(format!("tasks {tasks:?} count twice"));
+                }
+            }
+            ChangeKind::Reopened { tasks, value, .. } => {
+                ledger.value = ledger.value.wrapping_sub(*value);
+                if tasks.iter().flat_map(Clone::clone).any(|task| !ledger.done.remove(&task)) {
+                    self.violate(format!("tasks {tasks:?} are opened again and were not done"));
+                }
+            }
+            ChangeKind::AttemptFailed { tasks, failures, .. } => {
+                ledger.attempts += 1;
+                ledger.failures.extend(tasks.clone().map(|task| (task, *failures)));
+                self.account_committed(number);
+            }
+            ChangeKind::TasksFailed { tasks, .. } => {
+                ledger.attempts += 1;
+                for task in tasks.clone() {
+                    ledger.failures.remove(&task);
+                    ledger.given_up.insert(task);
+                }
+                self.account_committed(number);
+            }
+            ChangeKind::Canceled => ledger.is_over = true,
+            ChangeKind::Ended { state, .. } => {
+                (ledger.is_over, ledger.is_succeeded) = (true, *state == JobState::Succeeded);
+            }
+            ChangeKind::Started
+            | ChangeKind::Paused
+            | ChangeKind::Resumed
+            | ChangeKind::Compared { .. }
+            | ChangeKind::Progress
+            | ChangeKind::Retried => (),
+        }
+    }
+}

@@ -1,0 +1,43 @@
+//! Bounds how far jobs that are no more urgent overtake one that waits.
+
+use model::JobState;
+
+use super::Overtaken;
+use crate::jobs::SimJob;
+use crate::world::World;
+
+/// Leases that jobs of no higher priority get while a job of the same kind has tasks that wait, beyond as much as its own
+/// last lease: the bound of fairness. Each is as long as the longest of them or a task of its own: shares are shares of time.
+const MAX_OVERTAKEN: u64 = 64;
+
+impl World {
+    /// A job that waits is not overtaken for ever by jobs of its kind that are no more urgent.
+    pub(super) fn audit_fairness(&mut self, leased: usize, tasks: u64) {
+        let (kind, priority) = (self.jobs[leased].new.kind, self.jobs[leased].new.options.priority);
+        let (id, own) = (self.jobs[leased].new.id, tasks * self.jobs[leased].task_time);
+        self.audit.overtaken.insert(id, Overtaken { own, ..Overtaken::default() });
+        let Some(coordinator) = self.coordinator.as_ref() else { return };
+        let waits = |job: &&SimJob| {
+            let is_rival = job.new.kind == kind && job.new.options.priority >= priority && job.paused_since.is_none();
+            let pending = coordinator.engine.job(job.new.id).map_or(0, |live| live.counts.pending);
+            // Tasks of a verified job may wait for a certain worker.
+            is_rival
+                && job.new.options.verify.is_none()
+                && pending > 0
+                && coordinator.disk.job(job.new.id).is_some_and(|found| found.state != JobState::Paused)
+        };
+        let rivals = self.jobs.iter().enumerate().filter(|(number, job)| *number != leased && waits(job));
+        let rivals: Vec<_> = rivals.map(|(number, job)| (number, job.new.id, job.task_time)).collect();
+        // Each of them may have had as much as the job itself.
+        let sharers = self.jobs.iter().filter(|job| job.new.kind == kind).count() as u64;
+        for (number, id, rival_time) in rivals {
+            let overtaken = self.audit.overtaken.entry(id).or_default();
+            overtaken.others += own;
+            overtaken.longest = overtaken.longest.max(own).max(rival_time);
+            if overtaken.others > overtaken.own * sharers + MAX_OVERTAKEN * overtaken.longest {
+                let microseconds = overtaken.others;
+                self.violate(format!("job {number} is overtaken by {microseconds} us of jobs that are no more urgent"));
+            }
+        }
+    }
+}

@@ -207,7 +207,7 @@ class Board:
             return self._forget_unbegun(lambda lease: lease.claimed_at <= until)
 
     def take_rests(self) -> list[tuple[Lease, int]]:
-        """Takes what waits behind longer calls off the leases that are begun: other workers may have slots.
+        """Takes the tasks that wait behind longer calls off the leases that are begun: other workers may have slots.
 
         With each lease comes the number of tasks that it keeps. ``divided`` takes the grid's answer.
         """

@@ -221,7 +221,8 @@ impl Jobs {
         let Some(mut record) = self.store.job(id).await? else { return Ok(None) };
         let mut reasons = Vec::new();
         let mut live = self.driver.view(|engine| engine.explain(id));
-        if live.is_none() && !record.state.is_over() {
+        // Where nothing can be stored, the lock may be held for as long.
+        if live.is_none() && !record.state.is_over() && self.store.is_failing().is_none() {
             // A submission holds the lock until the engine has the job that it has stored.
             let _lock = self.locks.lock(id).await;
             let Some(again) = self.store.job(id).await? else { return Ok(None) };
@@ -265,8 +266,8 @@ mod tests {
     use crate::submission;
 
     /// Jobs in memory, and a job that is about to be stored.
-    fn prepared(is_shared: bool) -> (Jobs, Accepting, Queues) {
-        let store = Arc::new(Memory::new().store(Retention::KEEP_ALL).expect("a thread"));
+    fn prepared(memory: &Memory, is_shared: bool) -> (Jobs, Accepting, Queues) {
+        let store = Arc::new(memory.store(Retention::KEEP_ALL).expect("a thread"));
         let engine = Engine::new(Config::default().engine_settings(1), now());
         let (driver, queues) = Driver::new(engine, Arc::clone(&store));
         let jobs = Jobs::new(store, driver, Supervisor::default(), is_shared);
@@ -280,7 +281,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_explanation_waits_for_the_second_half_of_a_submission() {
-        let (jobs, accepting, _queues) = prepared(false);
+        let (jobs, accepting, _queues) = prepared(&Memory::new(), false);
         let id = accepting.new.id;
         let lock = jobs.locks.lock(id).await;
         submit_to(&jobs.store, &accepting.new, accepting.body).await.expect("it is stored");
@@ -295,8 +296,27 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn an_explanation_waits_for_no_lock_while_nothing_can_be_stored() {
+        let memory = Memory::new();
+        let (jobs, accepting, _queues) = prepared(&memory, false);
+        let id = accepting.new.id;
+        submit_to(&jobs.store, &accepting.new, accepting.body).await.expect("it is stored");
+        memory.set_failing(Some(WriteError::Unavailable("no route".to_owned())));
+        let explained = async {
+            while jobs.store.is_failing().is_none() {
+                tokio::task::yield_now().await;
+            }
+            let _lock = jobs.locks.lock(id).await;
+            jobs.explain(id).await
+        };
+        let explained = timeout(Duration::from_secs(60), explained).await.expect("it waits for no lock");
+        let reasons = explained.expect("it can be read").expect("it is there").reasons;
+        assert!(reasons.iter().any(|reason| reason.contains("no route")), "{reasons:?}");
+    }
+
+    #[tokio::test]
     async fn a_job_whose_event_is_read_while_it_is_submitted_once_more_is_worked_on() {
-        let (jobs, accepting, _queues) = prepared(true);
+        let (jobs, accepting, _queues) = prepared(&Memory::new(), true);
         let id = accepting.new.id;
         // Another coordinator stores the job.
         submit_to(&jobs.store, &accepting.new, accepting.body).await.expect("it is stored");

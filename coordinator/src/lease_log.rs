@@ -122,6 +122,13 @@ impl LeaseLog {
         log.open.insert(lease.attempt, (logged, first));
     }
 
+    /// Notes that a lease goes on without the tasks from `beyond` on. Without effect on an unknown lease.
+    pub(crate) fn shortened(&self, attempt: AttemptId, beyond: u64) {
+        let mut log = self.lock();
+        let Some((lease, first)) = log.open.get_mut(&attempt) else { return };
+        lease.tasks = lease.tasks.min(beyond.saturating_sub(*first));
+    }
+
     /// Notes the end of a lease. Without effect on an unknown lease.
     pub(crate) fn ended(&self, attempt: AttemptId, end: End, now: Instant) {
         self.lock().end(attempt, end, now);
@@ -331,6 +338,18 @@ mod tests {
         let mut seconds: Vec<_> = log.view(|log| log.leases().map(|lease| lease.is_second).collect());
         seconds.sort_unstable();
         assert_eq!(seconds, [false, false, true]);
+    }
+
+    #[test]
+    fn a_lease_whose_last_tasks_have_gone_back_has_the_others() {
+        let (log, now) = (LeaseLog::new(true), Instant::now());
+        begin(&log, 1, None, 2..10, now);
+        for beyond in [5, 8] {
+            log.shortened(attempt(1), beyond);
+        }
+        log.shortened(attempt(2), 1);
+        let tasks: Vec<_> = log.view(|log| log.leases().map(|lease| lease.tasks).collect());
+        assert_eq!(tasks, [3]);
     }
 
     #[test]

@@ -78,8 +78,8 @@ impl Worker {
     /// Runs until `stop` resolves; then deregisters, finishes or hands back what it holds, and returns.
     ///
     /// # Errors
-    /// A thread or the listener cannot be started, or a part of the worker has ended by itself: then the worker has handed back
-    /// what it held, and its other parts have ended.
+    /// A thread or the listener cannot be started, or a part of the worker has ended by itself: then its other parts have ended,
+    /// too. What the worker held is handed back unless the heartbeats have ended, which carry the leases back.
     pub async fn run(self, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
         let Self { config, listener, worker_id } = self;
         let (boot_id, address) = (BootId(Uuid::new_v4()), listener.address());

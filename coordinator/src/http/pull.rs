@@ -226,7 +226,7 @@ pub(super) async fn release(
     let term = state.term()?;
     hold(&state, &term, attempt, lease.as_ref())?;
     if let Some(beyond) = beyond {
-        return release_rest(&term, attempt, beyond);
+        return release_rest(&state, &term, attempt, beyond);
     }
     let traced = traced_lease(&term.driver, attempt);
     if request.headers().contains_key(UNDELIVERED) {
@@ -240,9 +240,10 @@ pub(super) async fn release(
 }
 
 /// Takes the tasks from `beyond` on back; the lease goes on with those before.
-fn release_rest(term: &Term, attempt: AttemptId, beyond: u64) -> Result<HttpResponse, ApiError> {
+fn release_rest(state: &State, term: &Term, attempt: AttemptId, beyond: u64) -> Result<HttpResponse, ApiError> {
     let is_shorter = term.driver.input(|engine, now| engine.release_rest(attempt, beyond, now)).map_err(|_| stale())?;
     if is_shorter {
+        state.lease_log.shortened(attempt, beyond);
         return Ok(nothing());
     }
     Err(ApiError::Mismatch(format!(

@@ -232,6 +232,17 @@ async fn a_lease_goes_on_in_the_task_stream_after_an_invalid_report_of_a_pulling
 }
 
 #[tokio::test]
+async fn a_lease_whose_rest_went_back_has_the_tasks_that_it_kept_in_the_task_stream() {
+    let coordinator = TestCoordinator::start(config());
+    coordinator.submit(&json!({"kind": "tasks", "params": {"list": [1, 2, 3]}})).await;
+    let claimed = coordinator.claimed("puller", &json!({"max_tasks": 3})).await;
+    assert_eq!(coordinator.report(&claimed, "release", &json!({"beyond": 1})).await.status(), 204);
+    let stream: serde_json::Value = read(coordinator.get("/task-stream/data?seconds=30").await, 200).await;
+    // The last number of a bar.
+    assert_eq!(stream["bars"][0][8], json!(1));
+}
+
+#[tokio::test]
 async fn a_simulation_of_several_priorities_names_all_its_jobs_and_starts_once_for_a_key() {
     let coordinator = TestCoordinator::start(config());
     let form = "kind=simulation&tasks=4&seconds=0&workers=2&priorities=1,9&key=6ee56ea2-79c9-4b2c-8a9f-25a5c2a0e0a1";

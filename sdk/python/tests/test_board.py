@@ -217,6 +217,19 @@ def test_tasks_that_a_slot_puts_back_are_ready_and_go_back_if_they_are_the_last(
     assert board.is_last_of(slots[1], chunks) is False and board.is_last_of(slots[0], chunks)
 
 
+def test_tasks_of_a_lease_that_goes_back_do_not_begin_when_they_are_put_back() -> None:
+    board, chunks = Board(2), lease("chunks", 8, is_chunks=True)
+    slots: list[Any] = [IdleSlot(), IdleSlot()]
+    assert board.put(chunks)
+    assert [board.take(slot) for slot in slots] == [(chunks, [0, 1]), (chunks, [2, 3])]
+    # The second slot gets no process.
+    board.give_up(chunks)
+    assert not board.is_last_of(slots[1], chunks)
+    board.put_back(chunks, [1])
+    assert not board.has_ready_chunks()
+    assert board.is_last_of(slots[0], chunks)
+
+
 def test_a_lease_whose_tasks_are_all_put_back_keeps_one(monkeypatch: pytest.MonkeyPatch) -> None:
     board, slot, chunks = stuck_behind(monkeypatch, 4)
     board.put_back(chunks, [0, 1])

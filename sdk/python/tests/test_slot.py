@@ -114,7 +114,7 @@ def test_a_lease_that_is_lost_while_its_slot_has_no_process_is_not_begun() -> No
             raise AssertionError("the call of a lost lease is sent")
 
     slot: Any = Restarting()
-    run_tasks(slot, lease, [0], lambda: False)
+    run_tasks(slot, lease, [0], lambda: False, lambda *_: None)
     assert lease.outcomes == {}
 
 

@@ -107,7 +107,7 @@ def test_a_call_whose_process_does_not_start_in_time_is_told_so() -> None:
 
     slot: Any = NeverStarts()
     lease = Lease("attempt", "job", [{"index": 0, "payload": {}}], 1.0, Source("one", {}, {}, is_chunks=False))
-    run_tasks(slot, lease, [0], lambda: False)
+    run_tasks(slot, lease, [0], lambda: False, lambda *_: None)
     assert json.loads(lease.outcomes[0])["error"]["kind"] == "TaskCrashed"
     assert f"took longer than {START_TIMEOUT:.0f} s to start" in lease.outcomes[0]
 

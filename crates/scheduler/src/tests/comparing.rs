@@ -44,6 +44,20 @@ fn contested_run_stays_whole_when_its_worker_is_lost_and_keeps_its_voters() {
 }
 
 #[test]
+fn contested_run_stays_whole_when_its_worker_would_hand_a_part_back() {
+    let mut grid = Harness::with_workers(2);
+    grid.submit_spec(1, JobSpec { task_estimate: Some(Duration::from_millis(1)), ..spec(100) });
+    let first = grid.claim(1).expect("work");
+    assert!(first.tasks.end > 1);
+    contest(&mut grid, &first, 1);
+    let second = grid.claim(2).expect("work");
+    assert_eq!(second.tasks, first.tasks);
+    assert_eq!(grid.scheduler.release_rest(second.attempt, 1, grid.now), Ok(false));
+    grid.complete(&second).expect("it holds the lease");
+    assert_eq!(grid.done(1), Some(first.tasks.end));
+}
+
+#[test]
 fn worker_that_registers_again_is_not_another_one() {
     let mut grid = Harness::with_workers(1);
     grid.submit_spec(1, JobSpec { max_lease_tasks: 1, ..spec(1) });

@@ -154,6 +154,35 @@ fn a_second_attempt_is_no_longer_than_what_was_asked_for() {
 }
 
 #[test]
+fn a_lease_with_a_second_attempt_keeps_all_its_tasks_and_may_repeat_an_earlier_division() {
+    let mut grid = Harness::with_workers(2);
+    grid.submit(1, 12);
+    let known = grid.claim(1).expect("task 0");
+    grid.complete(&known).expect("leased");
+    grid.scheduler.worker_suspended(worker(2), grid.now);
+    let late = grid.claim_for(lane(1), LeaseSize::AtMost(11)).expect("active").expect("the rest");
+    grid.scheduler.worker_resumed(worker(2));
+    grid.wait(Duration::from_secs(5));
+    assert_eq!(grid.scheduler.release_rest(late.attempt, 8, grid.now), Ok(true));
+    while let Some(rest) = grid.claim_for(lane(2), LeaseSize::AtMost(1)).expect("active") {
+        grid.complete(&rest).expect("leased");
+    }
+    let second = grid.claim_for(lane(2), LeaseSize::AtMost(7)).expect("active").expect("a second attempt");
+    assert_eq!(second.tasks, 1..8);
+    for attempt in [late.attempt, second.attempt] {
+        assert_eq!(grid.scheduler.release_rest(attempt, 4, grid.now), Ok(false));
+        assert_eq!(grid.scheduler.release_rest(attempt, 8, grid.now), Ok(true), "the first answer may be lost");
+    }
+    grid.scheduler.check();
+    grid.complete(&second).expect("the first outcome");
+    assert_eq!(grid.scheduler.release_rest(late.attempt, 8, grid.now), Err(StaleAttempt));
+    assert_eq!(
+        grid.ends(),
+        [revoked(&late, 1, Revocation::OutrunBySecondAttempt), Event::JobSucceeded { job: job(1), total: 12 }]
+    );
+}
+
+#[test]
 fn a_lease_in_time_is_left_alone() {
     let mut grid = Harness::with_workers(2);
     grid.submit(1, 3);

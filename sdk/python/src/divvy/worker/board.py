@@ -207,7 +207,7 @@ class Board:
             return self._forget_unbegun(lambda lease: lease.claimed_at <= until)
 
     def take_rests(self) -> list[tuple[Lease, int]]:
-        """Takes what waits behind longer calls off the leases that are begun: other workers may have slots.
+        """Takes the tasks that wait behind longer calls off the leases that are begun: other workers may have slots.
 
         With each lease comes the number of tasks that it keeps. ``divided`` takes the grid's answer.
         """
@@ -247,7 +247,7 @@ class Board:
             self._make_ready(lease, positions)
 
     def _make_ready(self, lease: Lease, positions: Sequence[int]) -> None:
-        if lease.is_lost or self._is_given_up:
+        if lease.is_lost or lease.is_given_up or self._is_given_up:
             return
         ready = next((tasks for one, tasks in self._ready if one is lease), None)
         if ready is None:
@@ -271,6 +271,7 @@ class Board:
     def give_up(self, lease: Lease) -> None:
         """Starts no more tasks of a lease, which goes back to the grid."""
         with self._changed:
+            lease.is_given_up = True
             self._forget_ready([lease])
 
     def drain(self) -> list[Lease]:

@@ -69,6 +69,8 @@ class Lease:
     #: Whether the coordinator has ended the lease.
     is_lost: bool = False
     is_begun: bool = False
+    #: Whether the lease goes back to the grid: no more of its tasks begin here.
+    is_given_up: bool = False
     #: Whether the coordinator has refused to divide the lease.
     is_whole: bool = False
     last_renewed_at: float = field(default_factory=time.monotonic)

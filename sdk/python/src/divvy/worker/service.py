@@ -331,7 +331,7 @@ def run_tasks(
     lease: Lease,
     positions: list[int],
     is_giving_up: Callable[[], bool],
-    put_back: Callable[[Lease, Sequence[int]], None] = lambda _lease, _positions: None,
+    put_back: Callable[[Lease, Sequence[int]], None],
 ) -> None:
     """Runs some tasks of a lease in a slot. A task that ends its process is run again, up to its ``attempts``.
 

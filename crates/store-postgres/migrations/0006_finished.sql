@@ -1,7 +1,8 @@
 SET LOCAL search_path = divvy;
 
 -- The bytes of all jobs that are over together, for retention: a sum over the rows would read the whole table each time. The
--- triggers keep it, so that it is right whichever release writes.
+-- triggers keep it, so that it is right whichever release writes. Each coordinator corrects it before it first deletes jobs: a
+-- damaged row that is deleted takes other bytes away than it had brought.
 CREATE TABLE finished (
     one boolean PRIMARY KEY DEFAULT true CHECK (one),
     bytes numeric NOT NULL

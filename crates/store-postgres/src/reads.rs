@@ -32,6 +32,10 @@ const ANSWERS: i64 = 512;
 const ANSWERS_BYTES: usize = 4 * 1024 * 1024;
 /// Jobs that are forgotten at once.
 const EXPIRED: i64 = 100_000;
+/// Corrects the bytes of all jobs that are over together.
+pub(crate) const SUM_UP: &str = "UPDATE finished SET bytes = found.bytes FROM \
+     (SELECT coalesce(sum(bytes), 0) AS bytes FROM jobs WHERE finished_at IS NOT NULL) AS found \
+     WHERE finished.bytes <> found.bytes";
 
 /// Reads over two pools.
 #[derive(Debug)]
@@ -311,11 +315,8 @@ async fn answers(link: &Link, job: JobId, next: u64) -> Result<Vec<Answers>, DbE
 /// it had brought. Fails without effect where a job ends meanwhile: the sum is not that of the snapshot then.
 async fn sum_up(link: &Link) -> Result<(), DbError> {
     const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ WRITE; SET LOCAL statement_timeout = '1min'";
-    const SUM: &str = "UPDATE finished SET bytes = found.bytes FROM \
-         (SELECT coalesce(sum(bytes), 0) AS bytes FROM jobs WHERE finished_at IS NOT NULL) AS found \
-         WHERE finished.bytes <> found.bytes";
     link.client.batch_execute(BEGIN).await?;
-    let summed_up = link.client.batch_execute(SUM).await;
+    let summed_up = link.client.batch_execute(SUM_UP).await;
     // Sent also after an error, so that the next read finds no transaction.
     let ended = link.client.batch_execute("COMMIT").await;
     summed_up?;

@@ -314,7 +314,9 @@ async fn answers(link: &Link, job: JobId, next: u64) -> Result<Vec<Answers>, DbE
 /// Corrects the bytes of all jobs that are over, once for each process: a damaged row that is deleted takes other bytes away than
 /// it had brought. Fails without effect where a job ends meanwhile: the sum is not that of the snapshot then.
 async fn sum_up(link: &Link) -> Result<(), DbError> {
-    const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ WRITE; SET LOCAL statement_timeout = '1min'";
+    // The whole table is read, soonest in its own order.
+    const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ WRITE; SET LOCAL statement_timeout = '1min'; \
+         SET LOCAL enable_seqscan = on";
     link.client.batch_execute(BEGIN).await?;
     let summed_up = link.client.batch_execute(SUM_UP).await;
     // Sent also after an error, so that the next read finds no transaction.

@@ -10,6 +10,7 @@ use crate::error::DbError;
 use crate::io::Io;
 use crate::link::{Link, Purpose};
 use crate::open::prepare;
+use crate::reads::SUM_UP;
 use crate::rows::{self, Column};
 use crate::target::Target;
 
@@ -201,13 +202,11 @@ impl TransferTarget for Transfer {
         let blocks = "SELECT setval('job_blocks', (SELECT coalesce(max(taken), 0) / 1024 + 1 FROM \
              (SELECT max(key) AS taken FROM jobs UNION ALL SELECT max(job) FROM swept) AS used)), \
              setval('attempt_blocks', (SELECT coalesce(max(id), 0) / 1048576 + 1 FROM attempts))";
-        let sum =
-            "UPDATE finished SET bytes = (SELECT coalesce(sum(bytes), 0) FROM jobs WHERE finished_at IS NOT NULL)";
         let finishing = async {
             link.client.execute("UPDATE lease SET epoch = $1, holder = NULL, expires_at = 'epoch'", &[&epoch]).await?;
             link.client.execute("UPDATE fence SET epoch = $1, batch = 0, store = $2", &[&epoch, store]).await?;
             link.client.execute("UPDATE counter SET event = $1", &[&event]).await?;
-            link.client.batch_execute(sum).await?;
+            link.client.batch_execute(SUM_UP).await?;
             link.client.batch_execute(blocks).await?;
             link.client.batch_execute("COMMIT").await?;
             // The tables have no planner statistics yet, and the first reads would be slow.

@@ -55,6 +55,9 @@ pub(crate) fn open(data_dir: &Path) -> Result<Opened, OpenError> {
     let mut db = writing(&path).map_err(|error| database_error(&path, &error))?;
     migrate(&mut db).map_err(|error| database_error(&path, &error))?;
     vacuum::convert(&db).map_err(|error| database_error(&path, &error))?;
+    if let Err(error) = sum_up(&db) {
+        tracing::warn!(%error, "cannot sum up the bytes of finished jobs, which retention compares with its limit");
+    }
     Ok(Opened { db, path, lock })
 }
 
@@ -188,6 +191,14 @@ fn migrate(db: &mut Connection) -> rusqlite::Result<()> {
         transaction.commit()?;
     }
     Ok(())
+}
+
+/// Corrects the bytes of all jobs that are over: a damaged row that is deleted takes other bytes away than it had brought.
+fn sum_up(db: &Connection) -> rusqlite::Result<usize> {
+    let sql = "UPDATE finished SET bytes = found.bytes FROM \
+         (SELECT CAST(max(0, min(total(bytes), 9e18)) AS INTEGER) AS bytes FROM jobs WHERE finished_at IS NOT NULL) AS found \
+         WHERE finished.bytes <> found.bytes";
+    db.execute(sql, [])
 }
 
 pub(crate) fn database_error(path: &Path, error: &rusqlite::Error) -> OpenError {

@@ -50,3 +50,43 @@ async fn bytes_of_jobs_that_are_over_are_summed_up_as_they_change() {
     assert_eq!(store.prune().await.map(|pruned| pruned.jobs), Ok(4));
     assert_eq!(copy.ask(IS_RIGHT), "t|f");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wrong_sum_deletes_nothing_that_is_kept_and_is_corrected() {
+    let database = Database::new();
+    let retention = Retention { max_age: Duration::MAX, max_bytes: 1_000_000_000 };
+    for (number, wrong) in [(1, "1e30"), (2, "-1e30")] {
+        let store = Store::start(lead(&database.open()), retention).expect("a thread");
+        store.submit(tasks_job(number, numbers(50))).await.expect("room");
+        store.commit(change(id(number), at(1), ChangeKind::Canceled)).await.expect("room");
+        // As after the deletion of a row whose bytes were damaged.
+        database.ask(&format!("UPDATE finished SET bytes = {wrong}"));
+        assert_eq!(store.prune().await.map(|pruned| pruned.jobs), Ok(0));
+        assert_eq!(database.ask(IS_RIGHT), "t|t");
+        store.close().expect("all is committed");
+        database.ask("UPDATE lease SET expires_at = clock_timestamp()");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_of_an_earlier_release_gets_the_sum_while_that_release_goes_on() {
+    // As that release has left it, and as a restore of its backup over this release's schema does.
+    for back in [
+        "DROP TABLE finished; DROP FUNCTION count_updated, count_deleted CASCADE",
+        "DROP TRIGGER jobs_updated ON jobs; DROP TRIGGER jobs_deleted ON jobs",
+    ] {
+        let database = Database::new();
+        let store = Store::start(lead(&database.open()), KEEP_ALL).expect("a thread");
+        database.ask(&format!("{back}; UPDATE schema_version SET version = 5"));
+        for number in 1..=3 {
+            store.submit(tasks_job(number, numbers(50))).await.expect("room");
+        }
+        store.commit(change(id(1), at(1), ChangeKind::Canceled)).await.expect("room");
+        drop(database.open());
+        assert_eq!(database.ask(IS_RIGHT), "t|t");
+        let before = database.ask("SELECT bytes FROM finished");
+        store.commit(change(id(2), at(2), ChangeKind::Canceled)).await.expect("room");
+        assert_eq!(database.ask(IS_RIGHT), "t|t");
+        assert_ne!(database.ask("SELECT bytes FROM finished"), before, "another job is over");
+    }
+}

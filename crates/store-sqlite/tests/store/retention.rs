@@ -105,6 +105,33 @@ async fn bytes_of_jobs_that_are_over_are_summed_up_as_they_change() {
 }
 
 #[tokio::test]
+async fn a_start_and_a_move_sum_up_the_bytes_of_jobs_that_are_over() {
+    let (directory, copy) = (tempfile::tempdir().expect("room"), tempfile::tempdir().expect("room"));
+    let store = open_with(directory.path(), Duration::MAX);
+    for number in 1..=2 {
+        store.submit(tasks_job(number, numbers(50))).await.expect("room");
+        store.commit(change(id(number), at(1), ChangeKind::Canceled)).await.expect("room");
+    }
+    store.close().expect("all is committed");
+    let (is_right, bytes) = finished(directory.path());
+    assert!(is_right && bytes > 0, "{bytes}");
+
+    // As after the deletion of a row whose bytes were damaged.
+    let db = rusqlite::Connection::open(directory.path().join("divvy.db")).expect("readable");
+    db.execute("UPDATE finished SET bytes = 0", []).expect("room");
+    db.close().expect("closed");
+    open_with(directory.path(), Duration::MAX).close().expect("nothing is left to commit");
+    assert_eq!(finished(directory.path()), (true, bytes));
+
+    {
+        let mut from = store_sqlite::Transfer::source(directory.path()).expect("nobody uses it");
+        let mut to = store_sqlite::Transfer::target(copy.path()).expect("it is empty");
+        store::transfer::transfer(&mut from, &mut to).expect("it is moved");
+    }
+    assert_eq!(finished(copy.path()), (true, bytes));
+}
+
+#[tokio::test]
 async fn what_is_counted_is_about_what_the_file_takes() {
     for (name, tags, jobs) in [("plain", 0, 20_000_u128), ("tagged", 32, 2000)] {
         let directory = tempfile::tempdir().expect("room");

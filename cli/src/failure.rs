@@ -229,6 +229,9 @@ mod tests {
             ("divvy job submit sleep --seconds 1 --job-timeout -5s", "give a duration such as 30s"),
             ("divvy up --host nope", "give an IP address such as 127.0.0.1"),
             ("divvy job submit sleep --seconds 1 --id 1234", "give a UUID such as"),
+            ("divvy job submit sleep --seconds 1 --idempotency-key ", "1 to 256 printable characters"),
+            ("divvy job submit sleep --seconds 1 --idempotency-key two\nlines", "1 to 256 printable characters"),
+            ("divvy job submit sleep --seconds 1 --idempotency-key schlüssel", "1 to 256 printable characters"),
         ] {
             let message = message(line);
             assert!(message.contains(bounds), "{line}: {message}");

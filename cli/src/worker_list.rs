@@ -13,24 +13,36 @@ use crate::words::{figure, memory, percent};
 
 pub(crate) async fn run(arguments: &Worker) -> Result<(), Failure> {
     let grid = arguments.grid.url.client()?;
-    let workers = match &arguments.command {
-        WorkerCommand::List => patiently(async || grid.workers().await).await?,
-        WorkerCommand::Drain { names } => drain(&grid, names).await?,
-    };
-    match arguments.grid.output {
-        Format::Table => print_table(&worker_table(&workers)),
+    match &arguments.command {
+        WorkerCommand::List => print(arguments.grid.output, &patiently(async || grid.workers().await).await?),
+        WorkerCommand::Drain { names } => drain(&grid, arguments.grid.output, names).await,
+    }
+}
+
+fn print(format: Format, workers: &[WorkerSummary]) -> Result<(), Failure> {
+    match format {
+        Format::Table => print_table(&worker_table(workers)),
         Format::Json => print_json(&workers),
         Format::Quiet => workers.iter().try_for_each(|worker| print_line(worker.id.as_str())),
     }
 }
 
-/// Drains workers, and answers how they are then.
-async fn drain(grid: &Client, names: &[WorkerId]) -> Result<Vec<WorkerSummary>, Failure> {
+/// Drains workers and prints how those that could be drained are then. Fails as the first of the others did.
+async fn drain(grid: &Client, format: Format, names: &[WorkerId]) -> Result<(), Failure> {
+    let (mut drained, mut failure) = (Vec::new(), None);
     for name in names {
-        patiently(async || grid.drain_worker(name).await).await?;
+        match patiently(async || grid.drain_worker(name).await).await.map_err(Failure::from) {
+            Ok(()) => drained.push(name),
+            Err(unreachable @ Failure::Unreachable { .. }) => return Err(unreachable),
+            Err(error) => failure = failure.or(Some(error)),
+        }
     }
-    let workers = patiently(async || grid.workers().await).await?;
-    Ok(workers.into_iter().filter(|worker| names.contains(&worker.id)).collect())
+    if !drained.is_empty() {
+        let workers = patiently(async || grid.workers().await).await?;
+        let workers: Vec<_> = workers.into_iter().filter(|worker| drained.contains(&&worker.id)).collect();
+        print(format, &workers)?;
+    }
+    failure.map_or(Ok(()), Err)
 }
 
 fn worker_table(workers: &[WorkerSummary]) -> Table<9> {

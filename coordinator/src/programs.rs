@@ -20,6 +20,9 @@ const MAX_UPLOADS: usize = 4;
 pub(crate) enum AdmitError {
     #[error(transparent)]
     Invalid(#[from] InvalidJob),
+    /// A program of the job is not stored.
+    #[error(transparent)]
+    Missing(InvalidJob),
     #[error(transparent)]
     Read(#[from] ReadError),
 }
@@ -58,8 +61,8 @@ impl Programs {
         let is_reproducible = is_program(job.kind) && workloads::program_is_reproducible(&job.work.stored)?;
         for hash in uploaded_programs(job.kind, job.work.stored.get()) {
             let program = self.store.program(hash).await?;
-            let program =
-                program.ok_or_else(|| InvalidJob::new("params", format!("name a program: {}", missing(hash))))?;
+            let gone = || InvalidJob::new("params", format!("name a program: {}", missing(hash)));
+            let program = program.ok_or_else(|| AdmitError::Missing(gone()))?;
             if is_reproducible && program.kind == ProgramKind::Native {
                 let message = format!("reproducible is for WASI programs, and {hash} is a native executable");
                 return Err(InvalidJob::new("params", message).into());
@@ -68,6 +71,15 @@ impl Programs {
         }
         job.options.is_admitted = true;
         Ok(())
+    }
+
+    /// Admits a job whose program is missing, which the store refuses unless it has accepted the same job before. Where the program
+    /// comes back meanwhile, the job requires workers that can run programs of any kind.
+    pub(crate) fn admit_repeated(job: &mut ParsedJob) {
+        for kind in [ProgramKind::Wasm, ProgramKind::Native] {
+            job.options.requires.labels.insert(kind.label().to_owned(), ABLE.to_owned());
+        }
+        job.options.is_admitted = true;
     }
 
     /// The programs that the present workers can run.

@@ -180,7 +180,7 @@ impl Results {
             scenario,
             seed,
             started_at,
-            command: env::args().collect::<Vec<_>>().join(" "),
+            command: command(),
             machine: machine(),
             partial: self.partial,
             passed: !self.partial && self.checks.iter().all(|check| check.kept),
@@ -193,6 +193,11 @@ impl Results {
 
 fn hosts(urls: &[Url]) -> String {
     urls.iter().map(Url::authority).collect::<Vec<_>>().join(", ")
+}
+
+/// The command line of this run; names of files in it need not be text.
+fn command() -> String {
+    env::args_os().map(|argument| argument.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
 }
 
 fn progress(requests: u64, rate_qps: f64) -> ProgressBar {

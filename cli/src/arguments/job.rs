@@ -12,8 +12,8 @@ use super::Method;
 use super::described::Described;
 use super::program::{Logs, ProgramArguments};
 use super::values::{
-    count, decimal, duration, integer, job_id, kinds, label, memory, names, number, own_id, priority, seconds, share,
-    tag_filter,
+    count, decimal, duration, integer, job_id, kinds, label, memory, names, number, own_id, priority, request_key,
+    seconds, share, tag_filter,
 };
 
 /// The most jobs or tasks that are listed at a time: they are all in memory until they are printed.
@@ -150,7 +150,7 @@ pub(crate) struct SubmitOptions {
     #[arg(long, global = true, value_name = "UUID", value_parser = own_id, value_hint = ValueHint::Other)]
     pub(crate) id: Option<Uuid>,
     /// A key of your own, so that the job is submitted once however often this is repeated
-    #[arg(long, global = true, value_name = "KEY", conflicts_with = "id", value_hint = ValueHint::Other)]
+    #[arg(long, global = true, value_name = "KEY", value_parser = request_key, conflicts_with = "id", value_hint = ValueHint::Other)]
     pub(crate) idempotency_key: Option<String>,
     /// Wait for the job's end, as `divvy job wait` does
     #[arg(long, global = true)]

@@ -75,8 +75,10 @@ impl Moment {
 
 fn moment(text: &str) -> Result<Moment, String> {
     let is_date = !text.contains([':', 'T', ' ']);
-    let date = || text.parse::<Date>().ok().filter(|_| is_date)?.to_zoned(TimeZone::UTC).ok();
-    let at = text.parse().ok().or_else(|| date().map(|midnight| midnight.timestamp()));
+    // The last dates of the calendar, which stand for no end, lie beyond the last timestamp.
+    let of_midnight = |date: Date| date.to_zoned(TimeZone::UTC).map_or(Timestamp::MAX, |midnight| midnight.timestamp());
+    let date = || text.parse::<Date>().ok().filter(|date| is_date && date.year() > 0).map(of_midnight);
+    let at = text.parse().ok().or_else(date);
     let ago = || duration(text).ok().map(Moment::Ago);
     at.map(Moment::At).or_else(ago).ok_or_else(|| {
         "give a date such as 2026-03-21, a time such as 2026-03-21T10:00:00Z, or how long ago, such as 2h".to_owned()
@@ -92,6 +94,7 @@ mod tests {
         let at = |text: &str| Moment::At(text.parse().expect("a time"));
         assert_eq!(moment("2026-03-21"), Ok(at("2026-03-21T00:00:00Z")));
         assert_eq!(moment("2026-03-21T10:00:00+02:00"), Ok(at("2026-03-21T08:00:00Z")));
+        assert_eq!(moment("9999-12-31"), Ok(Moment::At(Timestamp::MAX)));
         assert_eq!(moment("90m"), Ok(Moment::Ago(Duration::from_secs(5400))));
         for wrong in ["", "soon", "2026-03-21T10:00", "2026-13-01", "-2h"] {
             assert!(moment(wrong).is_err(), "{wrong}");

@@ -55,15 +55,13 @@ fn argument_list(line: &str, number: u64) -> Result<Vec<String>, Failure> {
         return Ok(vec![line.to_owned()]);
     }
     let wrong = |what: &str| Failure::Usage(format!("line {number} of the arguments {what}"));
-    let values: Vec<serde_json::Value> = serde_json::from_str(line)
-        .map_err(|error| wrong(&format!("is no JSON array: {}", json_error("it", &error))))?;
-    let text = |value: serde_json::Value| match value {
-        serde_json::Value::String(text) => Ok(text),
-        serde_json::Value::Number(number) => Ok(number.to_string()),
-        serde_json::Value::Null
-        | serde_json::Value::Bool(_)
-        | serde_json::Value::Array(_)
-        | serde_json::Value::Object(_) => Err(wrong("has what is neither text nor a number")),
+    let no_array = |error: &serde_json::Error| wrong(&format!("is no JSON array: {}", json_error("it", error)));
+    let values: Vec<Box<RawValue>> = serde_json::from_str(line).map_err(|error| no_array(&error))?;
+    // A number stays as it is written, however many digits it has.
+    let text = |value: Box<RawValue>| match value.get().as_bytes().first() {
+        Some(b'"') => serde_json::from_str(value.get()).map_err(|error| no_array(&error)),
+        Some(b'-' | b'0'..=b'9') => Ok(value.get().to_owned()),
+        _ => Err(wrong("has what is neither text nor a number")),
     };
     values.into_iter().map(text).collect()
 }
@@ -76,7 +74,9 @@ mod tests {
     fn a_line_is_a_list_of_arguments_or_one_argument() {
         let lists = argument_lists("[\"a\", 2]\nframe 1.png\n[]\n").expect("lists");
         assert_eq!(lists, [vec!["a".to_owned(), "2".to_owned()], vec!["frame 1.png".to_owned()], vec![]]);
-        for wrong in ["[1", "[true]", ""] {
+        let numbers = argument_lists("[100000000000000000000, 0.10, -1e2, \"\\u00e9\"]").expect("a list");
+        assert_eq!(numbers, [["100000000000000000000", "0.10", "-1e2", "é"].map(str::to_owned)]);
+        for wrong in ["[1", "[true]", "[\"\\ud800\"]", ""] {
             assert!(argument_lists(wrong).is_err(), "{wrong}");
         }
     }

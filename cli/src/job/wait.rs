@@ -31,19 +31,23 @@ pub(crate) fn announce(ids: &[JobId]) {
     tell(&format!("submitted; to wait again after an interruption: divvy job wait {ids}"));
 }
 
-/// The jobs when they are over, in the order asked; meanwhile a bar each on stderr, where it is a terminal.
+/// The jobs when they are over, in the order asked; meanwhile a bar each on stderr, where it is a terminal. A job that cannot be
+/// followed, such as one that the grid does not know, ends the wait for the others.
 pub(crate) async fn until_over(grid: &Client, ids: &[JobId]) -> Result<Vec<Job>, Failure> {
     let bars = MultiProgress::new();
-    let follow = |id: JobId| {
+    let follow = |(place, id): (usize, JobId)| {
         let bars = bars.clone();
         async move {
             let bar = bars.add(ProgressBar::no_length().with_style(bar::with_message()).with_message(id.to_string()));
             let job = follow_job(grid, id, |job| bar::show(&bar, &job.tasks, &job.progress)).await;
             bar.finish_and_clear();
-            job
+            job.map(|job| (place, job))
         }
     };
-    stream::iter(ids.iter().copied()).map(follow).buffered(MAX_FOLLOWED).try_collect().await
+    let follows = stream::iter(ids.iter().copied().enumerate()).map(follow);
+    let mut jobs: Vec<(usize, Job)> = follows.buffer_unordered(MAX_FOLLOWED).try_collect().await?;
+    jobs.sort_unstable_by_key(|(place, _)| *place);
+    Ok(jobs.into_iter().map(|(_, job)| job).collect())
 }
 
 /// The failure of jobs that are over and did not succeed, with the error of the first failed task where the job has none.

@@ -31,7 +31,7 @@ pub(crate) async fn run(arguments: &Program) -> Result<(), Failure> {
         ProgramCommand::Delete(one) => delete(&grid()?, one.program).await,
         ProgramCommand::Check(check) => {
             let bytes = put::read(&check.file)?;
-            until_stopped(|stop| check::run(check, bytes, stop))
+            until_stopped(|stop| check::run(check, format, bytes, stop))
         }
         ProgramCommand::Run(run) => {
             let bytes = put::read(&run.file)?;

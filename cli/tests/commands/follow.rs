@@ -41,6 +41,18 @@ fn exit_code_of_wait_tells_failure_and_cancellation_apart() {
 }
 
 #[test]
+fn wait_does_not_wait_for_the_others_of_a_job_that_nobody_knows() {
+    let grid = Grid::start();
+    let endless = grid.submit(&["sleep", "--seconds", "0", "--require", "gpu=yes"]);
+    let unknown = "0190a5b0-0000-7000-8000-000000000001";
+    let mut command = grid.command(&["job", "wait", &endless, unknown]);
+    let mut process = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("run the command");
+    eventually("the wait is over", || process.try_wait().expect("a process"));
+    let line = assert_fails(&process.wait_with_output().expect("its output"), 2);
+    assert!(line.contains(unknown), "{line}");
+}
+
+#[test]
 fn result_is_printed_or_written_as_a_whole() {
     let grid = Grid::start();
     let id = grid.submit(&["sum-of-primes", "1", "1e6"]);

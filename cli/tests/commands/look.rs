@@ -91,4 +91,7 @@ fn workers_of_both_sorts_are_drained_by_name() {
     let stats: Stats = grid.json(&["stats"]);
     assert_eq!((stats.workers.ready, stats.workers.draining, stats.workers.pulling), (1, 2, 0));
     assert_fails(&grid.run(&["worker", "drain", "nobody"]), 2);
+    let some = grid.run(&["worker", "drain", "nobody", "worker-1", "--output", "quiet"]);
+    assert!(assert_fails(&some, 2).contains("nobody"));
+    assert_eq!(String::from_utf8_lossy(&some.stdout), "worker-1\n", "the others are drained, and told");
 }

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use serde_json::{Value, json};
 use tempfile::{TempDir, tempdir};
 
 use crate::helpers::{assert_fails, divvy, eventually, minding_hang_up};
@@ -75,6 +76,23 @@ fn check_tells_what_a_module_imports_and_that_it_would_run() {
     assert_eq!(lines[1], "kind    a WebAssembly module (WASI preview 1)");
     assert!(lines.contains(&"import  wasi_snapshot_preview1 environ_get"), "{told}");
     assert_eq!(lines.last(), Some(&"ok      a worker would run it"));
+}
+
+#[test]
+fn check_is_json_or_the_hash_alone_where_that_is_asked_for() {
+    let files = Files::new();
+    let file = files.module(ECHO);
+    let told: Value = serde_json::from_str(&stdout(&check(&file, &["--output", "json"]))).expect("JSON");
+    assert_eq!((told["kind"].as_str(), told["runs"].as_bool()), (Some("module"), Some(true)), "{told}");
+    let import = json!({"module": "wasi_snapshot_preview1", "name": "environ_get", "provided": true});
+    assert!(told["imports"].as_array().is_some_and(|imports| imports.contains(&import)), "{told}");
+    assert_eq!(stdout(&check(&file, &["--output", "quiet"])).trim_end(), told["sha256"].as_str().expect("a hash"));
+
+    let refused = check(&files.wat(r#"(module (func (export "run")))"#), &["--output", "json"]);
+    assert_fails(&refused, 1);
+    let told: Value = serde_json::from_slice(&refused.stdout).expect("JSON");
+    let problem = told["problem"].as_str().expect("a problem");
+    assert!(told["runs"] == false && problem.contains("it exports no function _start"), "{told}");
 }
 
 #[test]

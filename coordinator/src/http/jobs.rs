@@ -23,7 +23,7 @@ use super::query::{page_limit, page_token, seconds};
 use crate::accepting::Proposal;
 use crate::carried_code::carries_code;
 use crate::jobs::Action;
-use crate::programs::{AdmitError, is_program};
+use crate::programs::{AdmitError, Programs, is_program};
 use crate::submission;
 
 /// How long a job may take to arrive.
@@ -138,16 +138,27 @@ async fn accept(
         Ok(((job, fingerprints, carries_code), bytes))
     });
     let ((mut job, fingerprints, carries_code), reservation) = parsed.await?;
+    let mut missing = None;
     if is_program(job.kind) {
         demand_programs(caller)?;
-        state.programs.admit(&mut job).await.map_err(from_admit)?;
+        match state.programs.admit(&mut job).await {
+            // The job may have been accepted before: its program can be deleted when the job is over.
+            Err(AdmitError::Missing(invalid)) if id.is_some() || idempotency_key.is_some() => {
+                Programs::admit_repeated(&mut job);
+                missing = Some(invalid);
+            }
+            admitted => admitted.map_err(from_admit)?,
+        }
     }
     admit_carried_code(state, caller, &mut job, carries_code)?;
     // Not a part of the fingerprint: the same job under another token is the same.
     job.options.submitted_by = caller.name().map(|name| name.to_string());
     job.options.trace = trace::current();
     let proposal = Proposal { id, idempotency_key, job, fingerprints, reservation: Some(reservation) };
-    let accepted = state.accept(proposal).await?;
+    let accepted = match (state.accept(proposal).await, missing) {
+        (Err(ApiError::Conflict(_)), Some(invalid)) => return Err(from_invalid(invalid)),
+        (accepted, _) => accepted?,
+    };
     let submission = accepted.submission;
     if let Submission::Existing(existing) = submission
         && id.is_some_and(|id| id != existing)
@@ -371,7 +382,7 @@ pub(super) async fn act_on_all(
 
 fn from_admit(error: AdmitError) -> ApiError {
     match error {
-        AdmitError::Invalid(invalid) => from_invalid(invalid),
+        AdmitError::Invalid(invalid) | AdmitError::Missing(invalid) => from_invalid(invalid),
         AdmitError::Read(error) => from_read(error),
     }
 }

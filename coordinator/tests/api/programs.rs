@@ -76,6 +76,23 @@ async fn a_job_whose_program_was_deleted_is_not_retried_until_the_program_is_bac
 }
 
 #[actix_web::test]
+async fn a_submission_that_comes_again_answers_its_job_also_when_the_program_was_deleted_since() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let grid = Grid::start(directory.path());
+    assert_eq!(grid.upload().await.status(), 201);
+    let body = json!({"kind": "program", "params": {"program": grid.hash, "args": [[]]}}).to_string();
+    let path = |id: u128| format!("/v1/jobs/{}", uuid::Uuid::from_u128(id));
+    let put = async |id: u128| grid.ask(Method::PUT, &path(id), body.clone()).await;
+    let job: Job = read(put(7).await, 201).await;
+    assert_eq!(grid.act(&job, "cancel").await.status(), 200);
+    assert_eq!(grid.delete().await.status(), 204);
+    assert_eq!(read::<Job>(put(7).await, 200).await.id, job.id);
+    let refused = problem(put(8).await, 400).await;
+    assert!(refused.detail.starts_with("params name a program: "), "{}", refused.detail);
+    assert_eq!(grid.ask(Method::GET, &path(8), "").await.status(), 404);
+}
+
+#[actix_web::test]
 async fn a_program_is_not_deleted_between_the_look_at_it_and_the_retry_of_its_job() {
     let directory = tempfile::tempdir().expect("a directory");
     let grid = Grid::start(directory.path());

@@ -80,7 +80,8 @@ mod tests {
         let fields: Vec<(String, String)> = serde_urlencoded::from_str(query).expect("fields");
         let mut expected = first;
         expected["verify"] = json!(0.25);
-        assert_eq!(job_body(JobKind::COUNT_PRIMES, &fields).expect("a body"), expected);
+        let body = job_body(JobKind::COUNT_PRIMES, &fields).expect("a body");
+        assert_eq!(serde_json::from_str::<Value>(body.get()).expect("JSON"), expected);
     }
 
     #[test]

@@ -1,8 +1,12 @@
 //! A kind's form: its fields come from the schema of the kind's parameters, and what a browser sends becomes the body that
 //! `POST /v1/jobs` takes.
 
+use std::collections::BTreeMap;
+
 use maud::{Markup, html};
 use model::{InvalidJob, JobKind, Labels, json_error, json_error_at, split_word, whole_number};
+use serde::Serialize;
+use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Map, Number, Value};
 use workloads::{Input, Parameter, parameters};
 
@@ -121,12 +125,12 @@ fn select(
     }
 }
 
-/// The body of `POST /v1/jobs` from a form. Fields that are left empty are left out.
+/// The body of `POST /v1/jobs` from a form. Fields that are left empty are left out; JSON in fields stays as it is written.
 ///
 /// # Errors
 /// A field cannot be read; its name is the form's.
-pub fn job_body(kind: JobKind, values: &[(String, String)]) -> Result<Value, (String, String)> {
-    let mut params = Map::new();
+pub fn job_body(kind: JobKind, values: &[(String, String)]) -> Result<Box<RawValue>, (String, String)> {
+    let mut params = BTreeMap::new();
     for parameter in parameters(kind) {
         let name = field_name(&parameter);
         let text = value(values, &name).map(str::trim).unwrap_or_default();
@@ -138,13 +142,12 @@ pub fn job_body(kind: JobKind, values: &[(String, String)]) -> Result<Value, (St
         let read = read(&parameter.input, text).map_err(|message| (name, message))?;
         params.insert(parameter.name, read);
     }
-    let mut body =
-        Map::from_iter([("kind".to_owned(), Value::from(kind.as_str())), ("params".to_owned(), Value::from(params))]);
+    let mut body = Map::from_iter([("kind".to_owned(), Value::from(kind.as_str()))]);
     put(&mut body, values, "priority", &["priority"], whole)?;
     put(&mut body, values, "tags", &["tags"], labels)?;
     put(&mut body, values, "max_attempts", &["max_attempts"], whole)?;
     put(&mut body, values, "output", &["output"], |text| Ok(Value::from(text)))?;
-    put(&mut body, values, "verify", &["verify"], |text| read(&Input::Real, text))?;
+    put(&mut body, values, "verify", &["verify"], real)?;
     put(&mut body, values, "job_seconds", &["timeout", "job_seconds"], whole)?;
     put(&mut body, values, "task_seconds", &["timeout", "task_seconds"], whole)?;
     put(&mut body, values, "requires", &["requires", "labels"], labels)?;
@@ -152,7 +155,13 @@ pub fn job_body(kind: JobKind, values: &[(String, String)]) -> Result<Value, (St
     put(&mut body, values, "memory_bytes", &["requires", "memory_bytes"], whole)?;
     put(&mut body, values, "prefers", &["affinity", "labels"], labels)?;
     put(&mut body, values, "affinity_key", &["affinity", "key"], |text| Ok(Value::from(text)))?;
-    Ok(Value::from(body))
+    let mut body: BTreeMap<String, Box<RawValue>> = body.into_iter().map(|(name, value)| (name, raw(&value))).collect();
+    body.insert("params".to_owned(), raw(&params));
+    Ok(raw(&body))
+}
+
+fn raw(value: &impl Serialize) -> Box<RawValue> {
+    to_raw_value(value).expect("text, numbers and JSON are JSON")
 }
 
 fn put(
@@ -174,33 +183,35 @@ fn put(
     Ok(())
 }
 
-fn read(input: &Input, text: &str) -> Result<Value, String> {
+fn read(input: &Input, text: &str) -> Result<Box<RawValue>, String> {
     match input {
-        Input::Whole => whole(text),
-        Input::Real => {
-            let number = text.parse::<f64>().ok().and_then(Number::from_f64);
-            number.map(Value::from).ok_or_else(|| "must be a number, such as 0.5".to_owned())
-        }
-        Input::Text | Input::Choice(_) => Ok(Value::from(text)),
-        Input::Switch => text.parse::<bool>().map(Value::from).map_err(|_| "must be true or false".to_owned()),
+        Input::Whole => form_number(text).map(|number| raw(&number)),
+        Input::Real => real(text).map(|number| raw(&number)),
+        Input::Text | Input::Choice(_) => Ok(raw(&text)),
+        Input::Switch => text.parse::<bool>().map(|is_on| raw(&is_on)).map_err(|_| "must be true or false".to_owned()),
         Input::List => {
             let lines = (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty());
             let entries = lines.map(|(number, line)| {
                 json(line).map_err(|error| format!("line {number}: {}", json_error("it", &error)))
             });
-            entries.collect::<Result<Vec<_>, _>>().map(Value::from)
+            entries.collect::<Result<Vec<_>, _>>().map(|entries| raw(&entries))
         }
         // A word is the name of a choice, without the quotes of JSON.
         Input::Json => match json(text) {
-            Err(_) if text.bytes().all(|byte| byte.is_ascii_lowercase()) => Ok(Value::from(text)),
+            Err(_) if text.bytes().all(|byte| byte.is_ascii_lowercase()) => Ok(raw(&text)),
             read => read.map_err(|error| json_error_at("it", &error)),
         },
     }
 }
 
-fn json(text: &str) -> serde_json::Result<Value> {
+fn json(text: &str) -> serde_json::Result<Box<RawValue>> {
     // Some editors begin a text with a byte order mark.
     serde_json::from_str(text.trim_start_matches('\u{feff}'))
+}
+
+fn real(text: &str) -> Result<Value, String> {
+    let number = text.parse::<f64>().ok().and_then(Number::from_f64);
+    number.map(Value::from).ok_or_else(|| "must be a number, such as 0.5".to_owned())
 }
 
 fn whole(text: &str) -> Result<Value, String> {
@@ -268,6 +279,18 @@ mod tests {
         pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
     }
 
+    fn body(kind: JobKind, values: &[(String, String)]) -> Result<Value, (String, String)> {
+        job_body(kind, values).map(|body| serde_json::from_str(body.get()).expect("JSON"))
+    }
+
+    #[test]
+    fn json_of_a_form_stays_as_it_is_written() {
+        let sent = values(&[("p.list", "100000000000000000000\n{\"z\": 0.10, \"a\": 1}")]);
+        let body = job_body(JobKind::TASKS, &sent).expect("valid");
+        let list = r#""list":[100000000000000000000,{"z": 0.10, "a": 1}]"#;
+        assert!(body.get().contains(list), "{}", body.get());
+    }
+
     #[test]
     fn a_form_becomes_the_body_that_the_interface_takes() {
         let sent = values(&[
@@ -279,12 +302,12 @@ mod tests {
             ("verify", "0.25"),
             ("output", ""),
         ]);
-        let body = job_body(JobKind::SUM_OF_PRIMES, &sent).expect("valid");
+        let sum = body(JobKind::SUM_OF_PRIMES, &sent).expect("valid");
         let expected = json!({"kind": "sum-of-primes", "params": {"a": 1, "b": 10_000}, "priority": 9,
             "tags": {"at": "b=c", "team": "blue", "x": ""}, "requires": {"cpus": 4}, "verify": 0.25});
-        assert_eq!(body, expected);
-        let body = job_body(JobKind::TASKS, &values(&[("p.list", "{\"n\": 1}\n\n2\n")])).expect("valid");
-        assert_eq!(body["params"], json!({"list": [{"n": 1}, 2]}));
+        assert_eq!(sum, expected);
+        let tasks = body(JobKind::TASKS, &values(&[("p.list", "{\"n\": 1}\n\n2\n")])).expect("valid");
+        assert_eq!(tasks["params"], json!({"list": [{"n": 1}, 2]}));
     }
 
     #[test]
@@ -318,7 +341,7 @@ mod tests {
         assert!(args.contains("&quot;]\n[&quot;") && !args.contains("class=\"short\""), "{args}");
         let combined = |text: &str| {
             let sent = values(&[("p.program", "render"), ("p.combine", text)]);
-            job_body(JobKind::PROGRAM, &sent).map(|body| body["params"]["combine"].clone())
+            body(JobKind::PROGRAM, &sent).map(|body| body["params"]["combine"].clone())
         };
         for text in ["sum", "\"sum\""] {
             assert_eq!(combined(text), Ok(json!("sum")), "{text}");
@@ -362,8 +385,7 @@ mod tests {
             wrong(JobKind::TASKS, &[("p.list", "1\n[1,")]),
             "line 2: it is no JSON: it ends where a value must be"
         );
-        let body =
-            job_body(JobKind::SUM_OF_PRIMES, &values(&[("p.a", "1\u{202f}000"), ("p.b", "2.5e6")])).expect("valid");
-        assert_eq!(body["params"], json!({"a": 1_000, "b": 2_500_000}));
+        let sum = body(JobKind::SUM_OF_PRIMES, &values(&[("p.a", "1\u{202f}000"), ("p.b", "2.5e6")])).expect("valid");
+        assert_eq!(sum["params"], json!({"a": 1_000, "b": 2_500_000}));
     }
 }

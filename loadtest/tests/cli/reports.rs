@@ -1,6 +1,9 @@
 //! Reports, written and printed.
 
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::process::Command;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -31,6 +34,20 @@ fn the_page_stands_alone() {
         assert!(!html.contains(foreign), "{foreign}");
     }
     assert!(!html.contains("NaN") && !html.contains("inf\""));
+}
+
+#[test]
+fn names_of_files_need_not_be_text() {
+    let server = Server::start(Behavior::Correct);
+    let bench = Bench::steady(100, 0.1, &[]);
+    let (directory, scenario) = (bench.directory.path(), OsStr::from_bytes(b"sc\xff.toml"));
+    fs::rename(directory.join("scenario.toml"), directory.join(scenario)).expect("rename the scenario");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_loadtest"));
+    command.current_dir(directory).arg(scenario).args(["--report", "report", "--output", "json", "--url"]);
+    let output = command.arg(server.url()).output().expect("start the binary");
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    let report: Value = serde_json::from_slice(&output.stdout).expect("JSON alone");
+    assert!(report["command"].as_str().is_some_and(|command| command.contains("sc\u{fffd}.toml")), "{report}");
 }
 
 #[test]

@@ -130,7 +130,7 @@ async fn submit_job(
     if is_program(job.kind) {
         demand_programs(caller).map_err(Refused::Other)?;
         state.programs.admit(&mut job).await.map_err(|error| match error {
-            AdmitError::Invalid(error) => Refused::Wrong(form_field(kind, &error)),
+            AdmitError::Invalid(error) | AdmitError::Missing(error) => Refused::Wrong(form_field(kind, &error)),
             AdmitError::Read(error) => Refused::Other(from_read(error)),
         })?;
     }

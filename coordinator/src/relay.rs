@@ -1,6 +1,7 @@
 //! Passes requests on to the coordinator that leads, and to the next one when it goes away.
 
 mod bounds;
+mod clients;
 mod upload;
 
 use std::sync::Arc;
@@ -11,10 +12,10 @@ use actix_web::http::header::{HeaderName, HeaderValue};
 use actix_web::http::{Method, StatusCode};
 use actix_web::web::{Bytes, Payload};
 use actix_web::{HttpRequest, HttpResponse, ResponseError, dev};
-use api::client::{ClientTls, http_client_with, read_bounded_json};
+use api::client::read_bounded_json;
 use futures_util::future::LocalBoxFuture;
 use futures_util::stream;
-use reqwest::{Client, Response};
+use reqwest::Response;
 use serde::de::DeserializeOwned;
 use service::{ApiError, BodyBudget, BodySize, Passed, Place, Relay, Route, payload_of, read_body, trace};
 use tokio::sync::watch;
@@ -29,6 +30,7 @@ use crate::role::Role;
 use crate::undelivered::give_back_if_lost;
 
 use bounds::Bounds;
+use clients::Clients;
 use upload::Upload;
 
 /// Marks a request that another coordinator has passed on: it is not passed on again.
@@ -51,9 +53,6 @@ const HANDED_BACK_AFTER: Duration = Duration::from_secs(1);
 
 /// Pause between two checks for a leader.
 const PAUSE: Duration = Duration::from_millis(100);
-
-/// How long a leader's host may take to answer a connection.
-const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// How long an answer may take to begin that each coordinator could give itself.
 const IF_ANY_TIMEOUT: Duration = Duration::from_secs(2);
@@ -92,7 +91,7 @@ pub(crate) struct LeaderRelay {
     port: Port,
     role: Arc<Role>,
     members: Arc<Members>,
-    client: Client,
+    clients: Clients,
     scheme: &'static str,
     bounds: Bounds,
     bodies: BodyBudget,
@@ -107,6 +106,7 @@ struct Passing<'a> {
     method: &'a Method,
     target: &'a str,
     body: Outgoing,
+    size: BodySize,
     is_repeatable: bool,
     patience: Duration,
 }
@@ -142,7 +142,8 @@ impl<'a> Passing<'a> {
         let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
         let is_repeatable = route.may_be_repeated(request);
         let patience = if route.waits_briefly() { BRIEF_PATIENCE } else { PATIENCE };
-        Self { request, method: request.method(), target, body, is_repeatable, patience }
+        let size = route.body_size();
+        Self { request, method: request.method(), target, body, size, is_repeatable, patience }
     }
 }
 
@@ -167,7 +168,7 @@ impl LeaderRelay {
             port,
             role: Arc::clone(&state.role),
             members: Arc::clone(&state.members),
-            client: http_client_with(CONNECT_TIMEOUT, &ClientTls::from_env()?, is_https)?,
+            clients: Clients::new(is_https)?,
             scheme: if is_https { "https" } else { "http" },
             bounds: Bounds::new(config),
             bodies: state.bodies.clone(),
@@ -197,7 +198,8 @@ impl LeaderRelay {
                 Asked::Answered(response) => {
                     self.metrics.forwarded(Forwarded::Answered);
                     if let Some(leader) = &leader {
-                        give_back_if_lost(&self.client, &self.base_of(leader), passing.request, &response);
+                        let client = self.clients.of(BodySize::Usual);
+                        give_back_if_lost(client, &self.base_of(leader), passing.request, &response);
                     }
                     return Ok(Passed::Answered(answer(response)));
                 }
@@ -252,8 +254,8 @@ impl LeaderRelay {
 
     /// The leader's answer at `target`, for the client of `request`; `None` if it does not begin soon.
     pub(crate) async fn look_up<T: DeserializeOwned>(&self, request: &HttpRequest, target: &str) -> Option<T> {
-        let (body, patience) = (Outgoing::Whole(Bytes::new()), Duration::ZERO);
-        let mut passing = Passing { request, method: &Method::GET, target, body, is_repeatable: false, patience };
+        let (body, size, patience) = (Outgoing::Whole(Bytes::new()), BodySize::Usual, Duration::ZERO);
+        let mut passing = Passing { request, method: &Method::GET, target, body, size, is_repeatable: false, patience };
         let reading = async {
             let response = self.ask_once(&mut passing).await?;
             read_bounded_json(response, MAX_LOOKED_UP_BYTES).await.ok()
@@ -274,7 +276,7 @@ impl LeaderRelay {
     async fn ask(&self, passing: &mut Passing<'_>, leader: &Leader) -> Asked {
         let (base, target) = (self.base_of(leader), passing.target);
         let Ok(method) = passing.method.as_str().parse::<reqwest::Method>() else { return Asked::NotTaken };
-        let mut request = self.client.request(method, format!("{base}{target}"));
+        let mut request = self.clients.of(passing.size).request(method, format!("{base}{target}"));
         // The span of the request here, where it has one, is the parent of the leader's.
         let span = trace::current();
         for (name, value) in passing.request.headers() {

@@ -26,7 +26,8 @@ pub use base_url::{InvalidUrl, base_url};
 pub use error::Error;
 pub use events::{Events, EventsError, StreamItem};
 pub use http::{
-    AnswerError, StartError, http_client, http_client_with, read_bounded, read_bounded_json, upload_client,
+    AnswerError, StartError, UNREAD_TIMEOUT, http_client, http_client_with, read_bounded, read_bounded_json,
+    upload_client, upload_client_with,
 };
 pub use sse::TooLong;
 pub use tls::{ClientTls, TlsError};
@@ -95,6 +96,14 @@ impl Client {
         let variable = |name| std::env::var(name).unwrap_or_default();
         let trace = TraceContext::parse(&variable("TRACEPARENT"), &variable("TRACESTATE"));
         Ok(Self { http, url: url.clone(), token: None, trace })
+    }
+
+    /// This client for long bodies, which the grid may leave unread for a while.
+    fn for_uploads(&self) -> Result<Self, Error> {
+        let tls = ClientTls::from_env().map_err(|error| Error::Start(error.into()))?;
+        let is_https = self.url.scheme() == "https";
+        let http = upload_client_with(CONNECT_TIMEOUT, UNREAD_TIMEOUT, &tls, is_https).map_err(Error::Start)?;
+        Ok(Self { http, ..self.clone() })
     }
 
     /// The client with a token that it sends with every request.

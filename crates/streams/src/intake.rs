@@ -314,7 +314,7 @@ impl<A: Acceptor> Intake<A> {
         let marks = session.marks_left_by(read);
         let moves = moves.into_iter().map(|(stream, from, to, job)| Advance { stream, from, to, job });
         // Marks move behind the records that they mark.
-        let moves = moves.chain(marks.iter().map(|&(partition, slot, to)| session.mark_move(partition, slot, to)));
+        let moves = moves.chain(marks.iter().map(|&(partition, key, to)| session.mark_move(partition, key, to)));
         let mut answers = self.runtime.block_on(self.acceptor.accept(moves.collect()));
         session.put_marks(marks, answers.split_off(pending.len()))?;
         self.settle(session, pending, &positions, answers)

@@ -2,6 +2,7 @@
 
 mod bounds;
 mod clients;
+mod heads;
 mod upload;
 
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use actix_web::http::header::{HeaderName, HeaderValue};
 use actix_web::http::{Method, StatusCode};
 use actix_web::web::{Bytes, Payload};
 use actix_web::{HttpRequest, HttpResponse, ResponseError, dev};
+use api::ASKED_MS_AGO;
 use api::client::read_bounded_json;
 use futures_util::future::LocalBoxFuture;
 use futures_util::stream;
@@ -26,11 +28,13 @@ use crate::config::Config;
 use crate::http::State;
 use crate::members::{Leader, Members};
 use crate::metrics::{CoordinatorMetrics, Forwarded};
+use crate::repeated::asked_ago;
 use crate::role::Role;
 use crate::undelivered::give_back_if_lost;
 
 use bounds::Bounds;
 use clients::Clients;
+use heads::is_passed_on;
 use upload::Upload;
 
 /// Marks a request that another coordinator has passed on: it is not passed on again.
@@ -59,24 +63,6 @@ const IF_ANY_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The longest answer that [`LeaderRelay::look_up`] reads, in bytes: a job whose parameters are of a usual length.
 const MAX_LOOKED_UP_BYTES: usize = 1 << 20;
-
-/// Headers of one connection (RFC 9110, 7.6.1), and those that the client of the passed-on request writes. This coordinator has
-/// already compared `Origin` with the host of the request.
-const NOT_PASSED_ON: [&str; 13] = [
-    "connection",
-    "keep-alive",
-    "proxy-authenticate",
-    "proxy-authorization",
-    "proxy-connection",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-    "expect",
-    "host",
-    "content-length",
-    "origin",
-];
 
 /// The port of a coordinator from which requests are passed on, to the same port of the leader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,6 +95,7 @@ struct Passing<'a> {
     size: BodySize,
     is_repeatable: bool,
     patience: Duration,
+    asked_at: Instant,
 }
 
 /// The body of a request that is passed on.
@@ -143,7 +130,8 @@ impl<'a> Passing<'a> {
         let is_repeatable = route.may_be_repeated(request);
         let patience = if route.waits_briefly() { BRIEF_PATIENCE } else { PATIENCE };
         let size = route.body_size();
-        Self { request, method: request.method(), target, body, size, is_repeatable, patience }
+        let (method, asked_at) = (request.method(), Instant::now());
+        Self { request, method, target, body, size, is_repeatable, patience, asked_at }
     }
 }
 
@@ -255,7 +243,8 @@ impl LeaderRelay {
     /// The leader's answer at `target`, for the client of `request`; `None` if it does not begin soon.
     pub(crate) async fn look_up<T: DeserializeOwned>(&self, request: &HttpRequest, target: &str) -> Option<T> {
         let (body, size, patience) = (Outgoing::Whole(Bytes::new()), BodySize::Usual, Duration::ZERO);
-        let mut passing = Passing { request, method: &Method::GET, target, body, size, is_repeatable: false, patience };
+        let (method, asked_at) = (&Method::GET, Instant::now());
+        let mut passing = Passing { request, method, target, body, size, is_repeatable: false, patience, asked_at };
         let reading = async {
             let response = self.ask_once(&mut passing).await?;
             read_bounded_json(response, MAX_LOOKED_UP_BYTES).await.ok()
@@ -281,7 +270,7 @@ impl LeaderRelay {
         let span = trace::current();
         for (name, value) in passing.request.headers() {
             let is_of_span = span.is_some() && trace::HEADERS.contains(&name.as_str());
-            if !is_of_span && !NOT_PASSED_ON.contains(&name.as_str()) {
+            if !is_of_span && is_passed_on(name.as_str()) {
                 request = request.header(name.as_str(), value.as_bytes());
             }
         }
@@ -289,6 +278,9 @@ impl LeaderRelay {
             request = request.header(name, value);
         }
         request = request.header(PASSED_ON, self.members.own().id.to_string());
+        // This process sends a request again where the leader has gone away with it.
+        let asked_ago = asked_ago(passing.request) + passing.asked_at.elapsed();
+        request = request.header(ASKED_MS_AGO, asked_ago.as_millis().to_string());
         let sending = async {
             match &mut passing.body {
                 Outgoing::Whole(bytes) => Ok(request.body(bytes.clone()).send().await),
@@ -384,7 +376,7 @@ fn answer(response: Response) -> HttpResponse {
     let status = StatusCode::from_u16(response.status().as_u16()).unwrap_or(StatusCode::BAD_GATEWAY);
     let mut answer = HttpResponse::build(status);
     for (name, value) in response.headers() {
-        if !NOT_PASSED_ON.contains(&name.as_str()) {
+        if is_passed_on(name.as_str()) {
             answer.append_header((name.as_str(), value.as_bytes()));
         }
     }

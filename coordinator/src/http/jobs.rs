@@ -24,6 +24,7 @@ use crate::accepting::Proposal;
 use crate::carried_code::carries_code;
 use crate::jobs::Action;
 use crate::programs::{AdmitError, is_program};
+use crate::repeated::first_asked_at;
 use crate::submission;
 
 /// How long a job may take to arrive.
@@ -334,7 +335,7 @@ pub(super) async fn act(
 ) -> Result<Json<Job>, ApiError> {
     let (id, name) = path.into_inner();
     let (id, action) = (job_id(&id)?, action(&name, &request)?);
-    state.term()?.jobs.act(id, action).await.map(Json).map_err(from_change)
+    state.term()?.jobs.act_once(id, action, first_asked_at(&request)).await.map(Json).map_err(from_change)
 }
 
 /// Changes every job that matches a filter: `cancel`, `pause`, `resume` or `retry`.

@@ -9,7 +9,7 @@ mod sse;
 pub mod tls;
 mod token;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use model::{Algorithm, JobId, TraceContext, WorkerId};
 use reqwest::header::AUTHORIZATION;
@@ -18,8 +18,8 @@ use serde::de::DeserializeOwned;
 use url::Url;
 
 use crate::{
-    Changed, CoordinatorList, Explanation, Job, JobPage, JobRequest, Problem, Simulation, SimulationStarted,
-    StatisticsPage, Stats, SumOfPrimes, TaskPage, TaskStartsPage, WorkerSummary,
+    ASKED_MS_AGO, Changed, CoordinatorList, Explanation, Job, JobPage, JobRequest, Problem, Simulation,
+    SimulationStarted, StatisticsPage, Stats, SumOfPrimes, TaskPage, TaskStartsPage, WorkerSummary,
 };
 
 pub use base_url::{InvalidUrl, base_url};
@@ -200,12 +200,14 @@ impl Client {
         self.get(&["v1", "jobs", &id.to_string(), "explain"], &Query::new()).await
     }
 
-    /// Changes a job; returns it after the change.
+    /// Changes a job; returns it after the change. `asked_at` is when the first of several equal requests was sent: a retry since
+    /// then is not made once more.
     ///
     /// # Errors
     /// The grid cannot be reached, refuses, or answers something else.
-    pub async fn change(&self, id: JobId, action: Action) -> Result<Job, Error> {
+    pub async fn change(&self, id: JobId, action: Action, asked_at: Instant) -> Result<Job, Error> {
         let request = self.request(Method::POST, &["v1", "jobs", &id.to_string(), action.as_str()]);
+        let request = request.header(ASKED_MS_AGO, asked_at.elapsed().as_millis().to_string());
         self.read(self.send(request.timeout(ANSWER_TIMEOUT)).await?).await
     }
 

@@ -28,7 +28,7 @@ use crate::config::Config;
 use crate::http::State;
 use crate::members::{Leader, Members};
 use crate::metrics::{CoordinatorMetrics, Forwarded};
-use crate::repeated::asked_ago;
+use crate::repeated::{asked_ago, note_passing};
 use crate::role::Role;
 use crate::undelivered::give_back_if_lost;
 
@@ -95,7 +95,6 @@ struct Passing<'a> {
     size: BodySize,
     is_repeatable: bool,
     patience: Duration,
-    asked_at: Instant,
 }
 
 /// The body of a request that is passed on.
@@ -130,8 +129,8 @@ impl<'a> Passing<'a> {
         let is_repeatable = route.may_be_repeated(request);
         let patience = if route.waits_briefly() { BRIEF_PATIENCE } else { PATIENCE };
         let size = route.body_size();
-        let (method, asked_at) = (request.method(), Instant::now());
-        Self { request, method, target, body, size, is_repeatable, patience, asked_at }
+        note_passing(request);
+        Self { request, method: request.method(), target, body, size, is_repeatable, patience }
     }
 }
 
@@ -243,8 +242,7 @@ impl LeaderRelay {
     /// The leader's answer at `target`, for the client of `request`; `None` if it does not begin soon.
     pub(crate) async fn look_up<T: DeserializeOwned>(&self, request: &HttpRequest, target: &str) -> Option<T> {
         let (body, size, patience) = (Outgoing::Whole(Bytes::new()), BodySize::Usual, Duration::ZERO);
-        let (method, asked_at) = (&Method::GET, Instant::now());
-        let mut passing = Passing { request, method, target, body, size, is_repeatable: false, patience, asked_at };
+        let mut passing = Passing { request, method: &Method::GET, target, body, size, is_repeatable: false, patience };
         let reading = async {
             let response = self.ask_once(&mut passing).await?;
             read_bounded_json(response, MAX_LOOKED_UP_BYTES).await.ok()
@@ -279,8 +277,7 @@ impl LeaderRelay {
         }
         request = request.header(PASSED_ON, self.members.own().id.to_string());
         // This process sends a request again where the leader has gone away with it.
-        let asked_ago = asked_ago(passing.request) + passing.asked_at.elapsed();
-        request = request.header(ASKED_MS_AGO, asked_ago.as_millis().to_string());
+        request = request.header(ASKED_MS_AGO, asked_ago(passing.request).as_millis().to_string());
         let sending = async {
             match &mut passing.body {
                 Outgoing::Whole(bytes) => Ok(request.body(bytes.clone()).send().await),

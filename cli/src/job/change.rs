@@ -49,7 +49,8 @@ async fn change_all(grid: &Client, format: Format, action: Action, filter: &Filt
     if filter.state.is_empty() {
         query.extend(usual_states(action).iter().map(|state| ("state", state.as_str().to_owned())));
     }
-    let changed = patiently(async || grid.change_all(&query, action).await).await?;
+    let asked_at = Instant::now();
+    let changed = patiently(async || grid.change_all(&query, action, asked_at).await).await?;
     match format {
         Format::Table => print_line(&told(changed)),
         Format::Json => print_json(&changed),

@@ -367,7 +367,8 @@ pub(super) async fn act_on_all(
         let message = "is missing: name the jobs by state, kind or tag".to_owned();
         return Err(ApiError::InvalidField { field: "state", message });
     }
-    state.term()?.jobs.act_on_all(filter(&query)?, action).await.map(Json).map_err(from_change)
+    let (filter, asked_at) = (filter(&query)?, first_asked_at(&request));
+    state.term()?.jobs.act_on_all(filter, action, asked_at).await.map(Json).map_err(from_change)
 }
 
 fn from_admit(error: AdmitError) -> ApiError {

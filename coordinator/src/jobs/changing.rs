@@ -123,8 +123,13 @@ impl Jobs {
         acting.await.unwrap_or(Err(ChangeError::Write(WriteError::Closed)))
     }
 
-    /// Changes every job that matches a filter and can change.
-    pub(crate) async fn act_on_all(&self, filter: JobFilter, action: Action) -> Result<Changed, ChangeError> {
+    /// Changes every job that matches a filter and can change. `asked_at` is that of [`Self::act_once`].
+    pub(crate) async fn act_on_all(
+        &self,
+        filter: JobFilter,
+        action: Action,
+        asked_at: Option<Timestamp>,
+    ) -> Result<Changed, ChangeError> {
         let this = self.clone();
         let acting = self.supervisor.spawn_whole(async move {
             let (mut before, mut total) = (None, Changed { matched: 0, changed: 0 });
@@ -133,7 +138,7 @@ impl Jobs {
                 let Some(last) = page.last() else { return Ok(total) };
                 before = Some(last.into());
                 let ids: Vec<_> = page.iter().map(|job| job.id).collect();
-                let Changed { matched, changed } = this.change_some(&ids, action).await?;
+                let Changed { matched, changed } = this.change_some(&ids, action, asked_at).await?;
                 (total.matched, total.changed) = (total.matched + matched, total.changed + changed);
             }
         });
@@ -143,11 +148,16 @@ impl Jobs {
     /// Changes the jobs of a list that can change.
     pub(crate) async fn act_on_some(&self, ids: &[JobId], action: Action) -> Result<Changed, ChangeError> {
         let (this, ids) = (self.clone(), ids.to_vec());
-        let acting = self.supervisor.spawn_whole(async move { this.change_some(&ids, action).await });
+        let acting = self.supervisor.spawn_whole(async move { this.change_some(&ids, action, None).await });
         acting.await.unwrap_or(Err(ChangeError::Write(WriteError::Closed)))
     }
 
-    async fn change_some(&self, ids: &[JobId], action: Action) -> Result<Changed, ChangeError> {
+    async fn change_some(
+        &self,
+        ids: &[JobId],
+        action: Action,
+        asked_at: Option<Timestamp>,
+    ) -> Result<Changed, ChangeError> {
         let mut total = Changed { matched: ids.len() as u64, changed: 0 };
         for some in ids.chunks(CHANGED_TOGETHER) {
             // The term ends. With several coordinators the next leader is asked to change the remaining jobs.
@@ -155,7 +165,7 @@ impl Jobs {
                 let error = if self.own.is_some() { WriteError::Following } else { WriteError::Closed };
                 return Err(error.into());
             }
-            for changed in join_all(some.iter().map(|id| self.change(*id, action, None))).await {
+            for changed in join_all(some.iter().map(|id| self.change(*id, action, asked_at))).await {
                 match changed {
                     Ok(changed) => total.changed += u64::from(changed),
                     // The job has ended, or was deleted, since it was found.

@@ -109,6 +109,10 @@ async fn retry_that_is_sent_again_does_not_run_what_has_failed_since() {
     let again = grid.client.post(&url).header("Divvy-Asked-Ms-Ago", "600000").json(&Value::Null);
     let shown: Job = read(again.send().await.expect("an answer"), 200).await;
     assert_eq!((shown.state, shown.finished_at), (JobState::Failed, failed.finished_at));
+    let url = format!("http://{}/v1/jobs/all/retry?state=failed", grid.public);
+    let all = grid.client.post(&url).header("Divvy-Asked-Ms-Ago", "600000").json(&Value::Null);
+    let changed: Changed = read(all.send().await.expect("an answer"), 200).await;
+    assert_eq!(changed, Changed { matched: 1, changed: 0 });
 }
 
 #[actix_web::test]

@@ -211,12 +211,13 @@ impl Client {
         self.read(self.send(request.timeout(ANSWER_TIMEOUT)).await?).await
     }
 
-    /// Changes all jobs that the filter finds.
+    /// Changes all jobs that the filter finds. `asked_at` is that of [`Self::change`].
     ///
     /// # Errors
     /// The grid cannot be reached, refuses, or answers something else.
-    pub async fn change_all(&self, filter: &Query, action: Action) -> Result<Changed, Error> {
+    pub async fn change_all(&self, filter: &Query, action: Action, asked_at: Instant) -> Result<Changed, Error> {
         let request = self.request(Method::POST, &["v1", "jobs", "all", action.as_str()]).query(filter);
+        let request = request.header(ASKED_MS_AGO, asked_at.elapsed().as_millis().to_string());
         self.read(self.send(request.timeout(ANSWER_TIMEOUT)).await?).await
     }
 

@@ -103,32 +103,39 @@ impl EmbeddedGrid {
             coordinators: JoinSet::new(),
             own_data,
         };
+        // Nothing runs before all parts are built: a part that cannot be built leaves none behind.
+        let (mut built, mut built_workers) = (Vec::new(), Vec::new());
         for number in 0..coordinators.get() {
-            grid.add_coordinator(ports, number, config.clone())?;
+            built.push(grid.build_coordinator(ports, number, config.clone())?);
         }
         for number in 1..=workers {
-            grid.add_worker(number)?;
+            built_workers.push(grid.build_worker(number)?);
+        }
+        for coordinator in built {
+            grid.coordinators.spawn(coordinator.run(told(&grid.stop_coordinators)));
+        }
+        for worker in built_workers {
+            grid.workers.spawn(worker.run(told(&grid.stop_workers)));
         }
         Ok(grid)
     }
 
-    fn add_coordinator(
+    fn build_coordinator(
         &mut self,
         ports: Ports,
         number: u32,
         mut config: coordinator::config::Config,
-    ) -> anyhow::Result<()> {
+    ) -> anyhow::Result<Coordinator> {
         config.public_addr = SocketAddr::new(ports.public.ip(), port_behind(ports.public.port(), number)?);
         config.internal_addr = SocketAddr::from((Ipv4Addr::LOCALHOST, port_behind(ports.internal, number)?));
         config.coordinator_id = Some(format!("coordinator-{}", number + 1));
         let coordinator = Coordinator::build(config)?;
         self.addresses.push(Addresses { public: coordinator.public_addr(), internal: coordinator.internal_addr() });
         self.jobs.add(&coordinator.job_watch());
-        self.coordinators.spawn(coordinator.run(told(&self.stop_coordinators)));
-        Ok(())
+        Ok(coordinator)
     }
 
-    fn add_worker(&mut self, number: u32) -> anyhow::Result<()> {
+    fn build_worker(&self, number: u32) -> anyhow::Result<Worker> {
         let mut config = worker::config::Config::from_env()?;
         (config.listen_addr, config.slots) = (SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), 1);
         config.doors.is_one_process = true;
@@ -143,9 +150,7 @@ impl EmbeddedGrid {
         if let (None, Some(own)) = (&config.program_dir, &self.own_data) {
             config.program_dir = Some(own.path().join("workers"));
         }
-        let worker = Worker::build(config)?;
-        self.workers.spawn(worker.run(told(&self.stop_workers)));
-        Ok(())
+        Worker::build(config)
     }
 
     /// The public URLs of all coordinators, the first coordinator's first.

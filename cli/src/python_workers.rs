@@ -53,16 +53,24 @@ fn is_installed() -> bool {
 }
 
 /// Child processes that are killed when they are dropped.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct PythonWorkers(Vec<Child>);
 
 impl PythonWorkers {
+    /// Demands the command for so many workers.
+    ///
+    /// # Errors
+    /// The command is not on the path.
+    pub(crate) fn demand_command(count: Option<NonZeroU32>) -> anyhow::Result<()> {
+        ensure!(count.is_none() || is_installed(), "{STARTING}: there is none on the path");
+        Ok(())
+    }
+
     /// Starts so many workers that fetch from the coordinators at `internal_urls`.
     ///
     /// # Errors
     /// The command cannot be started.
     pub(crate) fn start(count: Option<NonZeroU32>, internal_urls: &[String]) -> anyhow::Result<Self> {
-        ensure!(count.is_none() || is_installed(), "{STARTING}: there is none on the path");
         let (grid, coordinators) = (std::process::id().to_string(), internal_urls.join(","));
         // The kernel tells the children of the end of the thread that starts them: this one lasts as long as the process.
         let start = |number: u32| {

@@ -56,9 +56,13 @@ async fn question(grid: &Client, arguments: &SumOfPrimes) -> Result<api::SumOfPr
 async fn ask_own_grid(arguments: &SumOfPrimes) -> Result<api::SumOfPrimes, Failure> {
     let stop = service::shutdown_signal().context("catch signals")?;
     let mut grid = EmbeddedGrid::start(Ports::any(), Shape::of_workers(worker_count(arguments.workers)))?;
-    let (own, jobs) = (Client::new(&grid.url()?)?, grid.jobs().clone());
+    let (url, jobs) = (grid.url(), grid.jobs().clone());
+    let asking = async {
+        let own = Client::new(&url?)?;
+        question(&own, arguments).await.map_err(Failure::from)
+    };
     let answer = tokio::select! {
-        answer = question(&own, arguments) => answer.map_err(Failure::from),
+        answer = asking => answer,
         never = show_progress(&jobs) => never,
         error = grid.failed() => Err(error.into()),
         () = stop => Err(Failure::Quiet(INTERRUPTED)),

@@ -49,19 +49,23 @@ async fn serve(arguments: &Up) -> Result<(), Failure> {
         data_dir,
         store_url: arguments.store_url.clone(),
     };
+    PythonWorkers::demand_command(arguments.python_workers)?;
     let started = service::build_until(stop.as_mut(), move || EmbeddedGrid::start(ports, shape)).await?;
     let Some(mut grid) = started.transpose()? else { return Ok(()) };
-    let internal_urls = grid.internal_urls();
-    let mut python_workers = PythonWorkers::start(arguments.python_workers, &internal_urls)?;
-    tell(&format!("workers of your own: {}", internal_urls.join(" ")));
-    tell(&kept);
-    for url in grid.urls()? {
-        print_line(url.as_str().trim_end_matches('/'))?;
-    }
-    let failure = tokio::select! {
-        () = stop => None,
-        error = grid.failed() => Some(error),
-        error = python_workers.failed() => Some(error),
+    let (python_workers, failure) = match begin(arguments, &grid, &kept) {
+        Ok(mut python_workers) => {
+            let failure = tokio::select! {
+                () = stop => None,
+                error = grid.failed() => Some(Failure::from(error)),
+                error = python_workers.failed() => Some(Failure::from(error)),
+            };
+            if failure.is_some() {
+                tell("stopping: a part of the grid has failed");
+            }
+            (python_workers, failure)
+        }
+        // The grid runs already.
+        Err(failure) => (PythonWorkers::default(), Some(failure)),
     };
     let second = service::shutdown_signal().context("catch signals")?;
     let stopped = async {
@@ -69,18 +73,29 @@ async fn serve(arguments: &Up) -> Result<(), Failure> {
         grid.stop().await
     };
     if let Some(error) = failure {
-        tell("stopping: a part of the grid has failed");
         tokio::select! {
             // A failure of the other parts is less telling than the first one.
             _ = timeout(FAILURE_TIMEOUT, stopped) => (),
             () = second => (),
         }
-        return Err(error.into());
+        return Err(error);
     }
     tokio::select! {
         stopped = stopped => Ok(stopped?),
         () = second => Err(Failure::Failed("stopped at once: what was in flight is lost".to_owned())),
     }
+}
+
+/// Starts the Python workers of a grid, and tells where it serves.
+fn begin(arguments: &Up, grid: &EmbeddedGrid, kept: &str) -> Result<PythonWorkers, Failure> {
+    let internal_urls = grid.internal_urls();
+    let python_workers = PythonWorkers::start(arguments.python_workers, &internal_urls)?;
+    tell(&format!("workers of your own: {}", internal_urls.join(" ")));
+    tell(kept);
+    for url in grid.urls()? {
+        print_line(url.as_str().trim_end_matches('/'))?;
+    }
+    Ok(python_workers)
 }
 
 #[cfg(test)]

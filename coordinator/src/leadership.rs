@@ -25,11 +25,11 @@ pub(crate) struct Leadership {
     /// Terms that are being torn down.
     ending: JoinSet<()>,
     /// `None` where no other coordinator can open the store.
-    candidacy: Option<Candidacy>,
+    lead: Option<SharedLead>,
 }
 
 /// The lead of a shared store: the election and the parts that it needs.
-struct Candidacy {
+struct SharedLead {
     shared: Arc<dyn Shared>,
     retention: Retention,
     election: Election,
@@ -41,7 +41,7 @@ impl Leadership {
         let (term, queues) = Term::new(&parts.config, store, Trust::for_ever(), false);
         let running = term.start(queues, &parts).await?;
         role.begin(Arc::clone(&running.term));
-        Ok(Self { role, parts, running: Some(running), ending: JoinSet::new(), candidacy: None })
+        Ok(Self { role, parts, running: Some(running), ending: JoinSet::new(), lead: None })
     }
 
     /// Follows until the election makes this coordinator the leader.
@@ -54,8 +54,8 @@ impl Leadership {
         let noticed = Arc::clone(members);
         let election = Election::start(shared.leadership(), members.own().clone(), move || noticed.look_again());
         let election = election.context("start the thread that keeps the leadership")?;
-        let candidacy = Candidacy { shared, retention: parts.config.retention(), election };
-        Ok(Self { role, parts, running: None, ending: JoinSet::new(), candidacy: Some(candidacy) })
+        let lead = SharedLead { shared, retention: parts.config.retention(), election };
+        Ok(Self { role, parts, running: None, ending: JoinSet::new(), lead: Some(lead) })
     }
 
     /// The present term.
@@ -68,7 +68,7 @@ impl Leadership {
         loop {
             let signal = tokio::select! {
                 ended = part_ended(&mut self.running) => return ended,
-                signal = next_signal(&mut self.candidacy) => signal,
+                signal = next_signal(&mut self.lead) => signal,
                 Some(_) = self.ending.join_next(), if !self.ending.is_empty() => continue,
             };
             match signal {
@@ -84,8 +84,8 @@ impl Leadership {
         if let Some(before) = self.term().map(|term| term.epoch) {
             self.end(Epoch(before));
         }
-        let Some(candidacy) = &self.candidacy else { return };
-        let begun = match open(candidacy, trust.epoch()).await {
+        let Some(lead) = &self.lead else { return };
+        let begun = match open(lead, trust.epoch()).await {
             Ok(store) => {
                 let (term, queues) = Term::new(&self.parts.config, store, trust.clone(), true);
                 let begun = Arc::clone(&term).start(queues, &self.parts).await;
@@ -111,7 +111,7 @@ impl Leadership {
             }
             Err(error) => {
                 warn!(%epoch, error = format!("{error:#}"), "this coordinator cannot lead");
-                candidacy.election.stand_back(epoch);
+                lead.election.stand_back(epoch);
             }
         }
     }
@@ -142,14 +142,14 @@ impl Leadership {
             }
             self.ending.spawn(close(store));
         }
-        if let Some(candidacy) = &self.candidacy {
-            candidacy.election.retire().await;
+        if let Some(lead) = &self.lead {
+            lead.election.retire().await;
         }
     }
 
     /// Ends the term if it still runs. A shared store can be led by another coordinator then.
     pub(crate) async fn stop(mut self) {
-        if self.candidacy.is_some() {
+        if self.lead.is_some() {
             self.step_down().await;
         } else if let Some(running) = self.running.take() {
             running.stop().await;
@@ -159,8 +159,8 @@ impl Leadership {
     }
 }
 
-async fn open(candidacy: &Candidacy, epoch: Epoch) -> anyhow::Result<Arc<Store>> {
-    let (shared, retention) = (Arc::clone(&candidacy.shared), candidacy.retention);
+async fn open(lead: &SharedLead, epoch: Epoch) -> anyhow::Result<Arc<Store>> {
+    let (shared, retention) = (Arc::clone(&lead.shared), lead.retention);
     let opened = spawn_blocking(move || {
         let parts = shared.lead(epoch).context("open the store to lead")?;
         Store::start(parts, retention).context("start the store's writer")
@@ -174,9 +174,9 @@ async fn part_ended(running: &mut Option<RunningTerm>) -> anyhow::Error {
     anyhow!("a part of the coordinator ended by itself: {ended:?}")
 }
 
-async fn next_signal(candidacy: &mut Option<Candidacy>) -> Option<Signal> {
-    let Some(candidacy) = candidacy else { return std::future::pending().await };
-    candidacy.election.next().await
+async fn next_signal(lead: &mut Option<SharedLead>) -> Option<Signal> {
+    let Some(lead) = lead else { return std::future::pending().await };
+    lead.election.next().await
 }
 
 /// Ends the rest of a term that has lost its lease: its changes are refused.

@@ -31,6 +31,7 @@ mod outputs;
 mod programs;
 mod pull_workers;
 mod relay;
+mod repeated;
 mod role;
 mod running_parts;
 mod serving_threads;

@@ -1,6 +1,8 @@
 //! Passes requests on to the coordinator that leads, and to the next one when it goes away.
 
 mod bounds;
+mod clients;
+mod heads;
 mod upload;
 
 use std::sync::Arc;
@@ -11,10 +13,11 @@ use actix_web::http::header::{HeaderName, HeaderValue};
 use actix_web::http::{Method, StatusCode};
 use actix_web::web::{Bytes, Payload};
 use actix_web::{HttpRequest, HttpResponse, ResponseError, dev};
-use api::client::{ClientTls, http_client_with, read_bounded_json};
+use api::ASKED_MS_AGO;
+use api::client::read_bounded_json;
 use futures_util::future::LocalBoxFuture;
 use futures_util::stream;
-use reqwest::{Client, Response};
+use reqwest::Response;
 use serde::de::DeserializeOwned;
 use service::{ApiError, BodyBudget, BodySize, Passed, Place, Relay, Route, payload_of, read_body, trace};
 use tokio::sync::watch;
@@ -25,10 +28,13 @@ use crate::config::Config;
 use crate::http::State;
 use crate::members::{Leader, Members};
 use crate::metrics::{CoordinatorMetrics, Forwarded};
+use crate::repeated::{asked_ago, note_passing};
 use crate::role::Role;
 use crate::undelivered::give_back_if_lost;
 
 use bounds::Bounds;
+use clients::Clients;
+use heads::is_passed_on;
 use upload::Upload;
 
 /// Marks a request that another coordinator has passed on: it is not passed on again.
@@ -52,32 +58,11 @@ const HANDED_BACK_AFTER: Duration = Duration::from_secs(1);
 /// Pause between two checks for a leader.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// How long a leader's host may take to answer a connection.
-const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
-
 /// How long an answer may take to begin that each coordinator could give itself.
 const IF_ANY_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The longest answer that [`LeaderRelay::look_up`] reads, in bytes: a job whose parameters are of a usual length.
 const MAX_LOOKED_UP_BYTES: usize = 1 << 20;
-
-/// Headers of one connection (RFC 9110, 7.6.1), and those that the client of the passed-on request writes. This coordinator has
-/// already compared `Origin` with the host of the request.
-const NOT_PASSED_ON: [&str; 13] = [
-    "connection",
-    "keep-alive",
-    "proxy-authenticate",
-    "proxy-authorization",
-    "proxy-connection",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-    "expect",
-    "host",
-    "content-length",
-    "origin",
-];
 
 /// The port of a coordinator from which requests are passed on, to the same port of the leader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,7 +77,7 @@ pub(crate) struct LeaderRelay {
     port: Port,
     role: Arc<Role>,
     members: Arc<Members>,
-    client: Client,
+    clients: Clients,
     scheme: &'static str,
     bounds: Bounds,
     bodies: BodyBudget,
@@ -107,6 +92,7 @@ struct Passing<'a> {
     method: &'a Method,
     target: &'a str,
     body: Outgoing,
+    size: BodySize,
     is_repeatable: bool,
     patience: Duration,
 }
@@ -142,7 +128,9 @@ impl<'a> Passing<'a> {
         let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
         let is_repeatable = route.may_be_repeated(request);
         let patience = if route.waits_briefly() { BRIEF_PATIENCE } else { PATIENCE };
-        Self { request, method: request.method(), target, body, is_repeatable, patience }
+        let size = route.body_size();
+        note_passing(request);
+        Self { request, method: request.method(), target, body, size, is_repeatable, patience }
     }
 }
 
@@ -167,7 +155,7 @@ impl LeaderRelay {
             port,
             role: Arc::clone(&state.role),
             members: Arc::clone(&state.members),
-            client: http_client_with(CONNECT_TIMEOUT, &ClientTls::from_env()?, is_https)?,
+            clients: Clients::new(is_https)?,
             scheme: if is_https { "https" } else { "http" },
             bounds: Bounds::new(config),
             bodies: state.bodies.clone(),
@@ -197,7 +185,8 @@ impl LeaderRelay {
                 Asked::Answered(response) => {
                     self.metrics.forwarded(Forwarded::Answered);
                     if let Some(leader) = &leader {
-                        give_back_if_lost(&self.client, &self.base_of(leader), passing.request, &response);
+                        let client = self.clients.of(BodySize::Usual);
+                        give_back_if_lost(client, &self.base_of(leader), passing.request, &response);
                     }
                     return Ok(Passed::Answered(answer(response)));
                 }
@@ -252,8 +241,8 @@ impl LeaderRelay {
 
     /// The leader's answer at `target`, for the client of `request`; `None` if it does not begin soon.
     pub(crate) async fn look_up<T: DeserializeOwned>(&self, request: &HttpRequest, target: &str) -> Option<T> {
-        let (body, patience) = (Outgoing::Whole(Bytes::new()), Duration::ZERO);
-        let mut passing = Passing { request, method: &Method::GET, target, body, is_repeatable: false, patience };
+        let (body, size, patience) = (Outgoing::Whole(Bytes::new()), BodySize::Usual, Duration::ZERO);
+        let mut passing = Passing { request, method: &Method::GET, target, body, size, is_repeatable: false, patience };
         let reading = async {
             let response = self.ask_once(&mut passing).await?;
             read_bounded_json(response, MAX_LOOKED_UP_BYTES).await.ok()
@@ -274,12 +263,12 @@ impl LeaderRelay {
     async fn ask(&self, passing: &mut Passing<'_>, leader: &Leader) -> Asked {
         let (base, target) = (self.base_of(leader), passing.target);
         let Ok(method) = passing.method.as_str().parse::<reqwest::Method>() else { return Asked::NotTaken };
-        let mut request = self.client.request(method, format!("{base}{target}"));
+        let mut request = self.clients.of(passing.size).request(method, format!("{base}{target}"));
         // The span of the request here, where it has one, is the parent of the leader's.
         let span = trace::current();
         for (name, value) in passing.request.headers() {
             let is_of_span = span.is_some() && trace::HEADERS.contains(&name.as_str());
-            if !is_of_span && !NOT_PASSED_ON.contains(&name.as_str()) {
+            if !is_of_span && is_passed_on(name.as_str()) {
                 request = request.header(name.as_str(), value.as_bytes());
             }
         }
@@ -287,6 +276,8 @@ impl LeaderRelay {
             request = request.header(name, value);
         }
         request = request.header(PASSED_ON, self.members.own().id.to_string());
+        // This process sends a request again where the leader has gone away with it.
+        request = request.header(ASKED_MS_AGO, asked_ago(passing.request).as_millis().to_string());
         let sending = async {
             match &mut passing.body {
                 Outgoing::Whole(bytes) => Ok(request.body(bytes.clone()).send().await),
@@ -382,7 +373,7 @@ fn answer(response: Response) -> HttpResponse {
     let status = StatusCode::from_u16(response.status().as_u16()).unwrap_or(StatusCode::BAD_GATEWAY);
     let mut answer = HttpResponse::build(status);
     for (name, value) in response.headers() {
-        if !NOT_PASSED_ON.contains(&name.as_str()) {
+        if is_passed_on(name.as_str()) {
             answer.append_header((name.as_str(), value.as_bytes()));
         }
     }

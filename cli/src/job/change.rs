@@ -1,5 +1,7 @@
 //! `divvy job cancel`, `pause`, `resume` and `retry`.
 
+use std::time::Instant;
+
 use api::Changed;
 use api::client::{Action, Client};
 use model::{JobState, counted};
@@ -24,7 +26,8 @@ pub(super) async fn run(grid: &Client, format: Format, action: Action, arguments
     let mut jobs = Vec::new();
     let mut failures = Vec::new();
     for &id in &arguments.ids {
-        match patiently(async || grid.change(id, action).await).await.map_err(Failure::from) {
+        let asked_at = Instant::now();
+        match patiently(async || grid.change(id, action, asked_at).await).await.map_err(Failure::from) {
             Ok(job) => jobs.push(job),
             Err(failure) => {
                 let is_gone = matches!(failure, Failure::Unreachable { .. });
@@ -46,7 +49,8 @@ async fn change_all(grid: &Client, format: Format, action: Action, filter: &Filt
     if filter.state.is_empty() {
         query.extend(usual_states(action).iter().map(|state| ("state", state.as_str().to_owned())));
     }
-    let changed = patiently(async || grid.change_all(&query, action).await).await?;
+    let asked_at = Instant::now();
+    let changed = patiently(async || grid.change_all(&query, action, asked_at).await).await?;
     match format {
         Format::Table => print_line(&told(changed)),
         Format::Json => print_json(&changed),

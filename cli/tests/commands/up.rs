@@ -97,6 +97,25 @@ fn python_workers_are_told_to_stop_where_another_one_ends_by_itself() {
     assert_eq!(fs::read_to_string(&told).ok().as_deref(), Some("ready\nready\nTERM\n"));
 }
 
+#[test]
+fn python_workers_that_are_not_installed_are_missed_before_a_grid_is_built() {
+    let folder = tempdir().expect("a folder");
+    let data = folder.path().join("data");
+    let arguments = ["up", "--port", "0", "--python-workers", "1", "--data-dir", data.to_str().expect("UTF-8")];
+    let output = divvy(&arguments).env("PATH", folder.path()).output().expect("run the command");
+    assert!(assert_fails(&output, 1).contains("there is none on the path"));
+    assert!(!data.exists(), "a grid has been built");
+}
+
+#[test]
+fn coordinator_does_not_run_where_a_worker_cannot_be_built() {
+    let mut command = divvy(&["up", "--workers", "1", "--port", "0"]);
+    let output = command.env("DIVVY_MAX_HELD_BYTES", "0").output().expect("run the command");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(stderr.contains("DIVVY_MAX_HELD_BYTES") && !stderr.contains("serving"), "{stderr}");
+}
+
 /// A grid in a process group of its own, and the file into which its Python workers, which are a script in `folder` and run, write
 /// the signals that they get. A file beside it has their ids. The workers end after some minutes even so.
 fn grid_with_python_workers(folder: &Path, count: usize) -> (Running, PathBuf) {

@@ -24,6 +24,7 @@ use crate::accepting::Proposal;
 use crate::carried_code::carries_code;
 use crate::jobs::Action;
 use crate::programs::{AdmitError, Programs, is_program};
+use crate::repeated::first_asked_at;
 use crate::submission;
 
 /// How long a job may take to arrive.
@@ -345,7 +346,7 @@ pub(super) async fn act(
 ) -> Result<Json<Job>, ApiError> {
     let (id, name) = path.into_inner();
     let (id, action) = (job_id(&id)?, action(&name, &request)?);
-    state.term()?.jobs.act(id, action).await.map(Json).map_err(from_change)
+    state.term()?.jobs.act_once(id, action, first_asked_at(&request)).await.map(Json).map_err(from_change)
 }
 
 /// Changes every job that matches a filter: `cancel`, `pause`, `resume` or `retry`.
@@ -377,7 +378,8 @@ pub(super) async fn act_on_all(
         let message = "is missing: name the jobs by state, kind or tag".to_owned();
         return Err(ApiError::InvalidField { field: "state", message });
     }
-    state.term()?.jobs.act_on_all(filter(&query)?, action).await.map(Json).map_err(from_change)
+    let (filter, asked_at) = (filter(&query)?, first_asked_at(&request));
+    state.term()?.jobs.act_on_all(filter, action, asked_at).await.map(Json).map_err(from_change)
 }
 
 fn from_admit(error: AdmitError) -> ApiError {

@@ -23,6 +23,10 @@ use crate::task_logs::TaskAttempt;
 const MAX_REPORT_BYTES: usize = 6 * MAX_LOG_BYTES + 4096;
 const REPORT_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// The most bytes of stderr before a report's text: every reader of JSON has numbers up to this one exactly, and the store holds
+/// them.
+const MAX_LOG_OFFSET: u64 = 1 << 53;
+
 /// The most bytes of inputs in one answer, unless a single input is longer.
 const INPUT_BYTES: usize = 4 << 20;
 const MAX_INPUTS: u64 = 1_000;
@@ -106,6 +110,10 @@ pub(super) async fn report_log(
     let (job, task, attempt) = path.into_inner();
     let body = read_body(&request, body, MAX_REPORT_BYTES, REPORT_TIMEOUT, &state.bodies).await?;
     let report: LogReport = parse_json_leniently(&body)?;
+    if report.offset > MAX_LOG_OFFSET {
+        let message = format!("offset must be at most {MAX_LOG_OFFSET}, but is {}", report.offset);
+        return Err(ApiError::InvalidBody { field: Some("offset".to_owned()), message });
+    }
     let attempt = TaskAttempt { job: job_id(&job)?, task, id: AttemptId(attempt) };
     let term = state.term()?;
     let (logs, store) = (Arc::clone(&state.programs.logs), Arc::clone(&term.store));

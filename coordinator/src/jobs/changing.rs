@@ -2,6 +2,7 @@
 
 use api::{Changed, Job};
 use futures_util::future::join_all;
+use jiff::Timestamp;
 use model::{JobId, JobKind, JobState, ProgramHash, uploaded_programs};
 use store::{Change, ChangeKind, JobFilter, JobRecord, ReadError, WriteError};
 use tracing::warn;
@@ -93,9 +94,20 @@ impl Action {
 impl Jobs {
     /// Changes a job; the change is on the disk when this resolves. A job that already is in the wanted state does not change.
     pub(crate) async fn act(&self, id: JobId, action: Action) -> Result<Job, ChangeError> {
+        self.act_once(id, action, None).await
+    }
+
+    /// Changes a job like [`Self::act`], at a request that was first sent at `asked_at` if it is sent again: a retry since then is
+    /// not made once more, though the job has failed anew.
+    pub(crate) async fn act_once(
+        &self,
+        id: JobId,
+        action: Action,
+        asked_at: Option<Timestamp>,
+    ) -> Result<Job, ChangeError> {
         let this = self.clone();
         let acting = self.supervisor.spawn_whole(async move {
-            this.change(id, action).await?;
+            this.change(id, action, asked_at).await?;
             let record = match this.store.job(id).await {
                 Err(why @ ReadError::Unreadable { .. }) if action == Action::Cancel => {
                     this.unread_record(id, why).await?
@@ -111,8 +123,13 @@ impl Jobs {
         acting.await.unwrap_or(Err(ChangeError::Write(WriteError::Closed)))
     }
 
-    /// Changes every job that matches a filter and can change.
-    pub(crate) async fn act_on_all(&self, filter: JobFilter, action: Action) -> Result<Changed, ChangeError> {
+    /// Changes every job that matches a filter and can change. `asked_at` is that of [`Self::act_once`].
+    pub(crate) async fn act_on_all(
+        &self,
+        filter: JobFilter,
+        action: Action,
+        asked_at: Option<Timestamp>,
+    ) -> Result<Changed, ChangeError> {
         let this = self.clone();
         let acting = self.supervisor.spawn_whole(async move {
             let (mut before, mut total) = (None, Changed { matched: 0, changed: 0 });
@@ -121,7 +138,7 @@ impl Jobs {
                 let Some(last) = page.last() else { return Ok(total) };
                 before = Some(last.into());
                 let ids: Vec<_> = page.iter().map(|job| job.id).collect();
-                let Changed { matched, changed } = this.change_some(&ids, action).await?;
+                let Changed { matched, changed } = this.change_some(&ids, action, asked_at).await?;
                 (total.matched, total.changed) = (total.matched + matched, total.changed + changed);
             }
         });
@@ -131,11 +148,16 @@ impl Jobs {
     /// Changes the jobs of a list that can change.
     pub(crate) async fn act_on_some(&self, ids: &[JobId], action: Action) -> Result<Changed, ChangeError> {
         let (this, ids) = (self.clone(), ids.to_vec());
-        let acting = self.supervisor.spawn_whole(async move { this.change_some(&ids, action).await });
+        let acting = self.supervisor.spawn_whole(async move { this.change_some(&ids, action, None).await });
         acting.await.unwrap_or(Err(ChangeError::Write(WriteError::Closed)))
     }
 
-    async fn change_some(&self, ids: &[JobId], action: Action) -> Result<Changed, ChangeError> {
+    async fn change_some(
+        &self,
+        ids: &[JobId],
+        action: Action,
+        asked_at: Option<Timestamp>,
+    ) -> Result<Changed, ChangeError> {
         let mut total = Changed { matched: ids.len() as u64, changed: 0 };
         for some in ids.chunks(CHANGED_TOGETHER) {
             // The term ends. With several coordinators the next leader is asked to change the remaining jobs.
@@ -143,7 +165,7 @@ impl Jobs {
                 let error = if self.own.is_some() { WriteError::Following } else { WriteError::Closed };
                 return Err(error.into());
             }
-            for changed in join_all(some.iter().map(|id| self.change(*id, action))).await {
+            for changed in join_all(some.iter().map(|id| self.change(*id, action, asked_at))).await {
                 match changed {
                     Ok(changed) => total.changed += u64::from(changed),
                     // The job has ended, or was deleted, since it was found.
@@ -163,7 +185,7 @@ impl Jobs {
     }
 
     /// Changes one job under its lock. Returns whether it changed.
-    async fn change(&self, id: JobId, action: Action) -> Result<bool, ChangeError> {
+    async fn change(&self, id: JobId, action: Action, asked_at: Option<Timestamp>) -> Result<bool, ChangeError> {
         let _lock = self.locks.lock(id).await;
         if !self.driver.view(|engine| engine.knows(id)) {
             // The end of the job may be on its way to the store.
@@ -175,7 +197,8 @@ impl Jobs {
             }
             read => read?.ok_or(ChangeError::Unknown(id))?,
         };
-        if !self.is_changed(&record, action)? {
+        let is_retried = asked_at.is_some_and(|asked_at| record.retried_at.is_some_and(|at| at >= asked_at));
+        if (action == Action::Retry && is_retried) || !self.is_changed(&record, action)? {
             // The engine may not know the change if its commit was in doubt.
             self.catch_up(id, action).await?;
             return Ok(false);

@@ -50,6 +50,24 @@ async fn a_path_with_a_part_that_is_no_id_or_number_gets_a_problem() {
 }
 
 #[actix_web::test]
+async fn a_log_that_begins_further_on_than_any_can_is_refused() {
+    let grid = TestCoordinator::start(config());
+    let id = "0198f0a2-7d3c-7c1e-8a55-0123456789ab";
+    let url = format!("http://{}/worker/logs/{id}/0/{id}", grid.internal);
+    for (offset, is_taken) in [(1_u64 << 53, true), ((1 << 53) + 1, false), (u64::MAX, false)] {
+        let report = serde_json::json!({"worker": "one", "offset": offset, "text": "text", "is_final": false});
+        let answer = grid.client.put(&url).json(&report).send().await.expect("an answer");
+        if is_taken {
+            assert_eq!(answer.status(), 204);
+            continue;
+        }
+        let refused = problem(answer, 400).await;
+        let why = format!("the body is not valid: offset must be at most 9007199254740992, but is {offset}");
+        assert_eq!((refused.field.as_deref(), refused.detail), (Some("offset"), why));
+    }
+}
+
+#[actix_web::test]
 async fn workers_that_ask_for_a_job_that_is_gone_are_told_so() {
     let grid = TestCoordinator::start(config());
     let id = "0198f0a2-7d3c-7c1e-8a55-0123456789ab";

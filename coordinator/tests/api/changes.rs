@@ -90,6 +90,32 @@ async fn what_is_over_cannot_change_and_what_failed_can_be_retried() {
 }
 
 #[actix_web::test]
+async fn retry_that_is_sent_again_does_not_run_what_has_failed_since() {
+    let grid = TestCoordinator::start(config());
+    let job = grid.submit(&with(numbered_tasks(1), &json!({"max_attempts": 1}))).await;
+    for asked_ms_ago in ["600000", "0", ""] {
+        let claimed = grid.claimed("one", &Value::Null).await;
+        grid.fail(&claimed, "no").await;
+        grid.job_in(job.id, JobState::Failed).await;
+        let url = format!("http://{}/v1/jobs/{}/retry", grid.public, job.id);
+        let retry = grid.client.post(&url).header("Divvy-Asked-Ms-Ago", asked_ms_ago).json(&Value::Null);
+        let retried: Job = read(retry.send().await.expect("an answer"), 200).await;
+        assert_eq!(retried.tasks.pending, 1, "asked {asked_ms_ago:?} ms ago");
+    }
+    let claimed = grid.claimed("one", &Value::Null).await;
+    grid.fail(&claimed, "no").await;
+    let failed = grid.job_in(job.id, JobState::Failed).await;
+    let url = format!("http://{}/v1/jobs/{}/retry", grid.public, job.id);
+    let again = grid.client.post(&url).header("Divvy-Asked-Ms-Ago", "600000").json(&Value::Null);
+    let shown: Job = read(again.send().await.expect("an answer"), 200).await;
+    assert_eq!((shown.state, shown.finished_at), (JobState::Failed, failed.finished_at));
+    let url = format!("http://{}/v1/jobs/all/retry?state=failed", grid.public);
+    let all = grid.client.post(&url).header("Divvy-Asked-Ms-Ago", "600000").json(&Value::Null);
+    let changed: Changed = read(all.send().await.expect("an answer"), 200).await;
+    assert_eq!(changed, Changed { matched: 1, changed: 0 });
+}
+
+#[actix_web::test]
 async fn failed_tasks_of_a_running_job_are_retried_and_count_anew() {
     let grid = TestCoordinator::start(config());
     let job = grid.submit(&with(numbered_tasks(2), &json!({"max_attempts": 1}))).await;

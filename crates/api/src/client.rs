@@ -9,7 +9,7 @@ mod sse;
 pub mod tls;
 mod token;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use model::{Algorithm, JobId, TraceContext, WorkerId};
 use reqwest::header::AUTHORIZATION;
@@ -18,15 +18,16 @@ use serde::de::DeserializeOwned;
 use url::Url;
 
 use crate::{
-    Changed, CoordinatorList, Explanation, Job, JobPage, JobRequest, Problem, Simulation, SimulationStarted,
-    StatisticsPage, Stats, SumOfPrimes, TaskPage, TaskStartsPage, WorkerSummary,
+    ASKED_MS_AGO, Changed, CoordinatorList, Explanation, Job, JobPage, JobRequest, Problem, Simulation,
+    SimulationStarted, StatisticsPage, Stats, SumOfPrimes, TaskPage, TaskStartsPage, WorkerSummary,
 };
 
 pub use base_url::{InvalidUrl, base_url};
 pub use error::Error;
 pub use events::{Events, EventsError, StreamItem};
 pub use http::{
-    AnswerError, StartError, http_client, http_client_with, read_bounded, read_bounded_json, upload_client,
+    AnswerError, StartError, UNREAD_TIMEOUT, http_client, http_client_with, read_bounded, read_bounded_json,
+    upload_client, upload_client_with,
 };
 pub use sse::TooLong;
 pub use tls::{ClientTls, TlsError};
@@ -95,6 +96,14 @@ impl Client {
         let variable = |name| std::env::var(name).unwrap_or_default();
         let trace = TraceContext::parse(&variable("TRACEPARENT"), &variable("TRACESTATE"));
         Ok(Self { http, url: url.clone(), token: None, trace })
+    }
+
+    /// This client for long bodies, which the grid may leave unread for a while.
+    fn for_uploads(&self) -> Result<Self, Error> {
+        let tls = ClientTls::from_env().map_err(|error| Error::Start(error.into()))?;
+        let is_https = self.url.scheme() == "https";
+        let http = upload_client_with(CONNECT_TIMEOUT, UNREAD_TIMEOUT, &tls, is_https).map_err(Error::Start)?;
+        Ok(Self { http, ..self.clone() })
     }
 
     /// The client with a token that it sends with every request.
@@ -191,21 +200,24 @@ impl Client {
         self.get(&["v1", "jobs", &id.to_string(), "explain"], &Query::new()).await
     }
 
-    /// Changes a job; returns it after the change.
+    /// Changes a job; returns it after the change. `asked_at` is when the first of several equal requests was sent: a retry since
+    /// then is not made once more.
     ///
     /// # Errors
     /// The grid cannot be reached, refuses, or answers something else.
-    pub async fn change(&self, id: JobId, action: Action) -> Result<Job, Error> {
+    pub async fn change(&self, id: JobId, action: Action, asked_at: Instant) -> Result<Job, Error> {
         let request = self.request(Method::POST, &["v1", "jobs", &id.to_string(), action.as_str()]);
+        let request = request.header(ASKED_MS_AGO, asked_at.elapsed().as_millis().to_string());
         self.read(self.send(request.timeout(ANSWER_TIMEOUT)).await?).await
     }
 
-    /// Changes all jobs that the filter finds.
+    /// Changes all jobs that the filter finds. `asked_at` is that of [`Self::change`].
     ///
     /// # Errors
     /// The grid cannot be reached, refuses, or answers something else.
-    pub async fn change_all(&self, filter: &Query, action: Action) -> Result<Changed, Error> {
+    pub async fn change_all(&self, filter: &Query, action: Action, asked_at: Instant) -> Result<Changed, Error> {
         let request = self.request(Method::POST, &["v1", "jobs", "all", action.as_str()]).query(filter);
+        let request = request.header(ASKED_MS_AGO, asked_at.elapsed().as_millis().to_string());
         self.read(self.send(request.timeout(ANSWER_TIMEOUT)).await?).await
     }
 

@@ -34,7 +34,7 @@ pub use program::{
 pub use pull::{
     ClaimRequest, Claimed, ClaimedTask, Completion, MAX_CLAIM_TASKS, ReleaseRequest, RenewRequest, Renewed, TaskFailure,
 };
-pub use request::{JobRequest, ParsedJob, Simulation};
+pub use request::{ASKED_MS_AGO, JobRequest, ParsedJob, Simulation};
 pub use statistics::{
     AttemptFigures, DurationFigures, JobFigures, PeriodStatistics, StatisticsPage, TaskFigures, TaskStarts,
     TaskStartsPage, csv_lines,

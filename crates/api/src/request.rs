@@ -13,6 +13,9 @@ use workloads::Parsed;
 
 use crate::schema;
 
+/// Header of a change of a job: milliseconds since the first of several equal requests was sent.
+pub const ASKED_MS_AGO: &str = "divvy-asked-ms-ago";
+
 /// Body of `POST /v1/jobs`.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]

@@ -76,6 +76,8 @@ struct Uri {
     rest: String,
     mode: Mode,
     root_cert: Option<String>,
+    /// Whether the URI has `keepalives_idle`: the driver does not tell its own default from a given value.
+    sets_keepalives_idle: bool,
 }
 
 impl Uri {
@@ -91,7 +93,8 @@ impl Uri {
         if text[host..end].matches('@').count() > 1 {
             return Err(unescaped());
         }
-        let mut uri = Self { rest: text[..end].to_owned(), mode: Mode::Prefer, root_cert: None };
+        let rest = text[..end].to_owned();
+        let mut uri = Self { rest, mode: Mode::Prefer, root_cert: None, sets_keepalives_idle: false };
         let mut separator = '?';
         for parameter in text[end..].trim_start_matches('?').split('&').filter(|parameter| !parameter.is_empty()) {
             let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
@@ -103,7 +106,8 @@ impl Uri {
                     let why = "search_path cannot be set: the tables are in the schema divvy; give each grid its own database";
                     return Err(OpenError::Url(why.to_owned()));
                 }
-                _ => {
+                name => {
+                    uri.sets_keepalives_idle |= name == "keepalives_idle";
                     uri.rest.push(separator);
                     uri.rest.push_str(parameter);
                     separator = '&';
@@ -122,13 +126,17 @@ fn decoded(value: &str) -> String {
 
 impl Target {
     pub(crate) fn parse(text: &str) -> Result<Self, OpenError> {
-        let Uri { rest, mode, root_cert } = Uri::parse(text)?;
+        let Uri { rest, mode, root_cert, sets_keepalives_idle } = Uri::parse(text)?;
         let mut config =
             Config::from_str(&rest).map_err(|error| OpenError::Url(crate::error::DbError::from(error).to_string()))?;
         if config.get_hosts().is_empty() {
             return Err(OpenError::Url("it names no host".to_owned()));
         }
         set_defaults(&mut config);
+        // The driver's own default is two hours.
+        if !sets_keepalives_idle {
+            config.keepalives_idle(KEEPALIVE_IDLE);
+        }
         let roots = roots(mode, root_cert.as_deref())?;
         let tls = tls::connector(roots, mode == Mode::VerifyFull).map_err(OpenError::Url)?;
         let with = |ssl_mode| {
@@ -152,10 +160,6 @@ fn set_defaults(config: &mut Config) {
     }
     if config.get_tcp_user_timeout().is_none() {
         config.tcp_user_timeout(TCP_USER_TIMEOUT);
-    }
-    // Two hours are the driver's own default.
-    if config.get_keepalives_idle() > KEEPALIVE_IDLE {
-        config.keepalives_idle(KEEPALIVE_IDLE);
     }
     if config.get_keepalives_interval().is_none() {
         config.keepalives_interval(KEEPALIVE_INTERVAL);
@@ -257,6 +261,7 @@ mod tests {
         };
         assert_eq!(intervals(""), (10, Some(2)));
         assert_eq!(intervals("&keepalives_idle=5&keepalives_interval=7"), (5, Some(7)));
+        assert_eq!(intervals("&keepalives_idle=30"), (30, Some(2)));
     }
 
     #[test]

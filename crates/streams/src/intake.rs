@@ -5,6 +5,7 @@
 //! record, and [`crate::marks`] those of earlier ones: by them a partition that was made anew, or lost its end, is recognized.
 
 mod marking;
+mod shares;
 mod waiting;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -32,6 +33,7 @@ use crate::settings::Settings;
 use crate::spans::{EndedRecord, RecordSpan};
 use crate::thread::Stop;
 use crate::topics::Topics;
+use shares::take_in_shares;
 use waiting::Waiting;
 
 /// Changes that wait for the store above which nothing is read.
@@ -279,9 +281,7 @@ impl<A: Acceptor> Intake<A> {
                 pending.push(Pending { record, partition, offset, cause: None, is_buried: false, span, job: None });
             }
         }
-        while !pending.is_empty() {
-            pending = self.take_some(session, pending, stop)?;
-        }
+        take_in_shares(pending, |share| self.take_some(session, share, stop))?;
         Ok(Next::GoOn)
     }
 
@@ -314,7 +314,7 @@ impl<A: Acceptor> Intake<A> {
         let marks = session.marks_left_by(read);
         let moves = moves.into_iter().map(|(stream, from, to, job)| Advance { stream, from, to, job });
         // Marks move behind the records that they mark.
-        let moves = moves.chain(marks.iter().map(|&(partition, slot, to)| session.mark_move(partition, slot, to)));
+        let moves = moves.chain(marks.iter().map(|&(partition, key, to)| session.mark_move(partition, key, to)));
         let mut answers = self.runtime.block_on(self.acceptor.accept(moves.collect()));
         session.put_marks(marks, answers.split_off(pending.len()))?;
         self.settle(session, pending, &positions, answers)

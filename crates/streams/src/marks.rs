@@ -16,21 +16,21 @@ use crate::topics::Topics;
 /// Marks that are kept of each power of two.
 const TURNS: u64 = 4;
 
-/// The place of a record's mark, which later records take over.
+/// The key of a record's mark, which later records take over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Slot {
+pub(crate) struct MarkKey {
     power: u32,
     turn: u64,
 }
 
-impl Slot {
+impl MarkKey {
     /// The mark of the record before `next`, which is not 0.
     fn of(next: u64) -> Self {
         let power = next.trailing_zeros();
         Self { power, turn: (next.checked_shr(power + 1).unwrap_or(0)) % TURNS }
     }
 
-    /// The name of the slot's position in the store.
+    /// The name of the key's position in the store.
     pub(crate) fn stream(self, topics: &Topics, partition: Partition) -> String {
         format!("{}/{}.{}", stream(topics, partition), self.power, self.turn)
     }
@@ -43,30 +43,32 @@ impl Slot {
 
 /// The marks of a partition. A position's record is the one before it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Marks(BTreeMap<Slot, Position>);
+pub(crate) struct Marks(BTreeMap<MarkKey, Position>);
 
 impl Marks {
     /// The marks of a partition in the store.
     pub(crate) fn of(topics: &Topics, partition: Partition, positions: &[(String, Position)]) -> Self {
         let stream = stream(topics, partition);
-        let slot = |name: &str| Slot::parse(name.strip_prefix(&stream)?.strip_prefix('/')?);
-        Self(positions.iter().filter_map(|(name, position)| Some((slot(name)?, *position))).collect())
+        let key = |name: &str| MarkKey::parse(name.strip_prefix(&stream)?.strip_prefix('/')?);
+        Self(positions.iter().filter_map(|(name, position)| Some((key(name)?, *position))).collect())
     }
 
-    /// The slot's position in the store.
-    pub(crate) fn stands_at(&self, slot: Slot) -> u64 {
-        self.0.get(&slot).map_or(0, |position| position.next)
+    /// The key's position in the store.
+    pub(crate) fn stands_at(&self, key: MarkKey) -> u64 {
+        self.0.get(&key).map_or(0, |position| position.next)
     }
 
-    pub(crate) fn put(&mut self, slot: Slot, position: Position) {
-        self.0.insert(slot, position);
+    pub(crate) fn put(&mut self, key: MarkKey, position: Position) {
+        self.0.insert(key, position);
     }
 
     /// The new marks of the records: those that are not kept already.
-    pub(crate) fn left_by(&self, records: impl Iterator<Item = Position>) -> BTreeMap<Slot, Position> {
-        let mut left: BTreeMap<_, _> =
-            records.filter(|position| position.next > 0).map(|position| (Slot::of(position.next), position)).collect();
-        left.retain(|slot, position| self.0.get(slot) != Some(position));
+    pub(crate) fn left_by(&self, records: impl Iterator<Item = Position>) -> BTreeMap<MarkKey, Position> {
+        let mut left: BTreeMap<_, _> = records
+            .filter(|position| position.next > 0)
+            .map(|position| (MarkKey::of(position.next), position))
+            .collect();
+        left.retain(|key, position| self.0.get(key) != Some(position));
         left
     }
 
@@ -92,8 +94,8 @@ mod tests {
     fn after(records: u64) -> Marks {
         let mut marks = Marks::default();
         for number in 1..=records {
-            for (slot, position) in marks.left_by(std::iter::once(at(number))) {
-                marks.put(slot, position);
+            for (key, position) in marks.left_by(std::iter::once(at(number))) {
+                marks.put(key, position);
             }
         }
         marks
@@ -116,8 +118,8 @@ mod tests {
     #[test]
     fn records_that_come_at_once_leave_the_marks_that_they_leave_one_by_one() {
         let mut at_once = Marks::default();
-        for (slot, position) in at_once.left_by((1..=3000).map(at)) {
-            at_once.put(slot, position);
+        for (key, position) in at_once.left_by((1..=3000).map(at)) {
+            at_once.put(key, position);
         }
         assert_eq!(at_once, after(3000));
         assert!(at_once.left_by((2990..=3000).map(at)).is_empty(), "they are kept already");
@@ -128,8 +130,8 @@ mod tests {
         let five = Priority::try_from(5).expect("a priority");
         let (topics, mine, other) = (Topics::default(), (five, 1), (five, 11));
         let marks = after(40);
-        let mut positions: Vec<_> = marks.0.iter().map(|(slot, at)| (slot.stream(&topics, mine), *at)).collect();
-        positions.extend(after(9).0.iter().map(|(slot, at)| (slot.stream(&topics, other), *at)));
+        let mut positions: Vec<_> = marks.0.iter().map(|(key, at)| (key.stream(&topics, mine), *at)).collect();
+        positions.extend(after(9).0.iter().map(|(key, at)| (key.stream(&topics, other), *at)));
         positions.extend([(stream(&topics, mine), at(40)), ("outbox".to_owned(), at(3))]);
         assert_eq!(Marks::of(&topics, mine, &positions), marks);
         assert_eq!(Marks::of(&topics, (five, 2), &positions), Marks::default());

@@ -1,8 +1,9 @@
-"""The tasks of a job that the collector reads, and the refusals that it waits out."""
+"""The tasks of a job that the collector reads, the refusals that it waits out, and the cancels that it tries again."""
 
 from __future__ import annotations
 
 import json
+import threading
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -111,3 +112,61 @@ def test_a_job_that_the_grid_does_not_know_ends_its_futures_at_once() -> None:
     future = GridFuture()
     assert collector_of(tasks)._look_or_fail(Batch("job", [future]))
     assert isinstance(future.exception(0), errors.JobLost)
+
+
+class Cancels:
+    """Answers cancels, in place of a client and its transport: at first as told, then that the job is canceled."""
+
+    is_closed = False
+
+    def __init__(self, *first: Response | errors.DivvyError, retry_for: float = 600.0) -> None:
+        self.first = list(first)
+        self.asked: list[tuple[str, str]] = []
+        self.retry_for = retry_for
+        self.transport = self
+
+    def request(self, method: str, path: str, **_options: Any) -> Response:
+        self.asked.append((method, path))
+        answer = self.first.pop(0) if self.first else Response(200, {}, b"{}")
+        if isinstance(answer, errors.DivvyError):
+            raise answer
+        return answer
+
+
+def cancel_and_end(client: Any) -> Collector:
+    """A collector whose thread has ended after the cancel of a job, which another thread asked for."""
+    is_fed = threading.Event()
+    is_fed.set()
+    collector = Collector(client, lambda _: None, is_fed.is_set, lambda: None)
+    collector.start()
+    collector.cancel(Batch("job", []))
+    is_fed.clear()
+    collector.shut_down()
+    collector.join()
+    return collector
+
+
+BUSY = Response(503, {}, b"the coordinator is stopping")
+
+AWAY = errors.GridUnreachable("nothing answers")
+
+
+def test_a_cancel_that_the_grid_does_not_take_at_first_is_tried_again() -> None:
+    client = Cancels(AWAY, BUSY, AWAY, Response(404, {}, b"<h1>404 page not found</h1>"))
+    assert cancel_and_end(client).is_idle()
+    assert client.asked == [("POST", "/v1/jobs/job/cancel")] * 5
+
+
+@pytest.mark.parametrize("status", [404, 409])
+def test_the_cancel_of_a_job_that_is_over_or_gone_is_not_tried_again(status: int) -> None:
+    problem = {"title": "as it is", "status": status, "detail": "there is nothing to cancel"}
+    client = Cancels(Response(status, {}, json.dumps(problem).encode()))
+    assert cancel_and_end(client).is_idle()
+    assert len(client.asked) == 1
+
+
+def test_a_cancel_is_given_up_when_the_client_has_waited_for_long_enough(caplog: pytest.LogCaptureFixture) -> None:
+    client = Cancels(*[BUSY] * 9, retry_for=0.0)
+    assert cancel_and_end(client).is_idle()
+    assert len(client.asked) == 1
+    assert "job job could not be canceled: " in caplog.text

@@ -142,6 +142,20 @@ def test_cancel_futures_spares_what_runs_of_a_job_and_then_cancels_the_rest(
     eventually("its jobs are over", lambda: all(job.is_over for job in jobs_of(client, executor.id)))
 
 
+def test_a_cancel_reaches_a_coordinator_that_was_away(start: Callable[..., Any]) -> None:
+    coordinator = start(Coordinator)
+    with Client(coordinator.url, retry_for=600.0) as client:
+        executor = GridExecutor(client, requires=NOWHERE)
+        future = executor.submit(functions.double, 1)
+        eventually("the executor knows that the job is there", lambda: not executor._engine._collector.is_idle())
+        coordinator.kill()
+        executor.shutdown(wait=False, cancel_futures=True)
+        assert future.cancelled()
+        start(coordinator.start_again)
+        eventually("the grid knows", lambda: [job.state for job in jobs_of(client, executor.id)] == ["canceled"])
+        eventually("its threads end", lambda: threads_of_executors() == [])
+
+
 def test_cancel_cancels_on_the_grid(grid: Coordinator, client: Client) -> None:
     with executing(grid.url, requires=NOWHERE) as executor:
         futures = [executor.submit(functions.double, value) for value in range(5)]

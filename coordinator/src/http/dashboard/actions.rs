@@ -101,7 +101,7 @@ pub(super) async fn act_on_all(
         None => Changed { matched: 0, changed: 0 },
         Some(changing) if changing.text.is_none() && changing.since.is_none() => {
             let filter = filter(&changing).map_err(from_invalid)?;
-            state.term()?.jobs.act_on_all(filter, action).await.map_err(from_change)?
+            state.term()?.jobs.act_on_all(filter, action, None).await.map_err(from_change)?
         }
         Some(changing) => act_on_found(&state, changing, action).await?,
     };

@@ -59,7 +59,7 @@ impl FormFile {
     async fn open(content_type: &str, body: Bytes) -> Result<Self, ApiError> {
         let no_form = |_| invalid("it must be a form with a file (multipart/form-data with a boundary)".to_owned());
         let boundary = parse_boundary(content_type).map_err(no_form)?;
-        let mut form = Multipart::new(stream::unfold(body, next_piece), boundary);
+        let mut form = Multipart::new(stream::unfold((body, true), next_piece), boundary);
         while let Some(field) = form.next_field().await.map_err(|_| broken())? {
             if field.name() == Some(FIELD) {
                 return Ok(Self(field));
@@ -74,14 +74,17 @@ impl FormFile {
     }
 }
 
-/// The first piece of the rest of a body. The pause lets the parser hand on the last one: it takes all pieces that are ready.
-async fn next_piece(mut rest: Bytes) -> Option<(Result<Bytes, multer::Error>, Bytes)> {
+/// The first piece of the rest of a body. A pause before each but the first lets the parser hand on the one before: it takes all
+/// pieces that are ready. At the first it would take the pause for the end of a short form.
+async fn next_piece((mut rest, is_first): (Bytes, bool)) -> Option<(Result<Bytes, multer::Error>, (Bytes, bool))> {
     if rest.is_empty() {
         return None;
     }
-    yield_now().await;
+    if !is_first {
+        yield_now().await;
+    }
     let piece = rest.split_to(PIECE_BYTES.min(rest.len()));
-    Some((Ok(piece), rest))
+    Some((Ok(piece), (rest, false)))
 }
 
 fn invalid(message: String) -> ApiError {

@@ -14,6 +14,10 @@ const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Unacknowledged data or keep-alive probes for this long mean that the peer is gone.
 const PEER_GONE_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How long the kernel of an uploading process waits for a coordinator to take more of a body: longer than a coordinator leaves
+/// one unread.
+pub const UNREAD_TIMEOUT: Duration = Duration::from_secs(70);
+
 /// A client cannot be made.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -48,7 +52,20 @@ pub fn http_client_with(connect_timeout: Duration, tls: &ClientTls, is_https: bo
 /// # Errors
 /// The errors of [`http_client`].
 pub fn upload_client(connect_timeout: Duration, unread_timeout: Duration) -> Result<Client, StartError> {
-    let builder = builder(connect_timeout, &ClientTls::from_env()?, true)?;
+    upload_client_with(connect_timeout, unread_timeout, &ClientTls::from_env()?, true)
+}
+
+/// Like [`upload_client`], with the given TLS. Without `is_https` the system's authorities are not read.
+///
+/// # Errors
+/// The errors of [`http_client_with`].
+pub fn upload_client_with(
+    connect_timeout: Duration,
+    unread_timeout: Duration,
+    tls: &ClientTls,
+    is_https: bool,
+) -> Result<Client, StartError> {
+    let builder = builder(connect_timeout, tls, is_https)?;
     Ok(builder.tcp_user_timeout(unread_timeout.max(PEER_GONE_TIMEOUT)).build()?)
 }
 

@@ -18,9 +18,10 @@ impl Client {
     /// # Errors
     /// The grid cannot be reached, refuses, or answers something else.
     pub async fn put_program(&self, hash: ProgramHash, bytes: impl Into<Body>) -> Result<Program, Error> {
-        let request = self.request(Method::PUT, &["v1", "programs", &hash.to_string()]);
+        let uploading = self.for_uploads()?;
+        let request = uploading.request(Method::PUT, &["v1", "programs", &hash.to_string()]);
         let request = request.header(CONTENT_TYPE, "application/octet-stream").body(bytes).timeout(UPLOAD_TIMEOUT);
-        self.read(self.send(request).await?).await
+        uploading.read(uploading.send(request).await?).await
     }
 
     /// A page of the stored programs.

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ._batch import FIRST_PAUSE, LONGEST_BUSY_PAUSE, Batch
+from ._cancel import Cancel, Cancels
 from .calls import failed_task, give, settle
 from .client import Client, job_path
 from .errors import (
@@ -73,6 +74,7 @@ class Collector:
         self._on_end = on_end
         self._changed = threading.Condition()
         self._batches: dict[str, Batch] = {}
+        self._cancels = Cancels()
         self._thread: threading.Thread | None = None
         #: Threads to wait for: one that has nothing to do any more is forgotten a moment before it ends.
         self._threads: list[threading.Thread] = []
@@ -93,7 +95,7 @@ class Collector:
         """Leaves the jobs to the parent process. Returns the futures of their tasks."""
         futures = [future for batch in self._batches.values() for future in batch.open.values()]
         self._changed, self._thread, self._batches = threading.Condition(), None, {}
-        self._threads = []
+        self._cancels, self._threads = Cancels(), []
         return futures
 
     def add(self, batch: Batch) -> None:
@@ -110,9 +112,9 @@ class Collector:
         self._client.hub.add(batch.id, self._watcher(batch))
 
     def is_idle(self) -> bool:
-        """Whether no job is open."""
+        """Whether no job is open, and none to be canceled."""
         with self._changed:
-            return not self._batches
+            return not self._batches and not self._cancels.times()
 
     def cancel_waiting(self) -> None:
         """Cancels every future that does not run."""
@@ -122,7 +124,7 @@ class Collector:
             future.cancel()
 
     def shut_down(self) -> None:
-        """Ends the thread as soon as no job is open."""
+        """Ends the thread as soon as no job is open, and none to be canceled."""
         with self._changed:
             self._is_shut_down = True
             self._changed.notify_all()
@@ -134,11 +136,16 @@ class Collector:
                 thread.join()
 
     def cancel(self, batch: Batch) -> None:
-        """Cancels a job."""
-        try:
-            self._client.transport.request("POST", job_path(batch.id, "/cancel"), is_safe=True, retry_for=0.0)
-        except DivvyError as error:
-            log.warning("job %s could not be canceled: %s", batch.id, error)
+        """Cancels a job. Where the grid does not take the cancel now, the thread tries again."""
+        cancel = Cancel(batch.id, self._client)
+        if cancel.is_settled():
+            return
+        with self._changed:
+            if self._thread is not None:
+                self._cancels.keep(cancel)
+                self._changed.notify_all()
+                return
+        cancel.give_up("the grid did not take the cancel, and the executor has ended")
 
     def break_down(self, error: BaseException) -> None:
         """Ends all futures that are left."""
@@ -178,27 +185,29 @@ class Collector:
             self._collect_all()
         except BaseException as error:
             log.exception("the executor's collector died")
-            self._thread = None
+            with self._changed:
+                self._thread = None
+            self._cancels.give_up(error)
             self._on_broken(error)
 
     def _collect_all(self) -> None:
         while (due := self._next_due()) is not None:
+            self._cancels.try_due()
             for batch in due:
                 if not self._look_or_fail(batch):
                     break
         self._on_end()
 
     def _next_due(self) -> list[Batch] | None:
-        """Jobs to look at now, or None when the thread has ended."""
+        """Jobs to look at now, none where only a cancel is due, or None when the thread has ended."""
         linger_until = time.monotonic() + LINGER_SECONDS
         with self._changed:
             while True:
                 now = time.monotonic()
-                if self._batches:
-                    due = [batch for batch in self._batches.values() if batch.due_at <= now]
-                    if due:
-                        return due
-                    wait = min(batch.due_at for batch in self._batches.values()) - now
+                if times := [*(batch.due_at for batch in self._batches.values()), *self._cancels.times()]:
+                    wait = min(times) - now
+                    if wait <= 0.0:
+                        return [batch for batch in self._batches.values() if batch.due_at <= now]
                 elif not self._is_fed() and (
                     self._is_shut_down or now >= linger_until or not threading.main_thread().is_alive()
                 ):

@@ -87,9 +87,10 @@ impl Grid {
     }
 }
 
-/// Settings that give workers time to list their leases to the next leader, which waits no longer than for their lists.
+/// Settings that give workers time to list their leases to the next leader, which waits all that time: it has just started and
+/// may not know every worker.
 fn patient() -> Config {
-    Config { recovery_ms: 60_000, ..config() }
+    Config { recovery_ms: 10_000, ..config() }
 }
 
 fn leaders(list: &CoordinatorList) -> Vec<&str> {

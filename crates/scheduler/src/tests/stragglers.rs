@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::harness::{Harness, MAX_ATTEMPTS, TASK_TIME, job, lane, revoked, spec, worker};
-use crate::{Event, Failure, JobError, JobSpec, Lease, LeaseSize, Revocation, StaleAttempt};
+use crate::{AttemptFailure, Event, JobError, JobSpec, Lease, LeaseSize, Revocation, StaleAttempt};
 
 /// A job with one lease left, which worker 2 holds and which is late.
 fn with_straggler() -> (Harness, Lease) {
@@ -122,7 +122,7 @@ fn a_worker_that_is_lost_with_one_of_two_attempts_counts_as_killed() {
     }
     assert_eq!(grid.ends(), [], "the first attempt goes on");
     grid.scheduler.worker_lost(worker(2), grid.now);
-    let error = JobError::AttemptsExhausted { tasks: late.tasks, attempts: 4, cause: Failure::WorkerLost };
+    let error = JobError::AttemptsExhausted { tasks: late.tasks, attempts: 4, cause: AttemptFailure::WorkerLost };
     assert_eq!(grid.ends(), [Event::JobFailed { job: job(1), error }]);
 }
 

@@ -40,7 +40,7 @@ mutant new-work-is-no-change $SCHEDULER/scheduler.rs '/if has_more \{/,/\}/s/sel
 mutant an-idle-slot-keeps-its-stripe $SCHEDULER/scheduler/idle.rs 's/self\.end_walk\(lane\);//'
 mutant a-long-task-waits-for-lower-ones $SCHEDULER/scheduler/choice.rs '/if best\.is_too_long/,/\}/s/return None;//'
 mutant a-pulling-worker-hoards $SCHEDULER/scheduler/claim.rs 's/tasks\.min\(open\.div_ceil\(1 \+ .*\)\)\.max\(1\)/tasks.max(1)/'
-mutant a-released-task-costs-an-attempt $SCHEDULER/scheduler/outcome.rs '/pub fn release/,/^    }/s/record\.run\.releases = releases;/record.run.releases = releases; record.run.failures += 1;/'
+mutant a-released-task-costs-an-attempt $SCHEDULER/scheduler/outcome.rs '/pub fn release\(/,/^    }/s/(self\.hold_back_released\(.*\);)/\1 record.run.failures += 1;/'
 mutant a-time-limit-is-silence $SCHEDULER/scheduler/timeouts.rs 's/record\.limit_at == Some\(expires_at\)/record.limit_at.is_none()/'
 mutant a-window-is-never-filled-again $SCHEDULER/queue.rs 's/self\.line_mut\(place\)\.fill_window\(\);//'
 mutant a-claim-that-waited-leaves-its-lane $SCHEDULER/scheduler/claim.rs 's/^        if is_pushed \{/        if true {/'

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from contextlib import closing
+from typing import Any
 
 import pytest
 
 from divvy import errors
+from divvy._transport import Response
 from divvy.worker import claims
 from divvy.worker.claims import Coordinator, Lease, Source
 
@@ -57,6 +59,94 @@ def test_an_outcome_whose_attempt_holds_no_lease_is_dropped() -> None:
         with closing(Coordinator(url, None)) as coordinator:
             coordinator.complete(lease(), ["1"], None)
         assert len(seen) == 1
+
+
+def asked(targets: list[str]) -> list[str]:
+    """The last parts of the targets of reports."""
+    return [target.rpartition("/")[2] for target in targets]
+
+
+@pytest.mark.parametrize(
+    ("answers", "expected"),
+    [
+        # The first answer is lost.
+        ([204, 204], ["fail", "release"]),
+        ([204, 500, 204], ["fail", "release", "release"]),
+        # The failure counts, or its lease has ended.
+        ([204, 409], ["fail", "release"]),
+        # A coordinator that takes no lease back: without the failure the lease expires, which counts just the same.
+        ([204, 404, 500, 204], ["fail", "release", "fail", "fail"]),
+    ],
+)
+def test_a_failure_whose_answer_is_lost_is_followed_by_a_release(answers: list[int], expected: list[str]) -> None:
+    targets: list[str] = []
+    with (
+        serving(lambda connection, _: connection > 0, *map(answering, answers), targets=targets) as (url, _),
+        closing(Coordinator(url, None)) as coordinator,
+    ):
+        coordinator.fail(lease(), "a reason")
+    assert asked(targets) == expected
+
+
+@pytest.mark.parametrize("status", [502, 503, 504])
+def test_a_failure_whose_answer_another_service_may_have_lost_is_followed_by_a_release(status: int) -> None:
+    targets: list[str] = []
+    with (
+        serving(lambda *_: True, answering(status), answering(204), targets=targets) as (url, _),
+        closing(Coordinator(url, None)) as coordinator,
+    ):
+        coordinator.fail(lease(), "a reason")
+        # The failure of the next attempt counts.
+        coordinator.fail(lease(), "a reason")
+    assert asked(targets) == ["fail", "release", "fail"]
+
+
+@pytest.mark.parametrize("status", [302, 401, 403, 404, 408, 429, 500, 507])
+def test_a_failure_that_is_refused_is_reported_again(status: int) -> None:
+    targets: list[str] = []
+    refused = answering(status)
+    with (
+        serving(lambda *_: True, refused, refused, answering(204), targets=targets) as (url, _),
+        closing(Coordinator(url, None)) as coordinator,
+    ):
+        coordinator.fail(lease(), "a reason")
+    assert asked(targets) == ["fail", "fail", "fail"]
+
+
+def test_a_failure_that_never_arrived_is_reported_again() -> None:
+    targets: list[str] = []
+
+    class Away:
+        """In place of the requests to a coordinator whose port is closed at first."""
+
+        is_closed = False
+
+        def request(self, _method: str, target: str, _body: str, **_options: object) -> Response:
+            targets.append(target)
+            if len(targets) < 3:
+                raise errors.GridUnreachable("no answer") from ConnectionRefusedError()
+            return Response(204, {}, b"")
+
+        def pause(self, _seconds: float) -> None:
+            pass
+
+    coordinator = Coordinator("http://127.0.0.1:9", None)
+    coordinator.close()
+    transport: Any = Away()
+    coordinator._transport = transport
+    coordinator.fail(lease(), "a reason")
+    assert asked(targets) == ["fail", "fail", "fail"]
+
+
+def test_a_lease_that_goes_back_fails_where_the_coordinator_takes_none_back() -> None:
+    targets: list[str] = []
+    with (
+        serving(lambda *_: True, answering(404), answering(204), targets=targets) as (url, _),
+        closing(Coordinator(url, None)) as coordinator,
+    ):
+        coordinator.hand_back(lease())
+        coordinator.hand_back(lease())
+    assert asked(targets) == ["release", "fail", "fail"]
 
 
 @pytest.mark.parametrize(("status", "is_kept"), [(200, True), (401, None), (404, None), (409, False), (500, None)])

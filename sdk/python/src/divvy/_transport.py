@@ -172,11 +172,10 @@ class Transport:
                 response = self._send(address, method, path, data, headers or {}, timeout or self.timeout, is_safe)
             except (OSError, http.client.HTTPException) as error:
                 self._addresses.move_on(address)
-                never_arrived = isinstance(error, (ConnectionRefusedError, socket.gaierror))
                 # No wait changes a certificate that is not trusted.
                 is_final = isinstance(error, ssl.SSLCertVerificationError) or time.monotonic() >= deadline
                 is_last = is_final and others <= 0
-                if self._closed.is_set() or not (is_safe or never_arrived) or is_last:
+                if self._closed.is_set() or not (is_safe or never_arrived(error)) or is_last:
                     raise unreachable(address, error) from error
             else:
                 if response.status not in _BUSY or self._closed.is_set():
@@ -355,6 +354,11 @@ def renewed(event: threading.Event) -> threading.Event:
     if event.is_set():
         made.set()
     return made
+
+
+def never_arrived(error: BaseException | None) -> bool:
+    """Whether a request that ended in an error certainly did not reach the service."""
+    return isinstance(error, (ConnectionRefusedError, socket.gaierror))
 
 
 def unreachable(address: Address, error: BaseException) -> GridUnreachable:

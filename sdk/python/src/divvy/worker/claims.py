@@ -2,6 +2,7 @@
 
 A report is sent until it counts. It is dropped where the coordinator says that the attempt holds no lease any more
 (409), such as after an expiry, and fails its attempt where it cannot be taken as it is. Any other refusal may pass.
+A failure without an answer may count already: its lease is handed back instead, which costs no attempt.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from urllib.parse import quote
 
 from .._connection import Connection
 from .._token import TokenFile
-from .._transport import Response, Transport, problem
+from .._transport import Response, Transport, never_arrived, problem
 from ..errors import DivvyError, GridError, GridUnreachable, Unavailable
 
 log = logging.getLogger("divvy.worker")
@@ -38,6 +39,9 @@ _WRONG = frozenset({400, 413, 415, 422})
 
 #: Statuses of a lease that stays whole: it cannot be divided, or the coordinator does not know how to.
 _WHOLE = _WRONG | {404}
+
+#: Statuses of a report that may count: the service that passed it on may have lost the answer.
+_UNCLEAR = frozenset({502, 503, 504})
 
 #: The attempt holds no lease any more.
 _STALE = 409
@@ -126,18 +130,33 @@ class Coordinator:
             return None
 
     def fail(self, lease: Lease, reason: str) -> None:
-        """Reports that an attempt has failed."""
+        """Reports that an attempt has failed. Where the report may count without an answer, hands the tasks back."""
         # The service takes at most 1000 characters of it, in a body of 64 KiB.
-        self._report(lease, "fail", json.dumps({"error": reason[:1000], **lease_field(lease)}))
+        body = json.dumps({"error": reason[:1000], **lease_field(lease)})
+        if self._can_release:
+            try:
+                response = self._report(lease, "fail", body, _UNCLEAR, is_safe=False)
+                is_clear = response is None or response.status not in _UNCLEAR
+            except GridUnreachable:
+                is_clear = False
+            # The next coordinator would count the same failure once more.
+            if is_clear or self._release(lease):
+                return
+        self._report(lease, "fail", body)
 
     def hand_back(self, lease: Lease) -> None:
         """Hands a lease's tasks back. A coordinator without that request counts a failed attempt."""
+        if not self._release(lease):
+            self.fail(lease, "WorkerStopping: the worker stopped before it began")
+
+    def _release(self, lease: Lease) -> bool:
+        """Reports that a lease's tasks go back; False where the coordinator does not know that request."""
         if self._can_release:
             response = self._report(lease, "release", json.dumps(lease_field(lease)), frozenset({404}))
             if response is None or response.status != 404:
-                return
+                return True
             self._can_release = False
-        self.fail(lease, "WorkerStopping: the worker stopped before it began")
+        return False
 
     def hand_back_rest(self, lease: Lease, kept: int) -> bool | None:
         """Hands the tasks of a lease back but for the first ``kept``, and cuts them off the lease.
@@ -176,15 +195,23 @@ class Coordinator:
         # Any other status may pass, such as that of a token that has just been renewed.
         return False if response.status == _STALE else None
 
-    def _report(self, lease: Lease, what: str, body: str, answers: frozenset[int] = frozenset()) -> Response | None:
-        """Sends a report until it arrives; None if it does not count. Refusals in ``answers`` are the caller's."""
+    def _report(
+        self, lease: Lease, what: str, body: str, answers: frozenset[int] = frozenset(), *, is_safe: bool = True
+    ) -> Response | None:
+        """Sends a report until it arrives; None if it does not count. Refusals in ``answers`` are the caller's.
+
+        Unless ``is_safe``, raises ``GridUnreachable`` where it may have arrived without an answer.
+        """
         deadline = time.monotonic() + REPORT_FOR
         while not lease.is_lost:
             left = max(0.0, min(REPORT_TRY, deadline - time.monotonic()))
             try:
                 # Sent again after a lost answer it gets 409, and counts once.
-                response = self._post(lease, what, body, is_safe=True, retry_for=left)
+                response = self._post(lease, what, body, is_safe=is_safe, retry_for=left)
             except GridUnreachable as error:
+                if not (is_safe or never_arrived(error.__cause__)):
+                    log.info("%s of attempt %s got no answer: %s", what, lease.attempt, error)
+                    raise
                 refusal: Exception = error
             else:
                 if response.status < 300 or response.status in answers:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from divvy.worker import board as boards
-from divvy.worker import service
+from divvy.worker import claims, service
 from divvy.worker.board import Board
 from divvy.worker.claims import Lease, Source
 from divvy.worker.service import Config, Worker
@@ -267,13 +267,73 @@ def test_a_lease_whose_rest_is_handed_back_goes_on_without_it(
             if is_cut is False:
                 # No slot runs the rest after all.
                 board.drain()
-            worker._hand_back_rests(rests)
+            for rest in rests:
+                worker._hand_back_rest(*rest)
     assert asked == [f"/v1/worker/tasks/chunks/{what}" for what in targets]
     kept = 4 if is_cut is False else 2
     assert chunks.name["beyond"] == kept
     assert len(chunks.tasks) == (2 if is_cut else 4)
     assert chunks.is_lost == (is_cut is None)
     assert board.open_leases() == []
+
+
+@pytest.mark.parametrize("status", [401, 403, 500, 503])
+def test_a_lease_whose_rest_is_refused_for_long_stays_whole_and_is_reported(
+    monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    monkeypatch.setattr(service, "Watcher", lambda _context: None)
+    monkeypatch.setattr(claims, "REPORT_FOR", 0.0)
+    asked: list[str] = []
+    with serving(lambda *_: True, answering(status), answering(204), targets=asked) as (url, _):
+        worker = Worker(Config(url, "one", 1))
+        board, slot, chunks = stuck_behind(monkeypatch, 4)
+        worker._board = board
+        chunks.name = {"worker_id": "one", "job": "job", "first": 0, "beyond": 4}
+        chunks.outcomes = dict.fromkeys(range(4), "0")
+        with closing(worker._coordinator):
+            (rest,) = board.take_rests()
+            assert not board.is_last_of(slot, chunks)
+            # No slot runs the rest once more.
+            board.drain()
+            worker._hand_back_rest(*rest)
+    assert asked == [f"/v1/worker/tasks/chunks/{what}" for what in ("release", "complete")]
+    assert chunks.name["beyond"] == len(chunks.tasks) == 4
+    assert not chunks.is_lost and board.open_leases() == []
+
+
+def test_the_rests_of_several_leases_go_back_without_waiting_for_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(service, "Watcher", lambda _context: None)
+    worker = Worker(Config("http://127.0.0.1:9", "one", 1))
+    rests = [(lease(attempt, 4, is_chunks=True), 2) for attempt in ("first", "second")]
+    both, answered = threading.Barrier(len(rests)), list[str]()
+
+    class Divided:
+        """In place of the board, and of a coordinator that answers when both requests have come."""
+
+        def take_waiting(self) -> list[Lease]:
+            return []
+
+        def take_rests(self) -> list[tuple[Lease, int]]:
+            return [rests.pop() for _ in range(len(rests))]
+
+        def open_leases(self) -> list[Lease]:
+            return []
+
+        def hand_back_rest(self, _lease: Lease, _kept: int) -> bool:
+            both.wait(DEADLINE)
+            return True
+
+        def divided(self, lease: Lease, _kept: int, _is_cut: bool) -> bool:
+            answered.append(lease.attempt)
+            return False
+
+    parts: Any = Divided()
+    worker._board = worker._coordinator = parts
+    renewals = worker._thread("renewals", worker._renew)
+    eventually("both are answered", lambda: sorted(answered) == ["first", "second"])
+    worker._stopping.set()
+    renewals.join(DEADLINE)
+    assert worker._failed is None
 
 
 def test_single_calls_are_asked_for_between_chunks_that_keep_every_slot_busy(monkeypatch: pytest.MonkeyPatch) -> None:

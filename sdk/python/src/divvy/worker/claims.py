@@ -161,20 +161,19 @@ class Coordinator:
     def hand_back_rest(self, lease: Lease, kept: int) -> bool | None:
         """Hands the tasks of a lease back but for the first ``kept``, and cuts them off the lease.
 
-        False if the lease stays whole, None if it is lost.
+        False if the lease stays whole, also where the request is not taken for ``REPORT_FOR``; None if it is lost.
         """
         whole, beyond = lease.name, lease.tasks[kept]["index"]
         if isinstance(whole, dict):
             # Not with the answer: by then another coordinator may lead, at which another worker holds the rest.
             lease.name = {**whole, "beyond": beyond}
         body = json.dumps({"beyond": beyond, **lease_field(lease)})
-        # Until there is an answer: without one the worker cannot know which results it owes.
-        while (response := self._report(lease, "release", body, _WHOLE | {_STALE})) is None:
-            if lease.is_lost or self._transport.is_closed:
-                return None
-        if response.status == _STALE:
+        response = self._report(lease, "release", body, _WHOLE | {_STALE})
+        is_over = lease.is_lost or self._transport.is_closed
+        if is_over if response is None else response.status == _STALE:
             return None
-        if response.status in _WHOLE:
+        # Without an answer the lease has all its results to report: none of them must wait for ever.
+        if response is None or response.status in _WHOLE:
             lease.name = whole
             return False
         lease.tasks = lease.tasks[:kept]

@@ -196,13 +196,12 @@ class Worker:
         for lease in leases:
             self._coordinator.hand_back(lease)
 
-    def _hand_back_rests(self, rests: Sequence[tuple[Lease, int]]) -> None:
-        for lease, kept in rests:
-            is_cut = self._coordinator.hand_back_rest(lease, kept)
-            if is_cut is None:
-                self._board.lose(lease)
-            if self._board.divided(lease, kept, is_cut is True):
-                self._report(lease)
+    def _hand_back_rest(self, lease: Lease, kept: int) -> None:
+        is_cut = self._coordinator.hand_back_rest(lease, kept)
+        if is_cut is None:
+            self._board.lose(lease)
+        if self._board.divided(lease, kept, is_cut is True):
+            self._report(lease)
 
     def _claim(self, source: Source) -> None:
         pause = FIRST_PAUSE
@@ -306,7 +305,9 @@ class Worker:
                 self._thread("hand-backs", self._hand_back, waiting)
             if rests := self._board.take_rests():
                 log.info("the rests of %d leases that wait behind long calls go back to other workers", len(rests))
-                self._thread("rests", self._hand_back_rests, rests)
+                for lease, kept in rests:
+                    # One that is not taken must not keep back the results of the others.
+                    self._thread("rests", self._hand_back_rest, lease, kept)
             for lease in self._board.open_leases():
                 if time.monotonic() - lease.last_renewed_at < lease.renew_after:
                     continue

@@ -272,7 +272,7 @@ fn answer_once(answer: String) -> (String, JoinHandle<Vec<String>>) {
     answer_each(vec![answer])
 }
 
-/// A server that takes a connection for each answer, and a request of it. Returns the requests.
+/// A server that takes one connection with one request for each answer. Returns its URL and the requests.
 fn answer_each(answers: Vec<String>) -> (String, JoinHandle<Vec<String>>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let url = format!("http://{}", listener.local_addr().expect("an address"));

@@ -36,7 +36,7 @@ REPORT_TRY, REPORT_PAUSE = 5.0, 0.5
 #: Statuses after which the same report would be refused again: its content is wrong, or too long.
 _WRONG = frozenset({400, 413, 415, 422})
 
-#: Statuses of a lease that stays whole: it cannot be divided, or the coordinator does not know how to.
+#: Statuses of a lease that stays whole: it cannot be divided, or the coordinator cannot divide leases.
 _WHOLE = _WRONG | {404}
 
 #: The attempt holds no lease any more.
@@ -146,10 +146,10 @@ class Coordinator:
         """
         whole, beyond = lease.name, lease.tasks[kept]["index"]
         if isinstance(whole, dict):
-            # Not with the answer: by then another coordinator may lead, at which another worker holds the rest.
+            # Named before the answer: by then another coordinator may lead, at which another worker holds the rest.
             lease.name = {**whole, "beyond": beyond}
         body = json.dumps({"beyond": beyond, **lease_field(lease)})
-        # Until there is an answer: without one the worker cannot know which results it owes.
+        # Repeated until there is an answer: without it the worker cannot know which results it owes.
         while (response := self._report(lease, "release", body, _WHOLE | {_STALE})) is None:
             if lease.is_lost or self._transport.is_closed:
                 return None

@@ -38,7 +38,7 @@ def test_single_calls_run_beside_a_map_that_keeps_every_slot_busy(start: Callabl
     start(Worker, coordinator, slots=1).ready()
     gate, count = tmp_path / "gate", 6_000
     with executing(coordinator.url) as executor:
-        # It takes two minutes while there is no gate.
+        # The map takes two minutes while there is no gate.
         results = executor.map(functions.nap_unless, [str(gate)] * count)
         next(results)
         # The claim that waits when the map begins brings the first call.

@@ -26,7 +26,7 @@ class Cancel:
         self.due_at = 0.0
 
     def is_settled(self) -> bool:
-        """Tries once. Returns whether the cancel is settled: the job is canceled, over or gone, or the time has passed."""
+        """Tries once. Returns whether no more tries follow: the job is canceled, over or gone, or the time is up."""
         transport = self._client.transport
         try:
             transport.request("POST", job_path(self.id, "/cancel"), is_safe=True, retry_for=0.0).checked()

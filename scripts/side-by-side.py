@@ -78,7 +78,7 @@ class Command:
                     pass
 
     def show(self, end):
-        """Prints how it ended and its output, and keeps the last lines of that."""
+        """Prints the end of the command and its output, and keeps the last lines of the output."""
         print(f"\n== {self.name}: {end}", flush=True)
         self.output.seek(0)
         last = deque(maxlen=LAST_LINES)
@@ -135,7 +135,7 @@ def of_binary(name, binary, arguments):
 
 
 def run(lanes, longest):
-    """Runs all lanes to their end; the commands that failed."""
+    """Runs all lanes to their end. Returns the commands that failed."""
     running, failed = {}, []
     try:
         while lanes or running:

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Judges the manifests by kube-score and checkov: the grid, its overlays, each component over what it belongs to, the chart, and
-# the Dockerfiles. Fails where a check has something to say that no annotation explains. Not part of each test run: the first
+# the Dockerfiles. Fails if a check fails without an annotation that explains why. Not part of each test run: the first
 # run downloads some hundred megabytes and builds for minutes. Needs kubectl or kustomize, as scripts/test.sh installs them.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -57,6 +57,6 @@ done
 printf '== checkov\n'
 files=()
 for file in "$work"/*.yaml Dockerfile.* sdk/python/Dockerfile.*; do files+=(--file "$file"); done
-# It asks its maker's service for guidelines, which are not needed.
+# Without --skip-download checkov asks its maker's service for guidelines, which are not needed.
 "$tools/bin/checkov" "${files[@]}" --framework kubernetes dockerfile --compact --quiet --skip-download || failed=1
 exit "$failed"

@@ -57,7 +57,7 @@ fn is_installed() -> bool {
 pub(crate) struct PythonWorkers(Vec<Child>);
 
 impl PythonWorkers {
-    /// Demands the command for so many workers.
+    /// Checks that the command for Python workers exists if `count` demands any.
     ///
     /// # Errors
     /// The command is not on the path.

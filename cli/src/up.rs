@@ -64,7 +64,7 @@ async fn serve(arguments: &Up) -> Result<(), Failure> {
             }
             (python_workers, failure)
         }
-        // The grid runs already.
+        // The grid runs already and is to be stopped.
         Err(failure) => (PythonWorkers::default(), Some(failure)),
     };
     let second = service::shutdown_signal().context("catch signals")?;

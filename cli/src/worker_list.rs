@@ -27,7 +27,7 @@ fn print(format: Format, workers: &[WorkerSummary]) -> Result<(), Failure> {
     }
 }
 
-/// Drains workers and prints how those that could be drained are then. Fails as the first of the others did.
+/// Drains workers and prints the drained ones. Fails with the first error if some could not be drained.
 async fn drain(grid: &Client, format: Format, names: &[WorkerId]) -> Result<(), Failure> {
     let (mut drained, mut failure) = (Vec::new(), None);
     for name in names {

@@ -221,7 +221,7 @@ impl Jobs {
         let Some(mut record) = self.store.job(id).await? else { return Ok(None) };
         let mut reasons = Vec::new();
         let mut live = self.driver.view(|engine| engine.explain(id));
-        // Where nothing can be stored, the lock may be held for as long.
+        // While nothing can be stored, a submission may hold the lock.
         if live.is_none() && !record.state.is_over() && self.store.is_failing().is_none() {
             // A submission holds the lock until the engine has the job that it has stored.
             let _lock = self.locks.lock(id).await;

@@ -73,8 +73,8 @@ impl Programs {
         Ok(())
     }
 
-    /// Admits a job whose program is missing, which the store refuses unless it has accepted the same job before. Where the program
-    /// comes back meanwhile, the job requires workers that can run programs of any kind.
+    /// Admits a job whose program is missing: the store refuses the job unless it has accepted the same job before. If the
+    /// program comes back meanwhile, the job requires workers that can run programs of any kind.
     pub(crate) fn admit_repeated(job: &mut ParsedJob) {
         for kind in [ProgramKind::Wasm, ProgramKind::Native] {
             job.options.requires.labels.insert(kind.label().to_owned(), ABLE.to_owned());

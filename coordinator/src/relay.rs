@@ -276,7 +276,7 @@ impl LeaderRelay {
             request = request.header(name, value);
         }
         request = request.header(PASSED_ON, self.members.own().id.to_string());
-        // This process sends a request again where the leader has gone away with it.
+        // This process sends a request again if the leader is lost before its answer.
         request = request.header(ASKED_MS_AGO, asked_ago(passing.request).as_millis().to_string());
         let sending = async {
             match &mut passing.body {

@@ -8,7 +8,8 @@ use jiff::Timestamp;
 
 use crate::clock::now;
 
-/// When this process began to pass a request on: it may send it several times, and then answer it itself as the leader.
+/// The instant at which this process began to pass a request on: it may send the request several times, and then answer it as the
+/// leader.
 #[derive(Debug)]
 struct PassingSince(Instant);
 
@@ -17,14 +18,14 @@ pub(crate) fn note_passing(request: &HttpRequest) {
     request.extensions_mut().insert(PassingSince(Instant::now()));
 }
 
-/// The time since the request was sent first; zero for one that is sent for the first time.
+/// Time since the first sending of the request; zero if it is sent for the first time.
 pub(crate) fn asked_ago(request: &HttpRequest) -> Duration {
     let ms = request.headers().get(ASKED_MS_AGO).and_then(|ms| ms.to_str().ok()?.parse().ok());
     let passing_for = request.extensions().get::<PassingSince>().map_or(Duration::ZERO, |since| since.0.elapsed());
     Duration::from_millis(ms.unwrap_or(0)) + passing_for
 }
 
-/// When a request that is sent again was sent first.
+/// Instant of the first sending of a repeated request; `None` if the request is sent for the first time.
 pub(crate) fn first_asked_at(request: &HttpRequest) -> Option<Timestamp> {
     let ago = asked_ago(request);
     if ago.is_zero() { None } else { now().at.checked_sub(ago).ok() }

@@ -44,7 +44,7 @@ impl RunningParts {
         }
     }
 
-    /// Ends the listeners first: without the failed part, answers may be wrong.
+    /// Ends the parts, the listeners first: without the failed part, answers may be wrong.
     async fn end(self) {
         let Self { leadership, mut background, mut serving, public, internal, store } = self;
         tokio::join!(public.stop(false), internal.stop(false));

@@ -29,7 +29,7 @@ test("each kind is submitted by its form, and its page shows it run and end with
   await page.fill('[name="p.list"]', '{"n": 1}\n{"n": 2}');
   await page.click('button:has-text("Submit job")');
   await page.locator("#why").waitFor();
-  // Before its scripts run, the page asks its questions on pages of their own.
+  // Until its scripts run, the page's dialogs are pages of their own.
   await isLive(page);
   assert.match(await page.locator(".settings").innerText(), /count\s+2/);
   await page.click("#do-cancel");

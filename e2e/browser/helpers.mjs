@@ -16,7 +16,7 @@ const { chromium } = require("playwright-core");
 export const AXE = require.resolve("axe-core/axe.min.js");
 export const DIVVY = process.env.BROWSER_DIVVY ?? path.resolve("target/debug/divvy");
 
-/** A loopback address that no other process uses: a free port of it stays free. One of 127.0.0.1 may become another's. */
+/** A loopback address that no other process uses: its free ports stay free, while another process may take those of 127.0.0.1. */
 export const HOST = `127.1.${(process.pid >> 8) & 0xff}.${process.pid & 0xff}`;
 
 /** The longest that a condition is waited for: much longer than it takes on a busy machine. */

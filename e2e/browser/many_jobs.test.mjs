@@ -57,7 +57,7 @@ test(`up to ${JOBS.toLocaleString("en-US")} jobs and 200 workers are shown, sear
   const jobs = await submitMany();
   test.diagnostic(`${jobs} jobs of ${jobs * 100} tasks were submitted within ${seconds(startedAt)} s`);
   assert.ok(jobs >= FEWEST_JOBS, `only ${jobs} jobs could be submitted in time`);
-  // It takes longer than this test may.
+  // The simulation takes longer than this test may.
   const simulation = { tasks: 1_000_000, seconds: 0.5, workers: 200 };
   const { jobs: simulated } = await (await grid.call("POST", "/v1/simulate", simulation)).json();
   const middle = Math.round(jobs / 2);

@@ -93,7 +93,7 @@ test("a job's id is copied, and the button stays while the page follows the grid
   const prepare = (context) => context.grantPermissions(["clipboard-read", "clipboard-write"], { origin: grid.url });
   const { context, page } = await open(`/jobs/${job.id}`, { prepare });
   const copy = page.locator("[data-copy]");
-  // It says so for two seconds only.
+  // The button says "Copied" for two seconds only.
   await copy.evaluate((button) => {
     window.said = [];
     new MutationObserver(() => window.said.push(button.textContent)).observe(button, { childList: true });

@@ -52,7 +52,7 @@ export function useGrid(prepare = () => ({})) {
   return { grid, newContext, open, openLive };
 }
 
-/** Clicks on what leads to another page, and waits until that page's scripts run. */
+/** Clicks on an element that leads to another page, and waits until that page's scripts run. */
 export async function clickAndLoad(page, selector) {
   await Promise.all([page.waitForEvent("load"), page.click(selector)]);
 }

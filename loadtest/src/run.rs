@@ -195,7 +195,7 @@ fn hosts(urls: &[Url]) -> String {
     urls.iter().map(Url::authority).collect::<Vec<_>>().join(", ")
 }
 
-/// The command line of this run; names of files in it need not be text.
+/// The command line of this run; the names of files in it need not be UTF-8.
 fn command() -> String {
     env::args_os().map(|argument| argument.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
 }

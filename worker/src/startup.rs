@@ -79,7 +79,7 @@ impl Worker {
     ///
     /// # Errors
     /// A thread or the listener cannot be started, or a part of the worker has ended by itself: then its other parts have ended,
-    /// too. What the worker held is handed back unless the heartbeats have ended, which carry the leases back.
+    /// too. The worker hands its leases back unless the heartbeats, which carry them, have ended.
     pub async fn run(self, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
         let Self { config, listener, worker_id } = self;
         let (boot_id, address) = (BootId(Uuid::new_v4()), listener.address());

@@ -54,7 +54,7 @@ pub(crate) struct Method {
 }
 
 impl SumOfPrimes {
-    /// The grid to ask; none where an own one is to be started. `--workers` asks for an own one.
+    /// The URL of the grid to ask; `None` if the command starts a grid of its own, as it does with `--workers`.
     pub(crate) fn coordinator(&self) -> Result<Option<Url>, Failure> {
         match (&self.coordinator, self.workers) {
             (Some(url), _) => Ok(Some(url.clone())),
@@ -104,12 +104,12 @@ pub(crate) struct Up {
 }
 
 impl Up {
-    /// The directory for data; none where jobs end with the grid.
+    /// The directory for data; `None` if jobs end with the grid.
     pub(crate) fn data_dir(&self) -> Option<PathBuf> {
         self.data_dir.clone().or_else(|| non_empty("DIVVY_DATA_DIR").map(PathBuf::from))
     }
 
-    /// Whether jobs are in a database.
+    /// Whether the jobs are kept in a database.
     pub(crate) fn has_database(&self) -> bool {
         self.store_url.is_some() || non_empty("DIVVY_STORE_URL").is_some()
     }
@@ -134,7 +134,7 @@ fn worker_number() -> impl Fn(&str) -> Result<NonZeroU32, String> + Clone {
     count(MAX_WORKERS)
 }
 
-/// The asked number of workers, else one per core that the process may use.
+/// The requested number of workers; by default one per core that the process may use.
 pub(crate) fn worker_count(asked: Option<NonZeroU32>) -> u32 {
     let cores = || available_parallelism().map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(u32::MAX));
     asked.map_or_else(cores, NonZeroU32::get).min(MAX_WORKERS as u32)

@@ -85,7 +85,7 @@ pub(super) fn own_id(text: &str) -> Result<Uuid, String> {
     text.parse().map_err(|_| "give a UUID such as 0190a5b0-0000-7000-8000-000000000001".to_owned())
 }
 
-/// A client's own key of a request: what the header of a request can have.
+/// A client's own key of a request, in characters that a header can have.
 pub(super) fn request_key(text: &str) -> Result<String, String> {
     let is_key = (1..=256).contains(&text.len()) && text.bytes().all(|byte| matches!(byte, b' '..=b'~'));
     if is_key { Ok(text.to_owned()) } else { Err("give 1 to 256 printable characters of ASCII".to_owned()) }

@@ -24,7 +24,8 @@ const MAX_LINKS: u32 = 40;
 /// Longest wait of one request; a longer wait takes several requests.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
-/// Silence after which a grid is gone, beyond the time that it was asked to wait: a halted coordinator keeps its connections.
+/// Silence after which the grid counts as gone, beyond the time that it was asked to wait: a halted coordinator keeps its
+/// connections.
 const SILENCE_TIMEOUT: Duration = Duration::from_secs(60);
 
 pub(super) async fn run(grid: &Client, arguments: &ResultOf) -> Result<(), Failure> {
@@ -76,7 +77,7 @@ async fn ask(grid: &Client, arguments: &ResultOf) -> Result<Response, Failure> {
     }
 }
 
-/// The output of a future of the grid's, which must be there within a time limit.
+/// The output of a future that waits for the grid. Fails if it takes longer than `limit`.
 async fn within<T>(limit: Duration, grid: &Client, output: impl Future<Output = T>) -> Result<T, Failure> {
     let silent = |_| Failure::Unreachable { url: grid.url().to_string(), cause: "it does not answer".to_owned() };
     timeout(limit, output).await.map_err(silent)

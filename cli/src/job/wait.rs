@@ -31,8 +31,8 @@ pub(crate) fn announce(ids: &[JobId]) {
     tell(&format!("submitted; to wait again after an interruption: divvy job wait {ids}"));
 }
 
-/// The jobs when they are over, in the order asked; meanwhile a bar each on stderr, where it is a terminal. A job that cannot be
-/// followed, such as one that the grid does not know, ends the wait for the others.
+/// Waits until the jobs are over and returns them in the order of `ids`. Draws a bar for each job on stderr if that is a
+/// terminal. A job that cannot be followed, such as an unknown one, ends the wait for the others.
 pub(crate) async fn until_over(grid: &Client, ids: &[JobId]) -> Result<Vec<Job>, Failure> {
     let bars = MultiProgress::new();
     let follow = |(place, id): (usize, JobId)| {

@@ -28,7 +28,7 @@ pub(super) fn run(arguments: &CheckProgram, format: Format, bytes: Vec<u8>, stop
     checked
 }
 
-/// What is known of a program.
+/// The findings about a program.
 #[derive(Debug, Default)]
 struct Found {
     form: Option<Form>,

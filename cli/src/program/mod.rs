@@ -40,7 +40,7 @@ pub(crate) async fn run(arguments: &Program) -> Result<(), Failure> {
     }
 }
 
-/// Deletes a program. A repeated request that finds no program follows one whose answer was lost.
+/// Deletes a program. If a repeated request finds no program, an earlier one has deleted it and its answer was lost.
 async fn delete(grid: &Client, program: ProgramHash) -> Result<(), Failure> {
     let may_be_deleted = AtomicBool::new(false);
     let ask = async || match grid.delete_program(program).await {
@@ -63,7 +63,7 @@ async fn delete(grid: &Client, program: ProgramHash) -> Result<(), Failure> {
 fn is_without_outcome(error: &Error) -> bool {
     match error {
         Error::Unreachable { source, .. } => !source.is_connect(),
-        // Of a proxy, or of a coordinator whose store or leader is away.
+        // A proxy answers so, and a coordinator whose store or leader is away.
         Error::Refused { status, .. } => [502, 503, 504].contains(&status.as_u16()),
         Error::Start(_) | Error::NoResult { .. } | Error::Answer { .. } => false,
     }

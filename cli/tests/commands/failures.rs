@@ -223,7 +223,7 @@ fn wait_for_a_job_goes_on_while_the_grid_is_about_to_have_a_leader() {
         answer("200 OK", &job)
     };
     let away = answer("503 Service Unavailable", "");
-    // The job twice, a connection for its events twice, which tells that the job is over, and the job that is over.
+    // Two requests for the job, two for its events, of which the second is told that the job is over, and one for the job.
     let over = "HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n".to_owned();
     let (url, server) = answer_each(vec![away.clone(), job("queued"), away, over, job("succeeded")]);
     let output = divvy(&["job", "wait", ID]).env("DIVVY_URL", &url).output().expect("run the command");
@@ -272,7 +272,7 @@ fn answer_once(answer: String) -> (String, JoinHandle<Vec<String>>) {
     answer_each(vec![answer])
 }
 
-/// A server that takes a connection for each answer, and a request of it. Returns the requests.
+/// A server that takes one connection with one request for each answer. Returns its URL and the requests.
 fn answer_each(answers: Vec<String>) -> (String, JoinHandle<Vec<String>>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let url = format!("http://{}", listener.local_addr().expect("an address"));

@@ -116,8 +116,8 @@ fn coordinator_does_not_run_where_a_worker_cannot_be_built() {
     assert!(stderr.contains("DIVVY_MAX_HELD_BYTES") && !stderr.contains("serving"), "{stderr}");
 }
 
-/// A grid in a process group of its own, and the file into which its Python workers, which are a script in `folder` and run, write
-/// the signals that they get. A file beside it has their ids. The workers end after some minutes even so.
+/// Starts a grid in a process group of its own, with a script in `folder` as its Python workers, and waits until these run. The
+/// script writes its signals to the returned file and its process id to a file beside it, and ends by itself after some minutes.
 fn grid_with_python_workers(folder: &Path, count: usize) -> (Running, PathBuf) {
     let (program, told) = (folder.join("divvy-python-worker"), folder.join("told"));
     let script = "#!/bin/sh\ntrap 'echo INT >> TOLD' INT\ntrap 'echo TERM >> TOLD; exit 0' TERM\n\

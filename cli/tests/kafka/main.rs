@@ -39,7 +39,7 @@ impl Grid {
         divvy(arguments, broker).env("DIVVY_URL", &self.1).output().expect("start")
     }
 
-    /// The host and the port of its URL.
+    /// Host and port of the grid's URL.
     fn address(&self) -> &str {
         self.1.trim_start_matches("http://")
     }

@@ -208,8 +208,8 @@ fn value_of<'a>(head: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
     })
 }
 
-/// Sends a piece to the coordinator, with which the first request has `sent` bytes; an empty piece is the end of the client's
-/// bytes.
+/// Sends a piece to the coordinator; with it, `sent` bytes of the first request are sent. An empty piece is the end of the
+/// client's bytes.
 async fn pass_up(server: &mut WriteHalf<'_>, piece: &[u8], sent: usize) -> bool {
     let stream: &TcpStream = server.as_ref();
     if mind_unanswered(stream, sent).is_err() {

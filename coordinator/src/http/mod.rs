@@ -184,7 +184,7 @@ pub(crate) const PUBLIC: &[Route] = &[
     Route::new("GET", "/v1/programs/names", Right::Read),
     Route::new("GET", "/v1/programs/{sha256}", Right::Read),
     Route::new("PUT", "/v1/programs/{sha256}", Right::Programs).file().by_leader().repeatable(),
-    // Not repeated for its client, to which a repetition says 404.
+    // A standby does not repeat this request: the second answer would be 404.
     Route::new("DELETE", "/v1/programs/{sha256}", Right::Programs).by_leader(),
     Route::new("GET", "/v1/results/{name}", Right::Read),
     Route::new("GET", "/v1/events", Right::Read).query(&["after", "follow"]),

@@ -105,7 +105,7 @@ async fn keep(
     store.put_program(upload, record).await.map_err(from_upload)
 }
 
-/// Stores a program that `open` reads from its beginning each time: first its hash is computed, which names it in the store.
+/// Stores a program. `open` reads it from its beginning: once for its hash, which names it in the store, and once for its bytes.
 pub(super) async fn put_whole(
     state: &State,
     open: impl AsyncFn() -> Result<FormFile, ApiError>,

@@ -97,8 +97,8 @@ impl Jobs {
         self.act_once(id, action, None).await
     }
 
-    /// Changes a job like [`Self::act`], at a request that was first sent at `asked_at` if it is sent again: a retry since then is
-    /// not made once more, though the job has failed anew.
+    /// Changes a job like [`Self::act`]. `asked_at` is the first sending of a repeated request: a job that was retried since
+    /// then is not retried once more, even if it has failed again.
     pub(crate) async fn act_once(
         &self,
         id: JobId,
@@ -123,7 +123,7 @@ impl Jobs {
         acting.await.unwrap_or(Err(ChangeError::Write(WriteError::Closed)))
     }
 
-    /// Changes every job that matches a filter and can change. `asked_at` is that of [`Self::act_once`].
+    /// Changes every job that matches a filter and can change. `asked_at` is as in [`Self::act_once`].
     pub(crate) async fn act_on_all(
         &self,
         filter: JobFilter,

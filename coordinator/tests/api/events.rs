@@ -129,7 +129,7 @@ async fn progress_is_told_once_a_second_at_most() {
     let job = grid.submit(&numbered_tasks(10_000)).await;
     let mut events = EventStream::open(&grid, &format!("/v1/jobs/{}/events", job.id), None).await;
     let is_told = Cell::new(false);
-    // Tasks end one by one until progress has been told twice, and then all at once.
+    // Tasks end one by one until there are two events of progress, and then all at once.
     let working = async {
         loop {
             let most = if is_told.get() { 10_000 } else { 1 };

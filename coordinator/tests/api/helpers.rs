@@ -45,7 +45,7 @@ pub(crate) struct TestWorker {
     _stop: oneshot::Sender<()>,
 }
 
-/// Settings that need no patience, by which no slow moment of the machine loses a worker or refuses a request.
+/// Settings by which no slow moment of the machine loses a worker or refuses a request.
 pub(crate) fn config() -> Config {
     Config {
         public_addr: ANY_PORT.into(),
@@ -87,7 +87,7 @@ impl TestCoordinator {
         Self::start_over(Arc::new(shared.clone()), config)
     }
 
-    /// Starts over a store that other coordinators may share.
+    /// Starts a coordinator over a store that others may share.
     pub(crate) fn start_over(shared: Arc<dyn Shared>, config: Config) -> Self {
         let coordinator = Coordinator::build_shared(config, shared).expect("free ports");
         Self::run(TempDir::new().expect("a directory"), coordinator)
@@ -113,7 +113,7 @@ impl TestCoordinator {
         self.data_dir
     }
 
-    /// Waits until it ends by itself; returns the reason.
+    /// Waits until the coordinator ends by itself; returns the reason.
     pub(crate) async fn failure(self) -> anyhow::Error {
         self.running.await.expect("no panic").expect_err("nobody stops it")
     }

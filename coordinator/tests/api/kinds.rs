@@ -97,7 +97,7 @@ async fn individual_tasks_wait_for_workers_that_fetch() {
 #[actix_web::test]
 async fn a_job_that_outlives_its_timeout_fails() {
     let grid = TestCoordinator::start(config());
-    // The claim waits for the job, which may be over by the time of a later one.
+    // The claim waits for the job: a later claim might find the job over.
     let (claimed, job) = join(grid.claimed("one", &json!({"wait_seconds": 60})), async {
         grid.wait_for_pulling(1).await;
         grid.submit(&with(numbered_tasks(1), &json!({"timeout": {"job_seconds": 1}}))).await

@@ -109,7 +109,7 @@ async fn tasks_that_are_answered_into_a_connection_that_its_worker_has_closed_ar
         }
         let jobs = join_all(jobs.iter().map(|id| grid.job(*id))).await;
         let stray: Vec<_> = jobs.iter().filter(|job| !is_in_hand(job) && !has_succeeded_at_once(job)).collect();
-        // Nothing is known of those whose answer had come before the close, of which the look before it may miss a few.
+        // The tasks of an answer that came before the close stay in hand. The look before the close may miss a few such answers.
         if stray.is_empty() && open + answered + 3 >= ROUNDS as usize {
             return;
         }

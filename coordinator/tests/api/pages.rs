@@ -238,7 +238,7 @@ async fn a_lease_whose_rest_went_back_has_the_tasks_that_it_kept_in_the_task_str
     let claimed = coordinator.claimed("puller", &json!({"max_tasks": 3})).await;
     assert_eq!(coordinator.report(&claimed, "release", &json!({"beyond": 1})).await.status(), 204);
     let stream: serde_json::Value = read(coordinator.get("/task-stream/data?seconds=30").await, 200).await;
-    // The last number of a bar.
+    // A bar ends with its number of tasks.
     assert_eq!(stream["bars"][0][8], json!(1));
 }
 

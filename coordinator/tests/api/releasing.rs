@@ -1,4 +1,4 @@
-//! Workers that fetch and hand the rest of a lease back.
+//! Pulling workers that hand the last tasks of a lease back.
 
 use api::Claimed;
 use model::JobState;
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::helpers::{TestCoordinator, config, indices, numbered_tasks, problem};
 
-/// The body that hands the tasks from `beyond` on back.
+/// The body of a request that hands the tasks from `beyond` on back.
 fn rest(claimed: &Claimed, beyond: u64) -> Value {
     let mut lease = claimed.lease.clone();
     lease.beyond = beyond;

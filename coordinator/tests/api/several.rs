@@ -32,13 +32,13 @@ impl Grid {
         Self::start_with(count, config()).await
     }
 
-    /// Starts them with other settings.
+    /// Starts coordinators with these settings.
     pub(crate) async fn start_with(count: usize, config: Config) -> Self {
         // No slow moment of the machine ends the leader's trust in its lease.
         Self::start_leased(count, config, Duration::from_hours(1)).await
     }
 
-    /// Starts them with leases of this duration by the store's clock, which stands still unless a test moves it.
+    /// Starts coordinators with leases of this duration by the store's clock, which stands still unless a test moves it.
     async fn start_leased(count: usize, config: Config, lease: Duration) -> Self {
         let (memory, seconds) = (Memory::new(), Arc::new(AtomicU64::new(0)));
         let time = Arc::clone(&seconds);
@@ -87,7 +87,7 @@ impl Grid {
     }
 }
 
-/// Settings that give workers time to list their leases to the next leader, which waits all that time: it has just started and
+/// Settings that give workers time to list their leases to the next leader. It waits all that time: it has just started and
 /// may not know every worker.
 fn patient() -> Config {
     Config { recovery_ms: 10_000, ..config() }

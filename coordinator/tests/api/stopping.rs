@@ -64,7 +64,7 @@ async fn the_store_is_closed_by_then() {
     assert!(!data_dir.path().join("divvy.db-wal").exists(), "a connection is open");
 }
 
-/// A store in memory that has lost commits as soon as it is told so.
+/// A store in memory that reports lost commits once `lost` is notified.
 struct LosesCommits {
     way: MemoryShared,
     lost: Arc<Notify>,

@@ -8,7 +8,7 @@ use crate::helpers::*;
 
 /// Time for which answers are lost on open connections: longer than the coordinator waits for them.
 const OUTAGE: Duration = Duration::from_secs(5);
-/// Answers are waited for as short as librdkafka allows, where a minute is the default. The proxy reads what is sent.
+/// The shortest waits for answers that librdkafka allows; the default is a minute. Without compression the proxy can read events.
 const IMPATIENT: &str = "compression.codec=none,socket.timeout.ms=1500,api.version.request.timeout.ms=1000,\
      socket.connection.setup.timeout.ms=1500,reconnect.backoff.max.ms=500,topic.metadata.refresh.interval.ms=500";
 /// Bytes of an event that is sent to a broker.

@@ -1,4 +1,4 @@
-//! Several brokers of which one is away.
+//! A cluster of brokers of which one is away.
 
 use std::collections::BTreeSet;
 
@@ -6,14 +6,14 @@ use serde_json::json;
 
 use crate::helpers::*;
 
-/// Makes events of all jobs.
+/// Pauses and resumes all jobs, which makes events.
 fn pause_and_resume(coordinator: &Coordinator) {
     for action in ["pause", "resume"] {
         coordinator.post(&format!("/v1/jobs/all/{action}?kind=tasks"), "");
     }
 }
 
-/// Each record is one job, and no event is missing, out of order or counted otherwise.
+/// Checks that each record is one job, and that no event is missing, out of order or counted otherwise.
 fn check_all(cluster: &Cluster, coordinator: &Coordinator, expected: u64) {
     let found = wait_for_jobs(coordinator, usize::try_from(expected).expect("few"));
     assert_eq!((found.len() as u64, numbers(&found)), (expected, (0..expected).collect()));
@@ -39,13 +39,13 @@ fn records_come_in_and_events_go_out_while_a_broker_of_several_is_killed_and_com
     for topic in ["submit.5", "events"] {
         cluster.wait_until_in_sync(topic);
     }
-    // Some are on their way when the broker ends.
+    // Some of these records are on their way when the broker ends.
     produce(&cluster, 100..200);
     pause_and_resume(&coordinator);
     cluster.kill(2);
     produce(&cluster, 200..300);
     pause_and_resume(&coordinator);
-    // All of them, while it is away.
+    // All records come in and all events go out while the broker is away.
     wait(300);
     cluster.go(2);
     produce(&cluster, 300..400);
@@ -57,7 +57,7 @@ fn records_come_in_and_events_go_out_while_a_broker_of_several_is_killed_and_com
 #[test]
 fn a_partition_without_a_leader_holds_up_no_other_one() {
     let mut cluster = Cluster::start();
-    // The third partition of each is on the third broker alone.
+    // The third partition of each topic is on the third broker alone.
     for topic in ["submit.5", "submit.dead", "events"] {
         cluster.tools().change_topic("--create", topic, &["--replica-assignment", "1,2,3"]);
     }
@@ -72,19 +72,19 @@ fn a_partition_without_a_leader_holds_up_no_other_one() {
     for topic in ["submit.5", "submit.dead", "events"] {
         cluster.wait_until_led_without(3, topic);
     }
-    // While the intake reads, and when it begins.
+    // The intake reads the other partitions, also after a start without the third broker.
     cluster.tools().produce_in("submit.5", 0, &jobs(30..60));
     wait_for_jobs(&coordinator, 60);
     coordinator.kill_and_start_again();
     cluster.tools().produce_in("submit.5", 1, &jobs(60..90));
     wait_for_jobs(&coordinator, 90);
-    // By their keys some of them would wait for the third partition.
+    // By their keys some of the dead letters would wait for the third partition.
     let poison: Vec<_> = (0..30).map(|number| format!("no job {number}")).collect();
     cluster.tools().produce_in("submit.5", 0, &poison);
     cluster.tools().produce_in("submit.5", 0, &jobs(90..100));
     wait_for_jobs(&coordinator, 100);
     eventually("each is a dead letter", || (coordinator.kafka()["records_dead"].as_u64() >= Some(30)).then_some(()));
-    // Each partition has some of the forty jobs since the start. The events of the third one wait.
+    // Each partition has events of some of the forty jobs since the start. The events of the third partition wait.
     let newest = |partition| {
         let records = cluster.tools().records_in("events", partition);
         records.iter().filter_map(|record| record.json()["seq"].as_u64()).max().unwrap_or(0)

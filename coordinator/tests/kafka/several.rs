@@ -92,7 +92,7 @@ fn a_leader_that_was_paused_publishes_nothing_when_it_wakes_up() {
     let records = broker.records("events");
     let numbers: BTreeSet<_> = records.iter().map(|record| record.json()["seq"].as_u64()).collect();
     assert_eq!(numbers.len(), 51, "an event is missing");
-    // Where a busy machine has changed the lead once more, the next leader may repeat events of the last one.
+    // If a busy machine has changed the lead once more, the next leader may repeat events of its predecessor.
     if group.takeovers() == 2.0 {
         assert_eq!((records.len(), group.leader()), (51, next), "some event was published twice");
     }

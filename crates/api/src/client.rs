@@ -200,8 +200,8 @@ impl Client {
         self.get(&["v1", "jobs", &id.to_string(), "explain"], &Query::new()).await
     }
 
-    /// Changes a job; returns it after the change. `asked_at` is when the first of several equal requests was sent: a retry since
-    /// then is not made once more.
+    /// Changes a job; returns it after the change. `asked_at` is the instant of the first of several equal requests: a job that
+    /// was retried since then is not retried once more.
     ///
     /// # Errors
     /// The grid cannot be reached, refuses, or answers something else.
@@ -211,7 +211,7 @@ impl Client {
         self.read(self.send(request.timeout(ANSWER_TIMEOUT)).await?).await
     }
 
-    /// Changes all jobs that the filter finds. `asked_at` is that of [`Self::change`].
+    /// Changes all jobs that the filter finds. `asked_at` is as in [`Self::change`].
     ///
     /// # Errors
     /// The grid cannot be reached, refuses, or answers something else.

@@ -207,8 +207,8 @@ impl Engine {
         self.durability.recorded()
     }
 
-    /// Acts on the scheduler's events. Slots that have fallen free are filled after that: a lease that is claimed for a slot
-    /// goes out before the next one is claimed for it.
+    /// Acts on the scheduler's events, then fills the slots that have fallen free: a lease that is claimed for a slot goes out
+    /// before the next one is claimed for it.
     pub(crate) fn settle(&mut self, now: Now) {
         let mut vacated = Vec::new();
         while let Some(event) = self.scheduler.poll_event() {

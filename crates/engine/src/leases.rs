@@ -189,8 +189,8 @@ impl Engine {
         Ok(is_shorter)
     }
 
-    /// Takes the tasks from `beyond` on back, at no cost, from a lease whose worker hands them back. Returns whether the lease ends
-    /// at `beyond` or before: a lease that cannot be divided there stays whole.
+    /// Takes back the tasks from `beyond` on of a lease whose worker hands them back; no attempt counts. Returns whether the
+    /// lease ends at `beyond` or before: a lease that cannot be divided there stays whole.
     ///
     /// # Errors
     /// The attempt holds no lease: nothing changes.

@@ -48,7 +48,7 @@ fn call_stops_everywhere_and_the_sieve_goes_on() {
                 let own = this_thread();
                 begun.send((own.clone(), computed(&own))).expect("it is waited for");
                 let ended = (sieve.sum(range.clone(), &stop), computed(&own));
-                // Its time can be read until the other end is dropped.
+                // The thread's computing time can be read until the other end is dropped.
                 let _ = leaves.into_iter().next();
                 ended
             });

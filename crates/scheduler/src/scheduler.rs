@@ -126,7 +126,7 @@ impl Scheduler {
         }
         self.deadlines.extend(spec.deadline.map(|deadline| (deadline, id)));
         self.last_turn += 1;
-        // Its failure was stored without its end.
+        // The failure of such a job's task was stored without the end of the job.
         let failed: u64 = history.failed.iter().map(|tasks| tasks.end - tasks.start).sum();
         let has_failed = failed > 0 && spec.on_exhausted == OnExhausted::FailJob;
         let total = spec.tasks;

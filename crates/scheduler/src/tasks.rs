@@ -49,7 +49,7 @@ impl Run {
         self.tasks.end - self.tasks.start
     }
 
-    /// Whether the run may fail twice with its tasks out of attempts only after the second time.
+    /// Whether the run may fail twice without its tasks being out of attempts after the first failure.
     pub(crate) fn may_fail_twice(&self, max_attempts: u32) -> bool {
         self.failures.saturating_add(2) <= max_attempts && self.kills + 2 <= MAX_KILLS
     }

@@ -1,4 +1,4 @@
-//! Stored jobs as their clients draw them, and what their tasks do at a worker.
+//! Stored jobs as their clients draw them, and the work of their tasks at a worker.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
@@ -13,7 +13,7 @@ use crate::outcome::{answer_to, json, value};
 use crate::plan::{Faults, MS, Micros, SECOND};
 use crate::world::{SETTLING, World};
 
-/// Longer than a lease may wait for its slot, which its time limit includes.
+/// Time by which an attempt overruns: longer than a lease may wait for its slot, which its time limit includes.
 const OVERRUN: Micros = 300 * SECOND;
 
 /// A stored job and its clients' knowledge of it.
@@ -46,7 +46,8 @@ impl World {
         Priority::try_from(self.rng.random_range(1..=9)).unwrap_or_default()
     }
 
-    /// The whole where faults let workers or coordinators start again: only then is every lie found.
+    /// The share of leases that are compared: all where faults restart workers or coordinators, since a part would miss lies
+    /// then.
     fn share(&mut self) -> Option<Share> {
         let is_part = self.plan.faults == Faults::None && self.rng.random_bool(0.7);
         let share = if is_part { Share::try_from(0.4).ok() } else { Some(Share::ALL) };
@@ -168,7 +169,7 @@ impl World {
     }
 }
 
-/// Takes one of the attempts that are left of each of these tasks, unless they are without end. Returns whether there was any.
+/// Takes one of the attempts that each of these tasks has left, unless their number is endless. Returns whether any task had one.
 pub(crate) fn take_one(left: &mut BTreeMap<u64, u32>, tasks: &Range<u64>) -> bool {
     let mut is_any = false;
     for (_, left) in left.range_mut(tasks.clone()).filter(|(_, left)| **left > 0) {

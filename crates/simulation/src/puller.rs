@@ -82,7 +82,7 @@ impl World {
                 if is_done && run > 0 {
                     work.told_in.get_or_insert(run);
                 }
-                // A failure that an earlier coordinator was told of may count already.
+                // A failure that was reported to an earlier coordinator may count already.
                 let is_given_back =
                     matches!(outcome, SimOutcome::Failed) && work.told_in.is_some_and(|told_in| told_in < run);
                 let report = match (is_done, is_given_back) {

@@ -32,7 +32,7 @@ const ANSWERS: i64 = 512;
 const ANSWERS_BYTES: usize = 4 * 1024 * 1024;
 /// Jobs that are forgotten at once.
 const EXPIRED: i64 = 100_000;
-/// Corrects the bytes of all jobs that are over together.
+/// Corrects the sum of the bytes of all jobs that are over.
 pub(crate) const SUM_UP: &str = "UPDATE finished SET bytes = found.bytes FROM \
      (SELECT coalesce(sum(bytes), 0) AS bytes FROM jobs WHERE finished_at IS NOT NULL) AS found \
      WHERE finished.bytes <> found.bytes";
@@ -45,7 +45,7 @@ pub(crate) struct Readers {
     /// For payloads, so that a worker never waits behind lists of clients.
     payloads: Pool,
     unreadable: Arc<Unreadable>,
-    /// Whether [`sum_up`] has been done.
+    /// Whether [`sum_up`] has succeeded or takes too long.
     is_summed_up: Arc<AtomicBool>,
 }
 
@@ -311,10 +311,10 @@ async fn answers(link: &Link, job: JobId, next: u64) -> Result<Vec<Answers>, DbE
     found.iter().map(read).collect()
 }
 
-/// Corrects the bytes of all jobs that are over, once for each process: a damaged row that is deleted takes other bytes away than
-/// it had brought. Fails without effect where a job ends meanwhile: the sum is not that of the snapshot then.
+/// Corrects the sum of the bytes of all jobs that are over: the deletion of a damaged row subtracts other bytes than were added
+/// for it. Fails without effect if the sum changes meanwhile.
 async fn sum_up(link: &Link) -> Result<(), DbError> {
-    // The whole table is read, soonest in its own order.
+    // A sequential scan is the quickest way through the whole table.
     const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ WRITE; SET LOCAL statement_timeout = '1min'; \
          SET LOCAL enable_seqscan = on";
     link.client.batch_execute(BEGIN).await?;

@@ -20,7 +20,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 const TCP_USER_TIMEOUT: Duration = Duration::from_secs(5);
 /// Silence after which a connection is probed, unless the URL says otherwise.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(10);
-/// Time between two probes, unless the URL says otherwise. With an unanswered probe the connection lives for
+/// Time between two probes, unless the URL says otherwise. After an unanswered probe the connection lives for
 /// [`TCP_USER_TIMEOUT`].
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(2);
 

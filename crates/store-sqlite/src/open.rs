@@ -193,7 +193,8 @@ fn migrate(db: &mut Connection) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// Corrects the bytes of all jobs that are over: a damaged row that is deleted takes other bytes away than it had brought.
+/// Corrects the sum of the bytes of all jobs that are over: the deletion of a damaged row subtracts other bytes than were added
+/// for it.
 fn sum_up(db: &Connection) -> rusqlite::Result<usize> {
     let sql = "UPDATE finished SET bytes = found.bytes FROM \
          (SELECT CAST(max(0, min(total(bytes), 9e18)) AS INTEGER) AS bytes FROM jobs WHERE finished_at IS NOT NULL) AS found \

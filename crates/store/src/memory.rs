@@ -136,7 +136,7 @@ impl Memory {
         lock(&self.shared.control).faults.push_back(fault);
     }
 
-    /// Loses every batch without a fault of its own, and its answer, until this is false again.
+    /// Loses every batch that has no injected fault, and its answer, until `is_losing` is false again.
     pub fn set_losing(&self, is_losing: bool) {
         lock(&self.shared.control).is_losing = is_losing;
     }

@@ -2,7 +2,7 @@
 //!
 //! The store keeps a *lease*: its holder, its epoch, and its expiry by the store's own clock. Taking the lease over raises the
 //! epoch, so that every batch of an earlier leader is refused in its own transaction, however late it comes. A leader trusts its
-//! lease for [`LeadershipLease::lasts`] from before its question, by its own monotonic clock: it stops before another leader can
+//! lease for [`LeadershipLease::lasts`] from before its request, by its own monotonic clock: it stops before another leader can
 //! begin.
 
 use std::pin::Pin;

@@ -19,7 +19,7 @@ const MADE_ANEW: &str = "changed id from ";
 /// Text of that message when no id of the topic was known before.
 const NO_ID: &str = "changed id from AAAAAAAAAAAAAAAAAAAAAA";
 
-/// Deliveries to one partition succeed beside those to another that fail: a producer works again after this time without failures.
+/// Time without failures after which a producer works again: deliveries to other partitions may succeed beside failing ones.
 const QUIET: Duration = Duration::from_secs(5);
 
 /// Passes errors to the figures and notes topics that are made anew.

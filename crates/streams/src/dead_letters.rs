@@ -178,7 +178,8 @@ impl DeadLetters {
         }
     }
 
-    /// The partitions with a leader that takes letters; `None` if all have one, or none: librdkafka then chooses by the key.
+    /// The partitions with a leader that takes letters; `None` if all partitions have one or none has: librdkafka then chooses
+    /// by the key.
     fn led(&self) -> Option<Vec<i32>> {
         let metadata = self.producer.client().fetch_metadata(Some(&self.topic), ASK_TIMEOUT).ok()?;
         let topic = metadata.topics().first().filter(|topic| topic.error().is_none())?;
@@ -273,7 +274,7 @@ mod tests {
 
     use super::*;
 
-    /// Buries records with keys that spread over all partitions, and returns the partitions that are avoided then.
+    /// Buries records with keys that spread over all partitions. Returns the partitions that are avoided afterwards.
     fn bury(settings: &Settings) -> Vec<i32> {
         let time = rdkafka::Timestamp::CreateTime(0);
         let record = |number: i64| {

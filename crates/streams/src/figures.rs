@@ -122,7 +122,7 @@ impl Figures {
         self.recovered_after(part, Duration::ZERO);
     }
 
-    /// Notes that some of a part's work succeeds: the part goes on if none has failed for this time.
+    /// Notes that some of a part's work succeeds: the part goes on if no work has failed for this time.
     pub(crate) fn recovered_after(&self, part: Part, quiet: Duration) {
         let mut errors = self.errors.lock().unwrap_or_else(PoisonError::into_inner);
         if errors[part as usize].take_if(|failure| failure.at.elapsed() >= quiet).is_some() {

@@ -38,7 +38,7 @@ const LOST_INTERVAL: Duration = Duration::from_secs(10);
 /// How long the first event after a failure goes alone. Brokers refuse an event sooner; without a leader of its partition they
 /// answer nothing, and the events of other partitions go on.
 const ALONE: Duration = Duration::from_secs(10);
-/// An event that is acknowledged no sooner is reported.
+/// Time without an acknowledgement after which an event is reported.
 const LATE: Duration = Duration::from_secs(5);
 /// How long an idle relay waits before it checks whether it is to end.
 const IDLE: Duration = Duration::from_millis(100);
@@ -124,9 +124,9 @@ struct Session {
     lost_at: Instant,
     /// The last event that was sent.
     sent: u64,
-    /// Until when the first event goes alone, if the session before has failed.
+    /// End of the time in which the first event goes alone, if the session before has failed.
     alone_until: Option<Instant>,
-    /// The first event that is not acknowledged, and since when.
+    /// The first event that is not acknowledged, and the instant since which it is the first.
     waits: (u64, Instant),
     topic: Arc<str>,
     latest: watch::Receiver<u64>,
@@ -215,7 +215,7 @@ impl Outbox {
         self.store_position(session, false)
     }
 
-    /// Reports the client's trouble if an event waits for its end, and an event that is late.
+    /// Reports the client's trouble if an event waits, and an event that is late.
     fn tell(&self, session: &mut Session) {
         let mut window = lock(&session.window);
         let (warning, first) = (window.take_warning(), window.next());

@@ -23,7 +23,7 @@ pub enum Mode {
     Swallow,
     /// Hands everything on up to the next COMMIT of a client, then swallows.
     SwallowCommit,
-    /// Hands everything on up to the next bytes of a client that contain these, then swallows.
+    /// Hands everything on until a client sends these bytes, then swallows.
     SwallowFrom(&'static [u8]),
     /// Hands everything on until a client sends these bytes. Changes the first of them, holds them until the client sends more,
     /// for a second at most, and hands everything on from then on.

@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use crate::helpers::{Coordinator, JobClient, Order, Worker, eventually, get, path};
 use crate::several_clocks::faketime;
 
-/// Longer than the test takes to set the clock, and the coordinator to notice that.
+/// Longer than the test takes to set the clock and the coordinator to notice the step.
 const TASK_SECONDS: f64 = 6.0;
 
 /// Sets the clock of the process that reads it from this file, such as to `-1h`.
@@ -82,6 +82,6 @@ fn steps_of_the_clock_repeat_no_task_and_leave_what_came_last_the_newest() {
         assert_eq!(listed, newest_first, "after {ahead}");
     }
     assert_eq!(coordinator.workers().len(), 1);
-    // It may be late with a heartbeat, which suspends it until the next one.
+    // A late heartbeat suspends the worker until the next one.
     eventually("it is ready", || coordinator.find(&worker.boot_id).filter(|worker| worker["state"] == "ready"));
 }

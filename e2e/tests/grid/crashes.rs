@@ -26,7 +26,7 @@ const KILLS: u32 = 200;
 /// Kills of coordinators for each kill of a worker.
 const KILLS_PER_WORKER: u32 = 20;
 
-/// Kills of coordinators for each kill of one that need not have answered.
+/// Kills of coordinators for each kill that does not wait for the coordinator's first answer.
 const KILLS_PER_EARLY_KILL: u32 = 4;
 
 /// Longest life of a coordinator; some coordinators are killed as soon as they have started.
@@ -130,7 +130,7 @@ fn no_crash_loses_an_acknowledged_job_or_counts_anything_twice() {
 fn kill_again_and_again(coordinator: &mut Coordinator, workers: &mut VecDeque<Worker>, rng: &mut Rng) -> u32 {
     let mut taken_up = 0;
     for kill in 1..=KILLS {
-        // Some are killed while they start. The others answer first, which they do once they have taken up their jobs.
+        // Some coordinators are killed while they start. The others answer first, and so have taken up their jobs.
         if kill % KILLS_PER_EARLY_KILL != 0 {
             get(coordinator.public, "/readyz");
         }

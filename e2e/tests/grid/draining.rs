@@ -88,11 +88,11 @@ fn draining_worker_is_alive_but_not_ready() {
 
 #[test]
 fn coordinator_answers_what_is_in_flight_before_it_stops() {
-    // Longer than any test: it stops when all is answered.
+    // Longer than any test: the coordinator stops once it has answered all requests.
     let mut coordinator =
         Coordinator::start(&[("DIVVY_DRAIN_TIMEOUT_MS", "600000"), ("DIVVY_EVICT_AFTER_MS", "600000")]);
     let worker = Worker::join(&coordinator, &[]);
-    // So that the request is in flight for as long as this test needs it to be.
+    // The request stays in flight for as long as this test needs.
     worker.signal(Signal::STOP);
     let job = coordinator.ask_sum(1, 10_u64.pow(7));
     eventually("it is leased", || (coordinator.busy() > 0).then_some(()));

@@ -106,8 +106,8 @@ fn client_is_told_what_is_wrong_with_the_only_worker() {
     });
 }
 
-/// The time of a lease beside a worker with this fault: only a worker that never answers is to lose its lease by it. The other
-/// faults are found out by the answer, however slow the machine is.
+/// The lease timeout beside a worker with this fault: only a worker that never answers loses its lease by it. The answer shows
+/// the other faults, however slow the machine is.
 fn lease_timeout(fault: Fault) -> (&'static str, &'static str) {
     if fault == Fault::Silence { SHORT_LEASES } else { ("DIVVY_LEASE_TIMEOUT_MS", "60000") }
 }
@@ -127,7 +127,7 @@ fn a_good_worker_makes_up_for(fault: Fault) {
     let _turn = heavy();
     let coordinator = Coordinator::start(&[lease_timeout(fault)]);
     let fake = FakeWorker::join(&coordinator, fault);
-    // There before the request, which begins at both: a worker that fails alone uses up the attempts of a task.
+    // The good worker is there before the request: a failing worker alone would use up the attempts of a task.
     let _good = Worker::join(&coordinator, &[]);
     let started_at = Instant::now();
     assert_eq!(coordinator.sum(1, 10_u64.pow(9)).sum(), published_sum(9));

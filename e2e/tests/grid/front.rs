@@ -126,7 +126,7 @@ fn front_that_is_stopped_takes_no_connection_and_lets_open_ones_end() {
     let coordinator = Coordinator::start(&[("DIVVY_EVICT_AFTER_MS", "600000")]);
     let worker = Worker::join(&coordinator, &[]);
     let mut front = Front::before(coordinator.public);
-    // So that the request is in flight for as long as this test needs it to be.
+    // The request stays in flight for as long as this test needs.
     worker.signal(Signal::STOP);
     let sum = send(front.address, "GET", "/sum-of-primes?a=1&b=1000000&algorithm=sieve", &[], "");
     eventually("it is leased", || (coordinator.busy() > 0).then_some(()));

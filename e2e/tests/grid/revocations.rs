@@ -46,7 +46,7 @@ fn stop_leases(action: &str, state: &str, lease_target_ms: &str) -> Duration {
         (coordinator.busy() == 0 && workers.iter().all(|worker| running(worker) == 0.0)).then_some(())
     });
     let stopped_after = answered_at.elapsed();
-    // Many leases of another job, among which no lease of this one may be: the attempts of the answer stay all there are.
+    // The other job has many leases. No lease of this job may be among them: its number of attempts stays.
     let other = Order::sleep(200, 0.005);
     let other_id = coordinator.submit(&other);
     assert_eq!(eventually("the other job's result", || client.result(&other_id)), other.result);

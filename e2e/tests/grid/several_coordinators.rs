@@ -257,7 +257,7 @@ fn an_outcome_that_came_while_nobody_led_counts() {
     let mut group = Group::start(2, &[("DIVVY_RECOVERY_MS", "5000")]);
     let worker = group.worker(&[]);
     let restarted = group.worker(&[]);
-    // So long that both are at work when the coordinators die.
+    // Both tasks still run when the coordinators die.
     let job = group.client(0).submit(&Order::sleep(2, 6.0), "one");
     // A lease that the leader counts may still be on its way.
     let runs = |worker: &Worker| worker.metric(r#"divvy_worker_held_leases{state="running"}"#) == 1.0;

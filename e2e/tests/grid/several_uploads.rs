@@ -26,7 +26,7 @@ struct Uploads {
     directory: TempDir,
 }
 
-/// Whether a socket of a port has such a state and such queues.
+/// Whether a socket of a port has a state and queues for which `is_meant` holds.
 fn has_socket(port: u16, is_meant: impl Fn(&str, &str) -> bool) -> bool {
     let sockets = fs::read_to_string("/proc/net/tcp").expect("Linux");
     sockets.lines().any(|socket| {
@@ -125,7 +125,7 @@ fn an_upload_that_a_standby_has_passed_on_is_stored_by_the_next_leader() {
     let leader = uploads.group.leader();
     let standby = (leader + 1) % 3;
     let port = uploads.group.coordinators[leader].public.port();
-    // The leader takes the head of the upload, and nothing comes of the rest. It must have the head while it leads.
+    // The leader gets the head of the upload while it leads, and nothing of the rest.
     let (mut stream, program) = (uploads.begin(standby), uploads.program.clone());
     eventually("the upload has come to the leader", || has_connection(port).then_some(()));
     uploads.group.coordinators[leader].signal(Signal::STOP);

@@ -12,7 +12,7 @@ const CLIENTS: usize = 8;
 const ROUNDS: usize = 12;
 const COMING: usize = 4;
 
-/// Lets the clients end however the thread ends that brings the workers.
+/// Lets the clients end when the thread that starts the workers ends, however it ends.
 struct End<'a>(&'a AtomicUsize);
 
 impl Drop for End<'_> {
@@ -57,7 +57,7 @@ fn ask_much(coordinator: &Coordinator, client: usize, came: &AtomicUsize) {
     }
 }
 
-/// Kills and terminates workers in turn and starts others, which it counts.
+/// Kills and terminates workers in turn, starts others and counts these.
 fn come_and_go(coordinator: &Coordinator, workers: &mut VecDeque<Worker>, is_over: &AtomicBool, came: &AtomicUsize) {
     let _end = End(came);
     while !is_over.load(Ordering::Relaxed) {

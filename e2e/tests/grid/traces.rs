@@ -119,7 +119,7 @@ fn lease_that_outlives_its_coordinator_ends_its_span_at_the_next_one() {
     let mut coordinator = Coordinator::start_to_stay(&collector.variables());
     let worker = Worker::join(&coordinator, &collector.variables());
     let (trace, headers) = of_client(3, "01");
-    // So long that it runs when its coordinator dies.
+    // The task still runs when its coordinator dies.
     let job = submit(&coordinator, &Order::sleep(1, 10.0), &headers);
     eventually("it runs", || (coordinator.client().job(&job)["tasks"]["running"] == 1).then_some(()));
     eventually("its worker has it", || {

@@ -160,7 +160,7 @@ pub(crate) struct Bench {
 }
 
 impl Bench {
-    /// A steady scenario of `rate_qps` for `duration_s` with limits that a machine keeps which stands still for a while;
+    /// A steady scenario of `rate_qps` for `duration_s`, with limits that hold also on a machine that stands still for a while.
     /// `edits` replace its lines by name.
     pub(crate) fn steady(rate_qps: u32, duration_s: f64, edits: &[&str]) -> Self {
         Self::scenario(&format!("[steady]\nrate_qps = {rate_qps}\nduration_s = {duration_s}"), edits)

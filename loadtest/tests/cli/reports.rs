@@ -17,7 +17,7 @@ fn json_on_stdout_is_the_report_file() {
     let printed: Value = serde_json::from_str(&ended.stdout).expect("JSON alone");
     assert_eq!(printed, ended.json());
     assert_eq!(printed["passed"], true);
-    // One for each send, and more where the last answers came late.
+    // There is one slice for each send, and more if the last answers came late.
     assert!(printed["measured"]["slices"].as_array().is_some_and(|slices| slices.len() >= 20), "{printed}");
     for name in ["p50", "p90", "p99", "p99_9", "max"] {
         assert!(printed["measured"]["latency_ms"][name].as_f64().is_some_and(|ms| ms > 0.0), "{name}");

@@ -207,7 +207,7 @@ def test_tasks_that_a_slot_puts_back_are_ready_and_go_back_if_they_are_the_last(
     board.put_back(chunks, [3])
     board.put_back(chunks, [1])
     assert board.take_rests() == [(chunks, 3)]
-    # What is put back meanwhile waits for the answer.
+    # Tasks that are put back meanwhile wait for the answer.
     chunks.tasks = chunks.tasks[:3]
     assert board.take_rests() == [] and not board.divided(chunks, 3, is_cut=True)
     assert not board.is_last_of(slots[1], chunks)

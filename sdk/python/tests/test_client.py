@@ -120,7 +120,7 @@ def test_wait_times_out_and_the_job_goes_on(client: Client, monkeypatch: pytest.
 
 def test_a_job_is_waited_for_no_longer_than_asked_while_the_grid_is_away(start: Callable[..., Any]) -> None:
     coordinator = start(Coordinator)
-    # Without a bound it is so long for an answer, and so long in all.
+    # Without a bound of its own a request has this time for an answer, and this time in all.
     with Client(coordinator.url, timeout=10 * DEADLINE, retry_for=10 * DEADLINE) as client:
         job = client.submit("sleep", {"seconds": 1}, requires=NOWHERE)
         for end in (lambda: coordinator.signal(signal.SIGSTOP), coordinator.kill):
@@ -209,7 +209,7 @@ def test_all_jobs_that_are_waited_for_share_one_stream(client: Client) -> None:
     for thread in threads:
         thread.start()
     eventually("all are watched", lambda: len(client.hub._watchers) == 5)
-    # One of an earlier test may end meanwhile.
+    # A thread of an earlier test may end meanwhile.
     assert len(event_threads() - before) == 1
     for job in jobs:
         client.cancel(job.id)

@@ -33,7 +33,7 @@ def test_executors_do_not_see_what_others_initialized(grid: Coordinator) -> None
 
 def test_an_initializer_that_fails_breaks_the_executor(grid: Coordinator) -> None:
     with executing(grid.url, initializer=functions.initialize_wrongly) as executor:
-        # Before the first one fails, after which the executor takes no call.
+        # All calls are submitted before the first one fails: after that the executor takes no call.
         with together(executor):
             futures = [executor.submit(functions.double, value) for value in range(5)]
         for future in futures:

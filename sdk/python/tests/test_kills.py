@@ -294,7 +294,7 @@ def test_no_future_hangs_when_a_thread_of_the_executor_dies(
 
     monkeypatch.setattr(_engine.Engine if part == "_send" else _collector.Collector, part, fail)
     with executing(grid.url) as executor:
-        # Before the thread dies, after which the executor takes no call.
+        # The calls are submitted before the thread dies: after that the executor takes no call.
         with together(executor):
             futures = [executor.submit(functions.double, value) for value in range(3)]
         for future in futures:

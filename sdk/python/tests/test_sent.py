@@ -40,7 +40,7 @@ class Threaded(Slot):
         threading.Thread(target=self._serve, args=(theirs,), daemon=True).start()
 
     def start(self) -> None:
-        """It runs already."""
+        """The thread runs already."""
 
     def _serve(self, pipe: Connection) -> None:
         incoming = select.poll()

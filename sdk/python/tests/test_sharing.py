@@ -21,7 +21,7 @@ def test_chunks_that_wait_behind_a_long_one_are_run_by_another_worker(
         with together(executor):
             results = executor.map(functions.touch_and_wait, names, [gate, *names[1:]])
         (job,) = eventually("they are at the grid", lambda: jobs_of(client, executor.id))
-        # Nobody else waits for tasks: this worker gets all of them.
+        # No other worker waits for tasks: this one gets all of them.
         start(Worker, coordinator, slots=1).ready()
         first = eventually("the first one runs", lambda: read(Path(names[0])))
         start(Worker, coordinator, slots=1).ready()
@@ -38,7 +38,7 @@ def test_single_calls_run_beside_a_map_that_keeps_every_slot_busy(start: Callabl
     start(Worker, coordinator, slots=1).ready()
     gate, count = tmp_path / "gate", 6_000
     with executing(coordinator.url) as executor:
-        # It takes two minutes while there is no gate.
+        # The map takes two minutes while there is no gate.
         results = executor.map(functions.nap_unless, [str(gate)] * count)
         next(results)
         # The claim that waits when the map begins brings the first call.

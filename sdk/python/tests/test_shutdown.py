@@ -106,7 +106,7 @@ def test_cancel_futures_spares_what_runs(grid: Coordinator, client: Client, tmp_
     running = [executor.submit(functions.touch_and_wait, str(tmp_path / name), str(go)) for name in ("a", "b")]
     eventually("both run", lambda: all(future.running() for future in running))
     waiting = [executor.submit(functions.count_call, str(calls), 0.0) for _ in range(20)]
-    # One that is on its way may begin before the grid hears of its cancel.
+    # A call on its way to the grid may begin before the grid hears of its cancel.
     eventually("the grid has all calls", lambda: calls_at_grid(client, executor) == 22)
     stopping = threading.Thread(target=lambda: executor.shutdown(cancel_futures=True))
     stopping.start()

@@ -44,7 +44,7 @@ class Group:
 
     def kill_leader(self) -> None:
         """Kills the leader, and returns when another one leads."""
-        # None leads for a moment where the one that led was halted.
+        # For a moment no coordinator leads if the leader was halted.
         (leader,) = eventually("one leads", self.leaders)
         leader.kill()
         eventually("another one leads", self.leaders)

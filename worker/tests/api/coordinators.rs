@@ -36,7 +36,7 @@ async fn an_outcome_goes_to_the_coordinator_that_asks_for_it() {
     let worker = Worker::start(&format!("http://{},http://{}/", other.address, asking.address), &[]).await;
     let lease = worker.nap(0.0);
     assert!(worker.run(&lease).await.status().is_success());
-    // It is kept until it is asked for, so that both see it.
+    // The outcome is kept until a coordinator asks for it, so that both coordinators see it.
     other.wait("it is listed to all", |state| state.held(lease.attempt).is_some()).await;
     asking.change(|state| (state.asks_for_outcomes, state.settles_reports) = (true, true));
     other.wait("it is forgotten", |state| state.held(lease.attempt).is_none()).await;

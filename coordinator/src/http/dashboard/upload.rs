@@ -49,8 +49,8 @@ pub(super) async fn program(
     }
 }
 
-/// The file of a form, in pieces that are copied from the body one at a time: the parser copies whatever it is given, and a file
-/// may take most of the memory that bodies have.
+/// The file of a form, in pieces that are copied from the body one at a time: the parser copies its whole input, and a file may
+/// take most of the memory that bodies have.
 #[derive(Debug)]
 pub(in crate::http) struct FormFile(Field<'static>);
 
@@ -74,8 +74,8 @@ impl FormFile {
     }
 }
 
-/// The first piece of the rest of a body. A pause before each but the first lets the parser hand on the one before: it takes all
-/// pieces that are ready. At the first it would take the pause for the end of a short form.
+/// The first piece of the rest of a body. The parser takes all pieces that are ready: a pause before a piece makes it hand on the
+/// earlier ones. There is no pause before the first piece of a body: the parser would take it for the end of a short form.
 async fn next_piece((mut rest, is_first): (Bytes, bool)) -> Option<(Result<Bytes, multer::Error>, (Bytes, bool))> {
     if rest.is_empty() {
         return None;
@@ -116,7 +116,7 @@ mod tests {
             read.extend_from_slice(&piece);
         }
         assert!(read == content, "{} bytes of {}", read.len(), content.len());
-        // A piece, and the end of the one before, which may have been the beginning of the boundary.
+        // The end of an earlier piece may be the beginning of the boundary, and comes with the next piece.
         assert!(longest <= 2 * PIECE_BYTES, "{longest}");
     }
 

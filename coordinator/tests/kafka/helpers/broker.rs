@@ -45,7 +45,7 @@ pub(crate) struct Broker {
     /// The prefix of the names of this test's topics.
     prefix: String,
     is_shared: bool,
-    /// Options of its JVM beside those of all.
+    /// Options of the broker's JVM beside those of every JVM.
     options: &'static [&'static str],
     /// Holds the name space of the disk that the broker alone sees.
     disk: Option<Child>,
@@ -70,7 +70,7 @@ impl Broker {
         broker
     }
 
-    /// A broker without settings.
+    /// A broker that has no settings yet.
     fn on(own: SocketAddr, door: Door, proxy: Option<Proxy>) -> Self {
         let (directory, prefix) = (TempDir::new().expect("a directory"), "divvy".to_owned());
         Self { child: None, directory, own, door, proxy, prefix, is_shared: false, options: &[], disk: None }
@@ -170,7 +170,7 @@ impl Broker {
         broker
     }
 
-    /// A broker of a cluster, with its number and the settings that all of them have. It is not there yet.
+    /// A broker of a cluster by its number and the cluster's settings. It does not run yet.
     pub(super) fn member(own: SocketAddr, node: usize, options: &'static [&'static str], settings: &str) -> Self {
         let mut broker = Self::on(own, Door::Open, None);
         broker.options = options;

@@ -8,18 +8,18 @@ use test_postgres::own_addresses;
 
 use super::{Broker, Coordinator, eventually};
 
-/// Heaps enough for a test.
+/// A heap that is large enough for a test.
 const SMALL: &[&str] = &["-Xmx256m"];
-/// Each cluster is alone: its processes take a gigabyte.
+/// Clusters run one after the other: the processes of each take a gigabyte.
 static TURN: Mutex<()> = Mutex::new(());
 
-/// Killed when dropped.
+/// The three brokers, which are killed when this is dropped.
 pub(crate) struct Cluster {
     brokers: [Broker; 3],
     _turn: MutexGuard<'static, ()>,
 }
 
-/// The settings of one of the brokers beside its number.
+/// The settings of a broker except its number.
 fn settings(own: SocketAddr, controller: SocketAddr, voters: &str) -> String {
     format!(
         "process.roles=broker,controller\nlisteners=PLAINTEXT://{own},CONTROLLER://{controller}\n\
@@ -46,7 +46,7 @@ impl Cluster {
             Broker::member(own[place], place + 1, SMALL, &settings(own[place], controllers[place], &voters))
         };
         let mut cluster = Self { brokers: [0, 1, 2].map(member), _turn: turn };
-        // None of them serves without another one.
+        // No broker serves without another one.
         cluster.brokers.iter_mut().for_each(Broker::launch);
         cluster.brokers.iter().for_each(Broker::wait);
         cluster.wait_for("every broker is known", |metadata| {
@@ -61,12 +61,12 @@ impl Cluster {
         Coordinator::start_with(self.tools(), &[("DIVVY_KAFKA_BROKERS", addresses.join(",").as_str())])
     }
 
-    /// The broker that `kcat` and Kafka's tools ask for the others. It stays.
+    /// The broker that `kcat` and Kafka's tools connect to first. It is never killed.
     pub(crate) fn tools(&self) -> &Broker {
         &self.brokers[0]
     }
 
-    /// SIGKILL. `node` is 2 or 3.
+    /// Kills broker 2 or 3 by SIGKILL.
     pub(crate) fn kill(&mut self, node: usize) {
         self.brokers[node - 1].kill();
     }

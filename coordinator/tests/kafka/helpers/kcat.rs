@@ -101,7 +101,7 @@ impl Broker {
         String::from_utf8(output.stdout).expect("JSON").lines().map(Record::parse).collect()
     }
 
-    /// What the brokers say of topics and partitions.
+    /// The brokers' metadata of topics and partitions.
     pub(crate) fn metadata(&self) -> Value {
         let output = Command::new("kcat").args(self.client()).args(["-L", "-J"]).output().expect("kcat");
         serde_json::from_slice(&output.stdout).unwrap_or(Value::Null)

@@ -1,4 +1,4 @@
-//! Tests of leases whose workers hand the rest back.
+//! Tests of leases whose workers hand their last tasks back.
 
 use std::time::Duration;
 

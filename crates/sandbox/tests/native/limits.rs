@@ -117,7 +117,7 @@ fn a_flood_of_stderr_takes_no_memory_and_ends_with_the_time() {
     let grid = grid();
     let call = with_limits(&["write to stderr", "1000000000000"], |limits| limits.wall_time = SHORT);
     assert_eq!(reason(grid.hostile(&call)), Reason::TimeLimit { limit: SHORT });
-    // A busy machine may not let it write much in so short a time: this one is stopped when it has.
+    // A busy machine may not let a program write much within the limit: the next one is stopped once it has written enough.
     let (stop, mut seen) = (AtomicBool::new(false), 0);
     let call = crate::helpers::call(&["write to stderr", "1000000000000"]);
     let outcome = grid.sandbox.run(&crate::helpers::hostile_program(), &call, &stop, &mut |chunk| {

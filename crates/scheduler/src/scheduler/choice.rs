@@ -113,7 +113,7 @@ impl Scheduler {
         };
         let offer = job.tasks.offer(job.spec.order, &claimant)?;
         let is_long = || job.speed(lane.worker).is_some_and(|speed| speed.expect(1) > LONGEST_AHEAD);
-        // The time limit of a lease that waits begins at the latest with that of the lease ahead, which must have one.
+        // A waiting lease's time limit begins at the latest when that of the lease ahead ends: the lease ahead must have one.
         let is_untimely = || job.spec.task_timeout.is_some() && self.has_open_end(worker, lane);
         let is_due = job.passed_over >= MAX_PASSED_OVER;
         let suits = if is_due { Suits::Here } else { self.workers.suits(worker, &job.spec.affinity) };

@@ -143,8 +143,8 @@ impl Scheduler {
     }
 
     /// A second attempt at a late lease whose job has nothing else left, which this worker may run and has not failed at,
-    /// and which is not longer than the claim asks for. If both attempts fail, the run has no more failures than allowed: else
-    /// second attempts could follow each other for ever, each of which begins before the one before it fails.
+    /// and which is not longer than the claim asks for. Both attempts may fail within the job's `max_attempts`:
+    /// otherwise second attempts could follow each other for ever, each of them begun before the last one fails.
     fn second_attempt(&mut self, lane: Lane, size: LeaseSize, attempt: AttemptId, now: Instant) -> Option<Lease> {
         let worker = self.workers.get(lane.worker)?;
         let most = match size {

@@ -145,7 +145,7 @@ impl Scheduler {
         Ok(true)
     }
 
-    /// Takes the tasks from `beyond` on back from a lease whose worker gives them up, on the terms of [`Self::release`]. Returns
+    /// Takes back the tasks from `beyond` on of a lease whose worker hands them back, on the terms of [`Self::release`]. Returns
     /// whether the lease ends at `beyond` or before: the leases that [`Self::shorten`] leaves whole stay whole here too.
     ///
     /// # Errors
@@ -229,8 +229,8 @@ impl Scheduler {
         Ok(())
     }
 
-    /// Notes that the worker has ended a lease of the slot, claimed at `ended_claim_at`, and runs the next one. The time limit of
-    /// that one, which was set for the longest wait, begins now.
+    /// Notes that the worker has ended a lease of the slot, claimed at `ended_claim_at`, and runs the next lease. The time
+    /// limit of the next lease, which allowed for the longest wait, begins now.
     pub fn slot_goes_on(&mut self, lane: Lane, ended_claim_at: Instant, now: Instant) {
         let of_worker = self.workers.get(lane.worker).into_iter().flat_map(|worker| &worker.held);
         let of_slot = of_worker.filter_map(|attempt| Some((*attempt, self.leases.get(attempt)?)));

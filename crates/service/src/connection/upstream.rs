@@ -48,7 +48,7 @@ pub fn mind_unanswered(stream: &net::TcpStream, bytes: usize) -> io::Result<()> 
     SockRef::from(stream).set_tcp_user_timeout(Some(bound))
 }
 
-/// A connection to a service with the bound of [`mind_unanswered`], as many requests as pass over it.
+/// A connection to a service that keeps the bound of [`mind_unanswered`] over all requests that pass over it.
 #[derive(Debug)]
 pub struct Upstream {
     stream: net::TcpStream,

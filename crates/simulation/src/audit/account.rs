@@ -18,7 +18,7 @@ use crate::world::World;
 /// A task whose attempts ended with this many workers has failed.
 const MAX_KILLS: u32 = 3;
 
-/// A reason for which an attempt counts as failed.
+/// The reason for which an attempt counts as failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Cause {
     /// The worker reported that the tasks failed.
@@ -48,7 +48,7 @@ pub(crate) struct Account {
     unnumbered: VecDeque<Option<Failed>>,
     /// These failures by the numbers of their changes.
     numbered: BTreeMap<u64, Failed>,
-    /// These failures of all coordinators that are committed.
+    /// The committed ones of these failures, of all coordinators.
     committed: BTreeSet<Failed>,
 }
 
@@ -207,7 +207,7 @@ impl World {
         self.audit.account.reported.is_some()
     }
 
-    /// Checks an attempt whose outcome counts and that its worker forgets: its tasks are done.
+    /// Checks that the tasks of an attempt are done whose outcome counts and that its worker forgets.
     pub(super) fn account_settled(&mut self, attempt: AttemptId) {
         let Some(Leased { job, tasks, .. }) = self.audit.account.counted.get(&attempt) else { return };
         // A worker of a verified job may have been caught with a wrong outcome.
@@ -276,7 +276,7 @@ impl World {
         }
     }
 
-    /// A task is not timed out before it has had its time.
+    /// Checks that a task is not timed out before it has had its time.
     fn check_time_limit(&mut self, attempt: AttemptId) {
         let Some(lease) = self.audit.account.leases.get(&attempt) else { return };
         let limit = self.time_limit(lease.job, &lease.tasks);

@@ -1,4 +1,4 @@
-//! The end of a run: every answer is exact, and nothing is left.
+//! Checks at the end of a run: every answer is exact, and nothing is left.
 
 use engine::Footprint;
 use model::{JobState, Share};
@@ -46,7 +46,7 @@ impl World {
         open.join("; ")
     }
 
-    /// Everything is over: every answer is exact, and nothing is left.
+    /// Checks, once everything is over, that every answer is exact and that nothing is left.
     pub(crate) fn check_end(&mut self) {
         let Some(coordinator) = self.coordinator.as_ref() else { return };
         let mut wrong = Vec::new();
@@ -76,7 +76,7 @@ impl World {
             JobState::Succeeded if job.is_poisoned => Some("succeeded with a task that always fails".to_owned()),
             JobState::Succeeded => {
                 let result = coordinator.disk.result(job.new.id);
-                // A lie may go unseen where a part is compared; where one was seen, none is left.
+                // If only a part is compared, a lie may go unseen. After a seen lie all outcomes of its worker are computed anew.
                 let may_lie = job.new.options.verify.is_some_and(|share| share != Share::ALL) && record.error.is_none();
                 if result.as_deref() != Some(&job.expected) && !may_lie {
                     return Some(format!("has the result {result:?}, not {}", job.expected));

@@ -1,4 +1,4 @@
-//! Bounds how far jobs that are no more urgent overtake one that waits.
+//! Bounds how far a waiting job is overtaken by jobs that are no more urgent.
 
 use model::JobState;
 
@@ -11,7 +11,7 @@ use crate::world::World;
 const MAX_OVERTAKEN: u64 = 64;
 
 impl World {
-    /// A job that waits is not overtaken for ever by jobs of its kind that are no more urgent.
+    /// Checks that jobs of its kind that are no more urgent do not overtake a waiting job for ever.
     pub(super) fn audit_fairness(&mut self, leased: usize, tasks: u64) {
         let (kind, priority) = (self.jobs[leased].new.kind, self.jobs[leased].new.options.priority);
         let (id, own) = (self.jobs[leased].new.id, tasks * self.jobs[leased].task_time);
@@ -28,7 +28,7 @@ impl World {
         };
         let rivals = self.jobs.iter().enumerate().filter(|(number, job)| *number != leased && waits(job));
         let rivals: Vec<_> = rivals.map(|(number, job)| (number, job.new.id, job.task_time)).collect();
-        // Each of them may have had as much as the job itself.
+        // Each of these jobs may have had as much as the job itself.
         let sharers = self.jobs.iter().filter(|job| job.new.kind == kind).count() as u64;
         for (number, id, rival_time) in rivals {
             let overtaken = self.audit.overtaken.entry(id).or_default();

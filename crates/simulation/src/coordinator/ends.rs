@@ -12,7 +12,7 @@ use crate::outcome::{Answer, SimOutcome};
 use crate::world::World;
 
 impl World {
-    /// Whether the request of a lease is still open; it is not any longer.
+    /// Closes the request of a lease. Returns whether it was open.
     fn take_sent(&mut self, run: u64, attempt: AttemptId) -> bool {
         let coordinator = self.coordinator.as_mut().filter(|coordinator| coordinator.run == run);
         coordinator.is_some_and(|coordinator| coordinator.sent.remove(&attempt).is_some())
@@ -97,7 +97,7 @@ impl World {
         }
     }
 
-    /// Whether a report's attempt holds a lease; it takes it up again where its tasks are open.
+    /// Whether a report's attempt holds a lease. An attempt whose tasks are open takes its lease up again.
     pub(crate) fn hold(&mut self, key: WorkerKey, lease: &HeldLease) -> bool {
         let now = self.clock();
         let coordinator = self.coordinator.as_ref();

@@ -22,7 +22,7 @@ use crate::plan::{MS, Micros};
 /// The error of tasks that fail as planned.
 pub(crate) const PLANNED_FAILURE: &str = "as planned";
 
-/// More attempts than fail by the faults of a run.
+/// The number of attempts: more than fail by the faults of a run.
 const MAX_ATTEMPTS: NonZeroU32 = NonZeroU32::new(100).expect("not zero");
 
 /// The most tasks of a job.

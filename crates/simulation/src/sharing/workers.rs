@@ -255,7 +255,7 @@ impl Sharing {
             if held.state == State::Running || self.members[member].is_cut_from_workers {
                 continue;
             }
-            // A failure that an earlier coordinator was told of may count already.
+            // A failure that was reported to an earlier coordinator may count already.
             let is_given_back = held.state == State::Failed && held.told_in.is_some_and(|told_in| told_in < epoch);
             if !is_given_back {
                 held.told_in = held.told_in.max(Some(epoch));

@@ -72,8 +72,8 @@ impl World {
         }
     }
 
-    /// Reports a kept outcome to the coordinator of an epoch. A failure that an earlier coordinator was told of may count
-    /// already: its lease is given back instead.
+    /// Reports a kept outcome to the coordinator of an epoch. A failure that was reported to an earlier coordinator may
+    /// count already: its lease is given back instead.
     fn deliver(&mut self, worker: usize, run: u64, attempt: AttemptId) {
         let (now, is_late) = (self.now, !self.is_calm && self.rng.random_bool(0.1));
         let this = &mut self.workers[worker];
@@ -96,7 +96,7 @@ impl World {
         self.post(is_cut, report);
     }
 
-    /// Reports kept outcomes, the latest first, without being asked for them: to a coordinator that may not know their leases.
+    /// Reports kept outcomes without being asked, the latest first, to a coordinator that may not know their leases.
     fn deliver_unasked(&mut self, worker: usize, run: u64) {
         let (seen, kept) = (self.workers[worker].epoch, self.workers[worker].lists(self.now));
         if run == 0 || run < seen || self.is_calm || !self.rng.random_bool(0.05) {

@@ -170,7 +170,7 @@ fn a_lease_that_nobody_renews_is_over_though_the_servers_clock_was_set_back() {
         let asked_at = Instant::now();
         let answers = (leader.renew(next.epoch), follower.acquire(Uuid::from_u128(1)));
         if renewed_at.elapsed() > LEASE {
-            // The machine was too busy to renew it in time.
+            // The machine was too busy to renew the lease in time.
             return;
         }
         renewed_at = asked_at;
@@ -199,7 +199,7 @@ async fn with_all_connections_taken_the_leader_goes_on() {
                 let asked_at = Instant::now();
                 let renewed = leadership.renew(term.epoch).map(|renewed| renewed.epoch);
                 if renewed.is_err() && renewed_at.elapsed() > LEASE {
-                    // The machine was too busy to renew it in time.
+                    // The machine was too busy to renew the lease in time.
                     return;
                 }
                 assert_eq!(renewed, Ok(term.epoch));

@@ -59,7 +59,7 @@ async fn a_wrong_sum_deletes_nothing_that_is_kept_and_is_corrected() {
         let store = Store::start(lead(&database.open()), retention).expect("a thread");
         store.submit(tasks_job(number, numbers(50))).await.expect("room");
         store.commit(change(id(number), at(1), ChangeKind::Canceled)).await.expect("room");
-        // As after the deletion of a row whose bytes were damaged.
+        // The deletion of a row whose bytes were damaged leaves such a sum.
         database.ask(&format!("UPDATE finished SET bytes = {wrong}"));
         assert_eq!(store.prune().await.map(|pruned| pruned.jobs), Ok(0));
         assert_eq!(database.ask(IS_RIGHT), "t|t");
@@ -70,7 +70,7 @@ async fn a_wrong_sum_deletes_nothing_that_is_kept_and_is_corrected() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_database_of_an_earlier_release_gets_the_sum_while_that_release_goes_on() {
-    // As that release has left it, and as a restore of its backup over this release's schema does.
+    // The state that the earlier release leaves, and the state after a restore of its backup over this release's schema.
     for back in [
         "DROP TABLE finished; DROP FUNCTION count_updated, count_deleted CASCADE",
         "DROP TRIGGER jobs_updated ON jobs; DROP TRIGGER jobs_deleted ON jobs",

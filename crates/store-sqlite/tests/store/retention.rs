@@ -66,7 +66,7 @@ async fn the_file_shrinks_after_jobs_are_forgotten() {
     assert_eq!(store.unfinished().await.map(|jobs| jobs.len()), Ok(1));
 }
 
-/// Whether the kept bytes of all jobs that are over are the sum over their rows, and these bytes.
+/// Whether the kept sum of the bytes of all jobs that are over is the sum over their rows, and the kept sum.
 fn finished(directory: &Path) -> (bool, i64) {
     let db = rusqlite::Connection::open(directory.join("divvy.db")).expect("readable");
     let sql =
@@ -116,7 +116,7 @@ async fn a_start_and_a_move_sum_up_the_bytes_of_jobs_that_are_over() {
     let (is_right, bytes) = finished(directory.path());
     assert!(is_right && bytes > 0, "{bytes}");
 
-    // As after the deletion of a row whose bytes were damaged.
+    // The deletion of a row whose bytes were damaged leaves such a sum.
     let db = rusqlite::Connection::open(directory.path().join("divvy.db")).expect("readable");
     db.execute("UPDATE finished SET bytes = 0", []).expect("room");
     db.close().expect("closed");

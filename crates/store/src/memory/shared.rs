@@ -41,7 +41,7 @@ impl Memory {
 }
 
 impl MemoryShared {
-    /// The same access with leases of this duration: a leader that is late to renew a long one leads on.
+    /// The same access with leases of this duration: a leader that renews a long lease late leads on.
     #[must_use]
     pub fn with_lease(self, lease: Duration) -> Self {
         Self { lease, ..self }

@@ -23,7 +23,7 @@ pub(super) fn refuse(part: &mut Group, index: usize, reason: String) -> bool {
 pub(super) fn log_refusal(entry: &Entry, reason: &str) {
     match entry {
         Entry::Change(change) => tracing::error!(job_id = %change.job, %reason, "a change was refused"),
-        // Its client is told: nobody has to act here.
+        // The client gets the reason: no operator has to act.
         Entry::Submission(job) => tracing::info!(job_id = %job.id, %reason, "a job was refused"),
         Entry::Advance(advance) => tracing::error!(stream = advance.stream, %reason, "a move was refused"),
         Entry::Program(_) => tracing::info!(%reason, "a program was not deleted"),

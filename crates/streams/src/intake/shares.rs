@@ -6,8 +6,8 @@ use std::collections::VecDeque;
 /// The smallest share: a refused record, which becomes a dead letter, and the one behind it.
 const SMALLEST: usize = 2;
 
-/// Gives all records to `take` in their order, the whole batch at first. A share of which `take` returns records, which come
-/// again, is followed by one of half its size, and any other by one of twice its size.
+/// Gives all records to `take` in their order, the whole batch at first. `take` returns the records that it is to be given again:
+/// the next share is half as large then, and else twice as large.
 ///
 /// # Errors
 /// The error of `take`.
@@ -34,7 +34,7 @@ mod tests {
 
     use super::*;
 
-    /// Takes the records of some partitions in by turns, of which the store refuses some. Returns the number of proposals.
+    /// Takes in the records of some partitions by turns, some of which the store refuses. Returns the number of proposed records.
     fn proposals(records: usize, partitions: usize, is_refused: impl Fn(usize) -> bool) -> usize {
         let (mut proposals, mut taken, mut dead) = (0, vec![Vec::new(); partitions], BTreeSet::new());
         let done = take_in_shares((0..records).collect::<Vec<usize>>(), |share| {

@@ -13,7 +13,7 @@ use crate::figures::Part;
 use crate::partitions::{self, Leaders, Partition, stream};
 use crate::topics::Topics;
 
-/// How long a leader that does not answer is not asked again: all partitions wait for its answer.
+/// How long a leader that has not answered is left alone: all partitions wait while it is asked.
 const SILENCE: Duration = Duration::from_secs(30);
 /// Most partitions that a message names.
 const MAX_NAMED: usize = 5;
@@ -22,7 +22,7 @@ const MAX_NAMED: usize = 5;
 #[derive(Debug)]
 pub(super) struct Waiting {
     since: Instant,
-    /// Each with the leader that does not answer; `None` if there is no leader.
+    /// The waiting partitions, each with its leader that does not answer; `None` if there is no leader.
     partitions: Leaders,
     silent: BTreeSet<i32>,
 }
@@ -32,7 +32,7 @@ impl Waiting {
         Self { since: Instant::now(), partitions: Leaders::new(), silent: BTreeSet::new() }
     }
 
-    /// Whether a partition of this leader can be asked for. Notes the partition if not.
+    /// Whether this leader of a partition can be asked. Notes the partition as waiting if not.
     pub(super) fn can_ask(&mut self, partition: Partition, leader: Option<i32>) -> bool {
         let can_ask = leader.is_some_and(|leader| !self.silent.contains(&leader));
         if !can_ask {
@@ -54,7 +54,7 @@ impl Waiting {
         for (partition, silent) in &mut self.partitions {
             let leader = leaders.get(partition).copied().flatten();
             may_end |= leader.is_some() && (is_long_ago || leader != *silent);
-            // The leader that comes next is asked, even if it is the one that did not answer.
+            // The next leader is asked, even if it is the broker that did not answer.
             *silent = silent.filter(|_| leader.is_some());
         }
         may_end

@@ -23,8 +23,8 @@ impl Grid {
         coordinators.chain(workers).flat_map(|(job, address)| samples(job, *address)).collect()
     }
 
-    /// A scrape in which every worker is ready and its heartbeats are taken: of a worker that is late with a heartbeat, or has
-    /// just begun, neither is so for a moment.
+    /// A scrape in which every worker is ready and its heartbeats are taken: for a moment this does not hold of a worker that is
+    /// late with a heartbeat or has just started.
     pub(super) fn scrape_well(&self) -> Scrape {
         let workers = self.workers.len() as f64;
         let sum = |scrape: &Scrape, name: &str, label: &str| -> f64 {

@@ -67,8 +67,8 @@ impl ProgramGrid {
         worker
     }
 
-    /// Waits until a worker is ready and the same process as before: it may be late with a heartbeat while the machine is
-    /// full, which suspends it until the next one.
+    /// Waits until a worker is ready and the same process as before: a heartbeat that is late on a full machine suspends the
+    /// worker until the next one.
     pub(crate) fn stays_ready(&self, worker: &Worker) {
         let is_ready = |listed: &Value| listed["boot_id"] == worker.boot_id.as_str() && listed["state"] == "ready";
         eventually("the worker is ready", || {

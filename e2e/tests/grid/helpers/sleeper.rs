@@ -22,9 +22,9 @@ const QUICK_LEASES: u64 = 3;
 /// The end of a [`Sleeper`]'s leases after its first ones, which take the time of their tasks.
 #[derive(Clone, Debug)]
 pub(crate) enum Pace {
-    /// Each takes the time of its tasks, but ends only once the gate is open.
+    /// Each lease takes the time of its tasks, but ends only once the gate is open.
     Gated(Arc<AtomicBool>),
-    /// None ends; the first of them opens the gate.
+    /// No lease ends; the first of them opens the gate.
     Endless(Arc<AtomicBool>),
 }
 

@@ -26,7 +26,7 @@ class Cancel:
         self.due_at = 0.0
 
     def is_settled(self) -> bool:
-        """Tries once. Whether that is all: the job is canceled, over or gone, or the time has passed."""
+        """Tries once. Returns whether no more tries follow: the job is canceled, over or gone, or the time is up."""
         transport = self._client.transport
         try:
             transport.request("POST", job_path(self.id, "/cancel"), is_safe=True, retry_for=0.0).checked()
@@ -48,7 +48,7 @@ class Cancel:
 
 
 class Cancels:
-    """Cancels that the grid has not taken yet. Threads may share it."""
+    """The cancels that the grid has not taken yet. Threads may share an instance."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -76,7 +76,7 @@ class Cancels:
                 self._kept.pop(cancel.id, None)
 
     def give_up(self, why: object) -> None:
-        """Gives all of them up."""
+        """Gives all cancels up."""
         with self._lock:
             kept, self._kept = self._kept, {}
         for cancel in kept.values():

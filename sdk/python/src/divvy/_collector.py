@@ -112,7 +112,7 @@ class Collector:
         self._client.hub.add(batch.id, self._watcher(batch))
 
     def is_idle(self) -> bool:
-        """Whether no job is open, and none to be canceled."""
+        """Whether no job is open and no cancel waits."""
         with self._changed:
             return not self._batches and not self._cancels.times()
 
@@ -124,7 +124,7 @@ class Collector:
             future.cancel()
 
     def shut_down(self) -> None:
-        """Ends the thread as soon as no job is open, and none to be canceled."""
+        """Ends the thread as soon as no job is open and no cancel waits."""
         with self._changed:
             self._is_shut_down = True
             self._changed.notify_all()
@@ -136,7 +136,7 @@ class Collector:
                 thread.join()
 
     def cancel(self, batch: Batch) -> None:
-        """Cancels a job. Where the grid does not take the cancel now, the thread tries again."""
+        """Cancels a job. If the grid does not take the cancel now, the thread tries again."""
         cancel = Cancel(batch.id, self._client)
         if cancel.is_settled():
             return
@@ -199,7 +199,7 @@ class Collector:
         self._on_end()
 
     def _next_due(self) -> list[Batch] | None:
-        """Jobs to look at now, none where only a cancel is due, or None when the thread has ended."""
+        """The jobs to look at now; an empty list if only a cancel is due, None if the thread has ended."""
         linger_until = time.monotonic() + LINGER_SECONDS
         with self._changed:
             while True:

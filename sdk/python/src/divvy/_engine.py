@@ -280,7 +280,7 @@ class Engine:
             return
         batch = Batch(id, [call.future for call in group])
         if batch.are_all_canceled():
-            # At once: the collector may be busy with other jobs, and a worker begins the calls meanwhile.
+            # Canceled at once: the collector may be busy with other jobs, and a worker would begin the calls meanwhile.
             self._collector.cancel(batch)
             return
         self._collector.add(batch)

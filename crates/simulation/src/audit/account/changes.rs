@@ -1,4 +1,4 @@
-//! The recorded changes, each of which follows from a cause: outcomes, failures and ends of jobs.
+//! Checks that each recorded change follows from a cause: outcomes, failures and ends of jobs.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -12,7 +12,7 @@ use crate::plan::Faults;
 use crate::world::World;
 
 impl World {
-    /// A recorded change belongs to a cause, and a failure counts by its rules.
+    /// Checks that a recorded change belongs to a cause, and that a failure counts by its rules.
     pub(in crate::audit) fn account_change(&mut self, id: JobId, kind: &ChangeKind) {
         let failed = match kind {
             ChangeKind::Completed { tasks, .. } | ChangeKind::Checked { tasks, .. } => {
@@ -99,8 +99,8 @@ impl World {
         }
         let counts_once = match cause {
             Cause::Tasks => true,
-            // A worker that is not told goes on, and the next coordinator ends the attempt. A worker that pulls is told when it
-            // asks again, perhaps that coordinator.
+            // If the revocation is lost, the worker goes on and the next coordinator ends the attempt. A worker that pulls learns
+            // of the end with its next request, perhaps from the next coordinator.
             Cause::TimeLimit => self.plan.faults != Faults::All && lease.slot.is_some(),
             // The worker may hold the lease after all, and another coordinator adopt it.
             Cause::Refused | Cause::Expired | Cause::WorkerLost => false,
@@ -108,7 +108,7 @@ impl World {
         counts_once.then_some((attempt, cause))
     }
 
-    /// A job fails with its first task that is given up, or once all of its tasks are over if they are individual.
+    /// Checks that a job fails with its first task that is given up, or once all of its tasks are over if they are individual.
     fn account_ended(&mut self, id: JobId, state: JobState) {
         let Some(job) = self.audit.account.jobs.remove(&id) else {
             return self.violate(format!("job {} ends and was not known", self.name(id)));

@@ -108,7 +108,7 @@ class Board:
             self._changed.notify_all()
 
     def is_last_of(self, slot: Slot, lease: Lease) -> bool:
-        """Ends a slot's run. True if no task of the lease is ready or runs: then the slot's thread reports it.
+        """Ends a slot's run. True if no task of the lease is ready or runs: then the slot's thread reports the lease.
 
         A lease whose rest is on its way back is reported after the answer to that.
         """
@@ -207,7 +207,7 @@ class Board:
             return self._forget_unbegun(lambda lease: lease.claimed_at <= until)
 
     def take_rests(self) -> list[tuple[Lease, int]]:
-        """Takes the tasks that wait behind longer calls off the leases that are begun: other workers may have slots.
+        """Takes the tasks that wait behind long calls off the begun leases: other workers may have free slots.
 
         With each lease comes the number of tasks that it keeps. ``divided`` takes the grid's answer.
         """
@@ -218,7 +218,7 @@ class Board:
             for lease, tasks in self._ready:
                 if not lease.is_begun or lease.is_whole or lease.attempt in self._dividing:
                     continue
-                # A lease keeps its first tasks, and one at least. Its last ones may have begun before others.
+                # A lease keeps its first tasks, at least one. Its last tasks may have begun before others.
                 kept = len(lease.tasks)
                 while kept > 1 and tasks and tasks[-1] == kept - 1:
                     kept = tasks.pop()
@@ -229,7 +229,7 @@ class Board:
             return rests
 
     def divided(self, lease: Lease, kept: int, is_cut: bool) -> bool:
-        """Notes whether the rest of a lease is back at the grid; else it is ready again.
+        """Notes whether the rest of a lease is back at the grid. If not, the rest is ready again.
 
         True if no task of the lease is ready or runs: then the caller reports it.
         """

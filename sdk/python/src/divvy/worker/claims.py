@@ -37,7 +37,7 @@ REPORT_TRY, REPORT_PAUSE = 5.0, 0.5
 #: Statuses after which the same report would be refused again: its content is wrong, or too long.
 _WRONG = frozenset({400, 413, 415, 422})
 
-#: Statuses of a lease that stays whole: it cannot be divided, or the coordinator does not know how to.
+#: Statuses of a lease that stays whole: it cannot be divided, or the coordinator cannot divide leases.
 _WHOLE = _WRONG | {404}
 
 #: Statuses of a report that may count: the service that passed it on may have lost the answer.
@@ -165,7 +165,7 @@ class Coordinator:
         """
         whole, beyond = lease.name, lease.tasks[kept]["index"]
         if isinstance(whole, dict):
-            # Not with the answer: by then another coordinator may lead, at which another worker holds the rest.
+            # Named before the answer: by then another coordinator may lead, at which another worker holds the rest.
             lease.name = {**whole, "beyond": beyond}
         body = json.dumps({"beyond": beyond, **lease_field(lease)})
         response = self._report(lease, "release", body, _WHOLE | {_STALE})

@@ -32,7 +32,7 @@ class Inbox:
         return bool(read)
 
     def has_message(self) -> bool:
-        """Whether the whole of a message is there."""
+        """Whether a whole message is there."""
         return len(self._bytes) >= HEADER.size and len(self._bytes) >= self._end()
 
     def _end(self) -> int:

@@ -1,4 +1,4 @@
-"""The tasks of one message to a slot's process: their answers, and the return of those that wait behind a long one."""
+"""The tasks of one message to a slot's process: their answers, and the return of tasks that wait behind a long one."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class SentTasks:
             self._keep(1)
 
     def _keep(self, count: int) -> None:
-        """Puts the tasks back but for the first ones."""
+        """Puts the tasks back except the first ``count``."""
         rest = list(self._pending)[count:]
         while len(self._pending) > count:
             self._pending.pop()
@@ -58,7 +58,7 @@ class SentTasks:
 
 
 def note_answer(lease: Lease, position: int, answer: str) -> None:
-    """Keeps the answer of a process to a task."""
+    """Keeps the process's answer to a task."""
     if answer.startswith(child.OUTCOME):
         lease.outcomes[position] = answer[1:]
     else:

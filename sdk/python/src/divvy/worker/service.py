@@ -207,7 +207,7 @@ class Worker:
         pause = FIRST_PAUSE
         wanted = self._board.wanted_chunks if source.is_chunks else self._board.wanted_singles
         while (count := wanted()) is not None:
-            # Where none is wanted, a task that comes is run between chunks or soon, or goes back with those that wait
+            # If no task is wanted, a task that comes runs between chunks or soon, or goes back with the tasks that wait
             # behind long calls.
             wait = CLAIM_WAIT if count > 0 else 0.0
             claim = self._coordinator.waiting_claim(source, max(count, 1), wait)

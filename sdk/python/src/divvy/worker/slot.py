@@ -136,7 +136,7 @@ class Slot:
         self.send([])
 
     def is_silent(self, seconds: float) -> bool:
-        """Whether no answer comes within a time, and the process goes on."""
+        """Whether the process goes on and sends no answer within a time."""
         return not self._inbox.has_message() and not self._poll.poll(seconds * 1000)
 
     def receive(self, timeout: float | None) -> str:

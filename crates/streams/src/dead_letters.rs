@@ -299,7 +299,7 @@ mod tests {
             cluster.partition_leader(&topic, partition, leader).expect("a partition");
         }
         assert_eq!(bury(&settings), [0; 0], "it has no leader");
-        // Nobody has noticed yet that its leader is gone.
+        // The client has not noticed yet that the leader of the partition is gone.
         cluster.partition_leader(&topic, 1, Some(2)).expect("a partition");
         cluster.broker_down(2).expect("a broker");
         assert_eq!(bury(&settings), [1]);

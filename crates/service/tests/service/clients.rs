@@ -277,7 +277,7 @@ fn stop_beside_a_request() -> Answer {
 #[test]
 fn many_connections_that_come_at_once_wait_to_be_accepted() {
     let listener = Listener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a port");
-    // Nobody accepts, so the system never answers a connection for which there is no room.
+    // The listener accepts no connection, so the kernel does not answer a connection beyond the backlog.
     let connect = |_| TcpStream::connect_timeout(&listener.address(), Duration::from_secs(60)).expect("room");
     let connections: Vec<_> = (0..500).map(connect).collect();
     assert_eq!(connections.len(), 500);

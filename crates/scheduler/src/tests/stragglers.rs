@@ -138,8 +138,8 @@ fn a_pause_takes_both_attempts_back_once() {
     assert_eq!(ends, [revoked(&late, 2, Revocation::Paused), revoked(&second, 3, Revocation::Paused)]);
 }
 
-#[test]
-fn a_second_attempt_is_no_longer_than_what_was_asked_for() {
+/// A job whose first task is done and whose other eleven are one late lease of worker 1; worker 2 is idle.
+fn with_late_lease() -> (Harness, Lease) {
     let mut grid = Harness::with_workers(2);
     grid.submit(1, 12);
     let known = grid.claim(1).expect("task 0");
@@ -148,6 +148,12 @@ fn a_second_attempt_is_no_longer_than_what_was_asked_for() {
     let late = grid.claim_for(lane(1), LeaseSize::AtMost(11)).expect("active").expect("the rest");
     grid.scheduler.worker_resumed(worker(2));
     grid.wait(Duration::from_secs(5));
+    (grid, late)
+}
+
+#[test]
+fn a_second_attempt_is_no_longer_than_what_was_asked_for() {
+    let (mut grid, late) = with_late_lease();
     assert_eq!(grid.claim_for(lane(2), LeaseSize::AtMost(10)), Ok(None));
     let second = grid.claim_for(lane(2), LeaseSize::AtMost(11)).expect("active").expect("a second attempt");
     assert_eq!(second.tasks, late.tasks);
@@ -155,14 +161,7 @@ fn a_second_attempt_is_no_longer_than_what_was_asked_for() {
 
 #[test]
 fn a_lease_with_a_second_attempt_keeps_all_its_tasks_and_may_repeat_an_earlier_division() {
-    let mut grid = Harness::with_workers(2);
-    grid.submit(1, 12);
-    let known = grid.claim(1).expect("task 0");
-    grid.complete(&known).expect("leased");
-    grid.scheduler.worker_suspended(worker(2), grid.now);
-    let late = grid.claim_for(lane(1), LeaseSize::AtMost(11)).expect("active").expect("the rest");
-    grid.scheduler.worker_resumed(worker(2));
-    grid.wait(Duration::from_secs(5));
+    let (mut grid, late) = with_late_lease();
     assert_eq!(grid.scheduler.release_rest(late.attempt, 8, grid.now), Ok(true));
     while let Some(rest) = grid.claim_for(lane(2), LeaseSize::AtMost(1)).expect("active") {
         grid.complete(&rest).expect("leased");

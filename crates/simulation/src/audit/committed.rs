@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use model::JobState;
+use model::{JobId, JobState};
 use store::{Answer, ChangeKind, Entry, Submission};
 
 use super::Ledger;
@@ -18,25 +18,22 @@ impl Ledger {
 }
 
 impl World {
+    /// Checks the store's answer to a submission: a job is new only once.
+    fn audit_submitted(&mut self, job: JobId, answer: &Answer) {
+        if !matches!(answer, Answer::Submitted(Submission::New)) {
+            return;
+        }
+        if self.audit.ledgers.insert(job, Ledger::default()).is_some() {
+            self.violate("a job is accepted twice");
+        }
+    }
+
     /// Checks an entry that the store has committed: each task counts once, and a job that is over stays as it is. `number` is
     /// that of a recorded change.
     pub(crate) fn audit_committed(&mut self, entry: &Entry, number: u64, answer: &Answer) {
         let change = match entry {
             Entry::Change(change) => change,
-            Entry::Submission(new) => {
-                let is_known = self.audit.ledgers.contains_key(&new.id);
-                match answer {
-                    Answer::Submitted(Submission::New) if is_known => self.violate("a job is accepted twice"),
-                    Answer::Submitted(Submission::New) => drop(self.audit.ledgers.insert(new.id, Ledger::default())),
-                    Answer::Done
-                    | Answer::Submitted(_)
-                    | Answer::Mismatch(_)
-                    | Answer::Elsewhere(_)
-                    | Answer::Deleted(_)
-                    | Answer::Refused(_) => (),
-                }
-                return;
-            }
+            Entry::Submission(new) => return self.audit_submitted(new.id, answer),
             Entry::Housekeeping(_)
             | Entry::Advance(_)
             | Entry::Program(_)

@@ -82,7 +82,13 @@ impl Engine {
             for (number, slot) in (0_u32..).zip(&worker.slots) {
                 let leases = by_slot.get(&number).copied().unwrap_or(0);
                 assert_eq!(usize::from(slot.leases), leases, "slot {number} of {} miscounts its leases", worker.id);
-                head_starts.extend(slot.head_start_until().map(|until| (until, Lane { worker: *key, slot: number })));
+                let lane = Lane { worker: *key, slot: number };
+                assert!(
+                    leases == 0 || !self.scheduler.is_idle(lane),
+                    "slot {number} of {} waits, but is busy",
+                    worker.id
+                );
+                head_starts.extend(slot.head_start_until().map(|until| (until, lane)));
             }
             let lost = worker.detached.keys().find(|attempt| !attempts.contains(*attempt));
             assert_eq!(lost, None, "a detached lease of {} is not there", worker.id);

@@ -36,6 +36,11 @@ impl IdleSlots {
         }
     }
 
+    #[cfg(any(test, feature = "invariants"))]
+    pub(crate) fn contains(&self, slot: u32) -> bool {
+        self.turns.contains_key(&slot)
+    }
+
     /// The turn and the number of the slot that has been idle for longest.
     pub(crate) fn first(&self) -> Option<(u64, u32)> {
         self.by_turn.first_key_value().map(|(turn, slot)| (*turn, *slot))

@@ -361,6 +361,10 @@ fn forget_holder(key_holders: &mut HashMap<String, u32>, key: &str) {
 
 #[cfg(any(test, feature = "invariants"))]
 impl Workers {
+    pub(crate) fn is_idle(&self, lane: Lane) -> bool {
+        self.workers.get(&lane.worker).is_some_and(|worker| worker.idle.contains(lane.slot))
+    }
+
     /// Checks that the counters and indexes agree with the workers.
     pub(crate) fn check(&self, leases: usize) {
         assert_eq!(self.workers.values().map(|worker| worker.held.len()).sum::<usize>(), leases);

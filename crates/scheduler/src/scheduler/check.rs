@@ -6,6 +6,7 @@ use model::{AttemptId, JobKind, JobState};
 
 use super::{LeaseRecord, Scheduler};
 use crate::figures::{Demand, JobCounts};
+use crate::lease::Lane;
 
 impl Scheduler {
     #[cfg(test)]
@@ -17,6 +18,12 @@ impl Scheduler {
     #[cfg(test)]
     pub(crate) fn walking(&self) -> usize {
         self.walks.len()
+    }
+
+    /// Whether the slot waits for work.
+    #[must_use]
+    pub fn is_idle(&self, lane: Lane) -> bool {
+        self.workers.is_idle(lane)
     }
 
     /// Checks every invariant that the present state can show.

@@ -8,8 +8,11 @@ use crate::lease::Lane;
 use crate::queue::ClassId;
 
 impl Scheduler {
-    /// Notes that a slot of a pushed worker waits for work. A slot of an unknown or retired worker is ignored; a slot of a
-    /// suspended worker waits until the worker is resumed.
+    /// Notes that a slot waits for work: a slot of a pushed worker that holds no lease, or a claim of a pulling worker. A slot
+    /// of an unknown or retired worker is ignored; a slot of a suspended worker waits until the worker is resumed.
+    ///
+    /// A busy slot gets a lease ahead from [`Self::claim`]. As an idle slot it would find nothing because it is busy, and would
+    /// not be offered again when its lease ends.
     pub fn slot_idle(&mut self, lane: Lane) {
         self.end_walk(lane);
         self.workers.slot_idle(lane);

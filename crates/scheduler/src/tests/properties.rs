@@ -59,6 +59,13 @@ impl Model {
         self.jobs.keys().nth(pick % self.jobs.len().max(1)).copied()
     }
 
+    /// Whether the slot holds a lease.
+    fn is_busy(&self, lane: Lane) -> bool {
+        let scheduler = &self.grid.scheduler;
+        let attempts = scheduler.live_attempts();
+        attempts.iter().any(|attempt| scheduler.lease(*attempt).is_some_and(|lease| lease.lane == lane))
+    }
+
     fn forget_worker(&mut self, gone: u64) {
         self.workers.retain(|number| *number != gone);
         self.idle.retain(|lane| lane.worker != worker(gone));

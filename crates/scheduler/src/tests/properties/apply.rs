@@ -113,8 +113,10 @@ impl Model {
             WorkerOperation::Idle { pick, slot } => {
                 if let Some(waiting) = self.pick_worker(pick) {
                     let lane = Lane { slot, ..lane(waiting) };
-                    self.grid.scheduler.slot_idle(lane);
-                    self.idle.insert(lane);
+                    if !self.is_busy(lane) {
+                        self.grid.scheduler.slot_idle(lane);
+                        self.idle.insert(lane);
+                    }
                 }
             }
             WorkerOperation::Gone { pick, slot } => {

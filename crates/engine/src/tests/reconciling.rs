@@ -305,6 +305,20 @@ fn a_lease_that_its_worker_gave_back_is_not_adopted_from_a_heartbeat_that_was_wr
 }
 
 #[test]
+fn a_lease_that_a_draining_worker_handed_back_is_not_adopted_from_a_heartbeat_that_was_written_before() {
+    let mut grid = Harness::new();
+    let (key, _) = grid.worker("w", 2, &[]);
+    grid.take_up(1, JobKind::SLEEP, 2);
+    let (first, second) = (grid.order(1, 0), grid.order(1, 1));
+    grid.engine.drain(key, grid.now);
+    grid.engine.fail(first.attempt, LeaseFailure::HandedBack, grid.now).expect("leased");
+    let listed = [held(&first, HeldState::Running), held(&second, HeldState::Running)];
+    assert_eq!(grid.engine.heartbeat(key, &listed, grid.now), settled(&[first.attempt]));
+    assert!(grid.engine.is_leased(second.attempt) && !grid.engine.is_leased(first.attempt));
+    assert_eq!(grid.effects(), Vec::<String>::new(), "no attempt is counted");
+}
+
+#[test]
 fn a_lease_whose_connection_broke_goes_on_as_long_as_it_is_listed() {
     let mut grid = Harness::new();
     let (key, _) = grid.worker("w", 1, &[]);

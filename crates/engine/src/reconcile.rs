@@ -145,7 +145,8 @@ impl Engine {
         if let Some(worker) = self.workers.get_mut(&lane.worker).filter(|worker| worker.is_pushed()) {
             worker.detached.insert(lease.attempt, 0);
         } else {
-            // A worker that pulls may never come back for the tasks that follow.
+            // A worker that pulls may never come back, neither for these tasks nor for those that follow.
+            let _ = self.scheduler.demand_renewals(lease.attempt, now.instant);
             self.scheduler.end_walk(lane);
         }
         true

@@ -183,6 +183,22 @@ fn leases_that_a_pulling_worker_takes_up_again_wait_for_no_other() {
 }
 
 #[test]
+fn a_lease_that_a_pulling_worker_takes_up_again_expires_without_renewals() {
+    let mut grid = Harness::of_epoch(2);
+    let mut stored = grid.stored(1, JobKind::TASKS, 1);
+    stored.record.options.timeout.task_seconds = NonZeroU32::new(3_600);
+    grid.engine.take_up(stored, grid.now).expect("a job");
+    let puller = grid.puller("p");
+    let (attempt, age) = (AttemptId(Uuid::from_u128(1)), Duration::ZERO);
+    let named = HeldLease { attempt, job: job(1), tasks: 0..1, slot: 0, age, state: HeldState::Running };
+    assert!(grid.engine.adopt_reported(puller, &named, grid.now));
+    grid.wait(29 * SECOND);
+    assert!(grid.engine.is_leased(attempt));
+    grid.wait(SECOND);
+    assert!(!grid.engine.is_leased(attempt));
+}
+
+#[test]
 fn tasks_of_a_job_that_ran_wait_for_their_workers_and_then_for_any() {
     let mut grid = Harness::of_epoch(2);
     let mut stored = grid.stored(1, JobKind::SLEEP, 1);

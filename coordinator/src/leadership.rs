@@ -18,7 +18,7 @@ use crate::term::{self, RunningTerm, Term, TermParts};
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Begins and ends the terms of this coordinator.
-pub(crate) struct Leadership {
+pub(crate) struct Terms {
     role: Arc<Role>,
     parts: TermParts,
     running: Option<RunningTerm>,
@@ -35,7 +35,7 @@ struct SharedLead {
     election: Election,
 }
 
-impl Leadership {
+impl Terms {
     /// Leads for the life of the process, over a store that no other one can open.
     pub(crate) async fn alone(role: Arc<Role>, parts: TermParts, store: Arc<Store>) -> anyhow::Result<Self> {
         let (term, queues) = Term::new(&parts.config, store, Trust::for_ever(), false);

@@ -11,7 +11,7 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::timeout;
 use tracing::warn;
 
-use crate::leadership::Leadership;
+use crate::leadership::Terms;
 use crate::term;
 
 /// How long the other parts may take to end after one has failed: the leadership is given up and the store is closed.
@@ -19,7 +19,7 @@ const FAILURE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The parts that end only when they are told to.
 pub(crate) struct RunningParts {
-    pub(crate) leadership: Leadership,
+    pub(crate) leadership: Terms,
     pub(crate) background: JoinSet<()>,
     pub(crate) serving: JoinSet<io::Result<()>>,
     pub(crate) public: ServerHandle,

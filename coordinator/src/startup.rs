@@ -25,7 +25,7 @@ use crate::event_hub::EventHub;
 use crate::http::{self, Dashboard, Notices, State};
 use crate::identity::WorkerIdentity;
 use crate::kafka::Kafka;
-use crate::leadership::Leadership;
+use crate::leadership::Terms;
 use crate::lease_log::LeaseLog;
 use crate::members::Members;
 use crate::metrics::{CoordinatorMetrics, EvictionReason, Gauges};
@@ -169,8 +169,8 @@ impl Coordinator {
         let lost = shared.as_ref().map(|shared| shared.lost());
         let parts = TermParts::new(config, &state)?;
         let leadership = match shared {
-            None => Leadership::alone(role, parts, Arc::clone(&store)).await?,
-            Some(shared) => Leadership::shared(role, parts, &members, shared)?,
+            None => Terms::alone(role, parts, Arc::clone(&store)).await?,
+            Some(shared) => Terms::shared(role, parts, &members, shared)?,
         };
         let public_server = faces.serve_public(public.warn_if_open(), drain_timeout + STOP_TIMEOUT)?;
         let internal_server = faces.serve_internal(internal)?;

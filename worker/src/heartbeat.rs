@@ -101,6 +101,17 @@ impl Announcements {
     }
 }
 
+#[cfg(test)]
+impl Announcements {
+    /// Announcements whose thread is gone.
+    pub(crate) fn gone() -> Self {
+        let (phase, _) = watch::channel(Phase::Serving);
+        let (_, leaving) = mpsc::channel(1);
+        let (_, ended) = oneshot::channel();
+        Self { phase, leaving, ended }
+    }
+}
+
 impl Announcer {
     /// A client for heartbeats and reports.
     pub(crate) fn client() -> anyhow::Result<Client> {

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use actix_web::dev::ServerHandle;
 use actix_web::web::Data;
 use anyhow::Context;
 use api::ProgramAbilities;
@@ -12,6 +13,7 @@ use prometheus_client::registry::Registry;
 use service::{BodyBudget, Credential, Health, Limits, Listener, Metrics};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tracing::{info, warn};
 use uuid::Uuid;
@@ -82,7 +84,7 @@ impl Worker {
     /// too. The worker hands its leases back unless the heartbeats, which carry them, have ended.
     pub async fn run(self, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
         let Self { config, listener, worker_id } = self;
-        let (boot_id, address) = (BootId(Uuid::new_v4()), listener.address());
+        let address = listener.address();
         if !config.worker_token.is_set() && !address.ip().is_loopback() {
             warn!(%address, "DIVVY_WORKER_TOKEN is not set: anyone who reaches this port can give work");
         }
@@ -93,6 +95,34 @@ impl Worker {
         let compute = Computes { worker_id: worker_id.clone(), programs: programs.clone() };
         let executor = Executor::start(config.slots, move || compute.make()).context("start the compute threads")?;
         let executor = Arc::new(executor);
+        let _deletion_cost = DeletionCost::start_if_asked(&config, &executor)?;
+        let abilities = programs.as_ref().map(|programs| programs.abilities().clone());
+        let messengers = Messengers { credential, courier };
+        let parts = RunningParts::start(&config, listener, worker_id, executor, messengers, abilities)?;
+        parts.run(stop).await
+    }
+}
+
+/// The parts that end only when they are told to.
+struct RunningParts {
+    state: Data<State>,
+    courier: Arc<Courier>,
+    announcements: Announcements,
+    server: ServerHandle,
+    serving: JoinHandle<std::io::Result<()>>,
+    drain_timeout: Duration,
+}
+
+impl RunningParts {
+    fn start(
+        config: &Config,
+        listener: Listener,
+        worker_id: WorkerId,
+        executor: Arc<Executor>,
+        messengers: Messengers,
+        programs: Option<ProgramAbilities>,
+    ) -> anyhow::Result<Self> {
+        let (boot_id, address) = (BootId(Uuid::new_v4()), listener.address());
         let mut registry = Registry::default();
         let metrics = WorkerMetrics::register(&mut registry, config.slots, Arc::clone(&executor));
         let health = Health::default();
@@ -102,7 +132,7 @@ impl Worker {
         let state = Data::new(State {
             boot_id,
             token: config.worker_token.clone(),
-            executor: Arc::clone(&executor),
+            executor,
             intake: Intake::new(config.slots, health.clone()),
             held,
             epoch: Arc::new(EpochFence::new(config.orphan_timeout())),
@@ -110,14 +140,19 @@ impl Worker {
             metrics,
             bodies: BodyBudget::new(MAX_LEASES_BYTES),
         });
-        let _deletion_cost = DeletionCost::start_if_asked(&config, &state.executor)?;
-        let server = serve(listener, &state, health, Metrics::new(registry)).context("serve")?;
-        let server_handle = server.handle();
-        let mut serving = tokio::spawn(server);
+        let serving = serve(listener, &state, health, Metrics::new(registry)).context("serve")?;
+        let server = serving.handle();
+        let serving = tokio::spawn(serving);
         info!(%worker_id, %boot_id, %address, slots = config.slots, "serving");
-        let abilities = programs.as_ref().map(|programs| programs.abilities().clone());
-        let messengers = Messengers { credential, courier: Arc::clone(&courier) };
-        let mut announcements = announce(&config, &state, worker_id, address.port(), presence, messengers, abilities)?;
+        let courier = Arc::clone(&messengers.courier);
+        let announcements = announce(config, &state, worker_id, address.port(), presence, messengers, programs)?;
+        let drain_timeout = config.drain_timeout();
+        Ok(Self { state, courier, announcements, server, serving, drain_timeout })
+    }
+
+    /// Runs until `stop` resolves or a part ends by itself; then ends the other parts.
+    async fn run(self, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
+        let Self { state, courier, mut announcements, server, mut serving, drain_timeout } = self;
         let failure = tokio::select! {
             () = stop => None,
             // A worker without heartbeats looks alive and does nothing: the process ends, to be restarted.
@@ -128,7 +163,7 @@ impl Worker {
             Duration::ZERO
         } else {
             info!("stopping: finishing the held leases");
-            config.drain_timeout()
+            drain_timeout
         };
         let drain_until = Instant::now() + drain_timeout;
         announcements.leave().await;
@@ -145,7 +180,7 @@ impl Worker {
             }
         };
         tokio::join!(announcements.stop(returned), ending);
-        server_handle.stop(true).await;
+        server.stop(true).await;
         match failure {
             Some(error) => Err(error),
             None => serving.await.context("join the server")?.context("serve"),
@@ -230,4 +265,51 @@ fn serve(
         of_service.configure(config);
         routes::configure(config, &state);
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+    use std::net::Ipv4Addr;
+
+    use service::WorkerToken;
+
+    use super::*;
+
+    /// The parts of a worker whose coordinator is not there.
+    fn started() -> RunningParts {
+        let variables = [("coordinator", "http://127.0.0.1:9"), ("slots", "1")];
+        let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let config: Config = envy::from_iter(variables).expect("valid variables");
+        let listener = Listener::bind((Ipv4Addr::LOCALHOST, 0).into()).expect("a free port");
+        let listener = listener.guarded(config.doors.internal().expect("no files"), routes::ROUTES);
+        let executor = Arc::new(Executor::start(config.slots, every_kind).expect("threads"));
+        let credential = Credential::shared(WorkerToken::default());
+        let courier = Courier::new(Courier::client().expect("a client"), credential.clone(), Handle::current());
+        let messengers = Messengers { credential, courier: Arc::new(courier) };
+        let worker_id = "worker".parse().expect("a name");
+        RunningParts::start(&config, listener, worker_id, executor, messengers, None).expect("the parts start")
+    }
+
+    #[tokio::test]
+    async fn a_worker_whose_heartbeats_end_by_themselves_hands_back_what_it_holds_and_fails() {
+        let mut parts = started();
+        parts.announcements = Announcements::gone();
+        let state = parts.state.clone();
+        let _held = state.intake.enter_lease().expect("room for a lease");
+        let error = parts.run(pending()).await.expect_err("a part has ended");
+        assert_eq!(error.to_string(), "the heartbeats ended by themselves");
+        assert!(state.intake.is_handing_back());
+    }
+
+    #[tokio::test]
+    async fn a_worker_whose_listener_ends_by_itself_hands_back_what_it_holds_and_fails() {
+        let parts = started();
+        let state = parts.state.clone();
+        let _held = state.intake.enter_lease().expect("room for a lease");
+        parts.server.stop(false).await;
+        let error = parts.run(pending()).await.expect_err("a part has ended");
+        assert!(error.to_string().starts_with("the listener ended by itself"), "{error:#}");
+        assert!(state.intake.is_handing_back());
+    }
 }

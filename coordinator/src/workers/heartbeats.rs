@@ -50,24 +50,26 @@ pub(super) fn check(heartbeat: &Heartbeat) -> Result<(), RegisterError> {
     let is_described = |ability: &NamedAbility| {
         ability.description.len() <= MAX_DESCRIPTION_BYTES && !ability.description.contains(char::is_control)
     };
-    for (field, is_valid, allowed) in [
-        ("port", heartbeat.port > 0, "from 1 to 65535".to_owned()),
-        ("slots", (1..=MAX_SLOTS_PER_WORKER).contains(&heartbeat.slots), format!("from 1 to {MAX_SLOTS_PER_WORKER}")),
-        ("cpu_load", (0.0..=1.0).contains(&heartbeat.cpu_load), "from 0 to 1".to_owned()),
-        ("kinds", heartbeat.kinds.len() <= MAX_KINDS, format!("at most {MAX_KINDS} kinds")),
+    // Made only for an error: a heartbeat of each worker is checked every second.
+    let checks: [(&'static str, bool, fn() -> String); 8] = [
+        ("port", heartbeat.port > 0, || "from 1 to 65535".to_owned()),
+        ("slots", (1..=MAX_SLOTS_PER_WORKER).contains(&heartbeat.slots), || {
+            format!("from 1 to {MAX_SLOTS_PER_WORKER}")
+        }),
+        ("cpu_load", (0.0..=1.0).contains(&heartbeat.cpu_load), || "from 0 to 1".to_owned()),
+        ("kinds", heartbeat.kinds.len() <= MAX_KINDS, || format!("at most {MAX_KINDS} kinds")),
         // Their payloads go to workers that pull.
-        ("kinds", !heartbeat.kinds.iter().any(is_pulled_only), "kinds that a worker is sent, not tasks".to_owned()),
-        ("programs", heartbeat.programs.names.len() <= MAX_PROGRAM_NAMES, format!("at most {MAX_PROGRAM_NAMES} names")),
-        (
-            "programs",
-            heartbeat.programs.names.iter().all(is_described),
-            "described in few words, without control characters".to_owned(),
-        ),
-        ("version", heartbeat.version.len() <= MAX_VERSION_BYTES, format!("at most {MAX_VERSION_BYTES} bytes long")),
-    ] {
-        if !is_valid {
-            return Err(RegisterError::Field { field, allowed });
-        }
+        ("kinds", !heartbeat.kinds.iter().any(is_pulled_only), || "kinds that a worker is sent, not tasks".to_owned()),
+        ("programs", heartbeat.programs.names.len() <= MAX_PROGRAM_NAMES, || {
+            format!("at most {MAX_PROGRAM_NAMES} names")
+        }),
+        ("programs", heartbeat.programs.names.iter().all(is_described), || {
+            "described in few words, without control characters".to_owned()
+        }),
+        ("version", heartbeat.version.len() <= MAX_VERSION_BYTES, || format!("at most {MAX_VERSION_BYTES} bytes long")),
+    ];
+    if let Some((field, _, allowed)) = checks.into_iter().find(|(_, is_valid, _)| !is_valid) {
+        return Err(RegisterError::Field { field, allowed: allowed() });
     }
     for (field, words) in [("labels", &heartbeat.labels), ("abilities", &heartbeat.abilities)] {
         let allowed = |error: InvalidJob| format!("such that it {}", error.message);

@@ -25,14 +25,14 @@ pub enum ComposeFailure {
 
 #[derive(Debug, Default)]
 pub(crate) struct Composing {
-    jobs: HashMap<JobId, Progress>,
+    jobs: HashMap<JobId, ComposingJob>,
     waiting: VecDeque<JobId>,
     retries: BTreeSet<(Instant, JobId)>,
     running: usize,
 }
 
 #[derive(Debug, Default)]
-struct Progress {
+struct ComposingJob {
     is_running: bool,
     /// Whether the running composition was canceled: its outcome is ignored.
     is_canceled: bool,
@@ -75,9 +75,10 @@ impl Composing {
 
     /// A composition has failed and is tried again after a pause.
     pub(crate) fn failed(&mut self, job: JobId, error: String, now: Instant, effects: &mut Vec<Effect>) {
-        if let Some(Progress { failures, .. }) = self.take_running(job) {
+        if let Some(ComposingJob { failures, .. }) = self.take_running(job) {
             let pause = FIRST_PAUSE.saturating_mul(1 << failures.min(8)).min(LONGEST_PAUSE);
-            self.jobs.insert(job, Progress { failures: failures + 1, error: Some(error), ..Progress::default() });
+            self.jobs
+                .insert(job, ComposingJob { failures: failures + 1, error: Some(error), ..ComposingJob::default() });
             self.retries.insert((now + pause, job));
         }
         self.start_waiting(effects);
@@ -129,12 +130,12 @@ impl Composing {
     }
 
     fn enqueue(&mut self, job: JobId) {
-        self.jobs.insert(job, Progress::default());
+        self.jobs.insert(job, ComposingJob::default());
         self.waiting.push_back(job);
     }
 
     /// Takes a composition that has ended, unless it was canceled.
-    fn take_running(&mut self, job: JobId) -> Option<Progress> {
+    fn take_running(&mut self, job: JobId) -> Option<ComposingJob> {
         let progress = self.jobs.remove(&job)?;
         if !progress.is_running {
             self.jobs.insert(job, progress);

@@ -131,10 +131,14 @@ impl Engine {
             LeaseFailure::WorkerFailed(_) => self.blame(lane.worker, Blame::WorkerOrJob(job), now),
             LeaseFailure::TaskFailed(_) => (),
         }
-        // A heartbeat that was written before the end may list the attempt.
+        // A heartbeat that was written before the end may list the attempt. An attempt that could not be delivered may have come
+        // to its worker after all.
         let may_be_listed = match &failure {
-            LeaseFailure::TaskFailed(_) | LeaseFailure::WorkerFailed(_) | LeaseFailure::Unsupported => true,
-            LeaseFailure::Undeliverable | LeaseFailure::HandedBack => false,
+            LeaseFailure::TaskFailed(_)
+            | LeaseFailure::WorkerFailed(_)
+            | LeaseFailure::Unsupported
+            | LeaseFailure::HandedBack => true,
+            LeaseFailure::Undeliverable => false,
         };
         if may_be_listed && self.is_stored(job) {
             self.voided.insert(attempt);

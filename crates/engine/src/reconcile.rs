@@ -5,7 +5,7 @@
 use std::cmp::Reverse;
 use std::collections::HashSet;
 use std::ops::Range;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use model::{AttemptId, JobId};
 use scheduler::{Lane, WorkerKey};
@@ -130,6 +130,10 @@ impl Engine {
             HeldState::Running if is_pushed && lease.age.is_zero() => None,
             HeldState::Running => Some(now.instant.checked_sub(lease.age).unwrap_or(now.instant)),
         };
+        if lease.state == HeldState::Running && self.may_have_timed_out_before(lease, begun_at, now) {
+            self.voided.insert(lease.attempt);
+            return false;
+        }
         let adopted = self.scheduler.adopt(lane, lease.attempt, lease.job, lease.tasks.clone(), begun_at, now.instant);
         if adopted.is_err() {
             return false;
@@ -141,10 +145,20 @@ impl Engine {
         if let Some(worker) = self.workers.get_mut(&lane.worker).filter(|worker| worker.is_pushed()) {
             worker.detached.insert(lease.attempt, 0);
         } else {
-            // A worker that pulls may never come back for the tasks that follow.
+            // A worker that pulls may never come back, neither for these tasks nor for those that follow.
+            let _ = self.scheduler.demand_renewals(lease.attempt, now.instant);
             self.scheduler.end_walk(lane);
         }
         true
+    }
+
+    /// Whether an earlier coordinator may have recorded that the attempt reached its time limit, without the worker being told:
+    /// this must not count twice. Where the recorded failures are of other attempts, the tasks run once more.
+    fn may_have_timed_out_before(&self, lease: &HeldLease, begun_at: Option<Instant>, now: Now) -> bool {
+        !self.has_made(lease.attempt)
+            && begun_at.is_some_and(|begun_at| {
+                self.scheduler.may_have_timed_out(lease.job, &lease.tasks, begun_at, now.instant)
+            })
     }
 
     /// Takes back the leases without a connection that their worker does not list: they never came to it.

@@ -29,9 +29,9 @@ pub(crate) struct Verification {
     /// Runs whose outcome waits for another worker's, by their first tasks.
     checks: BTreeMap<u64, Check>,
     /// Counted work that only one worker has computed, by that worker.
-    unchecked: HashMap<WorkerId, Work>,
+    unchecked: HashMap<WorkerId, UncheckedWork>,
     /// Unchecked work of workers under earlier coordinators, without the workers' names.
-    inherited: Work,
+    inherited: UncheckedWork,
     counts: VerificationCounts,
     set_aside: Vec<WorkerId>,
 }
@@ -73,13 +73,13 @@ struct Vote {
 }
 
 #[derive(Debug, Default)]
-struct Work {
+struct UncheckedWork {
     tasks: RangeSet<u64>,
     value: u128,
     check: u128,
 }
 
-impl Work {
+impl UncheckedWork {
     fn add(&mut self, tasks: Range<u64>, (value, check): (u128, u128)) {
         self.tasks.insert(tasks);
         self.value = self.value.wrapping_add(value);
@@ -109,7 +109,7 @@ impl Verification {
             share,
             checks: BTreeMap::new(),
             unchecked: HashMap::new(),
-            inherited: Work { tasks: done.collect(), value, check },
+            inherited: UncheckedWork { tasks: done.collect(), value, check },
             counts: VerificationCounts { compared, mismatches, recomputed_tasks },
             set_aside: set_aside.into_iter().map(|worker| worker.id).collect(),
         }
@@ -129,7 +129,7 @@ impl Verification {
     }
 
     /// Takes the work that only this worker vouches for, and the work that no worker vouches for.
-    fn take_unchecked(&mut self, worker: &WorkerId) -> Vec<Work> {
+    fn take_unchecked(&mut self, worker: &WorkerId) -> Vec<UncheckedWork> {
         let own = self.unchecked.remove(worker);
         let inherited = std::mem::take(&mut self.inherited);
         own.into_iter().chain([inherited]).filter(|work| !work.tasks.is_empty()).collect()
@@ -334,7 +334,7 @@ impl Engine {
         let runs: Vec<Range<u64>> = doubtful.iter().flat_map(|work| work.tasks.iter().cloned()).collect();
         let tasks: u64 = runs.iter().map(|run| run.end - run.start).sum();
         verification.counts.recomputed_tasks += tasks;
-        let sum = |of: fn(&Work) -> u128| doubtful.iter().map(of).fold(0_u128, u128::wrapping_add);
+        let sum = |of: fn(&UncheckedWork) -> u128| doubtful.iter().map(of).fold(0_u128, u128::wrapping_add);
         let (value, check) = (sum(|work| work.value), sum(|work| work.check));
         live.check = live.check.wrapping_sub(check);
         live.progress.add(-runs.iter().map(|run| live.work.weight(run)).sum::<f64>());

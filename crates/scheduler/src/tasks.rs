@@ -325,6 +325,12 @@ impl TaskSet {
         Run { tasks: part, ..run }
     }
 
+    /// Whether some of these tasks are open and have failed before.
+    pub(crate) fn have_failed(&self, tasks: &Range<u64>) -> bool {
+        let overlaps = |run: &Run| run.tasks.start < tasks.end && tasks.start < run.tasks.end;
+        self.returned.iter().any(|run| run.failures > 0 && overlaps(run))
+    }
+
     /// Notes that a lane continues elsewhere: others may continue where it was. Returns whether there is something to continue.
     pub(crate) fn leave(&mut self, lane: Lane) -> bool {
         self.open.leave(lane)

@@ -5,8 +5,8 @@ use std::time::Instant;
 
 use model::{AttemptId, JobId};
 
-use super::Scheduler;
 use super::claim::Start;
+use super::{Scheduler, times};
 use crate::lease::{AdoptError, Lane, Lease};
 use crate::spec::Order;
 
@@ -53,5 +53,15 @@ impl Scheduler {
         let lease = self.start(job, run, lane, attempt, start);
         self.refresh(job);
         Ok(lease)
+    }
+
+    /// Whether an attempt at these tasks that began at `begun_at` is past its time limit, and some of the tasks have failed
+    /// before: the end of this attempt may be among these failures.
+    #[must_use]
+    pub fn may_have_timed_out(&self, job: JobId, tasks: &Range<u64>, begun_at: Instant, now: Instant) -> bool {
+        let Some(job) = self.jobs.get(&job) else { return false };
+        let Some(limit) = job.spec.task_timeout else { return false };
+        let time = times(limit, tasks.end.saturating_sub(tasks.start)).saturating_add(job.spec.lease_slack);
+        now.saturating_duration_since(begun_at) >= time && job.tasks.have_failed(tasks)
     }
 }

@@ -196,6 +196,9 @@ impl Scheduler {
         // The lease ahead may be of a job with a longer time limit.
         let after_others = waits_until.zip(each).map(|(until, each)| until + each.min(MAX_LEASE_TIME));
         let expires_at = after_others.map_or(expires_at, |after| after.max(expires_at));
+        let limit_at = limit.map(|_| expires_at);
+        // A worker that pulls and does not renew its lease may be gone, long before the time limit of the tasks.
+        let expires_at = if is_pushed { expires_at } else { expires_at.min(claimed_at + self.policy.lease_timeout) };
         let setup = if continues { Duration::ZERO } else { spec.setup };
         let late_after = late_after(job.best_speed(&self.workers), tasks, spec.setup, rounds);
         let late_at = late_after.and_then(|late| claimed_at.checked_add(late));
@@ -206,7 +209,6 @@ impl Scheduler {
             self.stragglers.watch(attempt, late_at);
         }
         let lease = Lease { attempt, job: id, tasks: run.tasks.clone(), horizon: run.tasks.end, expires_at };
-        let limit_at = limit.map(|_| expires_at);
         let has_waited = rounds > 0;
         let record = LeaseRecord {
             job: id,

@@ -192,6 +192,19 @@ impl Scheduler {
         Ok(until)
     }
 
+    /// Lets a lease end after [`crate::Policy::lease_timeout`] from now unless its worker renews it, as every worker that pulls
+    /// does.
+    ///
+    /// # Errors
+    /// The attempt holds no lease.
+    pub fn demand_renewals(&mut self, attempt: AttemptId, now: Instant) -> Result<(), StaleAttempt> {
+        let record = self.leases.get_mut(&attempt).ok_or(StaleAttempt)?;
+        self.expiries.remove(&(record.expires_at, attempt));
+        record.expires_at = record.expires_at.min(now + self.policy.lease_timeout);
+        self.expiries.insert((record.expires_at, attempt));
+        Ok(())
+    }
+
     /// Restarts the time limit of a lease's tasks, if they have one: its worker has done its part, and the rest takes as long as
     /// the coordinator does.
     ///

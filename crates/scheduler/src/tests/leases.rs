@@ -200,6 +200,26 @@ fn a_worker_that_pulls_leaves_nothing_behind_where_its_claims_have_waited() {
 }
 
 #[test]
+fn a_worker_that_pulls_renews_its_lease_whatever_the_time_limit_of_the_tasks() {
+    let mut grid = Harness::with_workers(1);
+    let half = POLICY.lease_timeout / 2;
+    grid.submit_spec(1, JobSpec { task_timeout: Some(half * 4), max_lease_tasks: 1, ..spec(2) });
+    let claim = |grid: &mut Harness| grid.claim_for(lane(1), LeaseSize::AtMost(1)).expect("active").expect("a task");
+    let (renewed, silent) = (claim(&mut grid), claim(&mut grid));
+    assert_eq!(silent.expires_at, grid.now + half * 2);
+    grid.wait(half);
+    assert_eq!(grid.scheduler.renew(renewed.attempt, grid.now), Ok(grid.now + half * 2));
+    grid.wait(half);
+    assert_eq!(grid.ends(), [revoked(&silent, 1, Revocation::Expired)]);
+    assert_eq!(grid.scheduler.renew(renewed.attempt, grid.now), Ok(grid.now + half * 2));
+    grid.wait(half);
+    assert_eq!(grid.scheduler.renew(renewed.attempt, grid.now), Ok(grid.now + half), "its time limit");
+    grid.scheduler.check();
+    grid.wait(half);
+    assert_eq!(grid.ends(), [revoked(&renewed, 1, Revocation::TimedOut)]);
+}
+
+#[test]
 fn what_never_came_to_its_worker_was_not_tried() {
     let mut grid = Harness::with_workers(1);
     grid.submit(1, 1);

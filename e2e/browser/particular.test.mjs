@@ -171,7 +171,7 @@ async function openWindows(first, other) {
   const moveOn = async () => {
     // A hidden row, so that the note tells when the other window is drawn.
     shown = { ...other, hidden_rows: 1 };
-    await opened.page.locator("#stream-note", { hasText: "1 more" }).waitFor();
+    await opened.page.locator("#stream-note", { hasText: "1 more slot is not drawn" }).waitFor();
   };
   return { ...opened, moveOn };
 }

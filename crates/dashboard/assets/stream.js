@@ -225,7 +225,7 @@
   }
 
   function explain() {
-    const hidden = stream.hidden_rows > 0 ? ` ${stream.hidden_rows} more slots are not drawn.` : "";
+    const hidden = stream.hidden_rows > 0 ? ` ${stream.hidden_rows} more ${stream.hidden_rows === 1 ? "slot is" : "slots are"} not drawn.` : "";
     const zoom = isAll() ? "" : ` Zoomed to ${time(Math.round(view.to - view.from))}; 0 shows all.`;
     const many = stream.is_aggregated ? "There are more leases than fit: a bar stands for several, its height for how busy the slot was." : "";
     note.textContent = `${many}${hidden}${zoom}`.trim();

@@ -161,3 +161,52 @@ test("a job of 10,000 tasks is shown page by page, and a deep link leads to its 
   await grid.call("POST", `/v1/jobs/${job.id}/cancel`);
   await context.close();
 });
+
+/** Opens the task stream on windows of 30 s that the test makes. `moveOn` goes on from the first one to the other. */
+async function openWindows(first, other) {
+  let shown = first;
+  const whole = { seconds: 30, hidden_rows: 0, uncounted_leases: 0, jobs: [["0198f0a2-7d3c-7c1e-8a55-0123456789ab", "sleep"]] };
+  const prepare = (context) => context.route(/\/task-stream\/data/, (route) => route.fulfill({ json: { ...whole, ...shown } }));
+  const opened = await open("/task-stream?seconds=30", { prepare });
+  const moveOn = async () => {
+    // A hidden row, so that the note tells when the other window is drawn.
+    shown = { ...other, hidden_rows: 1 };
+    await opened.page.locator("#stream-note", { hasText: "1 more slot is not drawn" }).waitFor();
+  };
+  return { ...opened, moveOn };
+}
+
+const slot = (worker) => ({ worker, slot: 0, busy_ms: 30_000, leases: 0, failed: 0, seconds: 0 });
+const WINDOW_END = 1_800_000_000_000;
+
+test("a lease that is longer than the window stays picked, also when a row comes before its own", async () => {
+  const long = (row) => [row, 0, 30_000, 0, 1, 0, 0, 100, 7];
+  const first = { ends_at_ms: WINDOW_END, is_aggregated: false, rows: [slot("b")], bars: [long(0)] };
+  const other = { ends_at_ms: WINDOW_END + 1_200, is_aggregated: false, rows: [slot("a"), slot("b")], bars: [long(1), [0, 29_000, 1_000, 0, 1, 0, 0, 100, 1]] };
+  const { context, page, errors, moveOn } = await openWindows(first, other);
+  await page.locator("#stream canvas").waitFor();
+  await page.focus("#stream canvas");
+  await page.keyboard.press("ArrowDown");
+  await page.locator("#stream output", { hasText: /^b slot 0 · .* · 7 tasks/ }).waitFor();
+  await moveOn();
+  assert.match(await page.locator("#stream output").innerText(), /^b slot 0 · .* · 7 tasks/);
+  assert.deepEqual(errors, []);
+  await context.close();
+});
+
+test("the keyboard walks on from a bar of several leases after the window has moved", async () => {
+  // Bars of 250 ms, each with its place as the number of its leases.
+  const bars = Array.from({ length: 120 }, (_, place) => [0, 250 * place, 250, 0, place, 0, 0, 50, 0]);
+  const first = { ends_at_ms: WINDOW_END, is_aggregated: true, rows: [slot("b")], bars };
+  const { context, page, errors, moveOn } = await openWindows(first, { ...first, ends_at_ms: WINDOW_END + 1_120 });
+  const output = page.locator("#stream output");
+  await page.locator("#stream canvas").waitFor();
+  await page.focus("#stream canvas");
+  await page.keyboard.press("ArrowDown");
+  await output.filter({ hasText: "119 leases ended" }).waitFor();
+  await moveOn();
+  await page.keyboard.press("ArrowLeft");
+  await output.filter({ hasText: "114 leases ended" }).waitFor();
+  assert.deepEqual(errors, []);
+  await context.close();
+});

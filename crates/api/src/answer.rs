@@ -43,7 +43,7 @@ pub struct WorkerSummary {
     /// The worker's name.
     #[schema(value_type = String)]
     pub id: WorkerId,
-    /// How the worker comes to its leases.
+    /// The way in which the worker gets its leases.
     pub delivery: Delivery,
     /// This run of its process; absent for pulling workers.
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -61,11 +61,11 @@ pub struct WorkerSummary {
     pub running: u32,
     /// Time since its last heartbeat.
     pub last_seen_ms_ago: u64,
-    /// Whether the worker gets work.
+    /// The state of the worker.
     pub state: WorkerState,
     /// Tasks it has completed since it registered.
     pub completed_tasks: u64,
-    /// What it has shown lately: numbers of a range searched per second and slot; absent until its first outcome.
+    /// Its speed at its last leases, in numbers of a range per second and slot; absent until its first outcome.
     pub speed_numbers_per_s: Option<u64>,
     /// Share of all its cores in use, 0 to 1.
     pub cpu_load: f32,
@@ -84,7 +84,7 @@ pub struct WorkerSummary {
     pub version: String,
 }
 
-/// How a worker comes to its leases.
+/// The way in which a worker gets its leases.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Delivery {
@@ -94,7 +94,7 @@ pub enum Delivery {
     Pulled,
 }
 
-/// Whether a registered worker gets work.
+/// The state of a registered worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum WorkerState {
@@ -102,6 +102,6 @@ pub enum WorkerState {
     Ready,
     /// Its last lease failed: it gets none until it has shown that it lives and a pause has passed.
     Suspended,
-    /// It is going: it finishes what it holds and gets nothing new.
+    /// It is about to leave: it finishes its leases and gets no new ones.
     Draining,
 }

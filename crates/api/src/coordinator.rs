@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-/// What a coordinator does.
+/// The role of a coordinator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum CoordinatorRole {
@@ -22,21 +22,21 @@ pub struct CoordinatorSummary {
     pub id: String,
     /// This run of its process.
     pub instance: Uuid,
-    /// Where clients ask it, as host and port.
+    /// Host and port for clients.
     pub public_address: String,
-    /// Where workers and the other coordinators ask it.
+    /// Host and port for workers and the other coordinators.
     pub internal_address: String,
-    /// What it does.
+    /// Its role.
     pub role: CoordinatorRole,
     /// The epoch of its term, where it leads.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub epoch: Option<u64>,
     /// Its version.
     pub version: String,
-    /// When it started.
+    /// Start of its process.
     #[schema(value_type = String, format = DateTime)]
     pub started_at: Timestamp,
-    /// Time since it was heard of.
+    /// Time since its last contact.
     pub last_contact_ms_ago: u64,
 }
 

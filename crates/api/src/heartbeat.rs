@@ -33,7 +33,7 @@ pub struct Heartbeat {
     pub cpu_load: f32,
     /// Memory it could still take, its cgroup's limit included.
     pub free_memory_bytes: u64,
-    /// Its labels: what jobs can require or wish for.
+    /// Its labels, which jobs can require or prefer.
     #[serde(default)]
     pub labels: Labels,
     /// Resources of the worker.
@@ -80,11 +80,11 @@ pub struct HeldLease {
     pub slot: u32,
     /// Time since the worker began to compute it; 0 while it waits for its slot.
     pub elapsed_ms: u64,
-    /// Whether the worker still computes the lease.
+    /// The state of the lease at the worker.
     pub state: HeldState,
 }
 
-/// Whether a worker still computes a lease that it holds.
+/// The state of a lease at the worker that holds it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum HeldState {
@@ -105,7 +105,7 @@ pub struct HeartbeatAnswer {
     pub settled: Vec<AttemptId>,
     /// Finished attempts whose outcome the coordinator asks for, because it did not receive it.
     pub deliver: Vec<AttemptId>,
-    /// Whether another coordinator leads, or none: this one knows the worker and says nothing of its leases.
+    /// Whether this coordinator does not lead: it registers the worker and says nothing of the worker's leases.
     pub is_standby: bool,
 }
 

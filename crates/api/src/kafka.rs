@@ -16,7 +16,7 @@ pub struct WorkerStatus {
     pub id: WorkerId,
     /// Time of the state.
     pub at: Timestamp,
-    /// Whether the worker gets work.
+    /// The state of the worker.
     pub state: WorkerState,
     /// Share of all its cores in use, 0 to 1; 0 of a worker that pulls.
     pub load: f32,
@@ -51,6 +51,6 @@ pub struct KafkaStats {
     /// Partitions that had lost records which were read, since then.
     #[serde(default)]
     pub partitions_truncated: u64,
-    /// Why a part cannot go on: `events`, `workers` or `intake`.
+    /// The errors that stop a part, by its name: `events`, `workers` or `intake`.
     pub errors: BTreeMap<String, String>,
 }

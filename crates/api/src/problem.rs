@@ -16,7 +16,7 @@ pub struct Problem {
     pub title: Cow<'static, str>,
     /// HTTP status code.
     pub status: u16,
-    /// What is wrong with this request and what is allowed.
+    /// The fault of this request, and the values that are allowed.
     pub detail: String,
     /// The request's field that is wrong, where it is one.
     #[serde(skip_serializing_if = "Option::is_none", default)]

@@ -27,10 +27,10 @@ pub struct Program {
     /// `wasm` for a WebAssembly module or component, `native` for an executable.
     #[schema(value_type = String)]
     pub kind: ProgramKind,
-    /// When it came first.
+    /// Time of the first upload.
     #[schema(value_type = String, format = DateTime)]
     pub uploaded_at: Timestamp,
-    /// The name of the token that brought it.
+    /// The name of the access token that uploaded it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uploaded_by: Option<String>,
 }
@@ -45,7 +45,7 @@ pub struct ProgramPage {
     pub next_page_token: Option<String>,
 }
 
-/// Answer to `GET /v1/programs/names`: what the workers that are there now can run.
+/// Answer to `GET /v1/programs/names`: the programs that the registered workers can run.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ProgramNames {
     /// The programs that workers bring, by name.
@@ -62,9 +62,9 @@ pub struct BroughtProgram {
     /// Its name in jobs.
     #[schema(value_type = String)]
     pub name: ProgramName,
-    /// What it does, in the words of a worker's operator.
+    /// Its description by the operator of a worker.
     pub description: String,
-    /// How many workers bring it.
+    /// The number of workers that bring it.
     pub workers: u64,
 }
 
@@ -85,12 +85,12 @@ pub struct ProgramAbilities {
 pub struct NamedAbility {
     /// Its name.
     pub name: ProgramName,
-    /// What it does.
+    /// Its description.
     #[serde(default)]
     pub description: String,
 }
 
-/// Body of `PUT /worker/logs/{job}/{task}/{attempt}`: what a program has written to stderr so far.
+/// Body of `PUT /worker/logs/{job}/{task}/{attempt}`: the stderr of a program so far.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct LogReport {
     /// The worker.
@@ -103,7 +103,7 @@ pub struct LogReport {
     pub is_final: bool,
 }
 
-/// What a program wrote to stderr in one attempt at a task.
+/// The stderr of a program in one attempt at a task.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct TaskLog {
     /// The task's number in the job, from 0.
@@ -117,7 +117,7 @@ pub struct TaskLog {
     pub omitted_bytes: u64,
     /// The end of stderr, 64 KiB at most.
     pub text: String,
-    /// When the program ended; absent while it runs.
+    /// End of the program; absent while it runs.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     #[schema(value_type = Option<String>, format = DateTime)]
     pub ended_at: Option<Timestamp>,
@@ -131,7 +131,7 @@ pub struct LogPage {
     /// For `?page_token=`, while there are more.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub next_page_token: Option<String>,
-    /// For `?after=`: only what is written later.
+    /// The value of `?after=` for the text that is written later.
     pub cursor: String,
     /// Whether the job was over before these were read, so that nothing comes after them.
     pub is_over: bool,

@@ -28,7 +28,7 @@ pub struct ClaimRequest {
     #[serde(default, deserialize_with = "read_words")]
     #[schema(value_type = schema::Labels)]
     pub labels: Labels,
-    /// What it has.
+    /// Its cores and memory.
     #[serde(default)]
     #[schema(value_type = schema::Resources)]
     pub resources: Resources,
@@ -36,7 +36,7 @@ pub struct ClaimRequest {
     #[serde(default = "one_claimed", deserialize_with = "read_whole::<1, 10_000, _, _>")]
     #[schema(minimum = 1, maximum = 10000)]
     pub max_tasks: u32,
-    /// How long to wait for a task, 0 to 60.
+    /// The longest wait for a task in seconds, 0 to 60.
     #[serde(default)]
     #[schema(minimum = 0, maximum = 60)]
     pub wait_seconds: f64,
@@ -49,13 +49,13 @@ fn one_claimed() -> u32 {
 /// Answer to `POST /v1/worker/claim` when there is a task: consecutive tasks of one job.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Claimed {
-    /// To be named in the report.
+    /// The attempt, which the report names.
     #[schema(value_type = schema::AttemptId)]
     pub attempt: AttemptId,
-    /// Whose tasks they are.
+    /// The job of the tasks.
     #[schema(value_type = schema::JobId)]
     pub job: JobId,
-    /// What they compute.
+    /// The kind of the job.
     #[schema(value_type = schema::JobKind)]
     pub kind: JobKind,
     /// Whether code in the payloads may run: the job was submitted with the right `programs`, or without a token to a
@@ -66,13 +66,13 @@ pub struct Claimed {
     pub tasks: Vec<ClaimedTask>,
     /// The lease's name, for the report to carry.
     pub lease: LeaseName,
-    /// When the lease ends unless it is renewed.
+    /// End of the lease unless it is renewed.
     #[schema(value_type = String, format = DateTime)]
     pub expires_at: Timestamp,
     /// The lease's span as W3C Trace Context writes it, for spans of the worker's own; only where the job is traced.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub traceparent: Option<String>,
-    /// What tracing systems add to it.
+    /// The data that tracing systems add to `traceparent`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tracestate: Option<String>,
 }
@@ -82,7 +82,7 @@ pub struct Claimed {
 pub struct ClaimedTask {
     /// Its number in the job, from 0.
     pub index: u64,
-    /// What to do: as submitted for `tasks`; `{"a", "b"}` for ranges; `{"seconds"}` for `sleep`.
+    /// The work: as submitted for `tasks`; `{"a", "b"}` for ranges; `{"seconds"}` for `sleep`.
     #[schema(value_type = serde_json::Value)]
     pub payload: Box<RawValue>,
 }
@@ -99,7 +99,7 @@ pub struct Completion {
     /// Fetch the next tasks in the same request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub claim: Option<ClaimRequest>,
-    /// What all tasks together add to the job's total, instead of a result for each: a sum, a count.
+    /// The contribution of all tasks together to the job's total, instead of a result for each: a sum, a count.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "decimal::optional")]
     #[schema(value_type = Option<String>, pattern = "^[0-9]+$")]
     pub value: Option<u128>,
@@ -144,7 +144,7 @@ fn read_results<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Box<Ra
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TaskFailure {
-    /// Why.
+    /// The error.
     pub error: String,
     /// The lease's name from the claim. With it the report counts even after a restart of the coordinator.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -175,7 +175,7 @@ pub struct ReleaseRequest {
 /// Answer to `POST /v1/worker/tasks/{attempt}/renew`.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Renewed {
-    /// When the lease ends unless it is renewed again.
+    /// End of the lease unless it is renewed again.
     #[schema(value_type = String, format = DateTime)]
     pub expires_at: Timestamp,
 }

@@ -20,7 +20,7 @@ pub const ASKED_MS_AGO: &str = "divvy-asked-ms-ago";
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct JobRequest {
-    /// What to compute.
+    /// The kind of the job.
     #[schema(value_type = schema::JobKind)]
     pub kind: JobKind,
     /// The kind's parameters.
@@ -38,7 +38,7 @@ pub struct JobRequest {
     #[serde(default)]
     #[schema(value_type = schema::Affinity)]
     pub affinity: Affinity,
-    /// What a worker must have to get any of its tasks.
+    /// Conditions that a worker must meet to get any of its tasks.
     #[serde(default)]
     #[schema(value_type = schema::Requirements)]
     pub requires: Requirements,

@@ -26,7 +26,7 @@ impl PartialSchema for Labels {
 
 impl ToSchema for Labels {}
 
-/// A job: what a client submits and waits for. A UUIDv7, so that jobs sort by the time they came.
+/// The id of a job. A UUIDv7, so that jobs sort by the time of their submission.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct JobId(Uuid);
 
@@ -35,7 +35,7 @@ pub struct JobId(Uuid);
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct AttemptId(Uuid);
 
-/// What a job computes.
+/// The kind of a job.
 #[derive(Debug)]
 pub struct JobKind;
 
@@ -50,11 +50,11 @@ impl PartialSchema for JobKind {
 
 impl ToSchema for JobKind {}
 
-/// How the sum or the count of the primes in a range is computed.
+/// The algorithm for the sum or the count of the primes in a range.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Algorithm {
-    /// The one that is expected to take less.
+    /// The algorithm that is expected to take less time.
     Auto,
     /// A sieve over the range.
     Sieve,
@@ -62,12 +62,12 @@ pub enum Algorithm {
     Combinatorial,
 }
 
-/// How soon a job's tasks run: 1 to 9, larger sooner.
+/// The priority of a job: 1 to 9, larger sooner.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[schema(value_type = u8, minimum = 1, maximum = 9, default = 5)]
 pub struct Priority(u8);
 
-/// Where a job's tasks would rather run. A wish: no slot stays idle for it.
+/// Workers that a job prefers. No slot stays idle for a preference.
 #[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Affinity {
@@ -75,12 +75,12 @@ pub struct Affinity {
     #[serde(skip_serializing_if = "model::Labels::is_empty")]
     #[schema(value_type = Labels)]
     labels: model::Labels,
-    /// Tasks under the same key go to workers that have had one of it, such as to reuse what they loaded for it.
+    /// Tasks with the same key go to workers that have run a task with it and may reuse data that they loaded.
     #[serde(skip_serializing_if = "Option::is_none")]
     key: Option<String>,
 }
 
-/// What a worker must have to get any of a job's tasks.
+/// Conditions that a worker must meet to get any of a job's tasks.
 #[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Requirements {
@@ -96,7 +96,7 @@ pub struct Requirements {
     memory_bytes: Option<u64>,
 }
 
-/// What a worker has for [`Requirements`] and [`Affinity`] to be compared with.
+/// Resources of a worker, which [`Requirements`] are compared with.
 #[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(default)]
 pub struct Resources {
@@ -106,7 +106,7 @@ pub struct Resources {
     memory_bytes: u64,
 }
 
-/// How long things may take. None: as long as they need.
+/// Time limits. None: no limit.
 #[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Timeout {
@@ -161,7 +161,7 @@ pub enum JobState {
     Canceled,
 }
 
-/// What happened to a job.
+/// The type of an event.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum EventKind {
@@ -205,13 +205,13 @@ pub struct JobEvent {
     seq: u64,
     /// The job that the event is about.
     job: JobId,
-    /// What happened.
+    /// The type of the event.
     #[serde(rename = "type")]
     kind: EventKind,
-    /// When it happened.
+    /// Time of the event.
     #[schema(format = DateTime)]
     at: String,
-    /// What the job computes.
+    /// The job's kind.
     #[serde(rename = "kind", skip_serializing_if = "Option::is_none", default)]
     #[schema(value_type = Option<JobKind>)]
     job_kind: Option<String>,
@@ -230,13 +230,13 @@ pub struct JobEvent {
     /// The record that submitted the job, in the job's first event.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     source: Option<EventSource>,
-    /// What the event counts in the statistics.
+    /// Figures that the event adds to the statistics.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     counts: Option<Counts>,
 }
 
-/// What happened to a job since the event before it: the figures that an event adds to the statistics of its kind and
-/// time. A figure that is zero is left out.
+/// Figures of a job since its event before: an event adds them to the statistics of its kind and time. A figure that is
+/// zero is left out.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct Counts {
     /// Jobs that were accepted.
@@ -301,7 +301,7 @@ pub struct Counts {
     computing: Option<Durations>,
 }
 
-/// How often which durations were counted.
+/// A histogram of durations.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct Durations {
     /// Their sum in microseconds.
@@ -339,7 +339,7 @@ pub struct TaskCounts {
     failed: u64,
 }
 
-/// How long the periods of statistics are, in UTC. Weeks are those of ISO 8601.
+/// The length of the periods of statistics, in UTC. Weeks are those of ISO 8601.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Grain {

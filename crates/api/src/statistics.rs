@@ -12,7 +12,7 @@ use crate::schema;
 /// Answer to `GET /v1/statistics`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct StatisticsPage {
-    /// How long the periods are.
+    /// The length of the periods.
     #[schema(value_type = schema::Grain)]
     pub grain: Grain,
     /// By start, then by kind. Periods in which nothing of a kind was counted are left out, save with `fill=true` those in
@@ -26,13 +26,13 @@ pub struct StatisticsPage {
 /// The figures of one kind in one period, in UTC.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct PeriodStatistics {
-    /// When the period begins.
+    /// Start of the period.
     #[schema(value_type = String, format = DateTime)]
     pub start: Timestamp,
-    /// When the next period begins.
+    /// End of the period: the start of the next one.
     #[schema(value_type = String, format = DateTime)]
     pub end: Timestamp,
-    /// What the jobs compute.
+    /// The kind of the jobs.
     #[schema(value_type = schema::JobKind)]
     pub kind: JobKind,
     /// Jobs.
@@ -104,7 +104,7 @@ pub struct AttemptFigures {
 /// Durations in a period.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct DurationFigures {
-    /// How many were counted.
+    /// The number of durations.
     pub count: u64,
     /// Their sum in microseconds.
     pub sum_us: u64,
@@ -117,7 +117,8 @@ pub struct DurationFigures {
     /// 99 in a hundred were not longer, in seconds, within 13.2 %.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub p99_seconds: Option<f64>,
-    /// How many were above the bound before and not above this one, in microseconds. Buckets of several periods add up.
+    /// The number of durations in each bucket, by the bucket's upper bound in microseconds. A duration is in the bucket with the
+    /// least bound that is not below it. Buckets of several periods add up.
     #[schema(value_type = BTreeMap<String, u64>)]
     pub buckets: BTreeMap<u64, u64>,
 }
@@ -179,7 +180,7 @@ impl PeriodStatistics {
 /// Answer to `GET /v1/statistics/tasks`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct TaskStartsPage {
-    /// How long the periods are.
+    /// The length of the periods.
     #[schema(value_type = schema::Grain)]
     pub grain: Grain,
     /// By start, kind and name.
@@ -189,16 +190,16 @@ pub struct TaskStartsPage {
     pub next_page_token: Option<String>,
 }
 
-/// How often tasks of a name were started in one period.
+/// Starts of the tasks of one name in one period.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct TaskStarts {
-    /// When the period begins.
+    /// Start of the period.
     #[schema(value_type = String, format = DateTime)]
     pub start: Timestamp,
-    /// When the next period begins.
+    /// End of the period: the start of the next one.
     #[schema(value_type = String, format = DateTime)]
     pub end: Timestamp,
-    /// What their jobs compute.
+    /// The kind of their jobs.
     #[schema(value_type = schema::JobKind)]
     pub kind: JobKind,
     /// The name: the job's tag `task`, else the program or the registered function that it calls, else its kind.

@@ -22,30 +22,30 @@ pub struct Task {
     #[serde(skip_serializing_if = "Option::is_none", default)]
     #[schema(value_type = Option<String>)]
     pub worker: Option<WorkerId>,
-    /// When the job was accepted.
+    /// Time at which the job was accepted.
     #[schema(value_type = String, format = DateTime)]
     pub pending_at: Timestamp,
-    /// When the task was given to the worker.
+    /// Time at which the worker got the task.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     #[schema(value_type = Option<String>, format = DateTime)]
     pub allocated_at: Option<Timestamp>,
-    /// When the worker began the task.
+    /// Time at which the worker began the task.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     #[schema(value_type = Option<String>, format = DateTime)]
     pub running_at: Option<Timestamp>,
-    /// When the task was done.
+    /// Time at which the task was done.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     #[schema(value_type = Option<String>, format = DateTime)]
     pub completed_at: Option<Timestamp>,
-    /// When an attempt at the task failed last.
+    /// Time of the last failed attempt at the task.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     #[schema(value_type = Option<String>, format = DateTime)]
     pub error_at: Option<Timestamp>,
-    /// Why an attempt at the task failed last.
+    /// Error of the last failed attempt at the task.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub last_error: Option<String>,
-    /// What its worker answered. A long output of a program is shown as `{"object": {"attempt", "bytes", "sha256", "text"}}`; its
-    /// bytes are at `/v1/jobs/{id}/tasks/{task}/result`.
+    /// The result that its worker reported. A long output of a program is shown as
+    /// `{"object": {"attempt", "bytes", "sha256", "text"}}`; its bytes are at `/v1/jobs/{id}/tasks/{task}/result`.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     #[schema(value_type = Option<serde_json::Value>)]
     pub result: Option<Box<RawValue>>,

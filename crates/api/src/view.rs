@@ -30,7 +30,7 @@ pub struct JobProgress {
     pub seconds_left: Option<f64>,
 }
 
-/// How a share of a job's leases is computed by two workers and compared.
+/// The verification of a job: two workers compute a share of its leases, and the outcomes are compared.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct JobVerification {
     /// The share of its leases.
@@ -60,7 +60,7 @@ pub struct Job {
     /// The job's id, a UUIDv7 unless the client chose one.
     #[schema(value_type = schema::JobId)]
     pub id: JobId,
-    /// The kind: what the job computes.
+    /// The job's kind.
     #[schema(value_type = schema::JobKind)]
     pub kind: JobKind,
     /// The kind's parameters; `{"count": n}` for `tasks`.
@@ -94,7 +94,7 @@ pub struct Job {
     /// The name under which the job's result is stored.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub output: Option<String>,
-    /// How a share of the job's leases is compared, where the client asked for it.
+    /// The verification of the job, where the client asked for it.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub verification: Option<JobVerification>,
     /// The name of the access token with which the job was submitted.
@@ -107,21 +107,21 @@ pub struct Job {
     pub progress: JobProgress,
     /// Leases given out for the job, including those under way.
     pub attempts: u64,
-    /// When the job was accepted.
+    /// Time at which the job was accepted.
     #[schema(value_type = String, format = DateTime)]
     pub submitted_at: Timestamp,
-    /// When the job's first task was given out.
+    /// Time at which the job's first task was given out.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     #[schema(value_type = Option<String>, format = DateTime)]
     pub started_at: Option<Timestamp>,
-    /// When the job was over.
+    /// Time at which the job was over.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     #[schema(value_type = Option<String>, format = DateTime)]
     pub finished_at: Option<Timestamp>,
-    /// Why the job failed.
+    /// Error of the failed job.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub error: Option<String>,
-    /// Why the job cannot run now, such as no worker that meets its conditions; or what has gone wrong so far.
+    /// The reason why the job cannot run now, such as no worker that meets its conditions; or the last thing that went wrong.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub notice: Option<String>,
 }
@@ -158,7 +158,7 @@ pub struct Explanation {
     /// The job's state.
     #[schema(value_type = schema::JobState)]
     pub state: JobState,
-    /// Why its tasks wait, or that they do not; the most important reason first.
+    /// The reasons why its tasks wait, or that they do not; the most important reason first.
     pub reasons: Vec<String>,
 }
 
@@ -173,9 +173,9 @@ pub struct Stats {
     /// Tasks that wait for a slot of a worker that could run them, by priority.
     #[schema(value_type = BTreeMap<String, u64>)]
     pub queue_depth_by_priority: BTreeMap<u8, u64>,
-    /// Tasks that are not done, by kind and by what they wait for.
+    /// Tasks that are not done, by kind and by the reason why they wait.
     pub demand: BTreeMap<String, KindDemand>,
-    /// Slots that pending and running work could use now: what an autoscaler should offer.
+    /// Slots that pending and running work could use now: the target of an autoscaler.
     pub wanted_slots: u64,
     /// Workers and their slots.
     pub workers: WorkerStats,
@@ -188,7 +188,7 @@ pub struct Stats {
     /// Stored jobs that this version cannot read, because they are damaged or of a later one. They are left alone.
     #[serde(default)]
     pub unreadable_jobs: u64,
-    /// Why nothing can be stored at the moment.
+    /// The reason why nothing can be stored at the moment.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub store_error: Option<String>,
     /// Kafka, where it is used.
@@ -233,7 +233,7 @@ pub struct WorkerStats {
     pub ready: u64,
     /// Workers that are set aside after a failure.
     pub suspended: u64,
-    /// Workers that finish what they hold.
+    /// Workers that finish their leases and get no new ones.
     pub draining: u64,
     /// Workers that pull.
     pub pulling: u64,

@@ -31,6 +31,8 @@
   let stream = null;
   let view = { from: 0, to: seconds * 1000 };
   let picked = -1;
+  /** The middle of the picked bar when it was picked, in milliseconds since 1970. */
+  let pickedAt = 0;
   let isHeld = false;
   let labels = 0;
   let asked = null;
@@ -38,6 +40,7 @@
   let namedNow = "";
 
   const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+  const begin = () => stream.ends_at_ms - seconds * 1000;
   const isAll = () => view.from === 0 && view.to === seconds * 1000;
 
   /** Gives new jobs the hues that the fewest have: the one of its id, where that is one of them. */
@@ -141,11 +144,10 @@
   function drawAxis(context, width, bottom) {
     const span = view.to - view.from;
     const step = [0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900].find((s) => (span / 1000 / s) * 84 <= width - labels) ?? 900;
-    const end = stream.ends_at_ms - seconds * 1000;
-    const first = Math.ceil((end + view.from) / (step * 1000)) * step * 1000;
+    const first = Math.ceil((begin() + view.from) / (step * 1000)) * step * 1000;
     context.textAlign = "center";
-    for (let at = first; at <= end + view.to; at += step * 1000) {
-      const place = x(at - end);
+    for (let at = first; at <= begin() + view.to; at += step * 1000) {
+      const place = x(at - begin());
       context.fillStyle = color("--rule");
       context.fillRect(Math.round(place), 0, 1, bottom);
       context.fillStyle = color("--soft");
@@ -194,7 +196,7 @@
 
   function describe(bar) {
     const [id, kind] = stream.jobs[bar[JOB]];
-    const start = `${new Date(stream.ends_at_ms - seconds * 1000 + bar[START]).toISOString().slice(11, 19)} UTC`;
+    const start = `${new Date(begin() + bar[START]).toISOString().slice(11, 19)} UTC`;
     const row = stream.rows[bar[ROW_OF]];
     const what = [`${shortName(row.worker)} slot ${row.slot}`, `${kind} ${id.slice(-12)}`, `from ${start} for ${time(bar[LENGTH])}`];
     if (stream.is_aggregated) what.push(`${bar[LEASES]} leases ended, busy ${bar[BUSY]} %`);
@@ -208,6 +210,7 @@
   function pick(place) {
     picked = place;
     const bar = stream?.bars[place];
+    if (bar) pickedAt = begin() + bar[START] + bar[LENGTH] / 2;
     output.textContent = bar ? describe(bar) : HINT;
     jobLink.hidden = !bar;
     if (bar) jobLink.href = `/jobs/${stream.jobs[bar[JOB]][0]}`;
@@ -222,7 +225,7 @@
   }
 
   function explain() {
-    const hidden = stream.hidden_rows > 0 ? ` ${stream.hidden_rows} more slots are not drawn.` : "";
+    const hidden = stream.hidden_rows > 0 ? ` ${stream.hidden_rows} more ${stream.hidden_rows === 1 ? "slot is" : "slots are"} not drawn.` : "";
     const zoom = isAll() ? "" : ` Zoomed to ${time(Math.round(view.to - view.from))}; 0 shows all.`;
     const many = stream.is_aggregated ? "There are more leases than fit: a bar stands for several, its height for how busy the slot was." : "";
     note.textContent = `${many}${hidden}${zoom}`.trim();
@@ -258,6 +261,19 @@
     if (next >= 0) pick(next);
   }
 
+  /** The place of a bar in a window that begins so many milliseconds later; -1 if the window has no such bar. Rows may have come
+   * and gone, a bar is cut off where the window begins, and merged bars have other limits in each window. */
+  function placeOf(before, slot, moved) {
+    const row = stream.rows.findIndex((other) => other.worker === slot.worker && other.slot === slot.slot);
+    if (stream.is_aggregated) {
+      const middle = pickedAt - begin();
+      return stream.bars.findIndex((bar) => bar[ROW_OF] === row && bar[START] <= middle && middle < bar[START] + bar[LENGTH]);
+    }
+    if (before[START] + before[LENGTH] < moved) return -1;
+    const start = Math.max(before[START] - moved, 0);
+    return stream.bars.findIndex((bar) => bar[ROW_OF] === row && Math.abs(bar[START] - start) < 3);
+  }
+
   async function load() {
     if (asked !== null) {
       if (Date.now() - askedAt > ANSWER_MS) asked.abort();
@@ -268,14 +284,15 @@
     try {
       const response = await fetch(`/task-stream/data?seconds=${seconds}`, { cache: "no-store", signal: asked.signal });
       if (!response.ok || response.redirected) return;
+      const next = await response.json();
       const before = stream?.bars[picked];
-      const shift = stream === null ? 0 : stream.ends_at_ms;
-      stream = await response.json();
+      const slot = before && stream.rows[before[ROW_OF]];
+      const moved = stream === null ? 0 : next.ends_at_ms - stream.ends_at_ms;
+      stream = next;
       chooseHues();
       section.hidden = false;
       // The picked bar stays picked while time goes on.
-      const moved = stream.ends_at_ms - shift;
-      picked = before ? stream.bars.findIndex((bar) => bar[ROW_OF] === before[ROW_OF] && Math.abs(bar[START] + moved - before[START]) < 3) : -1;
+      picked = before ? placeOf(before, slot, moved) : -1;
       if (before && picked < 0) {
         isHeld = false;
         pick(-1);

@@ -1,11 +1,24 @@
 //! A worker that lies, on a grid that compares a share of the workers' reports.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::helpers::{Coordinator, FakeWorker, Fault, Order, Signal, Tasks, Worker, eventually, heavy, published_sum};
+use crate::helpers::{
+    Coordinator, FakeWorker, Fault, JobClient, Order, Signal, Tasks, Worker, eventually, heavy, published_sum,
+};
 
 /// Short leases, so that many are compared.
 const SETTINGS: [(&str, &str); 1] = [("DIVVY_LEASE_TARGET_MS", "5")];
+
+fn verified(order: Order, share: f64) -> Order {
+    let mut body: Value = serde_json::from_str(&order.body).expect("JSON");
+    body["verify"] = share.into();
+    Order { body: body.to_string(), ..order }
+}
+
+fn wait_until_a_lease_waits_for_another_worker(client: JobClient, id: &str) {
+    let waiting = || client.job(id)["verification"]["waiting_leases"].as_u64();
+    eventually("a report waits for another worker's", || (waiting() > Some(0)).then_some(()));
+}
 
 #[test]
 fn job_that_is_verified_is_exact_though_a_worker_lies_and_the_liar_is_set_aside() {
@@ -26,7 +39,7 @@ fn job_that_is_verified_is_exact_though_a_worker_lies_and_the_liar_is_set_aside(
     let job = client.job(&id);
     let notice = job["notice"].as_str().expect("it says what went wrong");
     assert!(notice.starts_with("the worker fake-") && notice.contains("was set aside"), "{notice}");
-    assert_eq!((&job["verification"]["share"], &job["error"]), (&0.2.into(), &serde_json::Value::Null));
+    assert_eq!((&job["verification"]["share"], &job["error"]), (&0.2.into(), &Value::Null));
     let seen = liar.seen_by(&coordinator);
     assert_eq!((&seen["state"], &seen["busy"]), (&"suspended".into(), &0.into()));
     let verification = &job["verification"];
@@ -45,4 +58,54 @@ fn job_that_is_verified_is_exact_though_a_worker_lies_and_the_liar_is_set_aside(
     assert_eq!(liar.seen_by(&coordinator)["state"], "suspended", "it is the same process");
     assert_eq!(coordinator.sum(1, 10_000_000).sum(), 3_203_324_994_356);
     assert_eq!(liar.leases(), before);
+}
+
+#[test]
+fn combinatorial_job_that_is_verified_is_exact_though_its_first_worker_lies() {
+    let _turn = heavy();
+    let coordinator = Coordinator::start(&SETTINGS);
+    let (client, liar) = (coordinator.client(), FakeWorker::join(&coordinator, Fault::WrongSum));
+    let order = verified(Order::sum_by("combinatorial", 11, 12), 1.0);
+    let id = coordinator.submit(&order);
+    // The liar is alone until a wrong part has come from it.
+    wait_until_a_lease_waits_for_another_worker(client, &id);
+    let _workers: Vec<_> = (0..2).map(|_| Worker::join(&coordinator, &[])).collect();
+    assert_eq!(eventually("it has a result", || client.result(&id)), order.result);
+    let (job, seen) = (client.job(&id), liar.seen_by(&coordinator));
+    assert_eq!(job["algorithm"], "combinatorial");
+    assert_eq!((&seen["state"], &seen["busy"]), (&"suspended".into(), &0.into()));
+    let notice = job["notice"].as_str().expect("it says what went wrong");
+    assert!(notice.starts_with("the worker fake-") && notice.contains("was set aside"), "{notice}");
+    let verification = &job["verification"];
+    assert_eq!(verification["workers_set_aside"], json!([seen["id"]]));
+    for figure in ["compared_leases", "mismatches"] {
+        assert!(verification[figure].as_u64() > Some(0), "{verification}");
+    }
+}
+
+#[test]
+fn uncompared_parts_of_a_liar_are_computed_anew_when_another_job_shows_the_lie() {
+    let _turn = heavy();
+    let coordinator = Coordinator::start(&[]);
+    let (client, liar) = (coordinator.client(), FakeWorker::join(&coordinator, Fault::TwoWrongSums));
+    // A single task, of which the liar gets one lease.
+    let short = verified(Order::sum_by("sieve", 1, 3), 1.0);
+    let short_id = coordinator.submit(&short);
+    wait_until_a_lease_waits_for_another_worker(client, &short_id);
+    // So small a share that no lease is compared.
+    let long = verified(Order::sum_by("combinatorial", 11, 12), 0.000_001);
+    let long_id = coordinator.submit(&long);
+    let counted = || client.job(&long_id)["tasks"]["succeeded"].as_u64();
+    eventually("a wrong part counts", || (counted() > Some(0)).then_some(()));
+    // Paused: the workers could end the job before they show the lie.
+    client.act(&long_id, "pause");
+    let _workers: Vec<_> = (0..2).map(|_| Worker::join(&coordinator, &[])).collect();
+    assert_eq!(eventually("the short job has a result", || client.result(&short_id)), short.result);
+    let (job, seen) = (client.job(&long_id), liar.seen_by(&coordinator));
+    let verification = &job["verification"];
+    assert_eq!(verification["workers_set_aside"], json!([seen["id"]]));
+    assert_eq!(verification["mismatches"], 0, "none of its own leases was compared");
+    assert!(verification["recomputed_tasks"].as_u64() > Some(0), "{verification}");
+    client.act(&long_id, "resume");
+    assert_eq!(eventually("the long job has a result", || client.result(&long_id)), long.result);
 }

@@ -43,5 +43,7 @@ fn stored_start(grid: &Grid, worker: &mut Connection) -> anyhow::Result<f64> {
     let claimed: Claimed = serde_json::from_slice(&claimed).context("read a claim")?;
     ensure!(client.receive_any()?.0 == 201, "the job is not accepted");
     worker.post(&format!("/v1/worker/tasks/{}/complete", claimed.attempt), "{}")?;
+    // Until the end of the job is stored, the next submission would wait for the writer.
+    client.get(&format!("/v1/jobs/{}/result?wait=60s", claimed.job))?;
     Ok(seconds * 1e6)
 }

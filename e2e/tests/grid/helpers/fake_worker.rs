@@ -34,6 +34,8 @@ pub(crate) enum Fault {
     ImpossibleSum,
     /// A sum that could be, and is not.
     WrongSum,
+    /// Two such sums, and no answer after them.
+    TwoWrongSums,
     EndlessBody,
     LongBody,
     RedirectToItself,
@@ -125,7 +127,7 @@ fn announce(coordinator: &Coordinator, port: u16, kind: &str) -> Sender<()> {
 fn heartbeat(port: u16, boot_id: &str, kind: &str) -> String {
     let heartbeat = json!({
         "port": port, "boot_id": boot_id, "slots": 1, "running": 0, "cpu_load": 0.0, "free_memory_bytes": 0,
-        "kinds": [kind], "version": "fake",
+        "kinds": [kind], "abilities": {"divvy.prime-plan": "1"}, "version": "fake",
     });
     heartbeat.to_string()
 }
@@ -141,7 +143,7 @@ fn register(mut stream: &TcpStream, id: &str, body: &str) -> bool {
 
 fn answer(stream: &TcpStream, fault: Fault, leases: &AtomicU64) {
     let Some(lease) = read_lease(stream) else { return };
-    leases.fetch_add(1, Ordering::Relaxed);
+    let before = leases.fetch_add(1, Ordering::Relaxed);
     let attempt = lease["attempt"].as_str().expect("an attempt");
     let outcome =
         |attempt: &str, value: &str| ok(&json!({ "attempt": attempt, "value": value, "compute_us": 1 }).to_string());
@@ -156,13 +158,14 @@ fn answer(stream: &TcpStream, fault: Fault, leases: &AtomicU64) {
         Fault::WrongAttempt => write(stream, &outcome(OTHER_ATTEMPT, "0")),
         Fault::ImpossibleSum => write(stream, &outcome(attempt, &u128::MAX.to_string())),
         Fault::WrongSum => write(stream, &outcome(attempt, "1")),
+        Fault::TwoWrongSums if before < 2 => write(stream, &outcome(attempt, "1")),
         Fault::EndlessBody => write_for_ever(stream),
         Fault::LongBody => write(stream, &ok(&" ".repeat(1 << 20))),
         Fault::RedirectToItself => {
             write(stream, "HTTP/1.1 307 Temporary Redirect\r\nlocation: /lease\r\ncontent-length: 0\r\n\r\n")
         }
         Fault::ClosedConnection => Ok(()),
-        Fault::Silence => wait_for_close(stream),
+        Fault::TwoWrongSums | Fault::Silence => wait_for_close(stream),
     };
 }
 

@@ -194,6 +194,11 @@ pub(crate) fn signal_descendant(root: i32, process: i32, signal: Signal) {
     }
 }
 
+/// Whether `process` is of a process group.
+pub(crate) fn is_in_group(process: i32, group: i32) -> bool {
+    stat_fields(process).is_some_and(|stat| stat.group == group)
+}
+
 fn has_ancestor(process: i32, ancestor: i32) -> bool {
     let mut current = process;
     for _ in 0..MAX_ANCESTORS {
@@ -209,6 +214,7 @@ fn has_ancestor(process: i32, ancestor: i32) -> bool {
 struct Stat {
     state: char,
     parent: i32,
+    group: i32,
     session: i32,
 }
 
@@ -218,8 +224,9 @@ fn stat_fields(process: i32) -> Option<Stat> {
     let mut fields = stat[stat.rfind(')')? + 1..].split_ascii_whitespace();
     let state = fields.next()?.chars().next()?;
     let parent = fields.next()?.parse().ok()?;
-    let session = fields.nth(1)?.parse().ok()?;
-    Some(Stat { state, parent, session })
+    let group = fields.next()?.parse().ok()?;
+    let session = fields.next()?.parse().ok()?;
+    Some(Stat { state, parent, group, session })
 }
 
 /// Kills every process of a session whose supervisor is gone.

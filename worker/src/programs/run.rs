@@ -143,6 +143,10 @@ impl Programs {
             ProgramRef::Named(name) => {
                 let unknown = || ExecuteError::Unsupported(format!("this worker does not bring the program {name}"));
                 let named = self.named.get(name).ok_or_else(unknown)?;
+                if let Some(variable) = named.refused(&call.env) {
+                    let which = format!("the program {name} takes no variable {variable} of a job");
+                    return Err(ExecuteError::Failed(which));
+                }
                 named.limit(&mut call.limits);
                 let program = Program::Named(named.command.clone());
                 self.sandbox.run(&program, &call, stop, &mut on_stderr).map_err(|failure| from_failure(*failure))

@@ -88,8 +88,8 @@ impl Supervisors {
         sent.map_err(|error| Reason::sandbox("send the task to its supervisor", error))?;
         let ran = streams.run(&supervisor.socket, stop, on_stderr);
         match &ran {
-            Err(Reason::Sandbox { .. }) => supervisor.kill(),
-            Ok(Some(ran)) if ran.ended.left > 0 => supervisor.kill(),
+            Err(Reason::Sandbox { .. }) => supervisor.kill(job.scratch),
+            Ok(Some(ran)) if ran.ended.left > 0 => supervisor.kill(job.scratch),
             Ok(_) | Err(_) => self.put_back(supervisor),
         }
         ran
@@ -133,11 +133,11 @@ impl Supervisor {
 }
 
 impl Supervisor {
-    /// Ends a supervisor that is gone or does not answer, and what it leaves, which is of its session.
-    fn kill(mut self) {
+    /// Ends a supervisor that is gone or does not answer, and all that it leaves.
+    fn kill(mut self, scratch: &Path) {
         let _ = self.process.kill();
         // Its number is not given to another session before it is waited for.
-        tree::kill_session(i32::try_from(self.process.id()).unwrap_or(i32::MAX));
+        tree::kill_left(i32::try_from(self.process.id()).unwrap_or(i32::MAX), scratch);
     }
 }
 

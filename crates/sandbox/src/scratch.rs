@@ -7,7 +7,7 @@
 use std::ffi::CString;
 use std::fs::{self, DirBuilder, File};
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -220,8 +220,10 @@ fn open_directory<P: rustix::path::Arg + Copy>(parent: BorrowedFd<'_>, path: P) 
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     match openat(parent, path, flags, Mode::empty()) {
         Err(Errno::ACCESS) => {
-            chmodat(parent, path, Mode::RWXU, AtFlags::empty())?;
-            openat(parent, path, flags, Mode::empty())
+            // By a descriptor: the program, which may still run, can put a link to another file in the place of the name.
+            let pinned = openat(parent, path, flags | OFlags::PATH, Mode::empty())?;
+            chmodat(CWD, format!("/proc/self/fd/{}", pinned.as_raw_fd()), Mode::RWXU, AtFlags::empty())?;
+            openat(&pinned, ".", flags, Mode::empty())
         }
         answer => answer,
     }

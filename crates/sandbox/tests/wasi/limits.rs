@@ -78,6 +78,25 @@ fn memory_has_a_bound_at_the_start_and_later() {
 }
 
 #[test]
+fn waiting_for_many_things_takes_no_memory_of_the_host_beyond_the_limit() {
+    let grid = grid();
+    // Each subscription is 48 zeros, which is a timer that is due.
+    let waits = |subscriptions: u32| {
+        module(&format!(
+            r#"(module
+              (import "wasi_snapshot_preview1" "poll_oneoff" (func $poll (param i32 i32 i32 i32) (result i32)))
+              (memory (export "memory") 8)
+              (func (export "_start")
+                (if (call $poll (i32.const 0) (i32.const 200000) (i32.const {subscriptions}) (i32.const 300000))
+                  (then (unreachable)))))"#
+        ))
+    };
+    grid.hostile(&waits(100), &call(&[])).expect("some are allowed");
+    let Reason::Trap { message } = reason(grid.hostile(&waits(2000), &call(&[]))) else { panic!("no trap") };
+    assert!(!message.contains("unreachable"), "{message}");
+}
+
+#[test]
 fn a_modules_own_bound_on_its_memory_is_no_limit_of_the_sandbox() {
     let grid = grid();
     let asks = r#"(module (memory (export "memory") 1 2)

@@ -26,7 +26,7 @@ const CHUNK_BYTES: usize = 64 << 10;
 /// one, of a processor.
 const REST_PER_COST: u32 = 20;
 /// Short enough for the failure to be known within a second.
-const LONGEST_REST: Duration = Duration::from_millis(500);
+const LONGEST_REST: Duration = Duration::from_millis(800);
 
 /// The output and the end of a run.
 #[derive(Debug)]

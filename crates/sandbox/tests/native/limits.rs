@@ -157,7 +157,7 @@ fn a_slot_rests_after_a_fork_bomb_so_that_a_job_of_many_leaves_the_processors_to
     let failure = grid.run(&hostile_program(), &call(&["fork"])).expect_err("too many");
     let rested = started_at.elapsed().saturating_sub(failure.usage.wall_time);
     let cost = failure.usage.cpu_time;
-    assert!(rested >= (20 * cost).min(Duration::from_millis(500)), "{rested:?} after {cost:?}");
+    assert!(rested >= (20 * cost).min(Duration::from_millis(800)), "{rested:?} after {cost:?}");
 }
 
 #[test]

@@ -11,7 +11,7 @@ CALLS=${CALLS:-5000}
 ROUNDS=${ROUNDS:-7}
 
 cargo build --quiet --locked --profile "$PROFILE" -p coordinator -p worker -p divvy --bins
-bin=$PWD/target/$([ "$PROFILE" = dev ] && echo debug || echo "$PROFILE")
+bin=${CARGO_TARGET_DIR:-$PWD/target}/$([ "$PROFILE" = dev ] && echo debug || echo "$PROFILE")
 
 echo 'One call:'
 echo

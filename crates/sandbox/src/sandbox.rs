@@ -179,6 +179,7 @@ impl Sandbox {
     /// Blocks the calling thread, which must not be one that drives asynchronous tasks. When `stop` becomes true the
     /// program is ended within its grace and 20 ms. `on_stderr` gets what is written to stderr as it comes, all of it,
     /// in chunks of at most 64 KiB; it must not block for long, since the program's other streams wait meanwhile.
+    /// A flood of processes or output is told up to a second after its end, so that its repetition slows nobody.
     /// After the return no process, descriptor or file of the program is left but the returned file.
     ///
     /// # Errors

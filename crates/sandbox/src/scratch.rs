@@ -7,7 +7,7 @@
 use std::ffi::CString;
 use std::fs::{self, DirBuilder, File};
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -27,6 +27,8 @@ const LOCK: &str = "lock";
 const RUN_PREFIX: &str = "run-";
 /// Directories that are made until one is locked: another process that starts may remove each of them before.
 const MOST_TRIES: u32 = 1000;
+/// A directory itself, and not what a link leads to.
+const DIRECTORY: OFlags = OFlags::DIRECTORY.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 /// The directory in which this process makes its scratch directories.
 #[derive(Debug)]
@@ -193,7 +195,7 @@ pub(crate) fn remove(directory: &Path) -> io::Result<()> {
                     continue;
                 }
                 // To move a directory is to write into it: its link to the parent changes.
-                let _ = chmodat(&below, &*inner, Mode::RWXU, AtFlags::empty());
+                let _ = give_rights(below.as_fd(), &*inner);
                 while let Err(error) = renameat(&below, &*inner, &top, format!("moved-{moved}")) {
                     // The program may have used the name.
                     if !matches!(error, Errno::EXIST | Errno::NOTEMPTY | Errno::NOTDIR) {
@@ -217,14 +219,21 @@ pub(crate) fn remove(directory: &Path) -> io::Result<()> {
 
 /// Opens a directory, giving its owner the right to if need be.
 fn open_directory<P: rustix::path::Arg + Copy>(parent: BorrowedFd<'_>, path: P) -> Result<OwnedFd, Errno> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    match openat(parent, path, flags, Mode::empty()) {
+    match openat(parent, path, OFlags::RDONLY | DIRECTORY, Mode::empty()) {
         Err(Errno::ACCESS) => {
-            chmodat(parent, path, Mode::RWXU, AtFlags::empty())?;
-            openat(parent, path, flags, Mode::empty())
+            let pinned = give_rights(parent, path)?;
+            openat(&pinned, ".", OFlags::RDONLY | DIRECTORY, Mode::empty())
         }
         answer => answer,
     }
+}
+
+/// Gives a directory's owner all rights to it. By a descriptor: a program that still runs can put a link to another file
+/// in the place of the name.
+fn give_rights<P: rustix::path::Arg>(parent: BorrowedFd<'_>, path: P) -> Result<OwnedFd, Errno> {
+    let pinned = openat(parent, path, OFlags::PATH | DIRECTORY, Mode::empty())?;
+    chmodat(CWD, format!("/proc/self/fd/{}", pinned.as_raw_fd()), Mode::RWXU, AtFlags::empty())?;
+    Ok(pinned)
 }
 
 fn names(directory: BorrowedFd<'_>) -> Vec<CString> {
@@ -264,6 +273,23 @@ mod tests {
         drop(scratch);
         assert!(!path.exists());
         assert!(outside.exists());
+    }
+
+    #[test]
+    fn rights_are_given_to_directories_and_not_to_what_links_lead_to() {
+        let (_keep, root) = root();
+        let scratch = root.create().expect("created");
+        let (outside, closed) = (root.directory.join("outside"), scratch.path().join("closed"));
+        for (directory, mode) in [(&outside, 0o500), (&closed, 0o000)] {
+            fs::create_dir(directory).expect("made");
+            fs::set_permissions(directory, fs::Permissions::from_mode(mode)).expect("set");
+        }
+        symlink(&outside, scratch.path().join("link")).expect("linked");
+        let top = open_directory(CWD, scratch.path()).expect("open");
+        assert!(give_rights(top.as_fd(), "link").is_err());
+        give_rights(top.as_fd(), "closed").expect("a directory");
+        let mode = |directory: &Path| fs::metadata(directory).expect("there").permissions().mode() & 0o777;
+        assert_eq!((mode(&outside), mode(&closed)), (0o500, 0o700));
     }
 
     #[test]

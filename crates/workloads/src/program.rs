@@ -2,6 +2,7 @@
 //! workers need what contains programs.
 
 mod params;
+mod variables;
 mod work;
 
 use std::collections::BTreeMap;
@@ -28,6 +29,7 @@ use crate::workload::{
     restore_params,
 };
 use params::{is_one, one_task};
+use variables::steers_interpreters;
 
 /// Tasks of a list, which is stored.
 const MAX_LISTED_TASKS: usize = 10_000_000;
@@ -192,59 +194,6 @@ fn check(params: &ProgramParams) -> Result<(), InvalidJob> {
         }
         (None | Some(_), _) => Ok(()),
     }
-}
-
-/// Whether a variable makes a loader, shell or interpreter run code that its command does not name. What the operator has named
-/// runs outside the cage: with one of these a job could run anything there, such as what it sends as stdin.
-fn steers_interpreters(name: &str) -> bool {
-    const STARTS: [&str; 6] = ["LD_", "BASH_FUNC_", "ERL_", "LUA_", "PERL5", "RUBY"];
-    const NAMES: [&str; 44] = [
-        "BASHOPTS",
-        "BASH_ENV",
-        "CLASSPATH",
-        "ENV",
-        "GCONV_PATH",
-        "GLIBC_TUNABLES",
-        "GNUMAKEFLAGS",
-        "JAVA_TOOL_OPTIONS",
-        "JDK_JAVA_OPTIONS",
-        "JULIA_DEPOT_PATH",
-        "JULIA_LOAD_PATH",
-        "JULIA_PROJECT",
-        "LOCPATH",
-        "MAKEFILES",
-        "MAKEFLAGS",
-        "NODE_OPTIONS",
-        "NODE_PATH",
-        "PATH",
-        "PERLLIB",
-        "PHPRC",
-        "PHP_INI_SCAN_DIR",
-        "PROMPT_COMMAND",
-        "PS4",
-        "PYTHONBREAKPOINT",
-        "PYTHONHOME",
-        "PYTHONINSPECT",
-        "PYTHONPATH",
-        "PYTHONPLATLIBDIR",
-        "PYTHONPYCACHEPREFIX",
-        "PYTHONSTARTUP",
-        "PYTHONUSERBASE",
-        "PYTHONWARNINGS",
-        "R_DEFAULT_PACKAGES",
-        "R_ENVIRON",
-        "R_ENVIRON_USER",
-        "R_HOME",
-        "R_LIBS",
-        "R_LIBS_SITE",
-        "R_LIBS_USER",
-        "R_PROFILE",
-        "R_PROFILE_USER",
-        "SHELLOPTS",
-        "TAR_OPTIONS",
-        "_JAVA_OPTIONS",
-    ];
-    STARTS.iter().any(|start| name.starts_with(start)) || NAMES.contains(&name)
 }
 
 fn check_env(env: &BTreeMap<String, String>) -> Result<(), InvalidJob> {

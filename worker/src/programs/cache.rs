@@ -24,6 +24,10 @@ const MODE: u32 = 0o500;
 /// A temporary file older than this belongs to a killed worker: no task takes so long to begin.
 const LEFTOVER_AGE: Duration = Duration::from_hours(6);
 
+/// Interval between marks of a file as used. A mark changes the state by which the sandbox remembers the hash of a file: with
+/// one a task the whole file would be hashed for each.
+const MARK_INTERVAL: Duration = Duration::from_mins(10);
+
 /// Interval at which a task that waits for another task's fetch checks whether it was stopped.
 const STOP_INTERVAL: Duration = Duration::from_millis(20);
 
@@ -83,11 +87,15 @@ impl ProgramCache {
         let _ = fs::remove_file(self.directory.join(hash.to_string()));
     }
 
-    /// Marks a file as used now. Returns whether it is there.
+    /// Marks a file as used, unless its last mark is recent. Returns whether it is there.
     fn touch(&self, path: &Path) -> bool {
-        // The owner may set the times of a file although nobody may write to it.
         File::open(path).is_ok_and(|file| {
-            let _ = file.set_modified(SystemTime::now());
+            let marked_at = file.metadata().and_then(|file| file.modified());
+            let is_recent = |at: SystemTime| at.elapsed().is_ok_and(|age| age < MARK_INTERVAL);
+            if !marked_at.is_ok_and(is_recent) {
+                // The owner may set the times of a file although nobody may write to it.
+                let _ = file.set_modified(SystemTime::now());
+            }
             true
         })
     }
@@ -183,6 +191,27 @@ mod tests {
         });
         stop.store(false, Ordering::Relaxed);
         assert!(lock_unless_stopped(&lock, &stop).is_some());
+    }
+
+    #[test]
+    fn a_program_that_tasks_use_over_and_over_stays_the_file_whose_hash_is_known() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let cache = ProgramCache::open(directory.path(), 25).expect("a cache");
+        let path = directory.path().join("aa".repeat(32));
+        fs::write(&path, "ten bytes.").expect("written");
+        let marked_at = || fs::metadata(&path).and_then(|file| file.modified()).expect("there");
+        let mark = |age: Duration| {
+            let file = File::options().append(true).open(&path).expect("there");
+            file.set_modified(SystemTime::now() - age).expect("its owner");
+            marked_at()
+        };
+        let recent = mark(Duration::from_secs(1));
+        assert!(cache.touch(&path));
+        assert_eq!(marked_at(), recent);
+        let old = mark(Duration::from_hours(1));
+        assert!(cache.touch(&path));
+        assert!(marked_at() > old);
+        assert!(!cache.touch(&directory.path().join("bb".repeat(32))));
     }
 
     #[test]

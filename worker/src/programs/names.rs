@@ -5,11 +5,12 @@
 //! command = ["/usr/bin/python3", "/opt/render.py"]
 //! description = "Renders one frame"
 //! environment = { OMP_NUM_THREADS = "1" }
+//! variables = ["SCENE"]
 //! working_directory = "/opt"
 //! memory_bytes = 1073741824
 //! ```
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow, ensure};
@@ -36,6 +37,8 @@ struct Entry {
     description: String,
     #[serde(default)]
     environment: BTreeMap<String, String>,
+    /// The variables that a job may set.
+    variables: Option<BTreeSet<String>>,
     working_directory: Option<PathBuf>,
     /// The most memory that a task gets, whatever its job asks for.
     memory_bytes: Option<u64>,
@@ -48,6 +51,7 @@ struct Entry {
 pub(crate) struct NamedProgram {
     pub(crate) command: NamedCommand,
     pub(crate) description: String,
+    variables: Option<BTreeSet<String>>,
     memory_bytes: Option<u64>,
     scratch_bytes: Option<u64>,
     processes: Option<u32>,
@@ -71,6 +75,12 @@ impl NamedPrograms {
 }
 
 impl NamedProgram {
+    /// The first variable of a job that the operator does not let jobs set.
+    pub(crate) fn refused<'a>(&self, env: &'a BTreeMap<String, String>) -> Option<&'a str> {
+        let variables = self.variables.as_ref()?;
+        env.keys().map(String::as_str).find(|name| !variables.contains(*name))
+    }
+
     /// Applies the limits that the operator has set to those of a task.
     pub(crate) fn limit(&self, limits: &mut Limits) {
         limits.memory_bytes = self.memory_bytes.map_or(limits.memory_bytes, |most| limits.memory_bytes.min(most));
@@ -97,7 +107,16 @@ fn parse(text: &str) -> anyhow::Result<NamedPrograms> {
 }
 
 fn check(entry: Entry) -> anyhow::Result<NamedProgram> {
-    let Entry { command, description, environment, working_directory, memory_bytes, scratch_bytes, processes } = entry;
+    let Entry {
+        command,
+        description,
+        environment,
+        variables,
+        working_directory,
+        memory_bytes,
+        scratch_bytes,
+        processes,
+    } = entry;
     let command_name = command.first().filter(|name| !name.is_empty()).context("command is empty")?;
     if command_name.starts_with('/') {
         ensure!(Path::new(command_name).exists(), "{command_name} is not there");
@@ -107,7 +126,7 @@ fn check(entry: Entry) -> anyhow::Result<NamedProgram> {
         "description is longer than {MAX_DESCRIPTION_BYTES} bytes, or has control characters"
     );
     let command = NamedCommand { argv: command, env: environment, working_directory };
-    Ok(NamedProgram { command, description, memory_bytes, scratch_bytes, processes })
+    Ok(NamedProgram { command, description, variables, memory_bytes, scratch_bytes, processes })
 }
 
 #[cfg(test)]
@@ -126,6 +145,20 @@ mod tests {
         render.limit(&mut limits);
         assert_eq!((limits.memory_bytes, limits.processes), (1_000, 3));
         assert_eq!(limits.scratch_bytes, Limits::default().scratch_bytes);
+    }
+
+    #[test]
+    fn a_program_with_a_list_of_variables_takes_no_others() {
+        let refused = |entry: &str| {
+            let named = parse(&format!("[program.render]\ncommand = [\"a\"]\n{entry}")).expect("valid");
+            let name = "render".to_owned().try_into().expect("a name");
+            let env = BTreeMap::from(["SCENE", "TRACE"].map(|name| (name.to_owned(), "1".to_owned())));
+            named.get(&name).expect("named").refused(&env).map(str::to_owned)
+        };
+        assert_eq!(refused("").as_deref(), None);
+        assert_eq!(refused("variables = [\"SCENE\", \"TRACE\"]").as_deref(), None);
+        assert_eq!(refused("variables = [\"SCENE\"]").as_deref(), Some("TRACE"));
+        assert_eq!(refused("variables = []").as_deref(), Some("SCENE"));
     }
 
     #[test]

@@ -143,6 +143,10 @@ impl Programs {
             ProgramRef::Named(name) => {
                 let unknown = || ExecuteError::Unsupported(format!("this worker does not bring the program {name}"));
                 let named = self.named.get(name).ok_or_else(unknown)?;
+                if let Some(variable) = named.refused(&call.env) {
+                    let which = format!("the program {name} takes no variable {variable} of a job");
+                    return Err(ExecuteError::Failed(which));
+                }
                 named.limit(&mut call.limits);
                 let program = Program::Named(named.command.clone());
                 self.sandbox.run(&program, &call, stop, &mut on_stderr).map_err(|failure| from_failure(*failure))
@@ -188,7 +192,7 @@ impl Programs {
                 Err(error) => return Err(ExecuteError::Broken(format!("the program cannot be read: {error}"))),
             };
             match self.sandbox.run(&program, call, stop, on_stderr) {
-                Err(failure) if is_of_file(&failure.reason, &path) && !is_second => {
+                Err(failure) if !is_second && is_of_file(&failure.reason, &path, sha256) => {
                     self.cache.drop_file(hash);
                     is_second = true;
                 }
@@ -221,10 +225,13 @@ impl Programs {
 }
 
 /// Whether the file in the cache caused the failure, and not the program.
-fn is_of_file(reason: &Reason, path: &Path) -> bool {
+fn is_of_file(reason: &Reason, path: &Path, sha256: sandbox::ProgramHash) -> bool {
     // A compiler reads the file as its input.
     let may_be_gone = matches!(reason, Reason::NotExecutable { .. } | Reason::Sandbox { .. } | Reason::BadCall { .. });
-    matches!(reason, Reason::HashMismatch { .. }) || may_be_gone && !path.exists()
+    // The kind of program is told by the file: a damaged module counts as an executable.
+    let may_be_damaged = matches!(reason, Reason::Unsupported { .. });
+    let is_damaged = || !File::open(path).and_then(sandbox::ProgramHash::of_reader).is_ok_and(|found| found == sha256);
+    matches!(reason, Reason::HashMismatch { .. }) || may_be_gone && !path.exists() || may_be_damaged && is_damaged()
 }
 
 fn is_wasm(path: &Path) -> io::Result<bool> {
@@ -281,8 +288,18 @@ mod tests {
     #[test]
     fn a_file_that_was_removed_before_it_was_opened_is_the_reason() {
         let (there, gone) = (Path::new("/"), Path::new("/no/such/file"));
+        let hash = sandbox::ProgramHash::of(b"a module");
         let unread = Reason::BadCall { message: "open its input".to_owned() };
-        assert!(is_of_file(&unread, gone) && !is_of_file(&unread, there));
-        assert!(!is_of_file(&Reason::Exit { code: 1 }, gone));
+        assert!(is_of_file(&unread, gone, hash) && !is_of_file(&unread, there, hash));
+        assert!(!is_of_file(&Reason::Exit { code: 1 }, gone, hash));
+    }
+
+    #[test]
+    fn a_module_that_is_damaged_at_its_start_is_the_reason_why_it_counts_as_an_executable() {
+        let mut file = NamedTempFile::new().expect("a file");
+        file.write_all(b"a module").expect("written");
+        let refused = Reason::Unsupported { missing: "native programs are not allowed here".to_owned() };
+        assert!(!is_of_file(&refused, file.path(), sandbox::ProgramHash::of(b"a module")));
+        assert!(is_of_file(&refused, file.path(), sandbox::ProgramHash::of(b"another")));
     }
 }

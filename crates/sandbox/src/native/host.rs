@@ -8,9 +8,9 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::streams::{Ran, Streams};
 use super::tree;
@@ -65,6 +65,7 @@ impl Supervisors {
         // A file that was just written is busy while any child that the host has forked meanwhile still has it open.
         for _ in 0..BUSY_TRIES {
             if let Some(ran) = self.run_once(job, stop, on_stderr)? {
+                rest(ran.rest(), stop);
                 return Ok(ran);
             }
             std::thread::sleep(BUSY_PAUSE);
@@ -87,8 +88,8 @@ impl Supervisors {
         sent.map_err(|error| Reason::sandbox("send the task to its supervisor", error))?;
         let ran = streams.run(&supervisor.socket, stop, on_stderr);
         match &ran {
-            Err(Reason::Sandbox { .. }) => supervisor.kill(),
-            Ok(Some(ran)) if ran.ended.left > 0 => supervisor.kill(),
+            Err(Reason::Sandbox { .. }) => supervisor.kill(job.scratch),
+            Ok(Some(ran)) if ran.ended.left > 0 => supervisor.kill(job.scratch),
             Ok(_) | Err(_) => self.put_back(supervisor),
         }
         ran
@@ -132,11 +133,11 @@ impl Supervisor {
 }
 
 impl Supervisor {
-    /// Ends a supervisor that is gone or does not answer, and what it leaves, which is of its session.
-    fn kill(mut self) {
+    /// Ends a supervisor that is gone or does not answer, and all that it leaves.
+    fn kill(mut self, scratch: &Path) {
         let _ = self.process.kill();
         // Its number is not given to another session before it is waited for.
-        tree::kill_session(i32::try_from(self.process.id()).unwrap_or(i32::MAX));
+        tree::kill_left(i32::try_from(self.process.id()).unwrap_or(i32::MAX), scratch);
     }
 }
 
@@ -144,6 +145,18 @@ impl Drop for Supervisor {
     fn drop(&mut self) {
         let _ = self.socket.shutdown(std::net::Shutdown::Both);
         let _ = self.process.wait();
+    }
+}
+
+/// Waits, unless the program is to stop.
+fn rest(time: Duration, stop: &AtomicBool) {
+    let until = Instant::now() + time;
+    while !stop.load(Ordering::Relaxed) {
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return;
+        }
+        std::thread::sleep(left.min(REST_TICK));
     }
 }
 
@@ -169,6 +182,8 @@ fn start_of(job: &Job<'_>) -> Request {
 /// An executable is busy for as long as a fork takes to its `exec`.
 const BUSY_TRIES: usize = 50;
 const BUSY_PAUSE: Duration = Duration::from_millis(10);
+/// Longest time until a stop ends a rest.
+const REST_TICK: Duration = Duration::from_millis(20);
 /// A hundred years: a time that can be added to the clock.
 const MOST_MILLIS: u64 = 100 * 365 * 24 * 3600 * 1000;
 
@@ -211,5 +226,15 @@ pub(super) fn reply(socket: &UnixStream) -> Result<Reply, Reason> {
         Ok(Some((reply, _))) => Ok(reply),
         Ok(None) => Err(Reason::sandbox("watch the program", "its supervisor is gone")),
         Err(error) => Err(Reason::sandbox("hear from the supervisor", error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slot_does_not_rest_for_a_job_that_is_stopped() {
+        rest(Duration::from_hours(1), &AtomicBool::new(true));
     }
 }

@@ -22,6 +22,11 @@ const TICK: Timespec = Timespec { tv_sec: 0, tv_nsec: 10_000_000 };
 /// Time after the limit and the grace in which a supervisor may report the end: longer than its own attempts take.
 const PATIENCE: Duration = Duration::from_secs(15);
 const CHUNK_BYTES: usize = 64 << 10;
+/// A slot rests for this many times the processor time that a flood took: repeated, it takes a part in this many, plus
+/// one, of a processor.
+const REST_PER_COST: u32 = 20;
+/// Short enough for the failure to be known within a second.
+const LONGEST_REST: Duration = Duration::from_millis(800);
 
 /// The output and the end of a run.
 #[derive(Debug)]
@@ -41,6 +46,18 @@ pub(crate) enum Cause {
 }
 
 impl Ran {
+    /// The time for which the slot rests before the run is reported: after a flood of processes or output, which takes more
+    /// than one processor. A job that repeats it would else slow the programs of the other slots.
+    pub(super) fn rest(&self) -> Duration {
+        let is_flood = match self.cause {
+            Some(Cause::Output) => true,
+            Some(Cause::Stopped) => false,
+            None => self.ended.bound == Some(Bound::Processes),
+        };
+        let cost = Duration::from_micros(if is_flood { self.ended.cpu_micros } else { 0 });
+        cost.saturating_mul(REST_PER_COST).min(LONGEST_REST)
+    }
+
     /// The reason why there is no result, if there is none: the first bound that was met counts, even if the program exited with
     /// 0.
     pub(crate) fn reason(&self, limits: &Limits) -> Option<Reason> {

@@ -194,6 +194,11 @@ pub(crate) fn signal_descendant(root: i32, process: i32, signal: Signal) {
     }
 }
 
+/// Whether `process` is of a process group.
+pub(crate) fn is_in_group(process: i32, group: i32) -> bool {
+    stat_fields(process).is_some_and(|stat| stat.group == group)
+}
+
 fn has_ancestor(process: i32, ancestor: i32) -> bool {
     let mut current = process;
     for _ in 0..MAX_ANCESTORS {
@@ -209,6 +214,7 @@ fn has_ancestor(process: i32, ancestor: i32) -> bool {
 struct Stat {
     state: char,
     parent: i32,
+    group: i32,
     session: i32,
 }
 
@@ -218,21 +224,24 @@ fn stat_fields(process: i32) -> Option<Stat> {
     let mut fields = stat[stat.rfind(')')? + 1..].split_ascii_whitespace();
     let state = fields.next()?.chars().next()?;
     let parent = fields.next()?.parse().ok()?;
-    let session = fields.nth(1)?.parse().ok()?;
-    Some(Stat { state, parent, session })
+    let group = fields.next()?.parse().ok()?;
+    let session = fields.next()?.parse().ok()?;
+    Some(Stat { state, parent, group, session })
 }
 
-/// Kills every process of a session whose supervisor is gone.
-pub(crate) fn kill_session(session: i32) {
+/// Kills all processes that a dead supervisor has left: those of its session, and those that have left the session but
+/// work in the scratch directory or were started with it in their environment, as programs are.
+pub(crate) fn kill_left(session: i32, scratch: &Path) {
+    let is_left = |process: i32| is_in_session(process, session) || is_of_scratch(process, scratch);
     for _ in 0..KILL_PASSES {
-        let members: Vec<_> = numbers_in("/proc").filter(|process| is_in_session(*process, session)).collect();
-        if members.is_empty() {
+        let left: Vec<_> = numbers_in("/proc").filter(|process| is_left(*process)).collect();
+        if left.is_empty() {
             return;
         }
-        for process in members {
+        for process in left {
             let Some(pid) = Pid::from_raw(process) else { continue };
             let Ok(pidfd) = pidfd_open(pid, PidfdFlags::empty()) else { continue };
-            if is_in_session(process, session) {
+            if is_left(process) {
                 let _ = pidfd_send_signal(pidfd, Signal::KILL);
             }
         }
@@ -242,6 +251,18 @@ pub(crate) fn kill_session(session: i32) {
 /// A zombie is no member any more: only its parent can remove it.
 fn is_in_session(process: i32, session: i32) -> bool {
     stat_fields(process).is_some_and(|stat| stat.session == session && stat.state != 'Z')
+}
+
+/// A zombie has no directory and no environment.
+fn is_of_scratch(process: i32, scratch: &Path) -> bool {
+    let works_in_it = fs::read_link(format!("/proc/{process}/cwd")).is_ok_and(|path| path.starts_with(scratch));
+    let names_it = |variable: &[u8]| {
+        let path = variable.strip_prefix(b"TMPDIR=").or_else(|| variable.strip_prefix(b"HOME="));
+        path == Some(scratch.as_os_str().as_bytes())
+    };
+    works_in_it
+        || fs::read(format!("/proc/{process}/environ"))
+            .is_ok_and(|environment| environment.split(|byte| *byte == 0).any(names_it))
 }
 
 #[cfg(test)]

@@ -8,13 +8,13 @@ const ELEMENT_BYTES: usize = 16;
 const MOST_IN_COMPONENT: usize = 64;
 
 /// Counts what a guest takes, and traps when it would take more: a guest that ignores a failed growth would go on with
-/// a wrong address.
+/// a wrong address. A growth that fails stays counted: the engine tells of failures also where it has not asked before,
+/// so a guest could take back by them what it has.
 #[derive(Debug)]
 pub(super) struct MemoryLimiter {
     limit: usize,
     taken: usize,
     peak: usize,
-    last_growth: usize,
     exceeded: bool,
     most_parts: usize,
 }
@@ -23,7 +23,7 @@ impl MemoryLimiter {
     pub(super) fn new(limit: u64, is_component: bool) -> Self {
         let most_parts = if is_component { MOST_IN_COMPONENT } else { 1 };
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-        Self { limit, taken: 0, peak: 0, last_growth: 0, exceeded: false, most_parts }
+        Self { limit, taken: 0, peak: 0, exceeded: false, most_parts }
     }
 
     pub(super) fn exceeded(&self) -> bool {
@@ -42,12 +42,7 @@ impl MemoryLimiter {
         }
         self.taken = taken;
         self.peak = self.peak.max(taken);
-        self.last_growth = by;
         Ok(true)
-    }
-
-    fn take_back(&mut self) {
-        self.taken = self.taken.saturating_sub(std::mem::take(&mut self.last_growth));
     }
 }
 
@@ -60,21 +55,11 @@ impl wasmtime::ResourceLimiter for MemoryLimiter {
         self.grow(desired.saturating_sub(current))
     }
 
-    fn memory_grow_failed(&mut self, _error: wasmtime::Error) -> Result<()> {
-        self.take_back();
-        Ok(())
-    }
-
     fn table_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> Result<bool> {
         if maximum.is_some_and(|maximum| desired > maximum) {
             return Ok(false);
         }
         self.grow(desired.saturating_sub(current).saturating_mul(ELEMENT_BYTES))
-    }
-
-    fn table_grow_failed(&mut self, _error: wasmtime::Error) -> Result<()> {
-        self.take_back();
-        Ok(())
     }
 
     fn instances(&self) -> usize {

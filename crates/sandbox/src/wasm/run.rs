@@ -90,7 +90,9 @@ pub(super) fn run(
     let (end, memory) = match loaded {
         Loaded::Module(module) => {
             let mut context = context;
-            let mut store = store(engine, context.build_p1(), limiter(false));
+            let mut wasi = context.build_p1();
+            wasi.ctx().table.set_max_capacity(MOST_RESOURCES);
+            let mut store = store(engine, wasi, limiter(false));
             let end = drive.until_end(async {
                 let instance = module.instantiate_async(&mut store).await?;
                 instance.get_typed_func::<(), ()>(&mut store, "_start")?.call_async(&mut store, ()).await

@@ -48,20 +48,22 @@ fn time_from_kill_to_end(native: bool, mode: &str) -> Duration {
 }
 
 #[test]
-fn a_killed_supervisors_program_ends_and_the_next_call_works() {
-    let directory = tempfile::tempdir().expect("a directory");
-    let marker = format!("killed-supervisor-{}", std::process::id());
-    let mut host = start_host(&directory.path().join("sandbox"), true, &["orphan", "1", &marker]);
-    let mut line = String::new();
-    BufReader::new(host.stdout.as_mut().expect("piped")).read_line(&mut line).expect("read");
-    let processes = processes_marked(&marker);
-    assert_eq!(processes.len(), 2, "{line}");
-    let own = i32::try_from(host.id()).expect("a pid");
-    let supervisor = children(own).into_iter().next().expect("a supervisor");
-    kill_process(Pid::from_raw(supervisor).expect("a pid"), Signal::KILL).expect("killed");
-    assert!(!host.wait().expect("it ended").success());
-    wait_until("the end of the program", || processes_marked(&marker).is_empty());
-    assert_eq!(scratch_directories(&directory.path().join("sandbox")).len(), 0);
+fn a_killed_supervisors_program_ends_with_all_that_it_started() {
+    // A named command's grandchild is in another session than its supervisor.
+    for (native, mode) in [(true, "orphan"), (false, "orphan in a session")] {
+        let directory = tempfile::tempdir().expect("a directory");
+        let marker = format!("killed-supervisor-{native}-{}", std::process::id());
+        let mut host = start_host(&directory.path().join("sandbox"), native, &[mode, "1", &marker]);
+        let mut line = String::new();
+        BufReader::new(host.stdout.as_mut().expect("piped")).read_line(&mut line).expect("read");
+        wait_until("the end of the child between", || processes_marked(&marker).len() == 2);
+        let own = i32::try_from(host.id()).expect("a pid");
+        let supervisor = children(own).into_iter().next().expect("a supervisor");
+        kill_process(Pid::from_raw(supervisor).expect("a pid"), Signal::KILL).expect("killed");
+        assert!(!host.wait().expect("it ended").success());
+        wait_until("the end of the program", || processes_marked(&marker).is_empty());
+        assert_eq!(scratch_directories(&directory.path().join("sandbox")).len(), 0);
+    }
 }
 
 fn children(process: i32) -> Vec<i32> {

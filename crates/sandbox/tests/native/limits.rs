@@ -1,10 +1,10 @@
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use sandbox::{Blame, Call, Input, Reason};
 
-use crate::helpers::{call, grid, limits, reason, text, with_limits};
+use crate::helpers::{call, grid, hostile_program, limits, reason, text, with_limits};
 
 const SHORT: Duration = Duration::from_millis(300);
 
@@ -148,6 +148,16 @@ fn an_exit_code_comes_with_the_end_of_stderr() {
 fn a_fork_bomb_meets_the_limit_on_processes() {
     let grid = grid();
     assert_eq!(reason(grid.hostile(&call(&["fork"]))), Reason::ProcessLimit { limit: limits().processes });
+}
+
+#[test]
+fn a_slot_rests_after_a_fork_bomb_so_that_a_job_of_many_leaves_the_processors_to_others() {
+    let grid = grid();
+    let started_at = Instant::now();
+    let failure = grid.run(&hostile_program(), &call(&["fork"])).expect_err("too many");
+    let rested = started_at.elapsed().saturating_sub(failure.usage.wall_time);
+    let cost = failure.usage.cpu_time;
+    assert!(rested >= (20 * cost).min(Duration::from_millis(800)), "{rested:?} after {cost:?}");
 }
 
 #[test]

@@ -57,6 +57,18 @@ fn a_fork_bomb_outside_the_cage_ends_too() {
 }
 
 #[test]
+fn a_stopped_program_gets_one_sigterm() {
+    let grid = grid();
+    for program in [hostile_program(), command(&[hostile_path().to_str().expect("UTF-8")])] {
+        let stop = AtomicBool::new(false);
+        let call = with_limits(&["count SIGTERM"], |limits| limits.grace = Duration::from_secs(20));
+        // Only what it says at its start lets it be stopped.
+        let outcome = grid.sandbox.run(&program, &call, &stop, &mut |_| stop.store(true, Ordering::Relaxed));
+        assert_eq!(outcome.expect_err("stopped").stderr_tail, b"ready\n1\n");
+    }
+}
+
+#[test]
 fn a_stopped_program_is_gone_within_a_second() {
     let grid = grid();
     for mode in ["loop", "ignore SIGTERM", "orphan in a session"] {

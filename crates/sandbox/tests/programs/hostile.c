@@ -143,6 +143,13 @@ static void reach_inside(void) {
     say("run a command", system("exit 0") == 0 ? 0 : -1);
 }
 
+static volatile sig_atomic_t terminations;
+
+static void count_termination(int number) {
+    (void)number;
+    terminations++;
+}
+
 static void orphan(int sessions, const char *marker) {
     /* A child and a grandchild that leave their parents, and report through the file that the marker names. */
     if (fork() == 0) {
@@ -177,6 +184,13 @@ int main(int argc, char **argv) {
         fprintf(stderr, "ready\n");
         sigwait(&signals, &signal);
         fprintf(stderr, "ended cleanly\n");
+    } else if (is(mode, "count SIGTERM")) {
+        signal(SIGTERM, count_termination);
+        fprintf(stderr, "ready\n");
+        while (!terminations) usleep(1000);
+        /* A second one comes at once or never. */
+        for (int turn = 0; turn < 20; turn++) usleep(10000);
+        fprintf(stderr, "%d\n", (int)terminations);
     } else if (is(mode, "memory")) {
         take_memory(number);
     } else if (is(mode, "memory of many")) {

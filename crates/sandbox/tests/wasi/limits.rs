@@ -61,7 +61,13 @@ fn memory_has_a_bound_at_the_start_and_later() {
     let starts_large = r#"(module (memory (export "memory") 2000) (func (export "_start")))"#;
     let table = r#"(module (memory (export "memory") 1) (table 10 funcref)
         (func (export "_start") (loop $again (drop (table.grow (ref.null func) (i32.const 65536))) (br $again))))"#;
-    for hostile in [grows, starts_large, table] {
+    // The engine tells of a failure that it has not asked about: the sum is more than 64 bits hold.
+    let fails_between = r#"(module (memory (export "memory") 1) (table i64 1 funcref)
+        (func (export "_start") (loop $again
+          (if (i32.eq (memory.grow (i32.const 16)) (i32.const -1)) (then (unreachable)))
+          (drop (table.grow (ref.null func) (i64.const -1)))
+          (br $again))))"#;
+    for hostile in [grows, starts_large, table, fails_between] {
         let failure = grid.hostile(&module(hostile), &call(&[])).expect_err("too much");
         assert_eq!(failure.reason, limit);
         assert!(failure.usage.peak_memory_bytes <= limits().memory_bytes);
@@ -69,6 +75,25 @@ fn memory_has_a_bound_at_the_start_and_later() {
     let fits = r#"(module (memory (export "memory") 1)
         (func (export "_start") (if (i32.eq (memory.grow (i32.const 1000)) (i32.const -1)) (then (unreachable)))))"#;
     assert_eq!(grid.hostile(&module(fits), &call(&[])).expect("fits").usage.peak_memory_bytes, 1001 << 16);
+}
+
+#[test]
+fn waiting_for_many_things_takes_no_memory_of_the_host_beyond_the_limit() {
+    let grid = grid();
+    // Each subscription is 48 zeros, which is a timer that is due.
+    let waits = |subscriptions: u32| {
+        module(&format!(
+            r#"(module
+              (import "wasi_snapshot_preview1" "poll_oneoff" (func $poll (param i32 i32 i32 i32) (result i32)))
+              (memory (export "memory") 8)
+              (func (export "_start")
+                (if (call $poll (i32.const 0) (i32.const 200000) (i32.const {subscriptions}) (i32.const 300000))
+                  (then (unreachable)))))"#
+        ))
+    };
+    grid.hostile(&waits(100), &call(&[])).expect("some are allowed");
+    let Reason::Trap { message } = reason(grid.hostile(&waits(2000), &call(&[]))) else { panic!("no trap") };
+    assert!(!message.contains("unreachable"), "{message}");
 }
 
 #[test]

@@ -112,14 +112,16 @@ fn the_environment_of_a_named_program_cannot_make_its_interpreter_run_something_
         parse(json!({"program": program, "args": [[]], "combine": combine, "env": {name: "1"}})).map(|_| ())
     };
     let names = ["LD_PRELOAD", "PATH", "BASH_ENV", "PYTHONINSPECT", "PERL5OPT", "NODE_OPTIONS"];
-    for name in names.into_iter().chain(["R_PROFILE_USER", "R_ENVIRON_USER", "LUA_INIT_5_4", "JULIA_LOAD_PATH"]) {
+    let others = ["R_PROFILE_USER", "R_ENVIRON_USER", "LUA_INIT_5_4", "JULIA_LOAD_PATH", "GLIBC_TUNABLES", "HOME"];
+    let libraries = ["OPENSSL_CONF", "OMP_TOOL_LIBRARIES", "HDF5_PLUGIN_PATH", "GIT_SSH_COMMAND", "PYTHON_PRESITE"];
+    for name in names.into_iter().chain(others).chain(libraries) {
         for (program, fold) in [(&named, None), (&uploaded, Some(named.as_str()))] {
             let error = with(program, fold, name).expect_err(name);
             assert!(error.message.contains(name), "{}", error.message);
         }
         assert!(with(&uploaded, None, name).is_ok(), "it is caged, or has no loader");
     }
-    for name in ["PYTHONUNBUFFERED", "JULIA_NUM_THREADS", "SCENE"] {
+    for name in ["PYTHONUNBUFFERED", "PYTHONHASHSEED", "JULIA_NUM_THREADS", "OMP_NUM_THREADS", "INPUT_PATH", "SCENE"] {
         assert!(with(&named, None, name).is_ok(), "{name}");
     }
 }

@@ -8,7 +8,7 @@ use serde_json::Value;
 use test_postgres::Server;
 
 use crate::disks::fill;
-use crate::helpers::{Group, LONG_LEASE, Order, eventually, heavy, request};
+use crate::helpers::{Group, Order, eventually, heavy, request};
 use crate::several_coordinators::{SMALL, Work, check_events};
 
 #[test]
@@ -84,7 +84,7 @@ fn a_full_disk_of_the_database_refuses_new_jobs_and_all_goes_on_once_there_is_ro
 #[test]
 fn a_reader_that_holds_old_rows_does_not_move_the_leadership() {
     let _turn = heavy();
-    let group = Group::start_on_own_server(2, &[&SMALL[..], &[LONG_LEASE]].concat());
+    let group = Group::start_on_own_server(2, &SMALL);
     let epoch = || {
         let list = group.list()?;
         list.iter().find_map(|coordinator| coordinator["epoch"].as_u64())

@@ -1,5 +1,7 @@
 //! Configuration: every variable of the coordinator, its unit and its default.
 
+mod store_url;
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::{NonZeroU16, NonZeroU32, NonZeroU64};
 use std::path::PathBuf;
@@ -24,8 +26,16 @@ use crate::advertised::advertised;
 use crate::http::{REPORT_OVERHEAD_BYTES, UPLOAD_OVERHEAD_BYTES};
 use crate::kafka::KafkaConfig;
 
+pub use store_url::StoreUrl;
+
 /// The longest time that any setting may have.
 const MAX_TIMEOUT_MS: u64 = 24 * 60 * 60 * 1000;
+
+/// The usual lease of the leadership, and the shortest: [`store::shared::LEASE`].
+const LEADERSHIP_LEASE_MS: u64 = 1_200;
+
+/// The longest lease of the leadership: a request waits 10 s for the next leader, which needs time to begin.
+const MAX_LEADERSHIP_LEASE_MS: u64 = 8_000;
 
 /// Changes that may wait for the disk before no more work is leased.
 const MAX_UNSTORED: u64 = 50_000;
@@ -67,6 +77,9 @@ pub struct Config {
     pub advertise_public_addr: Option<String>,
     /// `DIVVY_ADVERTISE_INTERNAL_ADDR`: host and port where they reach the internal port. Default: likewise.
     pub advertise_internal_addr: Option<String>,
+    /// `DIVVY_LEADERSHIP_LEASE_MS`: how long this coordinator leads after it last reached the shared store, before another one
+    /// may take over. Default 1200, from 1200 to 8000: longer where the network or the machine stands still for so long.
+    pub leadership_lease_ms: u64,
     /// `DIVVY_RETENTION_DAYS`: jobs that are over are forgotten after this many days. Default 30.
     pub retention_days: u32,
     /// `DIVVY_RETENTION_BYTES`: jobs that are over are forgotten above this total, the oldest first. Default 10737418240, 10
@@ -164,6 +177,7 @@ impl Default for Config {
             coordinator_id: None,
             advertise_public_addr: None,
             advertise_internal_addr: None,
+            leadership_lease_ms: LEADERSHIP_LEASE_MS,
             retention_days: 30,
             retention_bytes: 10 << 30,
             statistics_minutes_hours: 24,
@@ -192,27 +206,6 @@ impl Default for Config {
             doors: DoorSettings::default(),
             pod_ip: None,
         }
-    }
-}
-
-/// The URI of a database, as libpq reads it: it may name several hosts. It may hold a password, which no message shows.
-#[derive(Clone, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
-pub struct StoreUrl(String);
-
-impl TryFrom<String> for StoreUrl {
-    type Error = anyhow::Error;
-
-    fn try_from(text: String) -> anyhow::Result<Self> {
-        let is_one = ["postgres://", "postgresql://"].iter().any(|scheme| text.starts_with(scheme));
-        ensure!(is_one, "it must be such as postgres://user:password@host/database");
-        Ok(Self(text))
-    }
-}
-
-impl std::fmt::Debug for StoreUrl {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("StoreUrl(postgres://…)")
     }
 }
 
@@ -304,6 +297,11 @@ impl Config {
             "DIVVY_WORKER_REVIEW_AGE_MS must be from 1000 to 59000, but is {}",
             self.worker_review_age_ms
         );
+        ensure!(
+            (LEADERSHIP_LEASE_MS..=MAX_LEADERSHIP_LEASE_MS).contains(&self.leadership_lease_ms),
+            "DIVVY_LEADERSHIP_LEASE_MS must be from {LEADERSHIP_LEASE_MS} to {MAX_LEADERSHIP_LEASE_MS}, but is {}",
+            self.leadership_lease_ms
+        );
         for (name, address) in [
             ("DIVVY_ADVERTISE_PUBLIC_ADDR", &self.advertise_public_addr),
             ("DIVVY_ADVERTISE_INTERNAL_ADDR", &self.advertise_internal_addr),
@@ -343,7 +341,8 @@ impl Config {
     /// The shared store, where there is one.
     pub(crate) fn postgres_settings(&self) -> Option<store_postgres::StoreSettings> {
         let url = self.store_url.as_ref()?.0.clone();
-        Some(store_postgres::StoreSettings { url, results_url: self.results_url.clone() })
+        let lease = Duration::from_millis(self.leadership_lease_ms);
+        Some(store_postgres::StoreSettings { url, results_url: self.results_url.clone(), lease })
     }
 
     pub(crate) fn worker_review_age(&self) -> Duration {

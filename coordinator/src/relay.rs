@@ -46,7 +46,7 @@ const NOT_LEADING: &str = "divvy-not-leading";
 /// How long a request waits for a leader. The wait starts anew when a leader goes away with the request.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// How long a read waits for a leader if its client can repeat it: longer than a takeover takes.
+/// How long a read waits for a leader if its client can repeat it: longer than a takeover takes with the usual lease.
 const BRIEF_PATIENCE: Duration = Duration::from_secs(3);
 
 /// The most leaders that may go away over one request: the request may be the cause.

@@ -28,6 +28,8 @@ fn values_out_of_their_range_are_refused_before_anything_starts() {
         ("max_output_bytes", "65535"),
         ("max_output_bytes", "68719476737"),
         ("evict_after_ms", "1999"),
+        ("leadership_lease_ms", "1199"),
+        ("leadership_lease_ms", "8001"),
         ("worker_review_age_ms", "60000"),
         ("worker_service_accounts", "divvy/divvy-worker"),
         ("lease_target_ms", "0"),
@@ -45,6 +47,17 @@ fn values_out_of_their_range_are_refused_before_anything_starts() {
     ] {
         assert!(read(&[(name, value)]).is_err(), "{name}={value}");
     }
+}
+
+#[test]
+fn the_lease_of_the_leadership_reaches_the_store() {
+    let needed = [("store_url", "postgres://host/database"), ("results_url", "file:///mnt/results")];
+    let lease = |more: &[(&str, &str)]| {
+        let config = read(&[&needed, more].concat()).expect("valid");
+        config.postgres_settings().expect("a shared store").lease
+    };
+    assert_eq!(lease(&[]), store::shared::LEASE);
+    assert_eq!(lease(&[("leadership_lease_ms", "8000")]), Duration::from_secs(8));
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use model::{AttemptId, JobId, JobKind, JobOptions, JobState};
 use serde_json::value::RawValue;
-use store::shared::Acquired;
+use store::shared::{Acquired, LEASE};
 use store::{Change, ChangeKind, CompletedAttempt, NewJob, ResultBody, Retention, Shared, Store};
 use store_postgres::{PostgresStore, StoreSettings};
 use tempfile::TempDir;
@@ -64,7 +64,8 @@ fn postgres() -> Result<Place, Failure> {
     let postmaster = fs::read_to_string(server.data_directory().join("postmaster.pid"))?;
     let pid = postmaster.lines().next().unwrap_or_default().parse()?;
     let results_url = url::Url::from_directory_path(directory.path()).ok();
-    let shared = store_postgres::open(&StoreSettings { url: server.url("postgres"), results_url })?;
+    let settings = StoreSettings { url: server.url("postgres"), results_url, lease: LEASE };
+    let shared = store_postgres::open(&settings)?;
     let Acquired::Leads(term) = shared.leadership().acquire(Uuid::new_v4())? else { return Err("it is led".into()) };
     let store = Arc::new(Store::start(shared.lead(term.epoch)?, Retention::KEEP_ALL)?);
     Ok(Place { name: "PostgreSQL", store, server: Some((server, shared, pid)), _directory: directory })

@@ -19,10 +19,12 @@ use crate::target::Target;
 const CONNECT_DEADLINE: Duration = Duration::from_millis(2500);
 
 /// Plans by index alone: tables that have just grown have no statistics yet. A stricter isolation, which a role or a database
-/// may have as its default, would refuse every other of two writers that number events.
+/// may have as its default, would refuse every other of two writers that number events. Limits that only some versions of the
+/// server know are lifted where they exist: they would end long reads, migrations and transfers.
 const COMMON: &str = "SET search_path = divvy; SET client_min_messages = warning; SET jit = off; SET enable_seqscan = off; \
      SET enable_hashjoin = off; SET enable_mergejoin = off; SET client_connection_check_interval = '1s'; \
-     SET default_transaction_isolation = 'read committed'";
+     SET default_transaction_isolation = 'read committed'; \
+     SELECT set_config(name, '0', false) FROM pg_settings WHERE name IN ('idle_session_timeout', 'transaction_timeout')";
 /// The server ends a read that takes longer.
 const READING: &str = "SET default_transaction_read_only = on; SET statement_timeout = '10s'";
 /// There is no timeout of statements: it would interrupt a COMMIT that waits for a replica. A writer that is paused half way
@@ -260,4 +262,32 @@ pub(crate) struct FlightError {
     /// The place of the step.
     pub(crate) step: usize,
     pub(crate) error: DbError,
+}
+
+#[cfg(test)]
+mod tests {
+    use test_postgres::Server;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn limits_of_the_database_for_whole_sessions_and_transactions_reach_no_session() {
+        let server = Server::shared();
+        let database = server.create_database();
+        let sql = "SELECT name FROM pg_settings WHERE name IN ('idle_session_timeout', 'transaction_timeout')";
+        // A server before version 17 knows only the first.
+        let known = server.psql(&database, sql);
+        for name in known.lines() {
+            server.psql(&database, &format!("ALTER DATABASE {database} SET {name} = '1h'"));
+        }
+        let target = Target::parse(&server.url(&database)).expect("a URL");
+        for purpose in [Purpose::Reading, Purpose::Writing, Purpose::Leasing] {
+            let link = Link::connect(&target, purpose).await.expect("reachable");
+            for name in known.lines() {
+                let row = link.client.query_one(&format!("SHOW {name}"), &[]).await.expect("a setting");
+                assert_eq!(row.get::<_, &str>(0), "0", "{name} of {purpose:?}");
+            }
+        }
+        assert!(known.contains("idle_session_timeout"), "{known}");
+    }
 }

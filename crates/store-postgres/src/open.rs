@@ -34,12 +34,15 @@ pub struct StoreSettings {
     pub url: String,
     /// Place of results above 64 KiB, which all coordinators share.
     pub results_url: Option<Url>,
+    /// Duration of this coordinator's leases of the leadership. Other coordinators may have another one.
+    pub lease: Duration,
 }
 
 impl std::fmt::Debug for StoreSettings {
     /// Leaves out the database, whose URI may hold a password.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("StoreSettings").field("results_url", &self.results_url).finish_non_exhaustive()
+        let Self { url: _, results_url, lease } = self;
+        f.debug_struct("StoreSettings").field("results_url", results_url).field("lease", lease).finish_non_exhaustive()
     }
 }
 
@@ -48,6 +51,7 @@ pub struct PostgresStore {
     // Drives the pools and the watch.
     _io: Arc<Io>,
     target: Arc<Target>,
+    lease: Duration,
     readers: Arc<Readers>,
     objects: Objects,
     latest_event: watch::Sender<u64>,
@@ -83,7 +87,8 @@ pub fn open(settings: &StoreSettings) -> Result<PostgresStore, OpenError> {
     let watching = watch_events(target.clone(), watch, Arc::downgrade(&alive));
     drop(io.handle().spawn(watching));
     let readers = Arc::new(Readers::new(&io, &target));
-    Ok(PostgresStore { _io: io, target, readers, objects, latest_event, lost, clock, _alive: alive })
+    let lease = settings.lease;
+    Ok(PostgresStore { _io: io, target, lease, readers, objects, latest_event, lost, clock, _alive: alive })
 }
 
 /// State of an opened database.
@@ -175,7 +180,7 @@ impl Shared for PostgresStore {
     }
 
     fn leadership(&self) -> Box<dyn Leadership> {
-        Box::new(PostgresLeadership::new(&self.target))
+        Box::new(PostgresLeadership::new(&self.target, self.lease))
     }
 
     fn lead(&self, epoch: Epoch) -> Result<Parts, LeadershipError> {

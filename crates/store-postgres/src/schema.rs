@@ -6,13 +6,14 @@ use crate::error::{DbError, OpenError};
 
 /// Migrations: each brings the schema from its place in the list to the next. A coordinator of the release before goes on with a
 /// newer schema until it is replaced: a migration adds new parts, and removes only parts that that release no longer uses.
-const MIGRATIONS: [&str; 6] = [
+const MIGRATIONS: [&str; 7] = [
     include_str!("../migrations/0001_jobs.sql"),
     include_str!("../migrations/0002_programs.sql"),
     include_str!("../migrations/0003_positions.sql"),
     include_str!("../migrations/0004_verified.sql"),
     include_str!("../migrations/0005_drains.sql"),
     include_str!("../migrations/0006_finished.sql"),
+    include_str!("../migrations/0007_lease_duration.sql"),
 ];
 pub(crate) const SCHEMA: i32 = MIGRATIONS.len() as i32;
 /// The advisory lock of a migration, held to the end of its transaction: "dvvy".

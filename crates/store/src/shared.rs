@@ -17,7 +17,8 @@ use crate::batch::Epoch;
 use crate::error::LeadershipError;
 use crate::store::{FollowerParts, Parts};
 
-/// Duration of a lease after it was taken or renewed.
+/// Usual duration of a lease after it was taken or renewed, and the shortest: it holds several [`RENEW_INTERVAL`]s. A member that
+/// has another duration leads with that one, and the others wait for the end of its lease, not of their own.
 pub const LEASE: Duration = Duration::from_millis(1200);
 /// Interval at which a leader renews its lease.
 pub const RENEW_INTERVAL: Duration = Duration::from_millis(300);
@@ -88,8 +89,8 @@ pub enum Acquired {
     },
 }
 
-/// A coordinator's access to the lease, by a connection of its own. Calls block, for [`LEASE`] at most, and belong on a thread
-/// of their own.
+/// A coordinator's access to the lease, by a connection of its own. Calls block, for the duration of a lease at most, and belong on
+/// a thread of their own.
 pub trait Leadership: Send {
     /// Announces this member to the others, or repeats the announcement.
     ///

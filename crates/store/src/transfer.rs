@@ -327,9 +327,10 @@ pub const TABLES: [Table; 17] = [
 ];
 
 /// Tables whose content is in the [`Marks`], or belongs to a running coordinator.
-pub const LEFT_BEHIND: [Table; 6] = [
+pub const LEFT_BEHIND: [Table; 7] = [
     Table { name: "fence", columns: &[] },
     Table { name: "lease", columns: &[] },
+    Table { name: "lease_duration", columns: &[] },
     Table { name: "counter", columns: &[] },
     Table { name: "members", columns: &[] },
     Table { name: "finished", columns: &[] },

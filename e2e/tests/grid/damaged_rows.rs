@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use crate::helpers::{Coordinator, Group, Order, Worker, eventually, get, heavy, request};
+use crate::helpers::{Coordinator, Group, LONG_LEASE, Order, Worker, eventually, get, heavy, request};
 use crate::several_coordinators::SMALL;
 
 const LATER_OPTIONS: &str = r#"{"v": 99}"#;
@@ -112,7 +112,7 @@ fn a_coordinator_of_its_own_starts_and_leaves_a_job_that_it_cannot_read_alone() 
 #[test]
 fn a_row_that_the_database_cannot_read_stops_its_job_and_no_other() {
     let _turn = heavy();
-    let group = Group::start_on_own_server(2, &SMALL);
+    let group = Group::start_on_own_server(2, &[&SMALL[..], &[LONG_LEASE]].concat());
     let leader = group.leader();
     let orders = [Order::sum(1, 6), Order::count(1, 6), Order::sum(2, 6)];
     let jobs: Vec<_> =

@@ -97,7 +97,7 @@ fn when_the_leader_is_killed_the_next_one_goes_on_with_every_task() {
 #[test]
 fn a_leader_that_is_stopped_gives_the_lead_up_and_ends_well() {
     let _turn = heavy();
-    let mut group = Group::start(2, &SMALL);
+    let mut group = Group::start(2, &[&SMALL[..], &[crate::helpers::LONG_LEASE]].concat());
     let work = Work::start(&group);
     let leader = group.leader();
     let client = group.client(leader);
@@ -118,7 +118,7 @@ fn a_leader_that_is_stopped_gives_the_lead_up_and_ends_well() {
 
 #[test]
 fn a_leader_that_is_stopped_has_given_the_lead_up_before_it_ends() {
-    let mut group = Group::start(2, &SMALL);
+    let mut group = Group::start(2, &[&SMALL[..], &[crate::helpers::LONG_LEASE]].concat());
     for _ in 0..5 {
         let leader = group.leader();
         let next = 1 - leader;
@@ -191,7 +191,7 @@ fn a_leader_without_its_database_steps_down_and_comes_back_as_a_standby() {
 #[test]
 fn workers_that_lose_the_leader_alone_come_back_to_it() {
     let _turn = heavy();
-    let group = Group::start(2, &SMALL);
+    let group = Group::start(2, &[&SMALL[..], &[crate::helpers::LONG_LEASE]].concat());
     let work = Work::start(&group);
     let leader = group.leader();
     group.to_coordinator[leader].cut(true);
@@ -311,7 +311,7 @@ fn a_key_names_one_job_whoever_is_asked_and_whoever_leads() {
 
 #[test]
 fn the_command_lists_the_coordinators() {
-    let group = Group::start(2, &[]);
+    let group = Group::start(2, &[crate::helpers::LONG_LEASE]);
     let url = format!("http://{}", group.coordinators[1].public);
     let output = crate::helpers::divvy(&["coordinator", "list", "--coordinator", &url]).output().expect("run divvy");
     let table = String::from_utf8(output.stdout).expect("UTF-8");

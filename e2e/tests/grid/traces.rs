@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 
 use crate::helpers::{
-    Answer, Collector, Coordinator, Group, Order, Process, ReceivedSpan, Signal, Worker, divvy, eventually,
+    Answer, Collector, Coordinator, Group, LONG_LEASE, Order, Process, ReceivedSpan, Signal, Worker, divvy, eventually,
     own_address, path, published_sum, request,
 };
 
@@ -220,7 +220,7 @@ fn client_decides_whether_its_trace_is_recorded_and_an_invalid_one_is_ignored() 
 #[test]
 fn standby_and_leader_are_one_trace() {
     let collector = Collector::start();
-    let group = Group::start(2, &collector.variables());
+    let group = Group::start(2, &[&collector.variables()[..], &[LONG_LEASE]].concat());
     let _worker = group.worker(&collector.variables());
     let standby = group.other_than(group.leader());
     let (trace, [parent, _]) = of_client(8, "01");

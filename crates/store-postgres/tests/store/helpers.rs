@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use store::shared::{Acquired, LeadershipLease, Member};
+use store::shared::{Acquired, LEASE, LeadershipLease, Member};
 pub(crate) use store::suite::helpers::*;
 use store::suite::{Harness, SharedHarness};
 use store::{Leadership, Parts, Shared, Store};
@@ -16,8 +16,9 @@ use uuid::Uuid;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The tables in an order in which they can be copied.
-const TABLES: [&str; 22] = [
+const TABLES: [&str; 23] = [
     "lease",
+    "lease_duration",
     "fence",
     "counter",
     "members",
@@ -43,7 +44,7 @@ const TABLES: [&str; 22] = [
 
 pub(crate) fn settings(url: &str, results: &TempDir) -> StoreSettings {
     let results_url = url::Url::from_directory_path(results.path()).expect("a path");
-    StoreSettings { url: url.to_owned(), results_url: Some(results_url) }
+    StoreSettings { url: url.to_owned(), results_url: Some(results_url), lease: LEASE }
 }
 
 pub(crate) fn open(url: &str, results: &TempDir) -> PostgresStore {
@@ -67,6 +68,12 @@ impl Database {
 
     pub(crate) fn open(&self) -> PostgresStore {
         open(&self.url(), &self.results)
+    }
+
+    /// The database as a coordinator with leases of this duration opens it.
+    pub(crate) fn open_leased(&self, lease: Duration) -> PostgresStore {
+        let settings = StoreSettings { lease, ..settings(&self.url(), &self.results) };
+        store_postgres::open(&settings).expect("the database is fine")
     }
 
     /// The answer to a statement.

@@ -6,6 +6,7 @@ mod doubt;
 mod ended_sessions;
 mod failing;
 mod helpers;
+mod leases;
 mod moving;
 mod opening;
 mod retention;

@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use store::Shared;
+use store::shared::LEASE;
 use store_postgres::{OpenError, StoreSettings};
 use tempfile::TempDir;
 use test_postgres::{Server, own_addresses};
@@ -19,7 +20,7 @@ fn refused(url: &str, results: &TempDir) -> OpenError {
 #[test]
 fn a_place_for_results_must_be_named() {
     let database = Database::new();
-    let settings = StoreSettings { url: database.url(), results_url: None };
+    let settings = StoreSettings { url: database.url(), results_url: None, lease: LEASE };
     let error = store_postgres::open(&settings).expect_err("it is refused");
     assert!(matches!(error, OpenError::NoResultsUrl) && error.to_string().contains("DIVVY_RESULTS_URL"), "{error}");
 }
@@ -43,7 +44,7 @@ fn of_several_that_come_at_once_one_migrates() {
             scope.spawn(|| drop(open(&url, &database.results)));
         }
     });
-    assert_eq!(database.ask("SELECT count(*), max(version) FROM schema_version"), "1|6");
+    assert_eq!(database.ask("SELECT count(*), max(version) FROM schema_version"), "1|7");
 }
 
 #[test]

@@ -14,6 +14,9 @@ use super::{Coordinator, JobClient, Proxy, Worker, eventually, get, try_get_now}
 /// The program of this release.
 const PROGRAM: &str = "divvy-coordinator";
 
+/// The longest lease of the leadership: a leader that lives goes on leading on a machine that stands still for seconds.
+pub(crate) const LONG_LEASE: (&str, &str) = ("DIVVY_LEADERSHIP_LEASE_MS", "8000");
+
 /// Several coordinators over one PostgreSQL.
 #[derive(Debug)]
 pub(crate) struct Group {

@@ -10,7 +10,7 @@ use streams::{Followed, Follower, FollowerError, From, Settings, Topic};
 use crate::arguments::{Format, variable};
 use crate::failure::Failure;
 use crate::job::describe_event;
-use crate::print::{print_json, print_line};
+use crate::print::{print_json, print_line, tell};
 use crate::printable::printable;
 use crate::words::{instant, percent};
 use crate::worker_list::worker_state;
@@ -63,6 +63,21 @@ pub(crate) fn unreadable(settings: &Settings, error: &FollowerError) -> Failure 
     Failure::Failed(format!("cannot read from Kafka at {}: {error}", settings.brokers()))
 }
 
+/// The next record, as [`Follower::next`] returns it. A record that divvy did not publish is told and left out.
+pub(crate) fn next(
+    follower: &mut Follower,
+    settings: &Settings,
+    patience: Duration,
+) -> Result<Option<Followed>, Failure> {
+    match follower.next(patience) {
+        Err(error @ FollowerError::Record { .. }) => {
+            tell(&format!("warning: {}", printable(&error.to_string())));
+            Ok(None)
+        }
+        followed => followed.map_err(|error| unreadable(settings, &error)),
+    }
+}
+
 pub(crate) async fn run(arguments: Monitor) -> Result<(), Failure> {
     // Reading blocks.
     let read = tokio::task::spawn_blocking(move || read(&arguments));
@@ -79,7 +94,7 @@ fn read(arguments: &Monitor) -> Result<(), Failure> {
         print_line(&columns("AT", "WORKER", "STATE", "BUSY", "LOAD", "DONE"))?;
     }
     loop {
-        match follower.next(PATIENCE).map_err(|error| unreadable(&settings, &error))? {
+        match next(&mut follower, &settings, PATIENCE)? {
             None | Some(Followed::End) => (),
             Some(Followed::Worker(worker)) => match arguments.output {
                 Format::Table => print_line(&describe(&worker))?,

@@ -88,6 +88,27 @@ fn monitor_prints_workers_and_events_of_a_grid_that_got_the_brokers_from_its_env
 }
 
 #[test]
+fn monitor_names_a_record_that_divvy_did_not_publish_and_goes_on() {
+    let broker = Broker::shared();
+    broker.change_topic("--create", "workers", &["--partitions", "1"]);
+    let worker = |id: &str| {
+        let at = "2026-03-21T10:00:00Z";
+        json!({"id": id, "at": at, "state": "ready", "load": 0.5, "slots": 4, "busy": 3, "tasks_done": 7}).to_string()
+    };
+    broker.produce("workers", &[worker("first"), "no worker".to_owned(), worker("second")], &[]);
+    let mut command = divvy(&["monitor", "--from-beginning", "--output", "quiet"], &broker);
+    let mut monitor = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("start");
+    let lines = BufReader::new(monitor.stdout.take().expect("piped")).lines().take(2);
+    let workers: Vec<_> = lines.map(|line| line.expect("text")).collect();
+    monitor.kill().expect("kill the monitor");
+    let said = monitor.wait_with_output().expect("wait for the monitor").stderr;
+    let said = String::from_utf8_lossy(&said);
+    assert_eq!(workers, ["first", "second"], "{said}");
+    let warning = format!("warning: record 1 of {} is not what divvy publishes: ", broker.topic("workers"));
+    assert!(said.contains(&warning), "{said}");
+}
+
+#[test]
 fn replay_finds_the_stored_statistics_in_the_events_and_says_where_they_are_not() {
     let broker = Broker::shared();
     let grid = Grid::start(&broker);
@@ -103,6 +124,7 @@ fn replay_finds_the_stored_statistics_in_the_events_and_says_where_they_are_not(
     // The oldest records of each partition go.
     let partitions: std::collections::BTreeSet<_> =
         broker.records("events").iter().map(|record| record.partition).collect();
+    broker.produce("events", &["no event".to_owned()], &[]);
     let places =
         partitions.iter().map(|number| json!({"topic": broker.topic("events"), "partition": number, "offset": 1}));
     let file = broker.path("delete.json");
@@ -117,6 +139,7 @@ fn replay_finds_the_stored_statistics_in_the_events_and_says_where_they_are_not(
         lost => format!("{lost} events are"),
     };
     assert!(warned.contains(&format!("warning: {lost} not in Kafka")), "{warned}");
+    assert!(warned.contains("is not what divvy publishes"), "{warned}");
     assert!(!String::from_utf8_lossy(&other.stdout).contains(" 0 different"), "{other:?}");
 }
 

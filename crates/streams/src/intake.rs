@@ -180,10 +180,10 @@ impl<A: Acceptor> Intake<A> {
         let found = partitions::find(consumer.client(), &topics)?;
         let positions = self.runtime.block_on(self.store.positions())?;
         let mut assignment = TopicPartitionList::new();
-        let mut places = partitions::places(&topics, &found, &positions);
+        let mut places = partitions::places(&topics, &found.leaders, &positions);
         let (mut waiting, mut last_error) = (Waiting::new(), None);
         for (&partition, place) in &mut places {
-            let leader = found.get(&partition).copied().flatten();
+            let leader = found.leaders.get(&partition).copied().flatten();
             if !waiting.can_ask(partition, leader) {
                 continue;
             }

@@ -10,7 +10,7 @@ use tracing::debug;
 use super::{Acceptor, Intake, IntakeError, Next, Session};
 use crate::client::is_of_one_broker;
 use crate::figures::Part;
-use crate::partitions::{self, Leaders, Partition, stream};
+use crate::partitions::{self, Found, Leaders, Partition, stream};
 use crate::topics::Topics;
 
 /// How long a leader that has not answered is left alone: all partitions wait while it is asked.
@@ -86,18 +86,21 @@ impl<A: Acceptor> Intake<A> {
             }
             Err(error) => return Err(error.into()),
         };
-        if !session.places.keys().eq(found.keys()) || session.waiting.may_end(&found) {
+        if !session.places.keys().eq(found.leaders.keys()) || session.waiting.may_end(&found.leaders) {
             return Ok(Next::Look);
         }
         self.tell(&session.waiting, &session.topics, &found);
         Ok(Next::GoOn)
     }
 
-    /// Reports the partitions that cannot be read.
-    pub(super) fn tell(&self, waiting: &Waiting, topics: &Topics, leaders: &Leaders) {
-        match waiting.message(topics, leaders) {
-            Some(message) => self.figures.failed(Part::Intake, &message),
-            None => self.figures.recovered(Part::Intake),
+    /// Reports the topics and partitions that cannot be read.
+    pub(super) fn tell(&self, waiting: &Waiting, topics: &Topics, found: &Found) {
+        let troubles = found.refusal().into_iter().chain(waiting.message(topics, &found.leaders));
+        let troubles: Vec<_> = troubles.collect();
+        if troubles.is_empty() {
+            self.figures.recovered(Part::Intake);
+        } else {
+            self.figures.failed(Part::Intake, &troubles.join("; "));
         }
     }
 }

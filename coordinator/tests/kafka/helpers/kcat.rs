@@ -69,12 +69,13 @@ impl Broker {
 
     /// The records that `kcat` finds up to the end; its message if it fails.
     fn read(&self, place: &[&str]) -> Result<Vec<Record>, String> {
-        let mut command = Command::new("kcat");
-        command.args(self.client()).args(METADATA_TIMEOUT).arg("-C").args(place);
+        // A partition without a leader would hold it up for ever.
+        let mut command = Command::new("timeout");
+        command.args(["120", "kcat"]).args(self.client()).args(METADATA_TIMEOUT).arg("-C").args(place);
         command.args(["-o", "beginning", "-e", "-q", "-J", "-X", "allow.auto.create.topics=false"]);
         let output = command.output().expect("kcat");
         if !output.status.success() {
-            return Err(String::from_utf8_lossy(&output.stderr).into_owned());
+            return Err(format!("{}: {}", output.status, String::from_utf8_lossy(&output.stderr)));
         }
         Ok(String::from_utf8(output.stdout).expect("JSON").lines().map(Record::parse).collect())
     }

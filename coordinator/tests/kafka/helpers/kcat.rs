@@ -9,8 +9,10 @@ use super::{Broker, eventually};
 
 /// Seconds within which `kcat` has the metadata of the brokers: its own five are few on a busy machine.
 const METADATA_TIMEOUT: [&str; 2] = ["-m", "60"];
-/// Settings by which `kcat` writes each record once, whatever answers of the brokers are lost.
-const ONCE: [&str; 4] = ["-X", "enable.idempotence=true", "-X", "max.in.flight=1"];
+/// Settings by which `kcat` writes each record once, whatever answers of the brokers are lost, and waits for a topic that is being
+/// made.
+const SURELY: [&str; 6] =
+    ["-X", "enable.idempotence=true", "-X", "max.in.flight=1", "-X", "topic.metadata.propagation.max.ms=120000"];
 /// Part of the message of `kcat` about a topic that is not there.
 const NO_TOPIC: &str = "Unknown topic";
 
@@ -85,7 +87,7 @@ impl Broker {
         let file = tempfile::NamedTempFile::new().expect("room");
         fs::write(file.path(), values.join("\n") + "\n").expect("room");
         let mut command = Command::new("kcat");
-        command.args(self.client()).args(["-P", "-t", &self.topic(topic)]).args(ONCE);
+        command.args(self.client()).args(["-P", "-t", &self.topic(topic)]).args(SURELY);
         for (name, value) in headers {
             command.args(["-H", &format!("{name}={value}")]);
         }
@@ -121,7 +123,7 @@ impl Broker {
         fs::write(file.path(), lines.collect::<String>()).expect("room");
         let (topic, partition) = (self.topic(topic), partition.to_string());
         let mut command = Command::new("kcat");
-        command.args(self.client()).args(["-P", "-t", &topic, "-p", &partition, "-K|"]).args(ONCE).arg("-l");
+        command.args(self.client()).args(["-P", "-t", &topic, "-p", &partition, "-K|"]).args(SURELY).arg("-l");
         let output = command.arg(file.path()).output().expect("kcat");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }

@@ -56,10 +56,12 @@ impl Cluster {
         cluster
     }
 
-    /// A coordinator that knows all the brokers.
+    /// A coordinator that knows all the brokers, and whose log has the messages of librdkafka.
     pub(crate) fn coordinator(&self) -> Coordinator {
         let addresses: Vec<_> = self.brokers.iter().map(Broker::address).collect();
-        Coordinator::start_with(self.tools(), &[("DIVVY_KAFKA_BROKERS", addresses.join(",").as_str())])
+        let addresses = addresses.join(",");
+        let variables = [("DIVVY_KAFKA_BROKERS", addresses.as_str()), ("DIVVY_LOG", "info,streams=debug")];
+        Coordinator::start_with(self.tools(), &variables)
     }
 
     /// The broker that `kcat` and Kafka's tools connect to first. It is never killed.

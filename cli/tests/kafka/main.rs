@@ -87,14 +87,16 @@ fn monitor_prints_workers_and_events_of_a_grid_that_got_the_brokers_from_its_env
     assert_eq!(without.status.code(), Some(2));
 }
 
+/// The state of a worker as a record.
+fn worker(id: &str) -> String {
+    let at = "2026-03-21T10:00:00Z";
+    json!({"id": id, "at": at, "state": "ready", "load": 0.5, "slots": 4, "busy": 3, "tasks_done": 7}).to_string()
+}
+
 #[test]
 fn monitor_names_a_record_that_divvy_did_not_publish_and_goes_on() {
     let broker = Broker::shared();
     broker.change_topic("--create", "workers", &["--partitions", "1"]);
-    let worker = |id: &str| {
-        let at = "2026-03-21T10:00:00Z";
-        json!({"id": id, "at": at, "state": "ready", "load": 0.5, "slots": 4, "busy": 3, "tasks_done": 7}).to_string()
-    };
     broker.produce("workers", &[worker("first"), "no worker".to_owned(), worker("second")], &[]);
     let mut command = divvy(&["monitor", "--from-beginning", "--output", "quiet"], &broker);
     let mut monitor = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("start");
@@ -106,6 +108,28 @@ fn monitor_names_a_record_that_divvy_did_not_publish_and_goes_on() {
     assert_eq!(workers, ["first", "second"], "{said}");
     let warning = format!("warning: record 1 of {} is not what divvy publishes: ", broker.topic("workers"));
     assert!(said.contains(&warning), "{said}");
+}
+
+/// The next workers that a monitor in a group reads before it is interrupted.
+fn read_in_group(broker: &Broker, count: usize) -> Vec<String> {
+    let arguments = ["monitor", "--from-beginning", "--group", broker.prefix(), "--output", "quiet"];
+    let mut monitor = divvy(&arguments, broker).stdout(Stdio::piped()).spawn().expect("start");
+    let mut lines = BufReader::new(monitor.stdout.take().expect("piped")).lines();
+    let workers = lines.by_ref().take(count).map(|line| line.expect("text")).collect();
+    let sent = Command::new("kill").args(["-TERM", &monitor.id().to_string()]).status().expect("kill");
+    assert!(sent.success(), "the monitor is gone");
+    assert_eq!(monitor.wait().expect("wait for the monitor").code(), Some(130));
+    workers
+}
+
+#[test]
+fn monitor_in_a_group_goes_on_where_it_was_interrupted() {
+    let broker = Broker::shared();
+    broker.change_topic("--create", "workers", &["--partitions", "1"]);
+    broker.produce("workers", &[worker("first"), worker("second")], &[]);
+    assert_eq!(read_in_group(&broker, 2), ["first", "second"]);
+    broker.produce("workers", &[worker("third")], &[]);
+    assert_eq!(read_in_group(&broker, 1), ["third"]);
 }
 
 #[test]

@@ -9,6 +9,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Message, OwnedMessage};
 use rdkafka::{Offset, TopicPartitionList};
+use tracing::debug;
 
 use crate::client::Context;
 use crate::settings::Settings;
@@ -172,6 +173,11 @@ impl Follower {
             Ok(record) => {
                 if let Some(ends) = &mut self.ends {
                     ends.read(record.partition());
+                }
+                if self.is_grouped
+                    && let Err(error) = self.consumer.store_offset_from_message(&record)
+                {
+                    debug!(%error, "another member of the group has the partition");
                 }
                 self.read(&record.detach()).map(Some)
             }

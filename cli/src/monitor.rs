@@ -1,17 +1,21 @@
 //! `divvy monitor`: the workers' state and the events, as Kafka has them.
 
 use std::io::{IsTerminal, stdout};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use anyhow::Context;
 use api::WorkerStatus;
 use clap::{Args, ValueHint};
 use streams::{Followed, Follower, FollowerError, From, Settings, Topic};
 
 use crate::arguments::{Format, variable};
-use crate::failure::Failure;
+use crate::failure::{Failure, INTERRUPTED};
 use crate::job::describe_event;
-use crate::print::{print_json, print_line};
+use crate::print::{print_json, print_line, tell};
 use crate::printable::printable;
+use crate::program;
 use crate::words::{instant, percent};
 use crate::worker_list::worker_state;
 
@@ -63,13 +67,34 @@ pub(crate) fn unreadable(settings: &Settings, error: &FollowerError) -> Failure 
     Failure::Failed(format!("cannot read from Kafka at {}: {error}", settings.brokers()))
 }
 
+/// The next record, as [`Follower::next`] returns it. A record that divvy did not publish is told and left out.
+pub(crate) fn next(
+    follower: &mut Follower,
+    settings: &Settings,
+    patience: Duration,
+) -> Result<Option<Followed>, Failure> {
+    match follower.next(patience) {
+        Err(error @ FollowerError::Record { .. }) => {
+            tell(&format!("warning: {}", printable(&error.to_string())));
+            Ok(None)
+        }
+        followed => followed.map_err(|error| unreadable(settings, &error)),
+    }
+}
+
 pub(crate) async fn run(arguments: Monitor) -> Result<(), Failure> {
+    let stop = Arc::new(AtomicBool::new(false));
+    if arguments.group.is_some() {
+        // A reader that ends without a word keeps its partitions in the group for a while, and what it read last is read again.
+        let first = service::shutdown_signal().context("catch signals")?;
+        tokio::spawn(program::tell(first, Arc::clone(&stop)));
+    }
     // Reading blocks.
-    let read = tokio::task::spawn_blocking(move || read(&arguments));
+    let read = tokio::task::spawn_blocking(move || read(&arguments, &stop));
     read.await.map_err(|error| Failure::Failed(error.to_string()))?
 }
 
-fn read(arguments: &Monitor) -> Result<(), Failure> {
+fn read(arguments: &Monitor, stop: &AtomicBool) -> Result<(), Failure> {
     let settings = settings(arguments.brokers.as_deref())?;
     let topics: &[_] = if arguments.events { &[Topic::Workers, Topic::Events] } else { &[Topic::Workers] };
     let from = if arguments.from_beginning { From::Beginning } else { From::Now };
@@ -78,8 +103,8 @@ fn read(arguments: &Monitor) -> Result<(), Failure> {
     if arguments.output == Format::Table && stdout().is_terminal() {
         print_line(&columns("AT", "WORKER", "STATE", "BUSY", "LOAD", "DONE"))?;
     }
-    loop {
-        match follower.next(PATIENCE).map_err(|error| unreadable(&settings, &error))? {
+    while !stop.load(Ordering::Relaxed) {
+        match next(&mut follower, &settings, PATIENCE)? {
             None | Some(Followed::End) => (),
             Some(Followed::Worker(worker)) => match arguments.output {
                 Format::Table => print_line(&describe(&worker))?,
@@ -93,6 +118,7 @@ fn read(arguments: &Monitor) -> Result<(), Failure> {
             },
         }
     }
+    Err(Failure::Quiet(INTERRUPTED))
 }
 
 /// One line of fixed columns, since later workers are not known yet.

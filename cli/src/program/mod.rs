@@ -85,7 +85,7 @@ fn until_stopped(work: impl FnOnce(&AtomicBool) -> Result<(), Failure> + Send) -
 }
 
 /// Sets `stop` at the first signal and ends the process at the second.
-async fn tell(first: impl Future<Output = ()>, stop: Arc<AtomicBool>) {
+pub(crate) async fn tell(first: impl Future<Output = ()>, stop: Arc<AtomicBool>) {
     first.await;
     stop.store(true, Ordering::Relaxed);
     if let Ok(second) = service::shutdown_signal() {

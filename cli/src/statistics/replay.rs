@@ -109,8 +109,8 @@ async fn all_tasks(grid: &Client, grain: Grain) -> Result<Vec<TaskStarts>, Failu
 
 /// Counts the events up to a number, each once and in order. Returns how many they are.
 fn replay(settings: &Settings, latest: u64, check: &mut Check) -> Result<u64, Failure> {
-    let unreadable = |error| monitor::unreadable(settings, &error);
-    let mut follower = Follower::start(settings, &[Topic::Events], From::Beginning, None).map_err(unreadable)?;
+    let started = Follower::start(settings, &[Topic::Events], From::Beginning, None);
+    let mut follower = started.map_err(|error| monitor::unreadable(settings, &error))?;
     let without_leader = follower.partitions_without_leader();
     if without_leader > 0 {
         let partitions = counted(without_leader, "partition has", "partitions have");
@@ -121,7 +121,7 @@ fn replay(settings: &Settings, latest: u64, check: &mut Check) -> Result<u64, Fa
     let mut held = BTreeMap::<u64, JobEvent>::new();
     let (mut next, mut events, mut last_at) = (1, 0, Instant::now());
     while next <= latest && last_at.elapsed() < PATIENCE {
-        match follower.next(Duration::from_millis(200)).map_err(unreadable)? {
+        match monitor::next(&mut follower, settings, Duration::from_millis(200))? {
             Some(Followed::Event(event)) if event.seq >= next && event.seq <= latest => {
                 held.insert(event.seq, event);
                 last_at = Instant::now();

@@ -87,6 +87,62 @@ fn monitor_prints_workers_and_events_of_a_grid_that_got_the_brokers_from_its_env
     assert_eq!(without.status.code(), Some(2));
 }
 
+/// The state of a worker as a record.
+fn worker(id: &str) -> String {
+    let at = "2026-03-21T10:00:00Z";
+    json!({"id": id, "at": at, "state": "ready", "load": 0.5, "slots": 4, "busy": 3, "tasks_done": 7}).to_string()
+}
+
+#[test]
+fn monitor_names_a_record_that_divvy_did_not_publish_and_goes_on() {
+    let broker = Broker::shared();
+    broker.change_topic("--create", "workers", &["--partitions", "1"]);
+    broker.produce("workers", &[worker("first"), "no worker".to_owned(), worker("second")], &[]);
+    let mut command = divvy(&["monitor", "--from-beginning", "--output", "quiet"], &broker);
+    let mut monitor = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("start");
+    let lines = BufReader::new(monitor.stdout.take().expect("piped")).lines().take(2);
+    let workers: Vec<_> = lines.map(|line| line.expect("text")).collect();
+    monitor.kill().expect("kill the monitor");
+    let said = monitor.wait_with_output().expect("wait for the monitor").stderr;
+    let said = String::from_utf8_lossy(&said);
+    assert_eq!(workers, ["first", "second"], "{said}");
+    let warning = format!("warning: record 1 of {} is not what divvy publishes: ", broker.topic("workers"));
+    assert!(said.contains(&warning), "{said}");
+}
+
+/// The workers that a monitor in a group prints, which is interrupted once it has printed this one.
+fn read_in_group(broker: &Broker, last: &str) -> Vec<String> {
+    let arguments = ["monitor", "--from-beginning", "--group", broker.prefix(), "--output", "quiet"];
+    let mut monitor = divvy(&arguments, broker).stdout(Stdio::piped()).spawn().expect("start");
+    let lines = BufReader::new(monitor.stdout.take().expect("piped")).lines();
+    let mut lines = lines.map(|line| line.expect("text"));
+    let mut workers: Vec<String> = Vec::new();
+    while workers.last().is_none_or(|worker| worker != last) {
+        workers.push(lines.next().expect("the monitor goes on"));
+    }
+    let sent = Command::new("kill").args(["-TERM", &monitor.id().to_string()]).status().expect("kill");
+    assert!(sent.success(), "the monitor is gone");
+    workers.extend(lines);
+    assert_eq!(monitor.wait().expect("wait for the monitor").code(), Some(130));
+    workers
+}
+
+#[test]
+fn monitor_in_a_group_goes_on_where_it_was_interrupted() {
+    let broker = Broker::shared();
+    broker.change_topic("--create", "workers", &["--partitions", "1"]);
+    let mut names: Vec<_> = (0..20_000).map(|number| format!("worker-{number}")).collect();
+    let records: Vec<_> = names.iter().map(|name| worker(name)).collect();
+    broker.produce("workers", &records, &[]);
+    // More lines than a pipe holds: most are not printed when the signal comes.
+    let mut read = read_in_group(&broker, "worker-9");
+    broker.produce("workers", &[worker("last")], &[]);
+    names.push("last".to_owned());
+    read.extend(read_in_group(&broker, "last"));
+    let wrong = read.iter().zip(&names).position(|(read, name)| read != name);
+    assert_eq!((read.len(), wrong), (names.len(), None));
+}
+
 #[test]
 fn replay_finds_the_stored_statistics_in_the_events_and_says_where_they_are_not() {
     let broker = Broker::shared();
@@ -103,6 +159,7 @@ fn replay_finds_the_stored_statistics_in_the_events_and_says_where_they_are_not(
     // The oldest records of each partition go.
     let partitions: std::collections::BTreeSet<_> =
         broker.records("events").iter().map(|record| record.partition).collect();
+    broker.produce("events", &["no event".to_owned()], &[]);
     let places =
         partitions.iter().map(|number| json!({"topic": broker.topic("events"), "partition": number, "offset": 1}));
     let file = broker.path("delete.json");
@@ -117,6 +174,7 @@ fn replay_finds_the_stored_statistics_in_the_events_and_says_where_they_are_not(
         lost => format!("{lost} events are"),
     };
     assert!(warned.contains(&format!("warning: {lost} not in Kafka")), "{warned}");
+    assert!(warned.contains("is not what divvy publishes"), "{warned}");
     assert!(!String::from_utf8_lossy(&other.stdout).contains(" 0 different"), "{other:?}");
 }
 

@@ -4,15 +4,11 @@ use serde_json::json;
 
 use crate::helpers::*;
 
-/// Grants the rights that `docs/kafka.md` lists for the client.
-fn allow(broker: &Broker) {
-    let written = ["events", "workers", "submit.dead"].map(|name| broker.topic(name));
-    let read: Vec<_> = (1..=9).map(|priority| broker.topic(&format!("submit.{priority}"))).collect();
-    for (operation, topics) in [("Write", &written[..]), ("Read", &read)] {
-        let mut arguments = vec!["--add", "--allow-principal", "User:divvy", "--operation", operation];
-        arguments.extend(topics.iter().flat_map(|topic| ["--topic", topic.as_str()]));
-        broker.tool("org.apache.kafka.tools.AclCommand", &arguments);
-    }
+/// Grants a right of those that `docs/kafka.md` lists for the client.
+fn allow(broker: &Broker, operation: &str, topics: &[String]) {
+    let mut arguments = vec!["--add", "--allow-principal", "User:divvy", "--operation", operation];
+    arguments.extend(topics.iter().flat_map(|topic| ["--topic", topic.as_str()]));
+    broker.tool("org.apache.kafka.tools.AclCommand", &arguments);
 }
 
 #[test]
@@ -28,7 +24,13 @@ fn the_rights_that_are_documented_suffice_and_without_them_the_parts_say_so() {
         (errors["events"].is_string() && errors["intake"].is_string()).then_some(())
     });
     assert_eq!(coordinator.kafka()["published_event"], 0);
-    allow(&broker);
+    allow(&broker, "Write", &["events", "workers", "submit.dead"].map(|name| broker.topic(name)));
+    let read: Vec<_> = (1..=9).map(|priority| broker.topic(&format!("submit.{priority}"))).collect();
+    let (allowed, refused) = read.split_at(7);
+    broker.produce("submit.8", &jobs(20..22), &[]);
+    broker.produce("submit.9", &jobs(22..24), &[]);
+    allow(&broker, "Describe", &refused[..1]);
+    allow(&broker, "Read", allowed);
     broker.produce("submit.5", &jobs(1..20), &[]);
     broker.produce("submit.5", &["no job".to_owned()], &[]);
     let found = wait_for_jobs(&coordinator, 20);
@@ -38,5 +40,11 @@ fn the_rights_that_are_documented_suffice_and_without_them_the_parts_say_so() {
     eventually("a dead letter", || broker.records("submit.dead").pop());
     coordinator.work("mine");
     eventually("the workers are published", || broker.records("workers").pop());
+    eventually("the intake tells of the topics that it may not read", || {
+        let told = coordinator.kafka()["errors"]["intake"].as_str().map(str::to_owned);
+        told.filter(|told| told.contains(refused[1].as_str()) && told.contains("the right Read"))
+    });
+    allow(&broker, "Read", refused);
+    assert_eq!(numbers(&wait_for_jobs(&coordinator, 24)), (0..24).collect());
     eventually("nothing fails", || (coordinator.kafka()["errors"] == json!({})).then_some(()));
 }

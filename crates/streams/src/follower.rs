@@ -9,6 +9,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Message, OwnedMessage};
 use rdkafka::{Offset, TopicPartitionList};
+use tracing::debug;
 
 use crate::client::Context;
 use crate::settings::Settings;
@@ -55,6 +56,14 @@ pub enum FollowerError {
     /// A topic is not there.
     #[error("there is no topic {0}: does a coordinator publish to these brokers?")]
     NoTopic(String),
+    /// The brokers do not describe a topic to this client.
+    #[error("the brokers refuse topic {topic}: {error}")]
+    Refused {
+        /// The topic.
+        topic: String,
+        /// The reason.
+        error: RDKafkaErrorCode,
+    },
     /// A record has another form than divvy publishes.
     #[error("record {offset} of {topic} is not what divvy publishes: {error}")]
     Record {
@@ -108,7 +117,7 @@ impl Follower {
     /// Begins to read: with a group where the group stopped, else from `from` on.
     ///
     /// # Errors
-    /// The brokers cannot be reached, or a topic does not exist.
+    /// The brokers cannot be reached or refuse a topic, or a topic does not exist.
     pub fn start(
         settings: &Settings,
         topics: &[Topic],
@@ -123,8 +132,12 @@ impl Follower {
         for name in &names {
             let metadata = consumer.client().fetch_metadata(Some(name.as_str()), ASK_TIMEOUT)?;
             for topic in metadata.topics() {
-                if topic.error().is_some() || topic.partitions().is_empty() {
-                    return Err(FollowerError::NoTopic(name.clone()));
+                match topic.error().map(RDKafkaErrorCode::from) {
+                    Some(error) if !is_missing(error) => {
+                        return Err(FollowerError::Refused { topic: name.clone(), error });
+                    }
+                    None if !topic.partitions().is_empty() => (),
+                    Some(_) | None => return Err(FollowerError::NoTopic(name.clone())),
                 }
                 for partition in topic.partitions() {
                     assignment.add_partition_offset(name, partition.id(), offset)?;
@@ -161,6 +174,11 @@ impl Follower {
                 if let Some(ends) = &mut self.ends {
                     ends.read(record.partition());
                 }
+                if self.is_grouped
+                    && let Err(error) = self.consumer.store_offset_from_message(&record)
+                {
+                    debug!(%error, "another member of the group has the partition");
+                }
                 self.read(&record.detach()).map(Some)
             }
             Err(KafkaError::PartitionEOF(partition)) => {
@@ -193,6 +211,12 @@ impl Topic {
     }
 }
 
+/// Whether the error says that a topic does not exist, or is being made.
+fn is_missing(error: RDKafkaErrorCode) -> bool {
+    use RDKafkaErrorCode::{LeaderNotAvailable, UnknownTopic, UnknownTopicOrPartition};
+    matches!(error, UnknownTopicOrPartition | UnknownTopic | LeaderNotAvailable)
+}
+
 fn is_passing(error: &KafkaError) -> bool {
     use RDKafkaErrorCode::{AllBrokersDown, BrokerTransportFailure, OperationTimedOut, Resolve};
     matches!(error.rdkafka_error_code(), Some(AllBrokersDown | BrokerTransportFailure | OperationTimedOut | Resolve))
@@ -205,6 +229,7 @@ fn is_of_group(error: &KafkaError) -> bool {
 #[cfg(test)]
 mod tests {
     use rdkafka::mocking::MockCluster;
+    use rdkafka::types::RDKafkaRespErr;
 
     use super::*;
 
@@ -219,6 +244,20 @@ mod tests {
             let follower = Follower::start(&settings, &[Topic::Events], From::Beginning, None).expect("a topic");
             assert_eq!(follower.partitions_without_leader(), expected);
         }
+    }
+
+    #[test]
+    fn a_topic_without_a_right_to_it_is_told_from_one_that_is_not_there() {
+        let cluster = MockCluster::new(1).expect("a broker");
+        let settings = Settings::parse(&cluster.bootstrap_servers(), "").expect("valid");
+        let told = || {
+            let started = Follower::start(&settings, &[Topic::Events], From::Beginning, None);
+            started.expect_err("it cannot be read").to_string()
+        };
+        assert!(told().starts_with("there is no topic divvy.events"), "{}", told());
+        let refused = RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED;
+        cluster.topic_error(&settings.topics().events(), refused).expect("a topic");
+        assert!(told().starts_with("the brokers refuse topic divvy.events: "), "{}", told());
     }
 
     #[test]

@@ -21,17 +21,35 @@ const KEY_HEADER: &str = "idempotency-key";
 const TRACEPARENT: &str = "traceparent";
 const TRACESTATE: &str = "tracestate";
 
+/// Records that are read together.
+#[derive(Default)]
+pub(crate) struct Batch {
+    pub(crate) records: Vec<OwnedMessage>,
+    /// Whether the brokers refuse to let some topic be read, which librdkafka reports once for a partition.
+    pub(crate) is_refused: bool,
+}
+
 /// The available records, or the first that comes within `patience`.
-pub(crate) fn poll(consumer: &BaseConsumer<Context>, mut patience: Duration) -> Result<Vec<OwnedMessage>, KafkaError> {
-    let (mut batch, mut bytes) = (Vec::new(), 0);
-    while batch.len() < MAX_BATCH && bytes < MAX_BATCH_BYTES {
-        let Some(record) = next(consumer, patience) else { break };
-        let record = record?;
-        bytes += record.payload().map_or(0, <[u8]>::len);
-        batch.push(record);
+pub(crate) fn poll(consumer: &BaseConsumer<Context>, mut patience: Duration) -> Result<Batch, KafkaError> {
+    let (mut batch, mut bytes) = (Batch::default(), 0);
+    while batch.records.len() < MAX_BATCH && bytes < MAX_BATCH_BYTES {
+        match next(consumer, patience) {
+            Some(Ok(record)) => {
+                bytes += record.payload().map_or(0, <[u8]>::len);
+                batch.records.push(record);
+            }
+            // The other topics are read all the same.
+            Some(Err(error)) if is_refusal(&error) => batch.is_refused = true,
+            Some(Err(error)) => return Err(error),
+            None => break,
+        }
         patience = Duration::ZERO;
     }
     Ok(batch)
+}
+
+fn is_refusal(error: &KafkaError) -> bool {
+    error.rdkafka_error_code() == Some(RDKafkaErrorCode::TopicAuthorizationFailed)
 }
 
 /// The next record that comes within `patience`. librdkafka itself asks for the group's coordinator: a broker's refusal does not

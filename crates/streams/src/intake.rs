@@ -27,7 +27,7 @@ use tracing::{info, warn};
 use crate::client::Context;
 use crate::dead_letters::{DeadLetters, Unburied};
 use crate::figures::{Figures, Part};
-use crate::incoming::{idempotency_key, partition_of, poll};
+use crate::incoming::{Batch, idempotency_key, partition_of, poll};
 use crate::partitions::{self, Begin, Partition, Place, mark, stream};
 use crate::settings::Settings;
 use crate::spans::{EndedRecord, RecordSpan};
@@ -152,11 +152,12 @@ impl<A: Acceptor> Intake<A> {
                 stop.sleep(IDLE);
                 continue;
             }
-            let batch = poll(&session.consumer, IDLE)?;
+            let Batch { records, is_refused } = poll(&session.consumer, IDLE)?;
+            session.waiting.is_refused |= is_refused;
             if session.made_anew.load(Ordering::Acquire) {
                 return Ok(());
             }
-            if self.take(&mut session, batch, stop)? == Next::Look {
+            if self.take(&mut session, records, stop)? == Next::Look {
                 return Ok(());
             }
             let is_due = session.looked_at.elapsed() > self.settings.look_interval();
@@ -180,10 +181,10 @@ impl<A: Acceptor> Intake<A> {
         let found = partitions::find(consumer.client(), &topics)?;
         let positions = self.runtime.block_on(self.store.positions())?;
         let mut assignment = TopicPartitionList::new();
-        let mut places = partitions::places(&topics, &found, &positions);
+        let mut places = partitions::places(&topics, &found.leaders, &positions);
         let (mut waiting, mut last_error) = (Waiting::new(), None);
         for (&partition, place) in &mut places {
-            let leader = found.get(&partition).copied().flatten();
+            let leader = found.leaders.get(&partition).copied().flatten();
             if !waiting.can_ask(partition, leader) {
                 continue;
             }

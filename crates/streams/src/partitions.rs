@@ -27,6 +27,22 @@ pub(crate) type Partition = (Priority, i32);
 /// Partitions, each with the broker that leads it; `None` while none does.
 pub(crate) type Leaders = BTreeMap<Partition, Option<i32>>;
 
+/// The topics of jobs as the brokers describe them.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Found {
+    /// The existing partitions.
+    pub(crate) leaders: Leaders,
+    /// The topics that this client has no right to.
+    pub(crate) refused: Vec<String>,
+}
+
+impl Found {
+    /// Names the topics that this client has no right to; `None` if there are none.
+    pub(crate) fn refusal(&self) -> Option<String> {
+        (!self.refused.is_empty()).then(|| format!("the brokers refuse access to {}", self.refused.join(", ")))
+    }
+}
+
 /// Progress in a partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Place {
@@ -84,27 +100,30 @@ pub(crate) fn mark(record: &OwnedMessage) -> u64 {
     u64::from_le_bytes([a, b, c, d, e, f, g, h]).max(1)
 }
 
-/// The existing partitions of the topics of jobs.
-pub(crate) fn find(client: &Client<Context>, topics: &Topics) -> Result<Leaders, KafkaError> {
-    use RDKafkaErrorCode::{LeaderNotAvailable, UnknownTopic, UnknownTopicOrPartition};
-    let mut partitions = Leaders::new();
+/// Asks for the partitions of the topics of jobs.
+pub(crate) fn find(client: &Client<Context>, topics: &Topics) -> Result<Found, KafkaError> {
+    use RDKafkaErrorCode::{LeaderNotAvailable, TopicAuthorizationFailed, UnknownTopic, UnknownTopicOrPartition};
+    let mut found = Found::default();
     for priority in Priority::all() {
-        let metadata = client.fetch_metadata(Some(&topics.submit(priority)), ASK_TIMEOUT)?;
+        let name = topics.submit(priority);
+        let metadata = client.fetch_metadata(Some(&name), ASK_TIMEOUT)?;
         for topic in metadata.topics() {
             match topic.error().map(RDKafkaErrorCode::from) {
                 None => {
-                    partitions.extend(topic.partitions().iter().map(|partition| {
+                    found.leaders.extend(topic.partitions().iter().map(|partition| {
                         let leader = Some(partition.leader()).filter(|leader| *leader >= 0);
                         ((priority, partition.id()), leader)
                     }));
                 }
                 // A topic that is being made has no partitions yet.
                 Some(UnknownTopicOrPartition | UnknownTopic | LeaderNotAvailable) => (),
+                // The other topics do not wait for a right to this one.
+                Some(TopicAuthorizationFailed) => found.refused.push(name.clone()),
                 Some(error) => return Err(KafkaError::MetadataFetch(error)),
             }
         }
     }
-    Ok(partitions)
+    Ok(found)
 }
 
 /// The store's positions of the partitions, and their marks.
@@ -179,7 +198,11 @@ fn read_at(
 
 #[cfg(test)]
 mod tests {
+    use rdkafka::mocking::MockCluster;
+    use rdkafka::types::RDKafkaRespErr;
+
     use super::*;
+    use crate::settings::Settings;
 
     #[test]
     fn reading_begins_where_it_ended_unless_the_partition_shows_that_it_is_another() {
@@ -197,6 +220,23 @@ mod tests {
         ] {
             assert_eq!(begin(position, low, high), expected, "{position:?} in {low}..{high}");
         }
+    }
+
+    #[test]
+    fn a_topic_without_a_right_to_it_hides_no_other_one() {
+        let cluster = MockCluster::new(1).expect("a broker");
+        let settings = Settings::parse(&cluster.bootstrap_servers(), "").expect("valid");
+        let topics = settings.topics();
+        let [five, seven] = [5_u8, 7].map(|number| Priority::try_from(number).expect("a priority"));
+        cluster.create_topic(&topics.submit(five), 2, 1).expect("a topic");
+        let refused = RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED;
+        cluster.topic_error(&topics.submit(seven), refused).expect("a topic");
+        let consumer = settings.consumer("divvy-test", Context::default()).expect("a consumer");
+        let found = find(consumer.client(), topics).expect("an answer");
+        let leaders = [((five, 0), Some(1)), ((five, 1), Some(1))].into_iter().collect();
+        assert_eq!(found, Found { leaders, refused: vec![topics.submit(seven)] });
+        assert_eq!(found.refusal().as_deref(), Some("the brokers refuse access to divvy.submit.7"));
+        assert_eq!(Found::default().refusal(), None);
     }
 
     #[test]

@@ -249,7 +249,8 @@ impl Settings {
         ]);
         config.set("group.id", group.unwrap_or("divvy-monitor")).set("auto.offset.reset", reset);
         config.set("enable.auto.commit", if group.is_some() { "true" } else { "false" });
-        config.set("enable.partition.eof", "true");
+        // While it is closed, a consumer takes further records, which nobody reads.
+        config.set("enable.auto.offset.store", "false").set("enable.partition.eof", "true");
         config.create_with_context(Context::default())
     }
 }

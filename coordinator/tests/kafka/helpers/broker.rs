@@ -272,7 +272,7 @@ impl Broker {
     }
 
     fn answers(&self) -> bool {
-        let listed = Command::new("kcat").args(self.client()).args(["-L", "-m", "2"]).output();
+        let listed = Command::new("kcat").args(self.client()).args(["-L", "-m", "10"]).output();
         listed.expect("kcat, as scripts/test.sh installs it").status.success()
     }
 

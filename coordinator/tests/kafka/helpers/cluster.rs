@@ -19,7 +19,8 @@ pub(crate) struct Cluster {
     _turn: MutexGuard<'static, ()>,
 }
 
-/// The settings of a broker except its number.
+/// The settings of a broker except its number. A broker that only has to wait for the processor stays in sync: the time after
+/// which the others give it up is twice the default.
 fn settings(own: SocketAddr, controller: SocketAddr, voters: &str) -> String {
     format!(
         "process.roles=broker,controller\nlisteners=PLAINTEXT://{own},CONTROLLER://{controller}\n\
@@ -30,7 +31,7 @@ fn settings(own: SocketAddr, controller: SocketAddr, voters: &str) -> String {
          offsets.topic.replication.factor=2\noffsets.topic.num.partitions=1\n\
          transaction.state.log.replication.factor=2\ntransaction.state.log.min.isr=1\n\
          group.initial.rebalance.delay.ms=0\nlog.cleaner.enable=false\n\
-         broker.session.timeout.ms=6000\nbroker.heartbeat.interval.ms=1000\n"
+         broker.session.timeout.ms=18000\nbroker.heartbeat.interval.ms=1000\n"
     )
 }
 
@@ -55,10 +56,12 @@ impl Cluster {
         cluster
     }
 
-    /// A coordinator that knows all the brokers.
+    /// A coordinator that knows all the brokers, and whose log has the messages of librdkafka.
     pub(crate) fn coordinator(&self) -> Coordinator {
         let addresses: Vec<_> = self.brokers.iter().map(Broker::address).collect();
-        Coordinator::start_with(self.tools(), &[("DIVVY_KAFKA_BROKERS", addresses.join(",").as_str())])
+        let addresses = addresses.join(",");
+        let variables = [("DIVVY_KAFKA_BROKERS", addresses.as_str()), ("DIVVY_LOG", "info,streams=debug")];
+        Coordinator::start_with(self.tools(), &variables)
     }
 
     /// The broker that `kcat` and Kafka's tools connect to first. It is never killed.
@@ -89,6 +92,13 @@ impl Cluster {
         self.wait_for_partitions("it leads none", topic, |partition| partition["leader"] != node);
     }
 
+    /// Waits until other brokers than this one lead all partitions of a topic.
+    pub(crate) fn wait_until_led_by_others(&self, node: usize, topic: &str) {
+        self.wait_for_partitions("others lead", topic, |partition| {
+            partition["leader"].as_i64() >= Some(0) && partition["leader"] != node
+        });
+    }
+
     fn wait_for_partitions(&self, what: &str, topic: &str, is_so: impl Fn(&Value) -> bool) {
         let topic = self.tools().topic(topic);
         self.wait_for(what, |metadata| {
@@ -101,5 +111,16 @@ impl Cluster {
 
     fn wait_for(&self, what: &str, is_so: impl Fn(&Value) -> bool) {
         eventually(what, || is_so(&self.tools().metadata()).then_some(()));
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            for (node, broker) in (1..).zip(&mut self.brokers) {
+                eprintln!("broker {node} {}", if broker.has_ended() { "does not run" } else { "runs" });
+            }
+            eprintln!("the brokers as the first one describes them:\n{}", self.tools().described());
+        }
     }
 }

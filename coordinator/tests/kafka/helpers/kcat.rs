@@ -5,7 +5,16 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use super::Broker;
+use super::{Broker, eventually};
+
+/// Seconds within which `kcat` has the metadata of the brokers: its own five are few on a busy machine.
+const METADATA_TIMEOUT: [&str; 2] = ["-m", "60"];
+/// Settings by which `kcat` writes each record once, whatever answers of the brokers are lost, and waits for a topic that is being
+/// made.
+const SURELY: [&str; 6] =
+    ["-X", "enable.idempotence=true", "-X", "max.in.flight=1", "-X", "topic.metadata.propagation.max.ms=120000"];
+/// Part of the message of `kcat` about a topic that is not there.
+const NO_TOPIC: &str = "Unknown topic";
 
 /// A record.
 #[derive(Clone, Debug)]
@@ -44,20 +53,48 @@ impl Record {
 }
 
 impl Broker {
-    /// Every record of a topic of this test, each partition in order; none where there is no topic, or the broker is away.
+    /// Every record of a topic of this test, each partition in order; none where there is no topic. Waits for the broker.
     pub(crate) fn records(&self, topic: &str) -> Vec<Record> {
-        let mut command = Command::new("kcat");
-        command.args(self.client()).args(["-C", "-t", &self.topic(topic), "-o", "beginning", "-e", "-q", "-J"]);
-        let output = command.args(["-X", "allow.auto.create.topics=false"]).output().expect("kcat");
+        let (topic, mut last) = (self.topic(topic), String::new());
+        eventually(&format!("kcat reads {topic}"), || match self.read(&["-t", &topic]) {
+            Ok(records) => Some(records),
+            Err(said) if said.contains(NO_TOPIC) => Some(Vec::new()),
+            Err(said) => {
+                if said != last {
+                    eprintln!("kcat could not read {topic}: {said}");
+                    last = said;
+                }
+                None
+            }
+        })
+    }
+
+    /// The records that `kcat` finds up to the end; its message if it fails.
+    fn read(&self, place: &[&str]) -> Result<Vec<Record>, String> {
+        // A partition without a leader would hold it up for ever.
+        let mut command = Command::new("timeout");
+        command.args(["120", "kcat"]).args(self.client()).args(METADATA_TIMEOUT).arg("-C").args(place);
+        command.args(["-o", "beginning", "-e", "-q", "-J", "-X", "allow.auto.create.topics=false"]);
+        let output = command.output().expect("kcat");
         if !output.status.success() {
-            return Vec::new();
+            return Err(format!("{}: {}", output.status, String::from_utf8_lossy(&output.stderr)));
         }
-        String::from_utf8(output.stdout).expect("JSON").lines().map(Record::parse).collect()
+        Ok(String::from_utf8(output.stdout).expect("JSON").lines().map(Record::parse).collect())
     }
 
     /// Writes a record for each value, with these headers; all of them are there when it returns.
     pub(crate) fn produce(&self, topic: &str, values: &[String], headers: &[(&str, &str)]) {
-        assert!(self.try_produce(topic, values, headers), "kcat could not write to {topic}");
+        let file = tempfile::NamedTempFile::new().expect("room");
+        fs::write(file.path(), values.join("\n") + "\n").expect("room");
+        let mut command = Command::new("kcat");
+        command.args(self.client()).args(["-P", "-t", &self.topic(topic)]).args(SURELY);
+        for (name, value) in headers {
+            command.args(["-H", &format!("{name}={value}")]);
+        }
+        // Each line is a record.
+        let output = command.arg("-l").arg(file.path()).output().expect("kcat");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "kcat could not write to {topic}: {said}");
     }
 
     /// Writes a record with this key and no value.
@@ -86,7 +123,7 @@ impl Broker {
         fs::write(file.path(), lines.collect::<String>()).expect("room");
         let (topic, partition) = (self.topic(topic), partition.to_string());
         let mut command = Command::new("kcat");
-        command.args(self.client()).args(["-P", "-t", &topic, "-p", &partition, "-K|", "-l"]);
+        command.args(self.client()).args(["-P", "-t", &topic, "-p", &partition, "-K|"]).args(SURELY).arg("-l");
         let output = command.arg(file.path()).output().expect("kcat");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
@@ -94,11 +131,8 @@ impl Broker {
     /// Every record of a partition, in order.
     pub(crate) fn records_in(&self, topic: &str, partition: i32) -> Vec<Record> {
         let (topic, partition) = (self.topic(topic), partition.to_string());
-        let mut command = Command::new("kcat");
-        command.args(self.client()).args(["-C", "-t", &topic, "-p", &partition, "-o", "beginning", "-e", "-q", "-J"]);
-        let output = command.args(["-X", "allow.auto.create.topics=false"]).output().expect("kcat");
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).expect("JSON").lines().map(Record::parse).collect()
+        let read = self.read(&["-t", &topic, "-p", &partition]);
+        read.unwrap_or_else(|said| panic!("kcat could not read {topic}/{partition}: {said}"))
     }
 
     /// The brokers' metadata of topics and partitions.
@@ -107,25 +141,11 @@ impl Broker {
         serde_json::from_slice(&output.stdout).unwrap_or(Value::Null)
     }
 
-    /// [`Self::produce`] for a broker that may end meanwhile.
-    pub(crate) fn try_produce(&self, topic: &str, values: &[String], headers: &[(&str, &str)]) -> bool {
-        let file = tempfile::NamedTempFile::new().expect("room");
-        fs::write(file.path(), values.join("\n") + "\n").expect("room");
-        let mut command = Command::new("kcat");
-        command.args(self.client()).args([
-            "-P",
-            "-t",
-            &self.topic(topic),
-            "-X",
-            "enable.idempotence=true",
-            "-X",
-            "max.in.flight=1",
-        ]);
-        for (name, value) in headers {
-            command.args(["-H", &format!("{name}={value}")]);
+    /// [`Self::metadata`] for people, or the reason why there is none.
+    pub(crate) fn described(&self) -> String {
+        match Command::new("kcat").args(self.client()).args(["-L", "-m", "10"]).output() {
+            Ok(output) => String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned(),
+            Err(error) => error.to_string(),
         }
-        // Each line is a record.
-        let output = command.arg("-l").arg(file.path()).output().expect("kcat");
-        output.status.success()
     }
 }

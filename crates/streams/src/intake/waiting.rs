@@ -10,11 +10,13 @@ use tracing::debug;
 use super::{Acceptor, Intake, IntakeError, Next, Session};
 use crate::client::is_of_one_broker;
 use crate::figures::Part;
-use crate::partitions::{self, Leaders, Partition, stream};
+use crate::partitions::{self, Found, Leaders, Partition, stream};
 use crate::topics::Topics;
 
 /// How long a leader that has not answered is left alone: all partitions wait while it is asked.
 const SILENCE: Duration = Duration::from_secs(30);
+/// The message about topics that may be described and not read: librdkafka's error does not name them.
+const REFUSED: &str = "the brokers refuse to let a topic of jobs be read: the client needs the right Read on each";
 /// Most partitions that a message names.
 const MAX_NAMED: usize = 5;
 
@@ -25,11 +27,13 @@ pub(super) struct Waiting {
     /// The waiting partitions, each with its leader that does not answer; `None` if there is no leader.
     partitions: Leaders,
     silent: BTreeSet<i32>,
+    /// Whether the brokers have refused to let some topic be read.
+    pub(super) is_refused: bool,
 }
 
 impl Waiting {
     pub(super) fn new() -> Self {
-        Self { since: Instant::now(), partitions: Leaders::new(), silent: BTreeSet::new() }
+        Self { since: Instant::now(), partitions: Leaders::new(), silent: BTreeSet::new(), is_refused: false }
     }
 
     /// Whether this leader of a partition can be asked. Notes the partition as waiting if not.
@@ -50,7 +54,8 @@ impl Waiting {
 
     /// Whether a partition may be readable by now.
     pub(super) fn may_end(&mut self, leaders: &Leaders) -> bool {
-        let (is_long_ago, mut may_end) = (self.since.elapsed() > SILENCE, false);
+        let is_long_ago = self.since.elapsed() > SILENCE;
+        let mut may_end = self.is_refused && is_long_ago;
         for (partition, silent) in &mut self.partitions {
             let leader = leaders.get(partition).copied().flatten();
             may_end |= leader.is_some() && (is_long_ago || leader != *silent);
@@ -86,19 +91,24 @@ impl<A: Acceptor> Intake<A> {
             }
             Err(error) => return Err(error.into()),
         };
-        if !session.places.keys().eq(found.keys()) || session.waiting.may_end(&found) {
+        if !session.places.keys().eq(found.leaders.keys()) || session.waiting.may_end(&found.leaders) {
             return Ok(Next::Look);
         }
-        self.tell(&session.waiting, &session.topics, &found);
+        if !self.tell(&session.waiting, &session.topics, &found) {
+            self.figures.recovered(Part::Intake);
+        }
         Ok(Next::GoOn)
     }
 
-    /// Reports the partitions that cannot be read.
-    pub(super) fn tell(&self, waiting: &Waiting, topics: &Topics, leaders: &Leaders) {
-        match waiting.message(topics, leaders) {
-            Some(message) => self.figures.failed(Part::Intake, &message),
-            None => self.figures.recovered(Part::Intake),
+    /// Reports the topics and partitions that cannot be read. Returns whether there are any.
+    pub(super) fn tell(&self, waiting: &Waiting, topics: &Topics, found: &Found) -> bool {
+        let refused = waiting.is_refused.then(|| REFUSED.to_owned());
+        let troubles = [found.refusal(), refused, waiting.message(topics, &found.leaders)];
+        let troubles: Vec<_> = troubles.into_iter().flatten().collect();
+        if !troubles.is_empty() {
+            self.figures.failed(Part::Intake, &troubles.join("; "));
         }
+        !troubles.is_empty()
     }
 }
 

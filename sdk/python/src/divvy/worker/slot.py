@@ -56,7 +56,8 @@ class SlotOptions:
 def start_context(modules: Sequence[str]) -> ForkServerContext:
     """A context whose processes are forked from one that has imported ``modules`` and runs no thread."""
     context = get_context("forkserver")
-    context.set_forkserver_preload(["divvy.worker.zygote", "cloudpickle", *modules, "divvy.worker.quiet"])
+    last = ["divvy.worker.forks", "divvy.worker.quiet"]
+    context.set_forkserver_preload(["divvy.worker.zygote", "cloudpickle", *modules, *last])
     return context
 
 

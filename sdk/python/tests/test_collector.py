@@ -16,6 +16,8 @@ from divvy._engine import GridFuture
 from divvy._transport import Response
 from divvy.calls import value_outcome
 
+from .helpers import DEADLINE
+
 
 class Tasks:
     """The tasks of one job, in place of a client and its transport."""
@@ -170,3 +172,18 @@ def test_a_cancel_is_given_up_when_the_client_has_waited_for_long_enough(caplog:
     assert cancel_and_end(client).is_idle()
     assert len(client.asked) == 1
     assert "job job could not be canceled: " in caplog.text
+
+
+def test_an_executor_that_is_collected_as_garbage_while_its_cancels_are_looked_at_hangs_no_thread() -> None:
+    collector = collector_of(Cancels())
+    answers: list[bool] = []
+
+    def collect() -> None:
+        with collector._cancels._lock:
+            # As its finalizer does, which the garbage collection runs on any thread.
+            answers.append(collector.is_idle())
+
+    thread = threading.Thread(target=collect, daemon=True)
+    thread.start()
+    thread.join(DEADLINE)
+    assert answers == [True]

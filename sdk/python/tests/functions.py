@@ -245,6 +245,10 @@ def raise_unpicklable() -> NoReturn:
     raise UnpicklableError
 
 
+def raise_holding(size: int) -> NoReturn:
+    raise ValueError(bytes(size))
+
+
 @dataclass(frozen=True)
 class FrozenError(Exception):
     """Refuses every attribute that is set."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import json
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -21,7 +22,8 @@ from typing import Any
 import pytest
 
 import divvy
-from divvy import GridExecutor, errors
+from divvy import GridExecutor, calls, errors
+from divvy.worker import child
 
 from . import functions
 from .helpers import DEADLINE, TIMED_OUT, Coordinator, Worker, eventually, executing, together
@@ -149,6 +151,22 @@ def test_an_exception_that_cannot_be_pickled_keeps_its_name_and_traceback(execut
         assert isinstance(error, errors.RemoteError)
         assert error.type_name == name
         assert name in str(error.__cause__)
+
+
+def test_an_exception_that_holds_too_much_to_travel_keeps_its_name_and_traceback(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(child, "MAX_EXCEPTION_BYTES", 1000)
+    common = calls.common_fields(attempts=1, timeout=None, session=None, initializer=None)
+    for size, name in ((10, None), (1000, "ValueError")):
+        payload = json.loads(calls.single_call(common, functions.raise_holding, (size,), {}))
+        answer, _ = child.run(payload, None)
+        future = Future[Any]()
+        calls.settle(future, json.loads(answer.removeprefix(child.OUTCOME)))
+        error = future.exception(0)
+        assert isinstance(error, errors.RemoteError if name else ValueError)
+        assert getattr(error, "type_name", None) == name
+        assert "in raise_holding" in str(error.__cause__)
 
 
 def test_an_exception_whose_attributes_cannot_be_set_arrives_with_its_traceback(executor: GridExecutor) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import gc
 import json
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import (
     ALL_COMPLETED,
@@ -282,6 +284,21 @@ def test_as_completed_without_time_raises_for_what_is_not_done(executor: GridExe
     assert isinstance(raised.value, TimeoutError)
     (tmp_path / "go").touch()
     assert slow.result(DEADLINE)
+
+
+def test_as_completed_keeps_no_future_alive_that_it_has_given_away() -> None:
+    futures = [Future[None]() for _ in range(3)]
+    for number in range(3):
+        futures[number].set_result(None)
+    seen = 0
+    for done in divvy.as_completed(futures, timeout=DEADLINE):
+        futures.remove(done)
+        gone = weakref.ref(done)
+        del done
+        gc.collect()
+        assert gone() is None
+        seen += 1
+    assert seen == 3
 
 
 def test_callbacks_run_once_with_the_future_also_after_it_is_done(executor: GridExecutor) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import threading
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
@@ -14,7 +15,7 @@ from divvy._batch import LONGEST_BUSY_PAUSE, Batch
 from divvy._collector import Collector
 from divvy._engine import GridFuture
 from divvy._transport import Response
-from divvy.calls import value_outcome
+from divvy.calls import error_field, error_outcome, value_outcome
 
 from .helpers import DEADLINE
 
@@ -114,6 +115,20 @@ def test_a_job_that_the_grid_does_not_know_ends_its_futures_at_once() -> None:
     future = GridFuture()
     assert collector_of(tasks)._look_or_fail(Batch("job", [future]))
     assert isinstance(future.exception(0), errors.JobLost)
+
+
+@pytest.mark.parametrize(("kind", "breaks"), [("BrokenGridExecutor", True), ("raised", False)])
+def test_a_call_that_raises_the_error_of_another_executor_breaks_not_its_own(kind: str, breaks: bool) -> None:
+    error = errors.BrokenGridExecutor("its initializer failed")
+    field = error_field(kind, str(error), type_name="BrokenGridExecutor", pickled=pickle.dumps(error))
+    broken: list[BaseException] = []
+    client: Any = Tasks([])
+    collector = Collector(client, broken.append, lambda: False, lambda: None)
+    future = GridFuture()
+    task = {"index": 0, "state": "succeeded", "result": json.loads(error_outcome(field))}
+    assert collector._note(Batch("job", [future]), task)
+    assert isinstance(future.exception(0), errors.BrokenGridExecutor)
+    assert broken == ([future.exception(0)] if breaks else [])
 
 
 class Cancels:

@@ -59,6 +59,16 @@ def test_a_call_that_ends_its_process_at_its_only_attempt_crashes(grid: Coordina
         assert str(error) == "the process that ran the call was ended by SIGKILL, such as when memory runs out"
 
 
+@pytest.mark.parametrize("size", [0, 8 << 20])
+def test_a_shutdown_waits_for_a_call_that_ends_its_process_however_long_its_argument(
+    grid: Coordinator, size: int
+) -> None:
+    executor = GridExecutor(grid.url, max_attempts=1)
+    future = executor.submit(lambda _: functions.die(), bytes(size))
+    executor.shutdown()
+    assert isinstance(future.exception(0), errors.TaskCrashed)
+
+
 def test_a_call_past_its_limit_is_killed_and_the_worker_goes_on(grid: Coordinator, tmp_path: Path) -> None:
     # Only the call that hangs has a limit, which is long enough for a busy machine to begin it.
     with executing(grid.url, task_timeout=5.0, max_attempts=2) as executor, executing(grid.url) as other:

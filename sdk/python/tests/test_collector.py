@@ -118,7 +118,9 @@ def test_a_job_that_the_grid_does_not_know_ends_its_futures_at_once() -> None:
 
 
 @pytest.mark.parametrize(("kind", "breaks"), [("BrokenGridExecutor", True), ("raised", False)])
-def test_a_call_that_raises_the_error_of_another_executor_breaks_not_its_own(kind: str, breaks: bool) -> None:
+def test_only_an_initializer_that_fails_breaks_the_executor_and_no_call_that_raises_the_same(
+    kind: str, breaks: bool
+) -> None:
     error = errors.BrokenGridExecutor("its initializer failed")
     field = error_field(kind, str(error), type_name="BrokenGridExecutor", pickled=pickle.dumps(error))
     broken: list[BaseException] = []

@@ -135,6 +135,19 @@ def leave_an_orphan(marker: str) -> int:
     return os.getppid()
 
 
+def leave_the_group() -> int:
+    """Leaves a process that is in no group of a worker, and has the files of its slot but for the output."""
+    child = os.fork()
+    if child == 0:
+        os.setsid()
+        nothing = os.open(os.devnull, os.O_RDWR)
+        os.dup2(nothing, 1)
+        os.dup2(nothing, 2)
+        time.sleep(600)
+        os._exit(0)
+    return child
+
+
 def end_what_was_started() -> list[int]:
     """By which signals a forked process and a program end that get SIGTERM."""
     reader, writer = os.pipe()
@@ -243,6 +256,10 @@ class UnpicklableError(Exception):
 
 def raise_unpicklable() -> NoReturn:
     raise UnpicklableError
+
+
+def raise_holding(size: int) -> NoReturn:
+    raise ValueError(bytes(size))
 
 
 @dataclass(frozen=True)

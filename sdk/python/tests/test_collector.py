@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import threading
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
@@ -14,7 +15,9 @@ from divvy._batch import LONGEST_BUSY_PAUSE, Batch
 from divvy._collector import Collector
 from divvy._engine import GridFuture
 from divvy._transport import Response
-from divvy.calls import value_outcome
+from divvy.calls import error_field, error_outcome, value_outcome
+
+from .helpers import DEADLINE
 
 
 class Tasks:
@@ -114,6 +117,22 @@ def test_a_job_that_the_grid_does_not_know_ends_its_futures_at_once() -> None:
     assert isinstance(future.exception(0), errors.JobLost)
 
 
+@pytest.mark.parametrize(("kind", "breaks"), [("BrokenGridExecutor", True), ("raised", False)])
+def test_only_an_initializer_that_fails_breaks_the_executor_and_no_call_that_raises_the_same(
+    kind: str, breaks: bool
+) -> None:
+    error = errors.BrokenGridExecutor("its initializer failed")
+    field = error_field(kind, str(error), type_name="BrokenGridExecutor", pickled=pickle.dumps(error))
+    broken: list[BaseException] = []
+    client: Any = Tasks([])
+    collector = Collector(client, broken.append, lambda: False, lambda: None)
+    future = GridFuture()
+    task = {"index": 0, "state": "succeeded", "result": json.loads(error_outcome(field))}
+    assert collector._note(Batch("job", [future]), task)
+    assert isinstance(future.exception(0), errors.BrokenGridExecutor)
+    assert broken == ([future.exception(0)] if breaks else [])
+
+
 class Cancels:
     """Answers cancels, in place of a client and its transport: at first as told, then that the job is canceled."""
 
@@ -170,3 +189,18 @@ def test_a_cancel_is_given_up_when_the_client_has_waited_for_long_enough(caplog:
     assert cancel_and_end(client).is_idle()
     assert len(client.asked) == 1
     assert "job job could not be canceled: " in caplog.text
+
+
+def test_an_executor_that_is_collected_as_garbage_while_its_cancels_are_looked_at_hangs_no_thread() -> None:
+    collector = collector_of(Cancels())
+    answers: list[bool] = []
+
+    def collect() -> None:
+        with collector._cancels._lock:
+            # As its finalizer does, which the garbage collection runs on any thread.
+            answers.append(collector.is_idle())
+
+    thread = threading.Thread(target=collect, daemon=True)
+    thread.start()
+    thread.join(DEADLINE)
+    assert answers == [True]

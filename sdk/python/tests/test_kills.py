@@ -14,7 +14,7 @@ import pytest
 from divvy import Client, GridExecutor, errors
 
 from . import functions
-from .helpers import DEADLINE, Coordinator, Worker, eventually, executing, is_alive, jobs_of, read, together
+from .helpers import DEADLINE, SDK, Coordinator, Worker, eventually, executing, is_alive, jobs_of, read, together
 
 #: Milliseconds after which the leases of a killed worker expire.
 SHORT_LEASES = {"DIVVY_LEASE_TIMEOUT_MS": "2000"}
@@ -57,6 +57,16 @@ def test_a_call_that_ends_its_process_at_its_only_attempt_crashes(grid: Coordina
     with executing(grid.url, max_attempts=1) as executor:
         error = executor.submit(functions.die).exception(DEADLINE)
         assert str(error) == "the process that ran the call was ended by SIGKILL, such as when memory runs out"
+
+
+@pytest.mark.parametrize("size", [0, 8 << 20])
+def test_a_shutdown_waits_for_a_call_that_ends_its_process_however_long_its_argument(
+    grid: Coordinator, size: int
+) -> None:
+    executor = GridExecutor(grid.url, max_attempts=1)
+    future = executor.submit(lambda _: functions.die(), bytes(size))
+    executor.shutdown()
+    assert isinstance(future.exception(0), errors.TaskCrashed)
 
 
 def test_a_call_past_its_limit_is_killed_and_the_worker_goes_on(grid: Coordinator, tmp_path: Path) -> None:
@@ -174,6 +184,30 @@ def test_a_process_that_a_call_leaves_behind_does_not_stay_as_a_zombie(
         assert executor.submit(functions.double, 1).result(DEADLINE) == 2
     assert worker.stop() == 0, worker.lines
     assert not any("forkserver" in line for line in worker.lines), worker.lines
+
+
+#: At its end the interpreter waits for the tracker of resources, as Python 3.12.10 and later do.
+WAITS_FOR_THE_TRACKER = """
+from multiprocessing.resource_tracker import ResourceTracker
+
+ResourceTracker.__del__ = ResourceTracker._stop
+"""
+
+
+def test_a_process_that_has_left_its_group_does_not_keep_the_worker_from_its_end(
+    start: Callable[..., Any], tmp_path: Path
+) -> None:
+    (tmp_path / "waits_for_the_tracker.py").write_text(WAITS_FOR_THE_TRACKER)
+    path = os.pathsep.join([str(SDK), str(tmp_path)])
+    coordinator = start(Coordinator)
+    worker = start(Worker, coordinator, "--import", "waits_for_the_tracker", slots=1, PYTHONPATH=path).ready()
+    with executing(coordinator.url) as executor:
+        left = executor.submit(functions.leave_the_group).result(DEADLINE)
+    try:
+        assert worker.stop() == 0, worker.lines
+        assert is_alive(left)
+    finally:
+        os.kill(left, signal.SIGKILL)
 
 
 def test_a_worker_that_is_stopped_finishes_what_runs(start: Callable[..., Any], tmp_path: Path) -> None:

@@ -37,6 +37,51 @@ for module in forkserver._forkserver._preload_modules:
 warnings.warn("forkserver: waitpid returned unexpected pid 7")
 """
 
+#: Two slots of a machine that can fork nothing while there is a file `full`: the first one's process is there before.
+FULL_MACHINE = """
+import os, sys, time
+from multiprocessing import forkserver
+from pathlib import Path
+from divvy.worker import slot as slots
+class Unwatched:
+    def watch(self, group): pass
+    def forget(self, group): pass
+slots.START_PAUSES = (0.0, 0.0)
+context, full = slots.start_context(["limited"]), Path("full")
+first, second = (slots.Slot(context, slots.SlotOptions(), Unwatched()) for _ in range(2))
+first.start()
+files = Path(f"/proc/{forkserver._forkserver._forkserver_pid}/fd")
+before, pid = len(list(files.iterdir())), first.pid
+full.touch()
+for _ in range(3):
+    try:
+        second.start()
+    except slots.SlotNotStarted:
+        print("none", flush=True)
+full.unlink()
+second.start()
+while len(list(files.iterdir())) > before + 1:
+    time.sleep(0.01)
+for each in (first, second):
+    each.send([{"task": "missing"}])
+    print(each.receive(None).partition(":")[0], flush=True)
+print(first.pid == pid)
+first.stop()
+second.stop()
+"""
+
+#: Imported by the process that slots are forked from.
+LIMITED = """
+import errno, os
+from pathlib import Path
+real = os.fork
+def fork():
+    if Path("full").exists():
+        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+    return real()
+os.fork = fork
+"""
+
 
 class Starting:
     """In place of a process and of what makes it: its start takes until it ``may_start``."""
@@ -209,3 +254,15 @@ def test_a_module_that_makes_errors_of_warnings_does_not_end_the_fork_server(tmp
     command = [sys.executable, "-c", WARNED_FORK_SERVER, str(tmp_path)]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE, check=False)
     assert (ended.returncode, ended.stderr) == (0, "")
+
+
+def test_a_fork_that_fails_leaves_the_other_slots_in_their_calls(tmp_path: Path) -> None:
+    (tmp_path / "limited.py").write_text(LIMITED)
+    environment = {"PYTHONPATH": str(tmp_path), "PATH": "/usr/bin:/bin"}
+    command = [sys.executable, "-c", FULL_MACHINE]
+    ended = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=DEADLINE, check=False
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout == "none\n" * 3 + "!UnknownTask\n" * 2 + "True\n"
+    assert f"no process can be forked: [Errno {errno.EAGAIN}]" in ended.stderr

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
+import gc
+import json
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import (
     ALL_COMPLETED,
@@ -20,7 +24,8 @@ from typing import Any
 import pytest
 
 import divvy
-from divvy import GridExecutor, errors
+from divvy import GridExecutor, calls, errors
+from divvy.worker import child
 
 from . import functions
 from .helpers import DEADLINE, TIMED_OUT, Coordinator, Worker, eventually, executing, together
@@ -150,6 +155,22 @@ def test_an_exception_that_cannot_be_pickled_keeps_its_name_and_traceback(execut
         assert name in str(error.__cause__)
 
 
+def test_an_exception_that_holds_too_much_to_travel_keeps_its_name_and_traceback(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(child, "MAX_EXCEPTION_BYTES", 1000)
+    common = calls.common_fields(attempts=1, timeout=None, session=None, initializer=None)
+    for size, name in ((10, None), (1000, "ValueError")):
+        payload = json.loads(calls.single_call(common, functions.raise_holding, (size,), {}))
+        answer, _ = child.run(payload, None)
+        future = Future[Any]()
+        calls.settle(future, json.loads(answer.removeprefix(child.OUTCOME)))
+        error = future.exception(0)
+        assert isinstance(error, errors.RemoteError if name else ValueError)
+        assert getattr(error, "type_name", None) == name
+        assert "in raise_holding" in str(error.__cause__)
+
+
 def test_an_exception_whose_attributes_cannot_be_set_arrives_with_its_traceback(executor: GridExecutor) -> None:
     error = executor.submit(functions.raise_frozen).exception(DEADLINE)
     assert type(error) is functions.FrozenError
@@ -257,10 +278,27 @@ def test_as_completed_without_time_raises_for_what_is_not_done(executor: GridExe
     slow = executor.submit(functions.touch_and_wait, str(tmp_path / "runs"), str(tmp_path / "go"))
     with pytest.raises(TIMED_OUT):
         list(as_completed([slow], timeout=0))
-    with pytest.raises(TIMED_OUT):
+    # Code that expects the standard library's own class before Python 3.11 gets it.
+    with pytest.raises(concurrent.futures.TimeoutError) as raised:
         list(divvy.as_completed([slow], timeout=0))
+    assert isinstance(raised.value, TimeoutError)
     (tmp_path / "go").touch()
     assert slow.result(DEADLINE)
+
+
+def test_as_completed_keeps_no_future_alive_that_it_has_given_away() -> None:
+    futures = [Future[None]() for _ in range(3)]
+    for number in range(3):
+        futures[number].set_result(None)
+    seen = 0
+    for done in divvy.as_completed(futures, timeout=DEADLINE):
+        futures.remove(done)
+        gone = weakref.ref(done)
+        del done
+        gc.collect()
+        assert gone() is None
+        seen += 1
+    assert seen == 3
 
 
 def test_callbacks_run_once_with_the_future_also_after_it_is_done(executor: GridExecutor) -> None:

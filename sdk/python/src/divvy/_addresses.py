@@ -73,9 +73,14 @@ def parse(url: str) -> Address:
     try:
         parts = urlsplit(url)
         port = parts.port
+        # As the look-up of the name does, whose error would be none of a request.
+        (parts.hostname or "").encode("idna")
     except ValueError as error:
         raise ValueError(f"{refused}: {error}") from None
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment or port == 0:
+        raise refused
+    if not parts.path.isascii():
+        # A request's line has no other characters.
         raise refused
     is_tls = parts.scheme == "https"
     port = port or (443 if is_tls else 80)

@@ -51,7 +51,8 @@ class Cancels:
     """The cancels that the grid has not taken yet. Threads may share an instance."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        # Reentrant: an executor that is collected as garbage may ask for the times on the thread that holds it.
+        self._lock = threading.RLock()
         self._kept: dict[str, Cancel] = {}
 
     def keep(self, cancel: Cancel) -> None:

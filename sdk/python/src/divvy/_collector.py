@@ -15,10 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from ._batch import FIRST_PAUSE, LONGEST_BUSY_PAUSE, Batch
 from ._cancel import Cancel, Cancels
-from .calls import failed_task, give, settle
+from .calls import breaks_executor, failed_task, give, settle
 from .client import Client, job_path
 from .errors import (
-    BrokenGridExecutor,
     Conflict,
     DivvyError,
     GridError,
@@ -319,8 +318,9 @@ class Collector:
             return False
         del batch.open[task["index"]]
         if state == "succeeded":
-            settle(future, task.get("result"))
-            if not future.cancelled() and isinstance(error := future.exception(), BrokenGridExecutor):
+            outcome = task.get("result")
+            settle(future, outcome)
+            if breaks_executor(outcome) and not future.cancelled() and (error := future.exception()) is not None:
                 self._on_broken(error)
         else:
             give(future, None, failed_task(task.get("last_error") or "the grid gave it up"))

@@ -264,6 +264,12 @@ def failed_task(reason: str) -> errors.TaskError:
     return errors.TaskFailed(reason)
 
 
+def breaks_executor(outcome: Any) -> bool:
+    """Whether an outcome says that the initializer failed, not that the call raised the error of another executor."""
+    error = outcome.get("error") if isinstance(outcome, dict) else None
+    return isinstance(error, dict) and error.get("kind") == "BrokenGridExecutor"
+
+
 def settle(future: Future[Any], outcome: Any) -> None:
     """Gives a future what a worker answered. A future that is settled or canceled stays as it is."""
     try:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import math
 import queue
+import sys
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
@@ -15,6 +17,13 @@ from .job import LOOK_INTERVAL, Job
 from .models import JobEvent
 
 T = TypeVar("T")
+
+if sys.version_info >= (3, 11):
+    _TimedOut = TimeoutError
+else:
+
+    class _TimedOut(concurrent.futures.TimeoutError, TimeoutError):
+        """Before Python 3.11 the standard library's ``as_completed`` raises a class of its own."""
 
 
 @overload
@@ -30,7 +39,10 @@ def as_completed(items: Iterable[Job | Future[Any]], timeout: float | None = Non
 
 
 def as_completed(items: Iterable[Any], timeout: float | None = None) -> Iterator[Any]:
-    """Jobs and futures as they end, those that have ended first. ``TimeoutError`` after ``timeout`` seconds."""
+    """Jobs and futures as they end, those that have ended first.
+
+    ``TimeoutError`` after ``timeout`` seconds, which on Python 3.10 is a ``concurrent.futures.TimeoutError`` as well.
+    """
     until = None if timeout is None else time.monotonic() + timeout
     pending: set[Any] = set(items)
     ended: queue.SimpleQueue[Any] = queue.SimpleQueue()
@@ -74,7 +86,7 @@ def _looked_at(job: Job, until: float | None, count: int) -> Job:
     except (GridUnreachable, Unavailable) as error:
         if until is None or time.monotonic() < until:
             raise
-        raise TimeoutError(_left_over(count)) from error
+        raise _TimedOut(_left_over(count)) from error
     return job
 
 
@@ -89,7 +101,7 @@ def _next(ended: queue.SimpleQueue[Any], until: float | None, count: int, pendin
             return ended.get(timeout=max(0.0, left))
         except queue.Empty:
             if until is not None and time.monotonic() >= until:
-                raise TimeoutError(_left_over(count)) from None
+                raise _TimedOut(_left_over(count)) from None
             # An event may have been missed: the jobs are looked at now and then.
             for item in pending:
                 if isinstance(item, Job):

@@ -125,7 +125,7 @@ class ResultTooLarge(TaskError):
 
 
 class RemoteError(TaskError):
-    """The call raised an exception that cannot be pickled; ``type_name`` and the message are all that is left of it."""
+    """The call raised an exception that cannot be pickled, or is too long: ``type_name`` and its message are left."""
 
     def __init__(self, type_name: str, message: str) -> None:
         super().__init__(type_name, message)

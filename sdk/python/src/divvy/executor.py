@@ -40,7 +40,7 @@ class GridExecutor(Executor):
     ``grid`` is a URL, a ``Client``, or None for ``DIVVY_URL``. ``priority``, ``tags``, ``affinity`` and ``requires``
     are those of the jobs that carry the calls. A call whose process ends is tried ``max_attempts`` times, and so is
     one that takes longer than ``task_timeout`` seconds; what a call raises is never tried again. The grid may run a
-    call twice, when a worker is lost or late: calls should do no harm then.
+    call twice, when a worker is lost, late or stopped: calls should do no harm then.
 
     ``initializer(*initargs)`` runs in each worker process before its first call; if it fails, the executor is broken.
     """

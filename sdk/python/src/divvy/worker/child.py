@@ -33,8 +33,9 @@ PR_SET_PDEATHSIG = 1
 #: The longest outcome that is answered; the service takes reports of 64 MiB.
 MAX_OUTCOME_BYTES = 60 * 1024 * 1024
 
-#: The longest traceback and message that travel, in characters.
+#: The longest traceback and message that travel, in characters, and the longest pickled exception, in bytes.
 MAX_TRACEBACK_CHARS = 100_000
+MAX_EXCEPTION_BYTES = 16 * 1024 * 1024
 
 #: Functions of maps that a process keeps, and the longest of them, as base64.
 KEPT_FUNCTIONS = 4
@@ -206,6 +207,9 @@ def _raised(error: BaseException) -> str:
     with contextlib.suppress(BaseException):
         pickled = dumps(error)
         pickle.loads(pickled)
+    if len(pickled) > MAX_EXCEPTION_BYTES:
+        # Its name, message and traceback are worth more than what it holds.
+        pickled = b""
     message = words_of(error)[:MAX_TRACEBACK_CHARS]
     return error_field("raised", message, type_name=type(error).__name__, traceback=_traceback(error), pickled=pickled)
 

@@ -21,6 +21,7 @@ from .._version import __version__
 from ..calls import OWN_LABELS, words_of
 from ..registry import registered
 from .service import Config, Worker, WorkerFailed
+from .slot import leave_resource_tracker
 from .variables import unknown_variables
 
 log = logging.getLogger("divvy.worker")
@@ -193,6 +194,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         worker.run()
     except WorkerFailed as error:
         sys.exit(f"error: {error}")
+    finally:
+        leave_resource_tracker()
 
 
 def signals_to_stop_at() -> list[signal.Signals]:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import get_context, resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
@@ -56,8 +56,19 @@ class SlotOptions:
 def start_context(modules: Sequence[str]) -> ForkServerContext:
     """A context whose processes are forked from one that has imported ``modules`` and runs no thread."""
     context = get_context("forkserver")
-    context.set_forkserver_preload(["divvy.worker.zygote", "cloudpickle", *modules, "divvy.worker.quiet"])
+    last = ["divvy.worker.forks", "divvy.worker.quiet"]
+    context.set_forkserver_preload(["divvy.worker.zygote", "cloudpickle", *modules, *last])
     return context
+
+
+def leave_resource_tracker() -> None:
+    """Lets the interpreter end without waiting for the process that tracks the resources of ``multiprocessing``.
+
+    Python 3.12.10 and later wait for it, and it ends when nothing has its pipe open any more: processes that calls have
+    started, and that have left the group of their slot, may have it open for ever.
+    """
+    tracker: Any = resource_tracker._resource_tracker
+    tracker._fd = None
 
 
 class Slot:

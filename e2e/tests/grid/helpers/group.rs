@@ -168,6 +168,11 @@ impl Group {
         self.says(number, "divvy_leader 0")
     }
 
+    /// Whether a coordinator answers, as the leader or not: each may lead that is there.
+    pub(crate) fn answers(&self, number: usize) -> bool {
+        self.follows(number) || self.says(number, "divvy_leader 1")
+    }
+
     fn says(&self, number: usize, sample: &str) -> bool {
         let answer = try_get_now(self.coordinators[number].internal, "/metrics");
         answer.is_some_and(|answer| answer.body.lines().any(|line| line == sample))

@@ -29,7 +29,7 @@ const CHROMIUM_ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "
 /** A browser with a fresh profile. A test that misses Chromium says so. */
 export async function startBrowser() {
   const executablePath = process.env.CHROMIUM ?? "/usr/bin/chromium";
-  return chromium.launch({ executablePath, headless: true, args: CHROMIUM_ARGUMENTS });
+  return chromium.launch({ executablePath, headless: true, args: CHROMIUM_ARGUMENTS, timeout: PATIENCE_MS });
 }
 
 export async function until(what, condition) {

@@ -64,16 +64,21 @@ fn tasks_are_listed_by_state() {
 #[test]
 fn workers_and_figures_are_shown() {
     let grid = Grid::start();
-    let workers: Vec<WorkerSummary> = grid.json(&["worker", "list"]);
-    assert!(workers.iter().all(|worker| worker.state == WorkerState::Ready));
+    // A worker whose heartbeat is not answered in time is not ready until the next one.
+    eventually("all are ready", || {
+        let workers: Vec<WorkerSummary> = grid.json(&["worker", "list"]);
+        workers.iter().all(|worker| worker.state == WorkerState::Ready).then_some(())
+    });
     let mut names: Vec<_> = grid.stdout(&["worker", "list", "--output", "quiet"]).lines().map(str::to_owned).collect();
     names.sort();
     assert_eq!(names, ["worker-1", "worker-2"]);
     assert!(grid.stdout(&["worker", "list"]).starts_with("WORKER "));
 
     let id = grid.submit(&["sleep", "--seconds", "600", "--tasks", "7", "--priority", "8", "--require", "gpu=yes"]);
-    let stats: Stats = grid.json(&["stats"]);
-    assert_eq!((stats.workers.ready, stats.workers.slots), (2, 2));
+    let stats = eventually("both are ready", || {
+        let stats: Stats = grid.json(&["stats"]);
+        ((stats.workers.ready, stats.workers.slots) == (2, 2)).then_some(stats)
+    });
     assert_eq!(stats.queue_depth_by_priority.get(&8), None, "no worker can run them");
     assert_eq!(grid.stdout(&["stats", "--output", "quiet"]), "0\n");
     assert!(grid.stdout(&["stats"]).contains("0 runnable, 0 paused, 7 that no worker can run"));

@@ -62,7 +62,8 @@ fn wrong_usage_is_one_line_and_exit_code_2() {
 
 #[test]
 fn unreachable_grid_is_one_line_and_exit_code_3() {
-    let mut gone = Coordinator::start(&[]);
+    // At a port that no other process takes.
+    let mut gone = Coordinator::start_to_stay(&[]);
     gone.kill();
     let url = format!("http://{}", gone.public);
     let line = assert_fails(run(&["sum-of-primes", "1", "2", "--coordinator", &url]), 3, "unreachable");

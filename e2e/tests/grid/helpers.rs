@@ -31,4 +31,4 @@ pub(crate) use puller::{Conduct, Puller};
 pub(crate) use rustix::process::Signal;
 pub(crate) use services::{Coordinator, LONG_TASKS, Worker, own_address};
 pub(crate) use sleeper::{Pace, Sleeper};
-pub(crate) use waiting::{PATIENCE, eventually, heavy, in_time, within};
+pub(crate) use waiting::{PATIENCE, eventually, heavy, in_one_attempt, in_time, within};

@@ -9,6 +9,9 @@ use crate::helpers::{ProgramGrid, Proxy, Signal, Worker, assert_processes_go, ev
 /// The sum of 0 to 499,999,999: n (n - 1) / 2 for n = 500,000,000.
 const SUM: &str = "124999999750000000";
 
+/// Longer than any test: a task is not given out again because its worker is late with its list of leases.
+const LONG_RECOVERY: (&str, &str) = ("DIVVY_RECOVERY_MS", "600000");
+
 /// The parts of the example, few as in the requirements or many, so that something is under way whenever a process is killed.
 const FIVE: [&str; 6] = ["--range", "0..500000000", "--step", "100000000", "--combine", "sum"];
 const MANY: [&str; 6] = ["--range", "0..500000000", "--step", "5000000", "--combine", "sum"];
@@ -218,7 +221,7 @@ fn stderr_outlives_its_worker_and_its_coordinator() {
     let log = |grid: &ProgramGrid| grid.ask("GET", &format!("/v1/jobs/{job}/logs"), "").json()["logs"][0].clone();
     eventually("its stderr is seen", || (log(&grid)["text"] == "waits\n").then_some(()));
     grid.coordinator.kill();
-    grid.restart_coordinator();
+    grid.restart_coordinator_with(&[LONG_RECOVERY]);
     // The program is silent by now.
     eventually("the next coordinator has it", || (log(&grid)["text"] == "waits\n").then_some(()));
     assert_eq!(log(&grid)["ended_at"], serde_json::Value::Null);
@@ -251,7 +254,7 @@ fn follower_sees_stderr_before_the_task_ends_and_outlives_the_coordinator() {
     assert_eq!(grid.job(&job)["state"], "running");
 
     grid.coordinator.kill();
-    grid.restart_coordinator();
+    grid.restart_coordinator_with(&[LONG_RECOVERY]);
     grid.write("gate", "");
     assert_eq!(follower.line().as_deref(), Some("[task 0] the end"));
     assert_eq!(follower.line(), None, "it ends with the job");
@@ -320,7 +323,7 @@ fn large_outputs_become_a_result_within_the_memory_that_is_set_aside() {
     let arguments = ["--range", "0..100", "--step", "1", "--output-limit", "4194304"];
     let job = grid.submit("flood", &arguments);
     let succeeded = || (grid.state(&job)? == "succeeded").then_some(());
-    within(Duration::from_secs(240), "the job succeeds", succeeded);
+    within(Duration::from_secs(600), "the job succeeds", succeeded);
     let results = fs::read_dir(grid.coordinator.data_dir().join("results")).expect("a directory").flatten();
     let longest = results.filter_map(|entry| entry.metadata().ok()).map(|file| file.len()).max();
     let (outputs, between) = (100 * ((4 << 20) + r#""""#.len()), 99);

@@ -66,7 +66,6 @@ fn a_job_is_dated_by_the_database_whatever_the_clock_of_the_coordinator_that_acc
         let leader = group.leader();
         let standby = 1 - leader;
         start_with_clock(&mut group, standby, ahead);
-        assert_eq!(group.leader(), leader);
         runs_in_its_time(&group, standby, &format!("standby {round}"));
         runs_in_its_time(&group, leader, &format!("leader {round}"));
         // The coordinator with the wrong clock leads from here on.

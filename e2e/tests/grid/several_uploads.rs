@@ -145,9 +145,11 @@ fn an_upload_that_a_standby_has_passed_on_is_stored_by_the_next_leader() {
 fn a_coordinator_that_passes_a_long_upload_on_does_not_hold_it() {
     let _turn = heavy();
     let uploads = Uploads::start(2);
-    let standby = &uploads.group.coordinators[1 - uploads.group.leader()];
+    let number = 1 - uploads.group.leader();
+    let standby = &uploads.group.coordinators[number];
     let before = standby.peak_bytes();
-    assert_eq!(uploads.put(1 - uploads.group.leader()).status, 201);
+    // It is refused where the lead moves meanwhile, as on a machine that stands still.
+    eventually("it is stored", || [200, 201].contains(&uploads.put(number).status).then_some(()));
     let grown = standby.peak_bytes() - before;
     eprintln!("{} MiB more at the peak for a program of {} MiB", grown >> 20, BYTES >> 20);
     assert!(grown < PASSING_BYTES, "{} MiB", grown >> 20);
@@ -233,7 +235,7 @@ fn an_upload_that_ends_after_its_leader_lost_the_lead_is_refused_or_stored_whole
     uploads.group.coordinators[leader].signal(Signal::STOP);
     let next = uploads.group.leader_after(leader);
     uploads.group.coordinators[leader].signal(Signal::CONT);
-    eventually("it follows", || uploads.group.follows(leader).then_some(()));
+    uploads.group.coordinators[leader].logged("this coordinator follows");
     stream.write_all(rest).expect("send the rest");
     let refused = answer(stream);
     assert!(refused.head.contains("\r\nretry-after: "), "{refused:?}");

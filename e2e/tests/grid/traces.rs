@@ -116,7 +116,9 @@ fn trace_goes_on_where_its_coordinator_was_killed_between_submission_and_lease()
 #[test]
 fn lease_that_outlives_its_coordinator_ends_its_span_at_the_next_one() {
     let collector = Collector::start();
-    let mut coordinator = Coordinator::start_to_stay(&collector.variables());
+    // Longer than the test: the task is not given out again because its worker is late with its list of leases.
+    let variables = [&collector.variables()[..], &[("DIVVY_RECOVERY_MS", "600000")]].concat();
+    let mut coordinator = Coordinator::start_to_stay(&variables);
     let worker = Worker::join(&coordinator, &collector.variables());
     let (trace, headers) = of_client(3, "01");
     // The task still runs when its coordinator dies.
@@ -126,7 +128,7 @@ fn lease_that_outlives_its_coordinator_ends_its_span_at_the_next_one() {
         (worker.metric(r#"divvy_worker_held_leases{state="running"}"#) == 1.0).then_some(())
     });
     coordinator.kill();
-    coordinator.start_again(&collector.variables());
+    coordinator.start_again(&variables);
     let result = collector.wait_for(&trace, "job sleep");
     let lease = collector.wait_for(&trace, "lease sleep");
     assert_eq!((&lease.parent, lease.attribute("divvy.worker.id")), (&result.id, worker.id.as_str()));

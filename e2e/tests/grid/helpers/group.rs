@@ -166,9 +166,9 @@ impl Group {
         running.map(|(number, _)| number).find(|number| self.says(*number, "divvy_leader 1"))
     }
 
-    /// Whether a coordinator answers and does not lead.
-    pub(crate) fn follows(&self, number: usize) -> bool {
-        self.says(number, "divvy_leader 0")
+    /// Whether a coordinator answers, as the leader or not: each may lead that is there.
+    pub(crate) fn answers(&self, number: usize) -> bool {
+        ["divvy_leader 0", "divvy_leader 1"].iter().any(|sample| self.says(number, sample))
     }
 
     fn says(&self, number: usize, sample: &str) -> bool {

@@ -54,8 +54,13 @@ impl ProgramGrid {
     }
 
     pub(crate) fn restart_coordinator(&mut self) {
+        self.restart_coordinator_with(&[]);
+    }
+
+    /// [`Self::restart_coordinator`] with variables.
+    pub(crate) fn restart_coordinator_with(&mut self, variables: &[(&str, &str)]) {
         let tokens = self.directory.path().join("tokens.toml");
-        self.coordinator.start_again(&[("DIVVY_API_TOKENS_FILE", path(&tokens))]);
+        self.coordinator.start_again(&[&[("DIVVY_API_TOKENS_FILE", path(&tokens))], variables].concat());
     }
 
     /// A worker of one slot, under the same name if it is started again.

@@ -44,6 +44,12 @@ pub(crate) fn in_time(limit: Duration, what: &str, mut attempt: impl FnMut() -> 
     panic!("not within {limit:?}: {what}: it took {took:?}");
 }
 
+/// Repeats `attempt` until it holds, [`ATTEMPTS`] times at most. A machine that stands still may spoil an attempt; what is wrong
+/// by itself spoils each of them.
+pub(crate) fn in_one_attempt(what: &str, mut attempt: impl FnMut() -> bool) {
+    assert!((0..ATTEMPTS).any(|_| attempt()), "in none of {ATTEMPTS} attempts: {what}");
+}
+
 /// A turn among the tests that compute for seconds: side by side they would take each other's time.
 pub(crate) fn heavy() -> MutexGuard<'static, ()> {
     static TURN: Mutex<()> = Mutex::new(());

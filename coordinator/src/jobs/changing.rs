@@ -123,13 +123,17 @@ impl Jobs {
         acting.await.unwrap_or(Err(ChangeError::Write(WriteError::Closed)))
     }
 
-    /// Changes every job that matches a filter and can change. `asked_at` is as in [`Self::act_once`].
+    /// Changes every job that matches a filter and can change; a retry without states leaves canceled jobs out, since somebody
+    /// wanted their end. `asked_at` is as in [`Self::act_once`].
     pub(crate) async fn act_on_all(
         &self,
-        filter: JobFilter,
+        mut filter: JobFilter,
         action: Action,
         asked_at: Option<Timestamp>,
     ) -> Result<Changed, ChangeError> {
+        if action == Action::Retry && filter.states.is_empty() {
+            filter.states = JobState::ALL.into_iter().filter(|state| *state != JobState::Canceled).collect();
+        }
         let this = self.clone();
         let acting = self.supervisor.spawn_whole(async move {
             let (mut before, mut total) = (None, Changed { matched: 0, changed: 0 });

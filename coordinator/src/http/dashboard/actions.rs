@@ -135,16 +135,34 @@ fn query(request: &HttpRequest) -> Result<JobQuery, ApiError> {
     Ok(query)
 }
 
-/// The query for the jobs that an action changes; `None` where none of the filter's states can change by it.
+/// The query for the jobs that an action changes; `None` where none of the filter's states can change by it. Canceled jobs are
+/// retried only where the filter names their state.
 fn changing(query: &JobQuery, action: Action) -> Option<JobQuery> {
     use JobState::{Canceled, Failed, Paused, Queued, Running};
     let able: &[JobState] = match action {
         Action::Cancel => &[Queued, Running, Paused],
         Action::Pause => &[Queued, Running],
         Action::Resume => &[Paused],
+        Action::Retry if query.states.is_empty() => &[Failed],
         Action::Retry => &[Failed, Canceled],
     };
     let is_wanted = |state: &&JobState| query.states.is_empty() || query.states.contains(state);
     let states: Vec<_> = able.iter().filter(is_wanted).copied().collect();
     (!states.is_empty()).then(|| JobQuery { states, ..query.clone() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn canceled_jobs_are_retried_only_where_the_filter_names_their_state() {
+        let states = |filter: &str| {
+            let query = JobQuery::parse(filter).expect("a filter");
+            changing(&query, Action::Retry).map(|query| query.states)
+        };
+        assert_eq!(states("tag=a"), Some(vec![JobState::Failed]));
+        assert_eq!(states("state=canceled"), Some(vec![JobState::Canceled]));
+        assert_eq!(states("state=running"), None);
+    }
 }

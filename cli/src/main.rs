@@ -30,12 +30,14 @@ mod watch;
 mod words;
 mod worker_list;
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
 
 use crate::arguments::{Arguments, Command};
 use crate::failure::Failure;
+use crate::print::unwritable;
 
 fn main() -> ExitCode {
     // A grid in this process, and `divvy program run`, start their helpers from this binary.
@@ -53,7 +55,10 @@ async fn run() -> ExitCode {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         // Help and version are no errors: they go to stdout.
-        Err(shown) if !shown.use_stderr() => shown.exit(),
+        Err(shown) if !shown.use_stderr() => {
+            let printed = shown.print().and_then(|()| std::io::stdout().flush());
+            return printed.map_or_else(|error| unwritable(&error).report(), |()| ExitCode::SUCCESS);
+        }
         Err(wrong) => return Failure::from(&wrong).report(),
     };
     let result = match arguments.command {

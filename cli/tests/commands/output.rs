@@ -152,15 +152,20 @@ fn reader_that_has_seen_enough_is_no_error() {
         &["job", "events", &id],
         &["stats", "--output", "json"],
         &["completions", "bash"],
+        &["--help"],
+        &["job", "--help"],
+        &["--version"],
     ] {
         let output = grid.command(arguments).stdout(gone()).output().expect("run the command");
         let stderr = String::from_utf8_lossy(&output.stderr);
         // A shell reports this code of `cat` when SIGPIPE ends it.
         assert_eq!((output.status.code(), stderr.as_ref()), (Some(141), ""), "{arguments:?}");
     }
-    let full = fs::File::options().write(true).open("/dev/full").expect("open");
-    let output = grid.command(&["job", "list"]).stdout(full).output().expect("run the command");
-    assert!(assert_fails(&output, 1).contains("cannot write to stdout"));
+    for arguments in [&["job", "list"][..], &["--help"], &["--version"]] {
+        let full = fs::File::options().write(true).open("/dev/full").expect("open");
+        let output = grid.command(arguments).stdout(full).output().expect("run the command");
+        assert!(assert_fails(&output, 1).contains("cannot write to stdout"), "{arguments:?}");
+    }
 }
 
 #[test]

@@ -113,6 +113,13 @@ async fn retry_that_is_sent_again_does_not_run_what_has_failed_since() {
     let all = grid.client.post(&url).header("Divvy-Asked-Ms-Ago", "600000").json(&Value::Null);
     let changed: Changed = read(all.send().await.expect("an answer"), 200).await;
     assert_eq!(changed, Changed { matched: 1, changed: 0 });
+    // The forms of the pages, which another coordinator passes on and sends again, too.
+    let form_of_job = format!("/jobs/{}/retry", job.id);
+    for form in [form_of_job.as_str(), "/jobs/all/retry?state=failed", "/jobs/all/retry?state=failed&since=24h"] {
+        let sent = grid.client.post(format!("http://{}{form}", grid.public)).header("Divvy-Asked-Ms-Ago", "600000");
+        assert_eq!(sent.send().await.expect("an answer").status(), 303, "{form}");
+        assert_eq!(grid.job(job.id).await.finished_at, failed.finished_at, "{form}");
+    }
     for path in [format!("{}/retry", job.id), "all/retry?state=failed".to_owned()] {
         let url = format!("http://{}/v1/jobs/{path}", grid.public);
         let wrong = grid.client.post(&url).header("Divvy-Asked-Ms-Ago", "1.5s").json(&Value::Null);

@@ -21,6 +21,7 @@ mod python_workers;
 mod simulate;
 mod statistics;
 mod stats;
+mod stdout;
 mod sum_of_primes;
 mod table;
 mod token;
@@ -29,12 +30,14 @@ mod watch;
 mod words;
 mod worker_list;
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
 
 use crate::arguments::{Arguments, Command};
 use crate::failure::Failure;
+use crate::print::unwritable;
 
 fn main() -> ExitCode {
     // A grid in this process, and `divvy program run`, start their helpers from this binary.
@@ -44,10 +47,18 @@ fn main() -> ExitCode {
 
 #[tokio::main]
 async fn run() -> ExitCode {
+    // Before a job is submitted, or a token made, that nobody would see.
+    if !stdout::is_writable() {
+        let message = "stdout is closed, or open for reading only: give the command one, such as > /dev/null";
+        return Failure::Failed(message.to_owned()).report();
+    }
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         // Help and version are no errors: they go to stdout.
-        Err(shown) if !shown.use_stderr() => shown.exit(),
+        Err(shown) if !shown.use_stderr() => {
+            let printed = shown.print().and_then(|()| std::io::stdout().flush());
+            return printed.map_or_else(|error| unwritable(&error).report(), |()| ExitCode::SUCCESS);
+        }
         Err(wrong) => return Failure::from(&wrong).report(),
     };
     let result = match arguments.command {

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use api::client::Error;
+use api::client::{AnswerError, Error};
 use tokio::time::{Instant, sleep};
 
 /// Time after its first failure in which a request is repeated: longer than a takeover and the start of a coordinator.
@@ -41,6 +41,8 @@ fn may_pass(error: &Error, was_there: bool) -> bool {
         // Timeouts, no room for another upload, and answers of a proxy whose coordinator is away.
         Error::Refused { status, .. } => [408, 429, 502, 503, 504].contains(&status.as_u16()),
         Error::Unreachable { source, .. } => !source.is_timeout() && (was_there || !source.is_connect()),
+        // The connection broke within the answer.
+        Error::Answer { source: AnswerError::Incomplete(source), .. } => !source.is_timeout(),
         Error::Start(_) | Error::NoResult { .. } | Error::Answer { .. } => false,
     }
 }

@@ -9,7 +9,7 @@ use divvy::embedded::{EmbeddedGrid, Ports, Shape};
 use indicatif::ProgressBar;
 use url::Url;
 
-use crate::arguments::{Method, Output, SumOfPrimes, client, worker_count};
+use crate::arguments::{Method, Output, RangeArguments, SumOfPrimes, client, worker_count};
 use crate::bar;
 use crate::failure::{Failure, INTERRUPTED};
 use crate::print::print_line;
@@ -23,8 +23,8 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Asks the given grid, or one of its own.
 pub(crate) async fn run(arguments: &SumOfPrimes) -> Result<(), Failure> {
-    if arguments.a > arguments.b {
-        let (a, b) = (arguments.a, arguments.b);
+    let RangeArguments { a, b, .. } = arguments.range;
+    if a > b {
         return Err(Failure::Usage(format!("A must not be above B, but {a} is above {b}")));
     }
     service::init_logs("warn")?;
@@ -49,7 +49,7 @@ async fn ask(url: &Url, arguments: &SumOfPrimes) -> Result<api::SumOfPrimes, Fai
 }
 
 async fn question(grid: &Client, arguments: &SumOfPrimes) -> Result<api::SumOfPrimes, api::client::Error> {
-    let &SumOfPrimes { a, b, method: Method { algorithm, verify }, .. } = arguments;
+    let RangeArguments { a, b, method: Method { algorithm, verify } } = arguments.range;
     grid.sum_of_primes_by(a, b, algorithm, verify).await
 }
 

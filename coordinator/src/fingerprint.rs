@@ -44,15 +44,48 @@ pub(crate) fn fingerprint(job: &ParsedJob) -> [u8; 32] {
     let options = json!([priority, tags, affinity, requires, max_attempts, timeout, output]);
     add(job.kind.as_str());
     add(&options.to_string());
-    add(&canonical(job.work.identity.get()));
+    texts(job.work.identity.get()).iter().for_each(|text| add(text));
     // Only for a job that is verified: any other job keeps the fingerprint of the first release.
     if let Some(share) = verify {
         add(&format!("verify {share}"));
     }
     for payload in job.work.payloads.iter() {
-        add(&canonical(payload));
+        texts(payload).iter().for_each(|text| add(text));
     }
     hash.finalize().into()
+}
+
+/// The texts that stand for a JSON value: its canonical one, and the integers that are rounded in that.
+fn texts(json: &str) -> Vec<Cow<'_, str>> {
+    let text = canonical(json);
+    let rounded = if matches!(text, Cow::Owned(_)) { rounded_integers(json) } else { Vec::new() };
+    let rounded = rounded.into_iter().map(|number| Cow::<str>::Owned(format!("integer {number}")));
+    std::iter::once(text).chain(rounded).collect()
+}
+
+/// The integers that 64 bits do not hold, sorted: they are read as floating-point numbers, and different ones become the same.
+fn rounded_integers(json: &str) -> Vec<&str> {
+    let is_of_number = |byte: u8| byte.is_ascii_digit() || matches!(byte, b'+' | b'-' | b'.' | b'e' | b'E');
+    let (bytes, mut found) = (json.as_bytes(), Vec::new());
+    let (mut at, mut is_string) = (0, false);
+    while let Some(&byte) = bytes.get(at) {
+        let length = if is_string { 0 } else { bytes[at..].iter().take_while(|byte| is_of_number(**byte)).count() };
+        match byte {
+            b'"' => is_string = !is_string,
+            // The escaped character may be a quote.
+            b'\\' => at += 1,
+            _ => found.extend(json.get(at..at + length).filter(|number| is_rounded(number))),
+        }
+        at += length.max(1);
+    }
+    found.sort_unstable();
+    found
+}
+
+fn is_rounded(number: &str) -> bool {
+    let digits = number.strip_prefix('-').unwrap_or(number);
+    let is_integer = !digits.is_empty() && digits.bytes().all(|digit| digit.is_ascii_digit());
+    is_integer && number.parse::<i64>().is_err() && number.parse::<u64>().is_err()
 }
 
 /// JSON with sorted keys and without white space.
@@ -187,6 +220,17 @@ mod tests {
         ] {
             assert_ne!(of(other), job, "{other}");
         }
+    }
+
+    #[test]
+    fn integers_beyond_64_bits_are_compared_by_all_their_digits() {
+        let job = |payload: &str| of(&format!(r#"{{"kind":"tasks","params":{{"list":[{payload}]}}}}"#));
+        let one = job(r#"{"n": 340282366920938463463374607431768211457, "of": "x"}"#);
+        assert_eq!(job(r#"{"of":"x","n":340282366920938463463374607431768211457}"#), one);
+        assert_ne!(job(r#"{"n": 340282366920938463463374607431768211459, "of": "x"}"#), one);
+        let json = r#"{"a": "18446744073709551616 \" 18446744073709551616", "é": [18446744073709551616, 18446744073709551615,
+            -9223372036854775809, -9223372036854775808, 1e30, 0.1234567890123456789012, true]}"#;
+        assert_eq!(rounded_integers(json), ["-9223372036854775809", "18446744073709551616"]);
     }
 
     #[test]

@@ -37,6 +37,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
 /// Pause between two tries to connect to the coordinator.
 const PAUSE: Duration = Duration::from_millis(50);
 
+/// How long a client may keep its end of a connection open after the coordinator has closed its own.
+const LINGER: Duration = Duration::from_secs(10);
+
 /// How often a request is sent once more: the request may be what breaks the coordinator.
 const MAX_BROKEN: u32 = 3;
 
@@ -166,7 +169,7 @@ impl Front {
             };
             let Some(server) = connected else { return warn!(to = self.to, "the coordinator is unreachable") };
             match exchange.begin(server).await {
-                Left::Answered(server) => return exchange.go_on(server).await,
+                Left::Answered(server) => return exchange.go_on(server, LINGER).await,
                 Left::Broken if exchange.may_be_repeated() => debug!("the coordinator went away with a request"),
                 Left::Broken | Left::Ended => return,
             }

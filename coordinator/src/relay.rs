@@ -28,7 +28,7 @@ use crate::config::Config;
 use crate::http::State;
 use crate::members::{Leader, Members};
 use crate::metrics::{CoordinatorMetrics, Forwarded};
-use crate::repeated::{asked_ago, note_passing};
+use crate::repeated::{note_passing, passed_on};
 use crate::role::Role;
 use crate::undelivered::give_back_if_lost;
 
@@ -277,7 +277,9 @@ impl LeaderRelay {
         }
         request = request.header(PASSED_ON, self.members.own().id.to_string());
         // This process sends a request again if the leader is lost before its answer.
-        request = request.header(ASKED_MS_AGO, asked_ago(passing.request).as_millis().to_string());
+        for ms in passed_on(passing.request) {
+            request = request.header(ASKED_MS_AGO, ms.as_slice());
+        }
         let sending = async {
             match &mut passing.body {
                 Outgoing::Whole(bytes) => Ok(request.body(bytes.clone()).send().await),

@@ -10,7 +10,7 @@ use engine::{Delivery, LeaseFailure, LeaseOrder, WorkerAnnouncement};
 use model::{BootId, JobId, JobKind, Labels, Resources, SIMULATION_LABEL, WorkerId};
 use scheduler::WorkerKey;
 use serde::Deserialize;
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use uuid::Uuid;
 use workloads::Report;
 
@@ -42,6 +42,8 @@ pub(crate) struct SimulatedWorkers {
     driver: Arc<Driver>,
     supervisor: Supervisor,
     keys: Arc<DashMap<WorkerKey, ()>>,
+    /// A permit for each worker that there may be.
+    room: Arc<Semaphore>,
     /// The simulations that have their workers.
     started: Arc<DashMap<Uuid, ()>>,
     busy: Arc<AtomicU64>,
@@ -54,7 +56,8 @@ pub(crate) fn labels(simulation: Uuid) -> Labels {
 
 impl SimulatedWorkers {
     pub(crate) fn new(driver: Arc<Driver>, supervisor: Supervisor) -> Self {
-        Self { driver, supervisor, keys: Arc::default(), started: Arc::default(), busy: Arc::default() }
+        let room = Arc::new(Semaphore::new(MAX_WORKERS));
+        Self { driver, supervisor, keys: Arc::default(), room, started: Arc::default(), busy: Arc::default() }
     }
 
     /// The number of simulated workers, of one slot each.
@@ -67,14 +70,14 @@ impl SimulatedWorkers {
         self.busy.load(Ordering::Relaxed)
     }
 
-    /// Checks that there is room for `workers` more.
-    pub(crate) fn check_room(&self, workers: u32) -> Result<(), TooManyWorkers> {
-        if self.keys.len() + workers as usize > MAX_WORKERS { Err(TooManyWorkers) } else { Ok(()) }
+    /// Room for `workers` more, taken before their jobs are accepted: simulations that begin together share it.
+    pub(crate) fn room(&self, workers: u32) -> Result<OwnedSemaphorePermit, TooManyWorkers> {
+        Arc::clone(&self.room).try_acquire_many_owned(workers).map_err(|_| TooManyWorkers)
     }
 
     /// Starts the workers of a simulation, unless it has them already, as where two requests with one key accept a part of its
-    /// jobs each. They leave when its jobs are over.
-    pub(crate) fn start(&self, simulation: Uuid, workers: u32, jobs: Vec<JobId>) {
+    /// jobs each. They leave when its jobs are over, and give their room back.
+    pub(crate) fn start(&self, simulation: Uuid, workers: u32, jobs: Vec<JobId>, room: OwnedSemaphorePermit) {
         if self.started.insert(simulation, ()).is_some() {
             return;
         }
@@ -108,6 +111,7 @@ impl SimulatedWorkers {
                 this.keys.remove(&key);
             }
             this.started.remove(&simulation);
+            drop(room);
         });
     }
 
@@ -155,19 +159,40 @@ mod tests {
     use crate::clock::now;
     use crate::config::Config;
 
+    /// No simulated workers, and what keeps the driver's effects.
+    fn none_yet() -> (SimulatedWorkers, impl Sized) {
+        let store = Arc::new(Memory::new().store(Retention::KEEP_ALL).expect("a thread"));
+        let (driver, queues) = Driver::new(Engine::new(Config::default().engine_settings(1), now()), store);
+        (SimulatedWorkers::new(driver, Supervisor::default()), queues)
+    }
+
     #[tokio::test]
     async fn a_simulation_that_two_requests_start_has_its_workers_once() {
-        let store = Arc::new(Memory::new().store(Retention::KEEP_ALL).expect("a thread"));
-        let (driver, _queues) = Driver::new(Engine::new(Config::default().engine_settings(1), now()), store);
-        let workers = SimulatedWorkers::new(driver, Supervisor::default());
+        let (workers, _queues) = none_yet();
         // Once more when it is over, as under a key whose jobs have been forgotten.
         for _ in 0..2 {
-            workers.start(Uuid::nil(), 3, Vec::new());
-            workers.start(Uuid::nil(), 3, Vec::new());
+            let [first, second] = [3, 3].map(|number| workers.room(number).expect("there is room"));
+            workers.start(Uuid::nil(), 3, Vec::new(), first);
+            workers.start(Uuid::nil(), 3, Vec::new(), second);
             assert_eq!(workers.count(), 3);
             while workers.count() > 0 {
                 tokio::task::yield_now().await;
             }
         }
+    }
+
+    #[tokio::test]
+    async fn simulations_that_begin_together_have_no_more_workers_than_there_may_be() {
+        let (workers, _queues) = none_yet();
+        let most = u32::try_from(MAX_WORKERS).expect("it is small");
+        let (first, second) = (workers.room(3).expect("there is room"), workers.room(most - 3).expect("there is room"));
+        assert!(workers.room(1).is_err(), "the room is theirs before their workers are there");
+        drop(second);
+        workers.start(Uuid::nil(), 3, Vec::new(), first);
+        assert!(workers.room(most - 2).is_err() && workers.room(most - 3).is_ok());
+        while workers.count() > 0 {
+            tokio::task::yield_now().await;
+        }
+        assert!(workers.room(most).is_ok(), "workers that leave give their room back");
     }
 }

@@ -6,10 +6,10 @@
 /// Odd numbers in one segment: a byte each, so that a segment stays in the L1 cache.
 const SEGMENT_ODDS: u64 = 1 << 15;
 
-/// The sum of all primes up to and including each of `ends`, which ascend strictly.
-pub(crate) fn prefix_sums(ends: &[u64]) -> Vec<u128> {
+/// The sum of all primes up to and including each of `ends`, which ascend strictly; `None` if `is_stopped` says so before the end.
+pub(crate) fn prefix_sums(ends: &[u64], is_stopped: impl Fn() -> bool) -> Option<Vec<u128>> {
     let Some(&last) = ends.last() else {
-        return Vec::new();
+        return Some(Vec::new());
     };
     let mut sieve = OddSieve::up_to(last);
     let mut sums = Vec::with_capacity(ends.len());
@@ -21,6 +21,9 @@ pub(crate) fn prefix_sums(ends: &[u64]) -> Vec<u128> {
     }
     sum += 2;
     while pending.peek().is_some() {
+        if is_stopped() {
+            return None;
+        }
         let first = sieve.next_segment();
         let past = first + 2 * SEGMENT_ODDS;
         let mut number = first;
@@ -31,7 +34,7 @@ pub(crate) fn prefix_sums(ends: &[u64]) -> Vec<u128> {
         }
         sum += sieve.sum(first, number, past - 1);
     }
-    sums
+    Some(sums)
 }
 
 /// Odd numbers from 1 on, segment by segment.
@@ -84,13 +87,23 @@ fn is_prime(odd: u64) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use super::*;
 
     #[test]
     fn prefix_sums_match_the_published_table() {
         let ends = [10, 100, 1000, 10_000, 100_000, 1_000_000, 10_000_000];
         let published = [17, 1060, 76_127, 5_736_396, 454_396_537, 37_550_402_023, 3_203_324_994_356];
-        assert_eq!(prefix_sums(&ends), published);
+        assert_eq!(prefix_sums(&ends, || false).expect("not stopped"), published);
+    }
+
+    #[test]
+    fn sums_that_take_long_end_when_they_are_told_to() {
+        let asked = Cell::new(0);
+        let third_time = || asked.replace(asked.get() + 1) == 2;
+        assert_eq!(prefix_sums(&[10_000_000_000], third_time), None);
+        assert_eq!(asked.get(), 3);
     }
 
     #[test]
@@ -105,6 +118,6 @@ mod tests {
             })
             .collect();
         let expected: Vec<u128> = ends.iter().map(|&end| by_trial[end as usize]).collect();
-        assert_eq!(prefix_sums(&ends), expected);
+        assert_eq!(prefix_sums(&ends, || false).expect("not stopped"), expected);
     }
 }

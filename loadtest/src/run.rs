@@ -154,7 +154,7 @@ impl Bench<'_> {
     }
 
     async fn at_rate(&mut self, rate_qps: f64, duration_s: f64) -> Result<Measured> {
-        let requests = self.planner.draw((rate_qps * duration_s).round() as usize);
+        let requests = self.planner.draw((rate_qps * duration_s).round() as usize, || self.stop.is_asked());
         let progress = progress(requests.len() as u64, rate_qps);
         let run = Run {
             requests,

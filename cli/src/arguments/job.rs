@@ -111,7 +111,7 @@ pub(crate) struct TasksArguments {
 #[command(next_help_heading = "Options of every job")]
 pub(crate) struct SubmitOptions {
     /// Priority of the job, 9 soonest [default: 5]
-    #[arg(long, global = true, value_name = "1-9", value_parser = priority, value_hint = ValueHint::Other)]
+    #[arg(long, global = true, value_name = "1-9", value_parser = priority, value_hint = ValueHint::Other, allow_negative_numbers = true)]
     pub(crate) priority: Option<Priority>,
     /// A word of your own to find the job by; may be repeated
     #[arg(long, global = true, value_name = "KEY=VALUE", value_parser = label, value_hint = ValueHint::Other)]
@@ -129,7 +129,7 @@ pub(crate) struct SubmitOptions {
     #[arg(long, global = true, value_name = "N", value_parser = integer::<u32>(1..=65_536), value_hint = ValueHint::Other, allow_negative_numbers = true)]
     pub(crate) require_cpus: Option<u32>,
     /// Memory that a worker must have, in bytes or such as 512MB or 4GiB
-    #[arg(long, global = true, value_name = "SIZE", value_parser = memory, value_hint = ValueHint::Other)]
+    #[arg(long, global = true, value_name = "SIZE", value_parser = memory, value_hint = ValueHint::Other, allow_negative_numbers = true)]
     pub(crate) require_memory: Option<u64>,
     /// Attempts at a task before it has failed, 1 to 100 [default: 4]
     #[arg(long, global = true, value_name = "N", value_parser = count(100), value_hint = ValueHint::Other, allow_negative_numbers = true)]
@@ -141,7 +141,7 @@ pub(crate) struct SubmitOptions {
     #[arg(long, global = true, value_name = "DURATION", value_parser = seconds, allow_hyphen_values = true, value_hint = ValueHint::Other)]
     pub(crate) job_timeout: Option<NonZeroU32>,
     /// Share of the job's leases that another worker computes again and compares, above 0 and up to 1
-    #[arg(long, global = true, value_name = "R", value_parser = share, value_hint = ValueHint::Other)]
+    #[arg(long, global = true, value_name = "R", value_parser = share, value_hint = ValueHint::Other, allow_negative_numbers = true)]
     pub(crate) verify_share: Option<Share>,
     /// Store the result under this name too
     #[arg(long, global = true, value_name = "NAME", value_hint = ValueHint::Other)]

@@ -196,7 +196,7 @@ pub(crate) struct Simulate {
     #[arg(long, value_name = "N", value_parser = integer::<u32>(1..=1000), allow_negative_numbers = true)]
     pub(crate) workers: u32,
     /// Spread the tasks over these priorities, one job for each [default: one job of priority 5]
-    #[arg(long = "priority", value_name = "1-9", value_delimiter = ',', value_parser = priority)]
+    #[arg(long = "priority", value_name = "1-9", value_delimiter = ',', value_parser = priority, allow_negative_numbers = true)]
     pub(crate) priorities: Vec<Priority>,
     /// Wait for the end, as `divvy job wait` does
     #[arg(long)]

@@ -12,8 +12,8 @@ use coordinator::config::StoreUrl;
 use model::Algorithm;
 use url::Url;
 
-use super::values::{count, http_url, integer, ip_address, names, number};
-use super::variable;
+use super::values::{count, http_url, integer, ip_address, names};
+use super::{RangeArguments, variable};
 use crate::failure::Failure;
 
 /// Prints the sum of all primes from A to B, both included.
@@ -22,14 +22,8 @@ use crate::failure::Failure;
 /// loopback ports.
 #[derive(Debug, Args)]
 pub(crate) struct SumOfPrimes {
-    /// First number, 0 to 18446744073709551615 (2^64-1), such as 1000, 10_000 or 1e9
-    #[arg(value_parser = number, allow_negative_numbers = true)]
-    pub(crate) a: u64,
-    /// Last number, A to 18446744073709551615 (2^64-1)
-    #[arg(value_parser = number, allow_negative_numbers = true)]
-    pub(crate) b: u64,
     #[command(flatten)]
-    pub(crate) method: Method,
+    pub(crate) range: RangeArguments,
     /// Ask the grid at this URL instead of starting one [env: DIVVY_URL, unless --workers is given]
     #[arg(long, value_name = "URL", value_parser = http_url, value_hint = ValueHint::Url)]
     coordinator: Option<Url>,

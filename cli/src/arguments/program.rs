@@ -46,7 +46,7 @@ pub(crate) struct CheckProgram {
     #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) file: PathBuf,
     /// Memory that its job would give it, in bytes or such as 512MB or 4GiB [default: 256MiB]
-    #[arg(long, value_name = "SIZE", value_parser = memory, value_hint = ValueHint::Other)]
+    #[arg(long, value_name = "SIZE", value_parser = memory, value_hint = ValueHint::Other, allow_negative_numbers = true)]
     pub(crate) memory: Option<u64>,
 }
 
@@ -73,10 +73,10 @@ pub(crate) struct RunProgram {
 #[derive(Clone, Debug, Default, Args)]
 pub(crate) struct LimitArguments {
     /// Memory of all processes of the program, in bytes or such as 512MB or 4GiB [default: 256MiB]
-    #[arg(long, value_name = "SIZE", value_parser = memory, value_hint = ValueHint::Other)]
+    #[arg(long, value_name = "SIZE", value_parser = memory, value_hint = ValueHint::Other, allow_negative_numbers = true)]
     pub(crate) memory: Option<u64>,
     /// Longest stdout of the program, at most what the coordinator allows [default: 1MiB]
-    #[arg(long, value_name = "SIZE", value_parser = memory, value_hint = ValueHint::Other)]
+    #[arg(long, value_name = "SIZE", value_parser = memory, value_hint = ValueHint::Other, allow_negative_numbers = true)]
     pub(crate) output_limit: Option<u64>,
     /// A variable of the program's environment; may be repeated
     #[arg(long, value_name = "NAME=VALUE", value_parser = label, value_hint = ValueHint::Other)]
@@ -96,7 +96,7 @@ pub(crate) struct ProgramArguments {
     #[arg(long, value_name = "FROM..TO", value_parser = range, requires = "step", conflicts_with = "args_file", value_hint = ValueHint::Other)]
     pub(crate) range: Option<(u64, u64)>,
     /// Numbers of a part
-    #[arg(long, value_name = "N", value_parser = step, requires = "range", value_hint = ValueHint::Other)]
+    #[arg(long, value_name = "N", value_parser = step, requires = "range", value_hint = ValueHint::Other, allow_negative_numbers = true)]
     pub(crate) step: Option<NonZeroU64>,
     /// A task for each line: a JSON array of arguments, or one argument as it is; '-' is stdin
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
@@ -111,7 +111,7 @@ pub(crate) struct ProgramArguments {
     #[arg(long, value_name = "SHA256|NAME", value_parser = program_ref, value_hint = ValueHint::Other)]
     pub(crate) combine_program: Option<ProgramRef>,
     /// The most tasks in one lease, 1 to 1000; more than one pays where tasks take milliseconds
-    #[arg(long, value_name = "N", value_parser = integer::<u64>(1..=1000), default_value = "1", value_hint = ValueHint::Other)]
+    #[arg(long, value_name = "N", value_parser = integer::<u64>(1..=1000), default_value = "1", value_hint = ValueHint::Other, allow_negative_numbers = true)]
     pub(crate) tasks_per_lease: u64,
     #[command(flatten)]
     pub(crate) limits: LimitArguments,
@@ -133,7 +133,7 @@ pub(crate) struct Logs {
     #[arg(value_name = "ID", value_parser = job_id, value_hint = ValueHint::Other)]
     pub(crate) id: JobId,
     /// Only of this task
-    #[arg(long, value_name = "N", value_parser = integer::<u64>(0..=u64::MAX), value_hint = ValueHint::Other)]
+    #[arg(long, value_name = "N", value_parser = integer::<u64>(0..=u64::MAX), value_hint = ValueHint::Other, allow_negative_numbers = true)]
     pub(crate) task: Option<u64>,
     /// Also print what the programs write until the job is over
     #[arg(long)]

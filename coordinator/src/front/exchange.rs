@@ -1,9 +1,13 @@
 //! One client's connection: the bytes sent so far are kept until the coordinator's first byte, to be sent once more.
 
+use std::pin::pin;
+use std::time::Duration;
+
 use service::{Upstream, mind_unanswered};
-use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, copy, split};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
+use tokio::time::timeout;
 
 /// The longest beginning of a connection that is kept, in bytes.
 const MAX_KEPT_BYTES: usize = 64 * 1024;
@@ -125,14 +129,37 @@ impl Exchange {
         }
     }
 
-    /// Passes all bytes on in both directions, to the end.
-    pub(super) async fn go_on(self, server: TcpStream) {
+    /// Passes all bytes on in both directions, to the end. After the coordinator's end the client has the time of `linger` for its
+    /// own: a pool may keep a connection that has ended until it is wanted again, and would keep the place of another client.
+    pub(super) async fn go_on(self, server: TcpStream, linger: Duration) {
         let Self { mut client, kept, .. } = self;
         // A connection lasts longer than its first request.
         drop(kept);
-        let Ok(mut server) = Upstream::new(server) else { return };
+        let Ok(server) = Upstream::new(server) else { return };
+        let (mut from_client, mut to_client) = client.split();
+        let (mut from_server, mut to_server) = split(server);
+        let up = async {
+            copy(&mut from_client, &mut to_server).await?;
+            to_server.shutdown().await
+        };
+        let down = async {
+            copy(&mut from_server, &mut to_client).await?;
+            to_client.shutdown().await
+        };
+        let (mut up, mut down) = (pin!(up), pin!(down));
         // Both connections end here, after an error too.
-        let _ = copy_bidirectional(&mut client, &mut server).await;
+        tokio::select! {
+            sent = &mut up => {
+                if sent.is_ok() {
+                    let _ = down.await;
+                }
+            }
+            answered = &mut down => {
+                if answered.is_ok() {
+                    let _ = timeout(linger, up).await;
+                }
+            }
+        }
     }
 }
 
@@ -237,7 +264,32 @@ async fn next(
 
 #[cfg(test)]
 mod tests {
+    use tokio::net::TcpListener;
+
     use super::*;
+
+    #[tokio::test]
+    async fn a_client_that_keeps_its_end_open_keeps_no_place_after_the_end_of_the_coordinator() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
+        let address = listener.local_addr().expect("an address");
+        let connected = async || {
+            let (near, far) = tokio::join!(TcpStream::connect(address), listener.accept());
+            (near.expect("connect"), far.expect("accept").0)
+        };
+        let ((mut client, of_client), (to_coordinator, mut coordinator)) = (connected().await, connected().await);
+        let passing = tokio::spawn(Exchange::new(of_client).go_on(to_coordinator, Duration::from_millis(50)));
+        client.write_all(b"question").await.expect("send");
+        let mut question = [0; 8];
+        coordinator.read_exact(&mut question).await.expect("a question");
+        coordinator.write_all(b"answer").await.expect("answer");
+        drop(coordinator);
+        let mut answer = Vec::new();
+        client.read_to_end(&mut answer).await.expect("an answer and its end");
+        assert_eq!((&question, answer.as_slice()), (b"question", &b"answer"[..]));
+        // The client's own end is open until here.
+        timeout(Duration::from_secs(60), passing).await.expect("its place is free").expect("no panic");
+        drop(client);
+    }
 
     #[test]
     fn a_request_behind_the_first_one_is_seen() {

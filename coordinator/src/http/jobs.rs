@@ -346,10 +346,10 @@ pub(super) async fn act(
 ) -> Result<Json<Job>, ApiError> {
     let (id, name) = path.into_inner();
     let (id, action) = (job_id(&id)?, action(&name, &request)?);
-    state.term()?.jobs.act_once(id, action, first_asked_at(&request)).await.map(Json).map_err(from_change)
+    state.term()?.jobs.act_once(id, action, first_asked_at(&request)?).await.map(Json).map_err(from_change)
 }
 
-/// Changes every job that matches a filter: `cancel`, `pause`, `resume` or `retry`.
+/// Changes every job that matches a filter: `cancel`, `pause`, `resume` or `retry`, which takes canceled jobs only by `state`.
 #[utoipa::path(
     post,
     path = "/v1/jobs/all/{action}",
@@ -378,7 +378,7 @@ pub(super) async fn act_on_all(
         let message = "is missing: name the jobs by state, kind or tag".to_owned();
         return Err(ApiError::InvalidField { field: "state", message });
     }
-    let (filter, asked_at) = (filter(&query)?, first_asked_at(&request));
+    let (filter, asked_at) = (filter(&query)?, first_asked_at(&request)?);
     state.term()?.jobs.act_on_all(filter, action, asked_at).await.map(Json).map_err(from_change)
 }
 

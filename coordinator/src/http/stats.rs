@@ -131,7 +131,7 @@ async fn start(
     let id = key.unwrap_or_else(Uuid::now_v7);
     let full = |error: TooManyWorkers| ApiError::TooManyRequests(error.to_string());
     let term = state.term()?;
-    term.simulated.check_room(simulation.workers).map_err(full)?;
+    let room = term.simulated.room(simulation.workers).map_err(full)?;
     let shares = shares(simulation.tasks, priorities.len() as u64);
     let (mut jobs, mut new): (Vec<Job>, Vec<JobId>) = (Vec::new(), Vec::new());
     for (priority, tasks) in priorities.into_iter().zip(shares).filter(|(_, tasks)| *tasks > 0) {
@@ -156,7 +156,7 @@ async fn start(
     }
     // The workers already exist where all jobs were accepted before.
     if !new.is_empty() {
-        term.simulated.start(id, simulation.workers, jobs.iter().map(|job| job.id).collect());
+        term.simulated.start(id, simulation.workers, jobs.iter().map(|job| job.id).collect(), room);
     }
     // The workers did not exist when the jobs were accepted.
     term.driver.view(|engine| {

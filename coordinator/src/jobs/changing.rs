@@ -123,13 +123,17 @@ impl Jobs {
         acting.await.unwrap_or(Err(ChangeError::Write(WriteError::Closed)))
     }
 
-    /// Changes every job that matches a filter and can change. `asked_at` is as in [`Self::act_once`].
+    /// Changes every job that matches a filter and can change; a retry without states leaves canceled jobs out, since somebody
+    /// wanted their end. `asked_at` is as in [`Self::act_once`].
     pub(crate) async fn act_on_all(
         &self,
-        filter: JobFilter,
+        mut filter: JobFilter,
         action: Action,
         asked_at: Option<Timestamp>,
     ) -> Result<Changed, ChangeError> {
+        if action == Action::Retry && filter.states.is_empty() {
+            filter.states = JobState::ALL.into_iter().filter(|state| *state != JobState::Canceled).collect();
+        }
         let this = self.clone();
         let acting = self.supervisor.spawn_whole(async move {
             let (mut before, mut total) = (None, Changed { matched: 0, changed: 0 });
@@ -145,10 +149,15 @@ impl Jobs {
         acting.await.unwrap_or(Err(ChangeError::Write(WriteError::Closed)))
     }
 
-    /// Changes the jobs of a list that can change.
-    pub(crate) async fn act_on_some(&self, ids: &[JobId], action: Action) -> Result<Changed, ChangeError> {
+    /// Changes the jobs of a list that can change. `asked_at` is as in [`Self::act_once`].
+    pub(crate) async fn act_on_some(
+        &self,
+        ids: &[JobId],
+        action: Action,
+        asked_at: Option<Timestamp>,
+    ) -> Result<Changed, ChangeError> {
         let (this, ids) = (self.clone(), ids.to_vec());
-        let acting = self.supervisor.spawn_whole(async move { this.change_some(&ids, action, None).await });
+        let acting = self.supervisor.spawn_whole(async move { this.change_some(&ids, action, asked_at).await });
         acting.await.unwrap_or(Err(ChangeError::Write(WriteError::Closed)))
     }
 
@@ -374,10 +383,10 @@ mod tests {
             grid.accept(*id).await;
         }
         let all = Changed { matched: 3, changed: 3 };
-        assert_eq!(grid.jobs.act_on_some(&ids, Action::Cancel).await.expect("it is committed"), all);
+        assert_eq!(grid.jobs.act_on_some(&ids, Action::Cancel, None).await.expect("it is committed"), all);
         assert!(!grid.is_known());
         grid.memory.fail_reads_of_open_jobs(1);
-        assert_eq!(grid.jobs.act_on_some(&ids, Action::Retry).await.expect("it is committed"), all);
+        assert_eq!(grid.jobs.act_on_some(&ids, Action::Retry, None).await.expect("it is committed"), all);
         assert!(ids.iter().all(|id| grid.driver.view(|engine| engine.knows(*id))));
     }
 }

@@ -113,6 +113,19 @@ async fn retry_that_is_sent_again_does_not_run_what_has_failed_since() {
     let all = grid.client.post(&url).header("Divvy-Asked-Ms-Ago", "600000").json(&Value::Null);
     let changed: Changed = read(all.send().await.expect("an answer"), 200).await;
     assert_eq!(changed, Changed { matched: 1, changed: 0 });
+    // The forms of the pages, which another coordinator passes on and sends again, too.
+    let form_of_job = format!("/jobs/{}/retry", job.id);
+    for form in [form_of_job.as_str(), "/jobs/all/retry?state=failed", "/jobs/all/retry?state=failed&since=24h"] {
+        let sent = grid.client.post(format!("http://{}{form}", grid.public)).header("Divvy-Asked-Ms-Ago", "600000");
+        assert_eq!(sent.send().await.expect("an answer").status(), 303, "{form}");
+        assert_eq!(grid.job(job.id).await.finished_at, failed.finished_at, "{form}");
+    }
+    for path in [format!("{}/retry", job.id), "all/retry?state=failed".to_owned()] {
+        let url = format!("http://{}/v1/jobs/{path}", grid.public);
+        let wrong = grid.client.post(&url).header("Divvy-Asked-Ms-Ago", "1.5s").json(&Value::Null);
+        let refused = problem(wrong.send().await.expect("an answer"), 400).await;
+        assert_eq!(refused.detail, "Divvy-Asked-Ms-Ago must be a number of milliseconds");
+    }
 }
 
 #[actix_web::test]
@@ -175,6 +188,7 @@ async fn a_filter_changes_all_that_it_finds() {
     assert_eq!(act("resume", "state=canceled").await, Changed { matched: 30, changed: 0 });
     assert_eq!(grid.job(other).await.state, JobState::Paused);
     assert!(grid.claim("one", &Value::Null).await.is_none());
+    assert_eq!(act("retry", "tag=batch").await, Changed { matched: 1, changed: 0 }, "canceled jobs stay canceled");
     assert_eq!(act("retry", "state=canceled").await, Changed { matched: 30, changed: 30 });
     assert_eq!(grid.job(jobs[7]).await.state, JobState::Queued);
 }

@@ -69,7 +69,7 @@ async fn a_job_whose_program_was_deleted_is_not_retried_until_the_program_is_bac
     let hash = &grid.hash;
     let detail = format!("the job cannot run again: its program {hash} has been deleted; upload it again first");
     assert_eq!(refused.detail, detail);
-    let changed = grid.ask(Method::POST, "/v1/jobs/all/retry?kind=program", "null").await;
+    let changed = grid.ask(Method::POST, "/v1/jobs/all/retry?state=canceled", "null").await;
     assert_eq!(read::<Value>(changed, 200).await, json!({"matched": 1, "changed": 0}));
     assert_eq!(grid.upload().await.status(), 201);
     assert_eq!(read::<Job>(grid.act(&job, "retry").await, 200).await.state, JobState::Queued);

@@ -60,6 +60,9 @@ pub fn bulk_page(viewer: &Viewer, change: &BulkChange<'_>) -> Markup {
     let about = html! {
         p { "The filter: " @for (name, value) in query.fields() { span.tag { (name) "=" (value) } " " } }
         @if *jobs == 0 { p.empty { "No job of this filter can be " (done(action).unwrap_or("changed")) "." } }
+        @if *action == "retry" && query.states.is_empty() {
+            p.quiet { "Canceled jobs are left out: filter by their state to retry them." }
+        }
     };
     let details = html! {
         @if *jobs > 0 {
@@ -84,6 +87,19 @@ pub fn bulk_page(viewer: &Viewer, change: &BulkChange<'_>) -> Markup {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::samples;
+
+    #[test]
+    fn a_retry_of_jobs_of_any_state_tells_that_canceled_jobs_are_left_out() {
+        let shown = |action, filter| {
+            let query = JobQuery::parse(filter).expect("a filter");
+            let change = BulkChange { action, query: &query, count: 0, is_more: false, newest: &[] };
+            bulk_page(&samples::viewer(), &change).0.contains("Canceled jobs are left out")
+        };
+        assert!(shown("retry", "tag=a"));
+        assert!(!shown("retry", "tag=a&state=canceled"));
+        assert!(!shown("cancel", "tag=a"));
+    }
 
     #[test]
     fn an_outcome_is_told_with_its_thousands_apart() {

@@ -209,11 +209,11 @@ impl Access {
         };
         let is_page = route.is_some_and(|route| route.refusal().is_some());
         let token = bearer(headers).or_else(|| cookie(headers).filter(|_| is_page));
-        let Some(token) = token else {
+        let Some((name, rights)) = token.and_then(|token| tokens.find(token)) else {
+            // A cookie of a token that is gone closes no page that anyone may read.
             let may_pass = tokens.anonymous_read && right == Right::Read && !headers.contains_key(AUTHORIZATION);
             return if may_pass { Ok(Caller::anonymous(&[Right::Read])) } else { Err(ApiError::NoToken) };
         };
-        let (name, rights) = tokens.find(token).ok_or(ApiError::NoToken)?;
         if rights.include(right) {
             return Ok(Caller { name: Some(name), rights: Some(rights) });
         }
@@ -258,6 +258,9 @@ fn cookie(headers: &HeaderMap) -> Option<&[u8]> {
 
 #[cfg(test)]
 mod tests {
+    use actix_web::ResponseError;
+    use actix_web::http::header::{HeaderName, HeaderValue};
+
     use super::*;
 
     #[test]
@@ -269,6 +272,21 @@ mod tests {
         assert!([Right::Read, Right::Submit, Right::Programs, Right::Admin].iter().all(|right| admin.include(*right)));
         let error = "read,write".parse::<Rights>().expect_err("no right").to_string();
         assert_eq!(error, "\"write\" is no right: there are read, submit, programs and admin");
+    }
+
+    #[test]
+    fn a_cookie_of_a_token_that_is_gone_closes_no_page_that_anyone_may_read() {
+        let demand = |anonymous_read, right, (name, value): (HeaderName, &str)| {
+            let tokens = Tokens { file: PathBuf::new(), anonymous_read, entries: RwLock::default() };
+            let page = Route::page("GET", "/jobs", right, |error, _| error.error_response());
+            let headers = HeaderMap::from_iter([(name, HeaderValue::from_str(value).expect("a value"))]);
+            Access(Some(Arc::new(tokens))).demand(&headers, Some("/jobs"), Some(&page))
+        };
+        let gone = format!("{TOKEN_COOKIE}=divvy_gone");
+        assert!(demand(true, Right::Read, (COOKIE, gone.as_str())).is_ok_and(|caller| caller.name().is_none()));
+        assert!(demand(false, Right::Read, (COOKIE, gone.as_str())).is_err());
+        assert!(demand(true, Right::Submit, (COOKIE, gone.as_str())).is_err());
+        assert!(demand(true, Right::Read, (AUTHORIZATION, "Bearer gone")).is_err(), "a wrong token is told");
     }
 
     #[test]

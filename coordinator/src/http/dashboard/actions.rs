@@ -5,6 +5,7 @@ use actix_web::web::{Data, Path};
 use actix_web::{HttpRequest, HttpResponse};
 use api::{Changed, Job};
 use dashboard::{BulkChange, JobQuery, bulk_page, job_question_page};
+use jiff::Timestamp;
 use model::JobState;
 use service::ApiError;
 
@@ -14,6 +15,7 @@ use super::super::jobs::{action, job_id, unknown};
 use super::jobs::{MAX_LOOKED_AT, filter, find, oldest};
 use super::page::{PageError, Visit, html, see_other};
 use crate::jobs::{Action, ChangeError};
+use crate::repeated::first_asked_at;
 
 /// Jobs that a confirmation page shows.
 const SHOWN: usize = 10;
@@ -27,7 +29,7 @@ pub(super) async fn act(
     let action = action(&name, &request).map_err(PageError::of_jobs)?;
     let id = job_id(&id).map_err(PageError::of_jobs)?;
     let page = format!("/jobs/{id}");
-    match state.term()?.jobs.act(id, action).await {
+    match state.term()?.jobs.act_once(id, action, first_asked_at(&request)?).await {
         Ok(_) => Ok(see_other(&page)),
         Err(error @ ChangeError::Unknown(_)) => Err(PageError::of_jobs(from_change(error))),
         Err(error) => Err(PageError::with_way(from_change(error), page, "To the job")),
@@ -96,14 +98,14 @@ pub(super) async fn act_on_all(
     request: HttpRequest,
 ) -> Result<HttpResponse, PageError> {
     let action = action(&path, &request)?;
-    let query = query(&request)?;
+    let (query, asked_at) = (query(&request)?, first_asked_at(&request)?);
     let changed = match changing(&query, action) {
         None => Changed { matched: 0, changed: 0 },
         Some(changing) if changing.text.is_none() && changing.since.is_none() => {
             let filter = filter(&changing).map_err(from_invalid)?;
-            state.term()?.jobs.act_on_all(filter, action, None).await.map_err(from_change)?
+            state.term()?.jobs.act_on_all(filter, action, asked_at).await.map_err(from_change)?
         }
-        Some(changing) => act_on_found(&state, changing, action).await?,
+        Some(changing) => act_on_found(&state, changing, action, asked_at).await?,
     };
     let outcome = serde_urlencoded::to_string([("matched", changed.matched), ("changed", changed.changed)]);
     Ok(see_other(&format!("/jobs?{}&done={}&{}", query.filter(), action.name(), outcome.unwrap_or_default())))
@@ -111,12 +113,17 @@ pub(super) async fn act_on_all(
 
 /// Changes the jobs of a query with a text or a time, which the store cannot filter by: jobs are found and changed page by
 /// page.
-async fn act_on_found(state: &State, mut query: JobQuery, action: Action) -> Result<Changed, ApiError> {
+async fn act_on_found(
+    state: &State,
+    mut query: JobQuery,
+    action: Action,
+    asked_at: Option<Timestamp>,
+) -> Result<Changed, ApiError> {
     let mut total = Changed { matched: 0, changed: 0 };
     loop {
         let found = find(state, &query, 1_000).await?;
         let ids: Vec<_> = found.records.iter().map(|record| record.id).collect();
-        let changed = state.term()?.jobs.act_on_some(&ids, action).await.map_err(from_change)?;
+        let changed = state.term()?.jobs.act_on_some(&ids, action, asked_at).await.map_err(from_change)?;
         total.matched += changed.matched;
         total.changed += changed.changed;
         match found.next {
@@ -135,16 +142,34 @@ fn query(request: &HttpRequest) -> Result<JobQuery, ApiError> {
     Ok(query)
 }
 
-/// The query for the jobs that an action changes; `None` where none of the filter's states can change by it.
+/// The query for the jobs that an action changes; `None` where none of the filter's states can change by it. Canceled jobs are
+/// retried only where the filter names their state.
 fn changing(query: &JobQuery, action: Action) -> Option<JobQuery> {
     use JobState::{Canceled, Failed, Paused, Queued, Running};
     let able: &[JobState] = match action {
         Action::Cancel => &[Queued, Running, Paused],
         Action::Pause => &[Queued, Running],
         Action::Resume => &[Paused],
+        Action::Retry if query.states.is_empty() => &[Failed],
         Action::Retry => &[Failed, Canceled],
     };
     let is_wanted = |state: &&JobState| query.states.is_empty() || query.states.contains(state);
     let states: Vec<_> = able.iter().filter(is_wanted).copied().collect();
     (!states.is_empty()).then(|| JobQuery { states, ..query.clone() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn canceled_jobs_are_retried_only_where_the_filter_names_their_state() {
+        let states = |filter: &str| {
+            let query = JobQuery::parse(filter).expect("a filter");
+            changing(&query, Action::Retry).map(|query| query.states)
+        };
+        assert_eq!(states("tag=a"), Some(vec![JobState::Failed]));
+        assert_eq!(states("state=canceled"), Some(vec![JobState::Canceled]));
+        assert_eq!(states("state=running"), None);
+    }
 }

@@ -132,20 +132,15 @@ pub(crate) fn divvy(arguments: &[&str]) -> Command {
 
 /// The command with SIGHUP as it is by default, also where this test ignores it, as below `nohup`.
 pub(crate) fn minding_hang_up(command: &Command) -> Command {
-    started_by(&["env", "--default-signal=HUP"], command)
-}
-
-/// The command with its variables, but started by the program of these words.
-pub(crate) fn started_by(words: &[&str], command: &Command) -> Command {
-    let mut starting = Command::new(words[0]);
-    starting.args(&words[1..]).arg(command.get_program()).args(command.get_args()).stdin(Stdio::null());
+    let mut minding = Command::new("env");
+    minding.arg("--default-signal=HUP").arg(command.get_program()).args(command.get_args()).stdin(Stdio::null());
     for (name, value) in command.get_envs() {
         match value {
-            Some(value) => starting.env(name, value),
-            None => starting.env_remove(name),
+            Some(value) => minding.env(name, value),
+            None => minding.env_remove(name),
         };
     }
-    starting
+    minding
 }
 
 fn post(address: &str, path: &str, body: &[u8]) -> String {

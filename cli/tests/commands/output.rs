@@ -11,7 +11,7 @@ use api::{Job, JobPage};
 use model::{JobKind, JobState};
 use tempfile::tempdir;
 
-use crate::helpers::{Grid, assert_fails, divvy, eventually, gone, minding_hang_up, started_by};
+use crate::helpers::{Grid, assert_fails, divvy, eventually, gone, minding_hang_up};
 
 #[test]
 fn result_is_added_to_the_log_that_a_descriptor_appends_to() {
@@ -165,33 +165,6 @@ fn reader_that_has_seen_enough_is_no_error() {
         let full = fs::File::options().write(true).open("/dev/full").expect("open");
         let output = grid.command(arguments).stdout(full).output().expect("run the command");
         assert!(assert_fails(&output, 1).contains("cannot write to stdout"), "{arguments:?}");
-    }
-}
-
-#[test]
-fn stdout_that_takes_nothing_is_refused_before_anything_happens() {
-    let grid = Grid::start();
-    let folder = tempdir().expect("a folder");
-    let tokens = folder.path().join("tokens.toml");
-    for redirection in [">&-", "1< /dev/null"] {
-        let shell = format!("exec \"$0\" \"$@\" {redirection}");
-        for arguments in [
-            &["job", "submit", "sleep", "--seconds", "0"][..],
-            &["job", "list"],
-            &["token", "new", "me", "--rights", "read", "--file", tokens.to_str().expect("UTF-8")],
-            &["--help"],
-            &["completions", "bash"],
-        ] {
-            let command = grid.command(arguments);
-            let output = started_by(&["sh", "-c", &shell], &command).output().expect("run a shell");
-            assert!(assert_fails(&output, 1).contains("stdout is closed"), "{arguments:?} {redirection}");
-        }
-    }
-    assert!(grid.json::<JobPage>(&["job", "list"]).jobs.is_empty() && !tokens.exists());
-    for redirection in ["> /dev/null", "1<> /dev/null"] {
-        let shell = format!("exec \"$0\" \"$@\" {redirection}");
-        let status = started_by(&["sh", "-c", &shell], &grid.command(&["job", "list"])).status();
-        assert!(status.expect("run a shell").success(), "{redirection}");
     }
 }
 

@@ -43,6 +43,10 @@ pub(super) fn keep_finished(driver: &Driver, finished: &[AttemptId]) {
     });
 }
 
+/// A field, whether it is valid, and what it may be. The text is made only for an error: each worker's heartbeat is checked
+/// every second.
+type Check = (&'static str, bool, fn() -> String);
+
 /// # Errors
 /// The first field that is out of its bounds.
 pub(super) fn check(heartbeat: &Heartbeat) -> Result<(), RegisterError> {
@@ -50,8 +54,7 @@ pub(super) fn check(heartbeat: &Heartbeat) -> Result<(), RegisterError> {
     let is_described = |ability: &NamedAbility| {
         ability.description.len() <= MAX_DESCRIPTION_BYTES && !ability.description.contains(char::is_control)
     };
-    // Made only for an error: a heartbeat of each worker is checked every second.
-    let checks: [(&'static str, bool, fn() -> String); 8] = [
+    let checks: [Check; 8] = [
         ("port", heartbeat.port > 0, || "from 1 to 65535".to_owned()),
         ("slots", (1..=MAX_SLOTS_PER_WORKER).contains(&heartbeat.slots), || {
             format!("from 1 to {MAX_SLOTS_PER_WORKER}")

@@ -50,8 +50,8 @@ pub(super) fn check(heartbeat: &Heartbeat) -> Result<(), RegisterError> {
     let is_described = |ability: &NamedAbility| {
         ability.description.len() <= MAX_DESCRIPTION_BYTES && !ability.description.contains(char::is_control)
     };
-    // Made only for an error: a heartbeat of each worker is checked every second.
-    let checks: [(&'static str, bool, fn() -> String); 8] = [
+    // The texts are made only for an error: a heartbeat of each worker is checked every second.
+    let checks: [(_, _, fn() -> String); 8] = [
         ("port", heartbeat.port > 0, || "from 1 to 65535".to_owned()),
         ("slots", (1..=MAX_SLOTS_PER_WORKER).contains(&heartbeat.slots), || {
             format!("from 1 to {MAX_SLOTS_PER_WORKER}")

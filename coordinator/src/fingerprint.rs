@@ -55,18 +55,20 @@ pub(crate) fn fingerprint(job: &ParsedJob) -> [u8; 32] {
     hash.finalize().into()
 }
 
-/// The texts that stand for a JSON value: its canonical one, and the integers that are rounded in that.
+/// The texts that stand for a JSON value: its canonical one and, where that rounds integers, the one with all their digits.
 fn texts(json: &str) -> Vec<Cow<'_, str>> {
     let text = canonical(json);
-    let rounded = if matches!(text, Cow::Owned(_)) { rounded_integers(json) } else { Vec::new() };
-    let rounded = rounded.into_iter().map(|number| Cow::<str>::Owned(format!("integer {number}")));
-    std::iter::once(text).chain(rounded).collect()
+    let exact = if matches!(text, Cow::Owned(_)) { with_quoted_integers(json) } else { None };
+    // No JSON begins so: the text is told from that of the next payload.
+    let exact = exact.map(|exact| Cow::<str>::Owned(format!("exact {}", canonical(&exact))));
+    std::iter::once(text).chain(exact).collect()
 }
 
-/// The integers that 64 bits do not hold, sorted: they are read as floating-point numbers, and different ones become the same.
-fn rounded_integers(json: &str) -> Vec<&str> {
+/// The JSON with strings in the place of integers that 64 bits do not hold; `None` if there are none. Such integers are read as
+/// floating-point numbers, and different ones become the same.
+fn with_quoted_integers(json: &str) -> Option<String> {
     let is_of_number = |byte: u8| byte.is_ascii_digit() || matches!(byte, b'+' | b'-' | b'.' | b'e' | b'E');
-    let (bytes, mut found) = (json.as_bytes(), Vec::new());
+    let (bytes, mut quoted, mut copied) = (json.as_bytes(), String::new(), 0);
     let (mut at, mut is_string) = (0, false);
     while let Some(&byte) = bytes.get(at) {
         let length = if is_string { 0 } else { bytes[at..].iter().take_while(|byte| is_of_number(**byte)).count() };
@@ -74,12 +76,17 @@ fn rounded_integers(json: &str) -> Vec<&str> {
             b'"' => is_string = !is_string,
             // The escaped character may be a quote.
             b'\\' => at += 1,
-            _ => found.extend(json.get(at..at + length).filter(|number| is_rounded(number))),
+            _ => {
+                if let Some(number) = json.get(at..at + length).filter(|number| is_rounded(number)) {
+                    quoted.push_str(&json[copied..at]);
+                    quoted.push_str(&format!("\"{number}\""));
+                    copied = at + length;
+                }
+            }
         }
         at += length.max(1);
     }
-    found.sort_unstable();
-    found
+    (copied > 0).then(|| quoted + &json[copied..])
 }
 
 fn is_rounded(number: &str) -> bool {
@@ -228,9 +235,19 @@ mod tests {
         let one = job(r#"{"n": 340282366920938463463374607431768211457, "of": "x"}"#);
         assert_eq!(job(r#"{"of":"x","n":340282366920938463463374607431768211457}"#), one);
         assert_ne!(job(r#"{"n": 340282366920938463463374607431768211459, "of": "x"}"#), one);
+        let (ordered, swapped) = (
+            r#"{"n": [18446744073709551617, 18446744073709551618]}"#,
+            r#"{"n": [18446744073709551618, 18446744073709551617]}"#,
+        );
+        assert_ne!(job(swapped), job(ordered));
+        let digits = r#"{"n": 1.8446744073709552e19}, {"n": "18446744073709551616"}"#;
+        assert_ne!(job(digits), job(r#"{"n": 18446744073709551616}"#), "two payloads are not one");
         let json = r#"{"a": "18446744073709551616 \" 18446744073709551616", "é": [18446744073709551616, 18446744073709551615,
             -9223372036854775809, -9223372036854775808, 1e30, 0.1234567890123456789012, true]}"#;
-        assert_eq!(rounded_integers(json), ["-9223372036854775809", "18446744073709551616"]);
+        let quoted = json.replace("[18446744073709551616", "[\"18446744073709551616\"");
+        let quoted = quoted.replace("-9223372036854775809", "\"-9223372036854775809\"");
+        assert_eq!(with_quoted_integers(json), Some(quoted));
+        assert_eq!(with_quoted_integers(r#"{"n": [1, -2.5e3, "123456789012345678901"]}"#), None);
     }
 
     #[test]

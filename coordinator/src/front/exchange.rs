@@ -146,7 +146,8 @@ impl Exchange {
             copy(&mut from_server, &mut to_client).await?;
             to_client.shutdown().await
         };
-        let (mut up, mut down) = (pin!(up), pin!(down));
+        let mut up = pin!(up);
+        let mut down = pin!(down);
         // Both connections end here, after an error too.
         tokio::select! {
             sent = &mut up => {

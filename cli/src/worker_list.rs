@@ -33,16 +33,37 @@ async fn drain(grid: &Client, format: Format, names: &[WorkerId]) -> Result<(), 
     for name in names {
         match patiently(async || grid.drain_worker(name).await).await.map_err(Failure::from) {
             Ok(()) => drained.push(name),
-            Err(unreachable @ Failure::Unreachable { .. }) => return Err(unreachable),
+            Err(unreachable @ Failure::Unreachable { .. }) => return unlisted(unreachable, format, &drained),
             Err(error) => failure = failure.or(Some(error)),
         }
     }
     if !drained.is_empty() {
-        let workers = patiently(async || grid.workers().await).await?;
+        let workers = match patiently(async || grid.workers().await).await {
+            Ok(workers) => workers,
+            Err(error) => return unlisted(error.into(), format, &drained),
+        };
         let workers: Vec<_> = workers.into_iter().filter(|worker| drained.contains(&&worker.id)).collect();
         print(format, &workers)?;
     }
     failure.map_or(Ok(()), Err)
+}
+
+/// The end of a command whose drained workers the grid cannot list: the failure names them.
+fn unlisted(failure: Failure, format: Format, drained: &[&WorkerId]) -> Result<(), Failure> {
+    if drained.is_empty() {
+        return Err(failure);
+    }
+    let names: Vec<_> = drained.iter().map(|name| name.as_str()).collect();
+    if format == Format::Quiet {
+        names.iter().try_for_each(|name| print_line(name))?;
+    }
+    let tell = |text: String| format!("{text}; drained: {}", names.join(", "));
+    Err(match failure {
+        Failure::Unreachable { url, cause } => Failure::Unreachable { url, cause: tell(cause) },
+        Failure::Usage(message) => Failure::Usage(tell(message)),
+        Failure::Failed(message) => Failure::Failed(tell(message)),
+        other @ (Failure::Canceled(_) | Failure::NotYet(_) | Failure::Quiet(_)) => other,
+    })
 }
 
 fn worker_table(workers: &[WorkerSummary]) -> Table<9> {

@@ -138,6 +138,8 @@ impl Term {
         let newest =
             self.store.events(latest_event.saturating_sub(1), None, 1).await.context("read the newest event")?;
         newest.last().into_iter().for_each(|event| go_on_after(event.at));
+        let moment = now();
+        self.store.check_clock(moment.instant, moment.at).await.context("read the newest event")?;
         let recovered = self.jobs.recover().await.context("read the jobs that are not over")?;
         if recovered > 0 {
             info!(jobs = recovered, "going on with the jobs that are not over");

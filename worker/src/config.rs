@@ -43,6 +43,10 @@ pub struct Config {
     /// are handed back; a week at most. Default 10000.
     #[serde(default = "default_drain_timeout_ms")]
     pub drain_timeout_ms: u64,
+    /// `DIVVY_HEARTBEAT_TIMEOUT_MS`: how long a coordinator may take to answer a heartbeat; one that is late twice in a
+    /// row counts as away. At least 100, a week at most. Default 1000.
+    #[serde(default = "default_heartbeat_timeout_ms")]
+    pub heartbeat_timeout_ms: u64,
     /// `DIVVY_ORPHAN_TIMEOUT_MS`: when no coordinator has accepted a heartbeat for so long, leases of stored jobs are stopped
     /// and their outcomes dropped; at least 1, a week at most. Long tasks need more than the longest absence of a
     /// coordinator. A highest epoch that no coordinator shows for so long, 10 s at least, is forgotten too. Default 60000.
@@ -187,6 +191,7 @@ impl Config {
         );
         for (name, least_ms, value_ms) in [
             ("DIVVY_DRAIN_TIMEOUT_MS", 0, self.drain_timeout_ms),
+            ("DIVVY_HEARTBEAT_TIMEOUT_MS", 100, self.heartbeat_timeout_ms),
             ("DIVVY_ORPHAN_TIMEOUT_MS", 1, self.orphan_timeout_ms),
         ] {
             let allowed = least_ms..=MAX_TIMEOUT_MS;
@@ -209,6 +214,12 @@ impl Config {
     #[must_use]
     pub fn drain_timeout(&self) -> Duration {
         Duration::from_millis(self.drain_timeout_ms)
+    }
+
+    /// [`Self::heartbeat_timeout_ms`] as a duration.
+    #[must_use]
+    pub fn heartbeat_timeout(&self) -> Duration {
+        Duration::from_millis(self.heartbeat_timeout_ms)
     }
 
     /// [`Self::orphan_timeout_ms`] as a duration.
@@ -267,6 +278,10 @@ fn default_drain_timeout_ms() -> u64 {
     10_000
 }
 
+fn default_heartbeat_timeout_ms() -> u64 {
+    1_000
+}
+
 fn default_orphan_timeout_ms() -> u64 {
     60_000
 }
@@ -307,8 +322,10 @@ mod tests {
     fn values_out_of_their_range_are_refused_before_anything_starts() {
         assert!(config(&[]).validate().is_ok());
         let zeros = ["slots", "orphan_timeout_ms", "max_held_bytes", "program_cache_bytes", "program_memory_bytes"];
-        let most = ["orphan_timeout_ms", "drain_timeout_ms"].map(|name| (name, "18446744073709551615"));
-        for (name, value) in zeros.map(|name| (name, "0")).into_iter().chain(most).chain([("slots", "1025")]) {
+        let timeouts = ["orphan_timeout_ms", "drain_timeout_ms", "heartbeat_timeout_ms"];
+        let most = timeouts.map(|name| (name, "18446744073709551615"));
+        let others = [("slots", "1025"), ("heartbeat_timeout_ms", "99")];
+        for (name, value) in zeros.map(|name| (name, "0")).into_iter().chain(most).chain(others) {
             assert!(config(&[(name, value)]).validate().is_err(), "{name}={value}");
         }
     }

@@ -19,8 +19,8 @@ use crate::heartbeat::{Announcer, INTERVAL, Phase};
 use crate::held::Returned;
 use crate::presence::Taker;
 
-/// How long the coordinator may take to answer a heartbeat.
-pub(crate) const TIMEOUT: Duration = Duration::from_secs(1);
+/// How long the coordinator may take to answer a farewell.
+pub(crate) const FAREWELL_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Interval between heartbeats of a draining worker, which exits as soon as its outcomes are settled.
 const DRAINING_INTERVAL: Duration = Duration::from_millis(200);
@@ -127,10 +127,10 @@ impl Contact {
     }
 
     async fn send_heartbeat(&self, is_draining: bool) -> Result<HeartbeatAnswer, NotTaken> {
-        let Announcer { worker_id, .. } = &*self.announcer;
+        let Announcer { worker_id, heartbeat_timeout, .. } = &*self.announcer;
         let request = self.announcer.request(Method::PUT, &self.endpoint, &["worker", "register", worker_id.as_str()]);
         let heartbeat = self.announcer.heartbeat(is_draining);
-        let response = check(request.timeout(TIMEOUT).json(&heartbeat).send().await?).await?;
+        let response = check(request.timeout(*heartbeat_timeout).json(&heartbeat).send().await?).await?;
         let answer = read_bounded(response, MAX_HEARTBEAT_ANSWER_BYTES).await?;
         // A coordinator without orders answers 204.
         if answer.is_empty() {
@@ -216,7 +216,7 @@ impl Contact {
         let path = ["worker", "register", worker_id.as_str()];
         let request = self.announcer.request(Method::DELETE, &self.endpoint, &path);
         let query = Deregistration { boot_id: *boot_id };
-        match request.timeout(TIMEOUT).query(&query).send().await {
+        match request.timeout(FAREWELL_TIMEOUT).query(&query).send().await {
             Ok(_) => info!(%worker_id, coordinator = %self.endpoint.url(), "deregistered"),
             Err(error) => {
                 info!(coordinator = %self.endpoint.url(), %error, "could not deregister; the coordinator will notice the silence");
@@ -228,7 +228,7 @@ impl Contact {
         if self.taker.is_some() && self.is_current {
             let release = delivery::release(&self.announcer, &self.endpoint, returned.to_vec());
             // Best effort: the coordinator takes back the leases of a lost worker by itself.
-            let _ = timeout(TIMEOUT, release).await;
+            let _ = timeout(FAREWELL_TIMEOUT, release).await;
         }
     }
 }

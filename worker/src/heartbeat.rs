@@ -18,7 +18,7 @@ use tokio::time::{sleep, timeout};
 use tracing::{error, warn};
 use url::Url;
 
-use crate::contact::{Contact, TIMEOUT};
+use crate::contact::{Contact, FAREWELL_TIMEOUT};
 use crate::coordinators::{Directory, Endpoint, look_up_all};
 use crate::courier::Courier;
 use crate::epoch::EpochFence;
@@ -32,7 +32,7 @@ use crate::vitals::{Sampler, Vitals};
 pub(crate) const INTERVAL: Duration = Duration::from_secs(1);
 
 /// How long the farewell may take: a little longer than a release.
-const STOP_TIMEOUT: Duration = TIMEOUT.saturating_add(Duration::from_millis(500));
+const STOP_TIMEOUT: Duration = FAREWELL_TIMEOUT.saturating_add(Duration::from_millis(500));
 
 /// Bound of the channel of lookup results.
 const MAX_FOUND: usize = 16;
@@ -51,6 +51,8 @@ pub(crate) struct Announcer {
     pub(crate) abilities: Labels,
     pub(crate) coordinators: Vec<Url>,
     pub(crate) credential: Credential,
+    /// How long a coordinator may take to answer a heartbeat.
+    pub(crate) heartbeat_timeout: Duration,
     pub(crate) orphan_timeout: Duration,
     pub(crate) executor: Arc<Executor>,
     pub(crate) held: Arc<HeldLeases>,
@@ -114,8 +116,8 @@ impl Announcements {
 
 impl Announcer {
     /// A client for heartbeats and reports.
-    pub(crate) fn client() -> anyhow::Result<Client> {
-        api::client::http_client(TIMEOUT).context("build the HTTP client")
+    pub(crate) fn client(connect_timeout: Duration) -> anyhow::Result<Client> {
+        api::client::http_client(connect_timeout).context("build the HTTP client")
     }
 
     /// Starts the thread; the first heartbeats leave at once.

@@ -240,6 +240,7 @@ fn announce(
         courier,
         coordinators: config.coordinator.urls().to_vec(),
         credential,
+        heartbeat_timeout: config.heartbeat_timeout(),
         orphan_timeout: config.orphan_timeout(),
         executor: Arc::clone(&state.executor),
         held: Arc::clone(&state.held),
@@ -248,7 +249,7 @@ fn announce(
         asked: state.asked.clone(),
         metrics: state.metrics.clone(),
         sampler: Sampler::new()?,
-        client: Announcer::client()?,
+        client: Announcer::client(config.heartbeat_timeout())?,
     };
     announcer.start()
 }

@@ -6,7 +6,7 @@ use std::thread::{self, JoinHandle};
 
 use tempfile::tempdir;
 
-use crate::helpers::{Grid, NOWHERE, assert_fails, divvy};
+use crate::helpers::{Grid, NOWHERE, assert_fails, divvy, own_port};
 
 const ID: &str = "0190a5b0-0000-7000-8000-000000000001";
 
@@ -252,6 +252,37 @@ fn events_of_all_jobs_go_on_where_they_were_when_the_first_connection_breaks_bef
         request.lines().find_map(|line| Some(line.strip_prefix("last-event-id: ")?.to_owned()))
     };
     assert_eq!(requests.iter().map(after).collect::<Vec<_>>(), [Some(u64::MAX.to_string()), Some("7".to_owned())]);
+}
+
+#[test]
+fn workers_that_were_drained_before_the_grid_went_away_are_named() {
+    for (names, format, printed) in [
+        (&["first", "second"][..], "table", ""),
+        (&["first", "second"], "json", ""),
+        (&["first", "second"], "quiet", "first\n"),
+        (&["first"], "quiet", "first\n"),
+    ] {
+        let (url, server) = drain_and_leave();
+        let arguments = [&["worker", "drain", "--output", format], names].concat();
+        let output = divvy(&arguments).env("DIVVY_URL", &url).output().expect("run the command");
+        server.join().expect("no panic");
+        let told = assert_fails(&output, 3);
+        assert!(told.contains(&url) && told.ends_with("; drained: first\n"), "{arguments:?}: {told}");
+        assert_eq!(String::from_utf8_lossy(&output.stdout), printed, "{arguments:?}");
+    }
+}
+
+/// A server that drains one worker and takes no other connection.
+fn drain_and_leave() -> (String, JoinHandle<()>) {
+    let address = format!("127.0.0.1:{}", own_port());
+    let listener = TcpListener::bind(&address).expect("a port");
+    let server = thread::spawn(move || {
+        let (mut client, _) = listener.accept().expect("a client");
+        drop(listener);
+        read_request(&mut client);
+        client.write_all(b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n").expect("answer");
+    });
+    (format!("http://{address}"), server)
 }
 
 /// The answer with a job of one task.

@@ -9,8 +9,8 @@ use utoipa::openapi::{OpenApi as Description, Server};
 use utoipa_swagger_ui::SwaggerUi;
 
 use super::{
-    coordinators, events, jobs, logs, outputs, programs, pull, skipping, statistics, stats, sum_of_primes, tasks,
-    workers,
+    coordinators, events, jobs, logs, outputs, programs, pull, results, skipping, statistics, stats, sum_of_primes,
+    tasks, workers,
 };
 
 #[derive(OpenApi)]
@@ -21,7 +21,7 @@ use super::{
                        detail (RFC 9457).",
     ),
     paths(
-        jobs::submit, jobs::put, jobs::list, jobs::show, jobs::explain, jobs::result, jobs::named_result, jobs::act, jobs::act_on_all,
+        jobs::submit, jobs::put, jobs::list, jobs::show, jobs::explain, results::of_job, results::by_name, jobs::act, jobs::act_on_all,
         tasks::list, skipping::skip, outputs::show, events::of_job, events::of_all, coordinators::list, stats::show, stats::simulate, statistics::periods, statistics::tasks,
         programs::put, programs::list, programs::show, programs::delete, programs::names, logs::of_job,
         sum_of_primes::answer, workers::list, workers::drain, pull::claim, pull::complete, pull::fail, pull::renew, pull::release,

@@ -15,6 +15,7 @@ mod programs;
 mod pull;
 mod query;
 mod registration;
+mod results;
 mod skipping;
 mod statistics;
 mod stats;
@@ -230,7 +231,7 @@ pub(crate) fn public(config: &mut ServiceConfig, state: &Data<State>) {
         .service(resource("/v1/jobs/{id}/tasks", "GET").get(tasks::list))
         .service(resource("/v1/jobs/{id}/tasks/skip", "POST").post(skipping::skip))
         .service(resource("/v1/jobs/{id}/tasks/{task}/result", "GET").get(outputs::show))
-        .service(resource("/v1/jobs/{id}/result", "GET").get(jobs::result))
+        .service(resource("/v1/jobs/{id}/result", "GET").get(results::of_job))
         .service(resource("/v1/jobs/{id}/events", "GET").get(events::of_job))
         .service(resource("/v1/jobs/{id}/explain", "GET").get(jobs::explain))
         .service(resource("/v1/jobs/{id}/logs", "GET").get(logs::of_job))
@@ -243,7 +244,7 @@ pub(crate) fn public(config: &mut ServiceConfig, state: &Data<State>) {
                 .put(programs::put)
                 .delete(programs::delete),
         )
-        .service(resource("/v1/results/{name}", "GET").get(jobs::named_result))
+        .service(resource("/v1/results/{name}", "GET").get(results::by_name))
         .service(resource("/v1/events", "GET").get(events::of_all))
         .service(resource("/v1/coordinators", "GET").get(coordinators::list))
         .service(resource("/v1/statistics", "GET").get(statistics::periods))

@@ -276,6 +276,7 @@ pub(crate) fn start_real_worker(coordinators: &[SocketAddr], id: &str, slots: u3
         slots,
         worker_labels: worker::config::WorkerLabels(labels),
         drain_timeout_ms: 100,
+        heartbeat_timeout_ms: 1_000,
         orphan_timeout_ms: 60_000,
         max_held_bytes: 1 << 20,
         programs: None,

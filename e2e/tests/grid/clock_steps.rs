@@ -2,12 +2,13 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::helpers::{Coordinator, JobClient, Order, Worker, eventually, get, path};
+use crate::helpers::{Coordinator, JobClient, Order, Worker, eventually, get, path, request};
 use crate::several_clocks::faketime;
 
 /// Longer than the test takes to set the clock and the coordinator to notice the step.
@@ -22,15 +23,21 @@ fn set(file: &Path, ahead: &str) {
 
 /// Starts a coordinator whose clock is that of a file.
 fn start(file: &Path) -> Coordinator {
+    start_on(Arc::new(TempDir::new().expect("a directory")), file)
+}
+
+/// As [`start`], on the data that another coordinator left.
+fn start_on(data_dir: Arc<TempDir>, file: &Path) -> Coordinator {
     let library = faketime();
-    Coordinator::start(&[
+    let clock = [
         ("LD_PRELOAD", library.as_str()),
         ("FAKETIME_TIMESTAMP_FILE", path(file)),
         ("FAKETIME_CACHE_DURATION", "1"),
         // Only the calendar: a monotonic clock cannot be wrong.
         ("FAKETIME_DONT_FAKE_MONOTONIC", "1"),
         ("NO_FAKE_STAT", "1"),
-    ])
+    ];
+    Coordinator::start_on(data_dir, &clock)
 }
 
 /// A count of the primes up to `b`, whose result is `primes`.
@@ -84,4 +91,32 @@ fn steps_of_the_clock_repeat_no_task_and_leave_what_came_last_the_newest() {
     assert_eq!(coordinator.workers().len(), 1);
     // A late heartbeat suspends the worker until the next one.
     eventually("it is ready", || coordinator.find(&worker.boot_id).filter(|worker| worker["state"] == "ready"));
+}
+
+#[test]
+fn a_start_under_a_wrong_clock_that_ends_a_job_forgets_no_other() {
+    let directory = TempDir::new().expect("a directory");
+    let file = directory.path().join("clock");
+    set(&file, "+0");
+    let mut first = start(&file);
+    let _worker = Worker::join(&first, &[]);
+    let order = count(10, "4");
+    let old = first.submit(&order);
+    eventually("its result", || first.client().result(&old));
+    let simulation = json!({"tasks": 1, "seconds": 3_600, "workers": 1}).to_string();
+    let started = request(first.public, "POST", "/v1/simulate", &[], &simulation);
+    assert_eq!(started.status, 201, "{started:?}");
+    first.kill();
+
+    // The next coordinator ends the simulation, whose workers are gone: the newest event has the wrong date.
+    set(&file, "+31d");
+    let second = start_on(first.shared_data_dir(), &file);
+    let started = started.json();
+    let simulated = started["jobs"][0]["id"].as_str().expect("an id");
+    assert_eq!(second.client().job(simulated)["state"], "canceled");
+    second.logged(
+        "the clock is far from the time that was expected: nothing is forgotten by it until it has stayed there for an \
+         hour",
+    );
+    assert_eq!(second.client().result(&old), Some(order.result));
 }

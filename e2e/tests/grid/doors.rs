@@ -97,6 +97,38 @@ fn grid_with_mutual_tls_and_tokens_answers_those_who_have_them() {
     assert_eq!(untrusting.status.code(), Some(3), "{untrusting:?}");
 }
 
+#[test]
+fn files_of_a_client_that_cannot_be_used_are_reported_and_its_certificate_stays_in_use() {
+    let (files, own) = (Files::new(), TempDir::new().expect("a directory"));
+    let (ca, cert, key) = (files.path("ca.pem"), files.path("cert.pem"), files.path("key.pem"));
+    let copy = |name: &str| {
+        let path = own.path().join(name);
+        fs::copy(files.path(name), &path).expect("copy a file");
+        path.to_str().expect("UTF-8").to_owned()
+    };
+    let (own_cert, own_key) = (copy("cert.pem"), copy("key.pem"));
+    let listener = [("DIVVY_TLS_CERT", &*cert), ("DIVVY_TLS_KEY", &*key), ("DIVVY_TLS_CLIENT_CA", &*ca)];
+    let mut coordinator = Coordinator::start_to_stay(&listener);
+    let internal = format!("https://{}", coordinator.internal);
+    let of_worker = [
+        ("DIVVY_COORDINATOR", &*internal),
+        ("DIVVY_TLS_SERVER_NAME", NAME),
+        ("DIVVY_CA_FILE", &*ca),
+        ("DIVVY_CLIENT_CERT", &*own_cert),
+        ("DIVVY_CLIENT_KEY", &*own_key),
+    ];
+    let worker = Worker::start(coordinator.internal, &of_worker);
+    let is_taken_by = |count: f64| (worker.metric("divvy_worker_coordinators") == count).then_some(());
+    eventually("it is registered", || is_taken_by(1.0));
+    fs::write(&own_key, "no key").expect("write a file");
+    // The next coordinator is asked over a new connection.
+    coordinator.kill();
+    eventually("the coordinator is away", || is_taken_by(0.0));
+    coordinator.start_again(&listener);
+    worker.logged("the files of a client certificate cannot be used: the ones read before stay in use");
+    eventually("it is registered again", || is_taken_by(1.0));
+}
+
 /// Their addresses are in no certificate, as those of pods are not.
 #[test]
 fn coordinators_pass_requests_on_to_each_other_over_tls() {

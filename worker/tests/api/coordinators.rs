@@ -8,6 +8,9 @@ use serde_json::json;
 
 use crate::helpers::{FakeCoordinator, Worker, eventually, own_address};
 
+/// The answer to a heartbeat may take long on a slow machine.
+const PATIENT: &[(&str, &str)] = &[("DIVVY_HEARTBEAT_TIMEOUT_MS", "60000")];
+
 #[tokio::test]
 async fn a_coordinator_that_hangs_delays_no_other_and_no_farewell() {
     // It takes connections and reads nothing.
@@ -61,7 +64,7 @@ async fn a_name_stands_for_all_its_addresses_and_the_last_ones_stay_while_it_can
     let mount = "mount --bind \"$0\" /etc/hosts && exec \"$1\"";
     command.args(["--mount", "sh", "-c", mount]).arg(hosts.path()).arg(env!("CARGO_BIN_EXE_divvy-worker"));
     let url = format!("http://coordinators.test:{}/inside", first.address.port());
-    let worker = Worker::spawn(command, &url, &[]).await;
+    let worker = Worker::spawn(command, &url, PATIENT).await;
     first.wait("a heartbeat", |state| !state.heartbeats.is_empty()).await;
     let asked = first.wait_for("asked", |_| true, |state| state.asked[0].clone()).await;
     let host = format!("coordinators.test:{}", first.address.port());
@@ -106,7 +109,7 @@ async fn a_list_of_urls_that_is_wrong_is_refused_and_no_password_is_shown() {
 async fn a_worker_whose_name_is_taken_says_so_once_and_comes_back() {
     let coordinator = FakeCoordinator::start(1).await;
     coordinator.change(|state| state.refusal = Some(409));
-    let worker = Worker::start(&format!("http://{}", coordinator.address), &[]).await;
+    let worker = Worker::start(&format!("http://{}", coordinator.address), PATIENT).await;
     coordinator.wait("it goes on to ask", |state| state.heartbeats.len() >= 3).await;
     worker.logged("the coordinator takes no heartbeat").await;
     let warned = worker.log("the coordinator takes no heartbeat");

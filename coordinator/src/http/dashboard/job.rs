@@ -11,7 +11,8 @@ use store::JobRecord;
 
 use super::super::State;
 use super::super::errors::{from_invalid, from_read};
-use super::super::jobs::{job_id, stream, unknown};
+use super::super::jobs::{job_id, unknown};
+use super::super::results::stream;
 use super::super::{logs, tasks};
 use super::overview::dashboard_of;
 use super::page::{PageError, Visit, html};

@@ -163,6 +163,15 @@ impl Store {
         Ok(expired)
     }
 
+    /// Compares the clock with the newest stored event; otherwise the first [`Self::prune_at`] does. To be called before this
+    /// owner stores an event, whose date is as wrong as the clock.
+    ///
+    /// # Errors
+    /// The newest event cannot be read.
+    pub async fn check_clock(&self, instant: Instant, system: Timestamp) -> Result<(), ReadError> {
+        self.believed_time(instant, system).await.map(drop)
+    }
+
     /// The time by which jobs may be deleted.
     async fn believed_time(&self, instant: Instant, system: Timestamp) -> Result<Timestamp, ReadError> {
         let calendar = || self.calendar.lock().unwrap_or_else(PoisonError::into_inner);

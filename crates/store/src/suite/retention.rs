@@ -108,8 +108,10 @@ pub async fn a_clock_that_jumps_forgets_nothing_before_an_hour_has_passed(harnes
     assert_eq!(pruned(&store, 2 * minute, 2 * minute).await, Ok(0), "it was taken back");
     store.close().expect("all is committed");
 
-    // A start under a wrong clock is no better.
+    // A start under a wrong clock is no better, though it dates the next event.
     let store = harness.open_with(retention);
+    store.check_clock(start + 3 * minute, after(jump + 3 * minute)).await.expect("readable");
+    store.submit(NewJob { submitted_at: after(jump + 3 * minute), ..range_job(2, 1) }).await.expect("room");
     for real in [3, 30, 62] {
         assert_eq!(pruned(&store, real * minute, jump + real * minute).await, Ok(0), "{real}");
     }

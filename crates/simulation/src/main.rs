@@ -10,7 +10,7 @@ use std::thread;
 
 use anyhow::{Context, ensure};
 use clap::Parser;
-use simulation::{Failure, Run, run, run_shared};
+use simulation::{Run, Violation, run, run_shared};
 
 use crate::watchdog::Watchdog;
 
@@ -91,7 +91,7 @@ fn main() -> ExitCode {
 /// Prints a failure. Tells whether there was one.
 fn report(run: &Run, args: &Args) -> bool {
     let Run { seed, steps, failure, .. } = run;
-    let Some(Failure { what, trace }) = failure else { return false };
+    let Some(Violation { what, trace }) = failure else { return false };
     let mut text = format!("seed {seed} fails at step {steps}: {what}\n");
     if !args.trace {
         for line in trace.iter().rev().take(60).rev() {

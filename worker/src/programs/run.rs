@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use model::{AttemptId, JobId, ProgramHash, ProgramKind, ProgramOutput, ProgramRef, WorkerId};
-use sandbox::{Blame, Call, Failure, Finished, Input, Limits, Program, Reason, Source, Spool};
+use sandbox::{Blame, Call, FailedCall, Finished, Input, Limits, Program, Reason, Source, Spool};
 use serde_json::value::RawValue;
 use tempfile::NamedTempFile;
 use workloads::{ExecuteError, ProgramInput, ProgramWork, Report, stdin_of};
@@ -251,8 +251,8 @@ pub(super) fn from_fetch(error: FetchError) -> ExecuteError {
     }
 }
 
-fn from_failure(failure: Failure) -> ExecuteError {
-    let Failure { reason, stderr_tail, .. } = failure;
+fn from_failure(failure: FailedCall) -> ExecuteError {
+    let FailedCall { reason, stderr_tail, .. } = failure;
     // A file that cannot be executed is the client's fault: it must not set workers aside.
     let is_clients = matches!(reason, Reason::NotExecutable { .. });
     match reason.blame() {

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
-use sandbox::{Call, Config, Failure, Finished, Limits, NamedCommand, Program, ProgramHash, Reason, Sandbox};
+use sandbox::{Call, Config, FailedCall, Finished, Limits, NamedCommand, Program, ProgramHash, Reason, Sandbox};
 
 pub(crate) const TEST_HOST: &str = env!("CARGO_BIN_EXE_sandbox-test-host");
 /// Longest time after its limit until a program must have ended.
@@ -22,7 +22,7 @@ pub(crate) struct Grid {
     _directory: tempfile::TempDir,
 }
 
-pub(crate) type RunResult = Result<Finished, Box<Failure>>;
+pub(crate) type RunResult = Result<Finished, Box<FailedCall>>;
 
 /// A sandbox that runs native programs.
 pub(crate) fn grid() -> Grid {

@@ -5,12 +5,12 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use sandbox::{Call, Config, Failure, Finished, Limits, Program, ProgramHash, Reason, Sandbox, Source};
+use sandbox::{Call, Config, FailedCall, Finished, Limits, Program, ProgramHash, Reason, Sandbox, Source};
 
 pub(crate) const TEST_HOST: &str = env!("CARGO_BIN_EXE_sandbox-test-host");
 pub(crate) const SLACK: Duration = Duration::from_secs(1);
 
-pub(crate) type RunResult = Result<Finished, Box<Failure>>;
+pub(crate) type RunResult = Result<Finished, Box<FailedCall>>;
 
 pub(crate) struct Grid {
     pub(crate) sandbox: Sandbox,

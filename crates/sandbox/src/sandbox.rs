@@ -10,7 +10,7 @@ use crate::capabilities::Capabilities;
 use crate::failure::{FailedCall, Finished, Reason, Usage};
 use crate::hash::ProgramHash;
 use crate::native::{Executables, Job, Ran, Supervisors};
-use crate::program::{Call, NamedCommand, Program};
+use crate::program::{Call, LocalProgram, NamedCommand};
 use crate::scratch::{Scratch, ScratchRoot, private_directory};
 
 /// The settings of a sandbox.
@@ -157,19 +157,19 @@ impl Sandbox {
     ///
     /// # Errors
     /// The errors of [`Self::run`] that are known without a run.
-    pub fn prepare(&self, program: &Program, stop: &AtomicBool) -> Result<(), Box<FailedCall>> {
+    pub fn prepare(&self, program: &LocalProgram, stop: &AtomicBool) -> Result<(), Box<FailedCall>> {
         match program {
             #[cfg(feature = "wasm")]
-            Program::Wasm { sha256, source } => {
+            LocalProgram::Wasm { sha256, source } => {
                 self.wasm.load(*sha256, source, &|job| self.compile(job, stop), stop)?;
             }
             #[cfg(not(feature = "wasm"))]
-            Program::Wasm { .. } => {
+            LocalProgram::Wasm { .. } => {
                 let _ = stop;
                 return Err(no_wasm().into());
             }
-            Program::Native { sha256, path } => self.admit_native(path, *sha256)?,
-            Program::Named(_) => self.admit_named()?,
+            LocalProgram::Native { sha256, path } => self.admit_native(path, *sha256)?,
+            LocalProgram::Named(_) => self.admit_named()?,
         }
         Ok(())
     }
@@ -186,7 +186,7 @@ impl Sandbox {
     /// There is no result; [`FailedCall::reason`] tells why and [`Reason::blame`] where the cause lies.
     pub fn run(
         &self,
-        program: &Program,
+        program: &LocalProgram,
         call: &Call,
         stop: &AtomicBool,
         on_stderr: &mut dyn FnMut(&[u8]),
@@ -194,17 +194,17 @@ impl Sandbox {
         call.check()?;
         match program {
             #[cfg(feature = "wasm")]
-            Program::Wasm { sha256, source } => {
+            LocalProgram::Wasm { sha256, source } => {
                 let loaded = self.wasm.load(*sha256, source, &|job| self.compile(job, stop), stop)?;
                 self.wasm.run(&loaded, call, stop, on_stderr)
             }
             #[cfg(not(feature = "wasm"))]
-            Program::Wasm { .. } => Err(no_wasm().into()),
-            Program::Native { sha256, path } => {
+            LocalProgram::Wasm { .. } => Err(no_wasm().into()),
+            LocalProgram::Native { sha256, path } => {
                 self.admit_native(path, *sha256)?;
                 self.run_native(path, call, stop, on_stderr)
             }
-            Program::Named(command) => {
+            LocalProgram::Named(command) => {
                 self.admit_named()?;
                 self.run_named(command, call, stop, on_stderr)
             }

@@ -134,8 +134,8 @@ fn monitor_prints_a_table_with_a_head_on_a_terminal_and_without_one_elsewhere() 
     broker.produce("workers", &[worker("worker-1")], &[]);
     let head = "AT                    WORKER                    STATE         BUSY   LOAD        DONE";
     let line = "2026-03-21T10:00:00Z  worker-1                  ready          3/4    50%           7";
-    // A pseudo terminal of the kernel, opened by `script` of util-linux. Its end does not reach a monitor that ignores SIGHUP, as
-    // below `nohup`.
+    // A pseudo terminal of the kernel, opened by `script` of util-linux. A monitor that ignored SIGHUP, as below
+    // `nohup`, would outlive it.
     let monitor = format!("exec {} monitor --from-beginning", env!("CARGO_BIN_EXE_divvy"));
     let mut terminal = command("env", &broker);
     terminal.args(["--default-signal=HUP", "script", "--quiet", "--flush", "--command", &monitor, "/dev/null"]);

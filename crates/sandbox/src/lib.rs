@@ -1,7 +1,8 @@
 //! Runs user programs as tasks: WASI modules and components, uploaded executables, and commands that an operator has
 //! named. Each runs within limits and leaves nothing behind.
 //!
-//! - [`Sandbox::run`] takes a [`LocalProgram`] and a [`Call`] on the caller's thread and returns [`Finished`] or a [`FailedCall`].
+//! - [`Sandbox::run`] takes a [`LocalProgram`] and a [`Call`] on the caller's thread and returns [`Finished`] or a
+//!   [`FailedCall`].
 //! - The host's `main` calls [`run_child_if_asked`] first: supervisors and compilers are the host's own binary.
 //! - [`Capabilities`] says what the kernel contains; what it cannot contain is refused, by name.
 //!

@@ -19,7 +19,7 @@ use futures_util::future::LocalBoxFuture;
 use futures_util::stream;
 use reqwest::Response;
 use serde::de::DeserializeOwned;
-use service::{ApiError, BodyBudget, BodySize, Passed, Place, Relay, Route, payload_of, read_body, trace};
+use service::{AnsweringProcess, ApiError, BodyBudget, BodySize, Passed, Relay, Route, payload_of, read_body, trace};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tracing::{debug, info, warn};
@@ -348,7 +348,7 @@ impl Relay for LeaderRelay {
             if let Some(refusal) = self.refuse(request) {
                 return Ok(Passed::Answered(refusal));
             }
-            if route.place() == Place::LeaderIfAny {
+            if route.place() == AnsweringProcess::LeaderIfAny {
                 return Ok(self.ask_if_any(Passing::new(request, route, Outgoing::Whole(Bytes::new()))).await);
             }
             let (most, time) = self.bounds.of(route.body_size());

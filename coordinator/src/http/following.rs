@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use super::{Accepted, State};
 use crate::relay::LeaderRelay;
 
-/// How long the answer to a submission waits for the leader's notice on the job.
+/// Time for which the answer to a submission waits for the leader's notice on the job.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Jobs that the same workers can run.

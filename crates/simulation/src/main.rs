@@ -26,7 +26,7 @@ struct Args {
     /// Several coordinators over one store instead of one coordinator
     #[arg(long)]
     shared: bool,
-    /// Prints what happens
+    /// Prints the trace
     #[arg(long)]
     trace: bool,
     /// Stops a seed after this many steps [default: at its end]

@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use crate::batch::{Answer, Entry};
 use crate::error::WriteError;
 
-/// How long a recorded change waits for others to share its commit.
+/// Time for which a recorded change waits for others to share its commit.
 const LINGER: Duration = Duration::from_millis(10);
 /// Most entries of one batch: about a tenth of a second of work, which a durable change may have to wait for.
 const BATCH_LIMIT: usize = 8192;

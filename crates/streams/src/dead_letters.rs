@@ -21,7 +21,7 @@ use crate::thread::Stop;
 const MAX_CAUSE_BYTES: usize = 4096;
 /// Bound on the time of a broker's answer.
 const ASK_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a partition gets no letters after its leader has not taken one in time.
+/// Time for which a partition gets no letters after its leader has not taken one in time.
 const AVOIDANCE: Duration = Duration::from_secs(60);
 
 /// Results of the records on their way to the broker.

@@ -37,7 +37,7 @@ use crate::topics::Topics;
 use shares::take_in_shares;
 use waiting::Waiting;
 
-/// How long an idle intake waits before it checks whether it is to end.
+/// Time for which an idle intake waits before it checks whether it is to end.
 const IDLE: Duration = Duration::from_millis(100);
 /// Pause after a failure.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);

@@ -1,4 +1,4 @@
-//! What programs need of a coordinator and hand in at it, where it says nothing or refuses.
+//! Programs whose coordinator is silent or refuses their bytes, outputs or stderr.
 
 use std::fs;
 use std::time::Duration;

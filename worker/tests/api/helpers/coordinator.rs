@@ -22,7 +22,7 @@ use super::DEADLINE;
 /// The longest report and heartbeat that is taken.
 const MAX_BODY_BYTES: usize = 64 * 1024 * 1024;
 
-/// What a coordinator has seen and how it answers.
+/// Requests that a coordinator has received, and its answers.
 #[derive(Debug, Default)]
 pub(crate) struct State {
     pub(crate) epoch: u64,
@@ -47,7 +47,7 @@ pub(crate) struct State {
     pub(crate) logs: Vec<LogReport>,
     /// The status of the answers to these reports; 204 where it is none.
     pub(crate) log_status: Option<u16>,
-    /// How often a program was asked for.
+    /// Number of times that a program was asked for.
     pub(crate) fetches: u32,
     /// The bytes of every program; none is there where there are none.
     pub(crate) program: Vec<u8>,
@@ -66,7 +66,7 @@ pub(crate) struct Report {
 }
 
 impl State {
-    /// What the last heartbeat says of an attempt.
+    /// The entry of the last heartbeat for an attempt.
     pub(crate) fn held(&self, attempt: AttemptId) -> Option<&HeldLease> {
         self.heartbeats.last()?.held.iter().find(|held| held.attempt == attempt)
     }

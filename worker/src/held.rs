@@ -158,7 +158,7 @@ impl HeldLeases {
         }
     }
 
-    /// Stops and forgets the leases that were taken at least `age` ago; returns how many there were.
+    /// Stops and forgets the leases that were taken at least `age` ago; returns their number.
     pub(crate) fn forget_older_than(&self, age: Duration) -> usize {
         let mut table = self.table();
         let is_old = |held: &Held| held.taken_at.elapsed() >= age;

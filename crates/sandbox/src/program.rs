@@ -76,7 +76,7 @@ pub struct Call {
 /// Standard input.
 #[derive(Clone, Debug, Default)]
 pub enum Input {
-    /// Nothing.
+    /// No input.
     #[default]
     Empty,
     /// These bytes.

@@ -6,7 +6,7 @@ mod worker;
 
 use std::time::Duration;
 
-pub(crate) use coordinator::{FakeCoordinator, State, own_address};
+pub(crate) use coordinator::{FakeCoordinator, FakeState, own_address};
 pub(crate) use gate::Gate;
 pub(crate) use worker::{Lease, Worker};
 

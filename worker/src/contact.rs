@@ -19,7 +19,7 @@ use crate::heartbeat::{Announcer, INTERVAL, Phase};
 use crate::held::Returned;
 use crate::presence::Taker;
 
-/// Longest time that the coordinator may take to answer a heartbeat.
+/// How long the coordinator may take to answer a heartbeat.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Interval between heartbeats of a draining worker, which exits as soon as its outcomes are settled.

@@ -31,7 +31,7 @@ use crate::vitals::{Sampler, Vitals};
 /// Interval between heartbeats.
 pub(crate) const INTERVAL: Duration = Duration::from_secs(1);
 
-/// Longest time that the farewell may take: a little longer than a release.
+/// How long the farewell may take: a little longer than a release.
 const STOP_TIMEOUT: Duration = TIMEOUT.saturating_add(Duration::from_millis(500));
 
 /// Bound of the channel of lookup results.

@@ -54,7 +54,7 @@ mutant a-stopped-coordinator-leases $ENGINE/dispatch.rs 's/self\.is_stopping \|\
 mutant nothing-holds-work-back $ENGINE/dispatch.rs 's/ \|\| self\.durability\.unstored\(\) > self\.settings\.max_unstored//'
 mutant an-attempt-is-recorded-for-every-job $ENGINE/engine.rs '/fn note_failed_attempt/,/^    }/s/if job\.is_stored/if !job.is_stored/'
 mutant a-lost-worker-keeps-its-leases $ENGINE/workers.rs 's/self\.scheduler\.worker_lost\(key, now\.instant\);//'
-mutant a-lease-that-is-handed-back-counts $ENGINE/leases.rs 's/LeaseFailure::HandedBack => self\.scheduler\.release\(attempt, now\.instant\)\?/LeaseFailure::HandedBack => self.scheduler.fail(attempt, Failure::Expired, now.instant)?/'
+mutant a-lease-that-is-handed-back-counts $ENGINE/leases.rs 's/LeaseFailure::HandedBack => self\.scheduler\.release\(attempt, now\.instant\)\?/LeaseFailure::HandedBack => self.scheduler.fail(attempt, AttemptFailure::Expired, now.instant)?/'
 mutant a-time-limit-comes-too-early $SCHEDULER/claim.rs 's/\|limit\| times\(limit, tasks\)\.saturating_add/|limit| (times(limit, tasks) \/ 2).saturating_add/'
 mutant a-time-limit-passes-before-its-lease-runs $SCHEDULER/choice.rs 's/ \(is_long\(\) \|\| is_untimely\(\)\)/ is_long()/'
 mutant a-time-limit-begins-too-late $ENGINE/leases.rs 's/^        self\.scheduler\.slot_goes_on\(lane, claimed_at, now\.instant\);$//'

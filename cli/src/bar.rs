@@ -23,7 +23,7 @@ fn style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template).expect("a valid template")
 }
 
-/// Shows how far a job is.
+/// Shows the progress of a job.
 pub(crate) fn show(bar: &ProgressBar, tasks: &TaskCounts, progress: &JobProgress) {
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to PARTS")]
     let done = (progress.fraction.clamp(0.0, 1.0) * f64::from(PARTS)) as u64;

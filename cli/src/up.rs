@@ -15,7 +15,7 @@ use crate::failure::Failure;
 use crate::print::{print_line, tell};
 use crate::python_workers::PythonWorkers;
 
-/// How long the other parts of a grid may take to end after one has failed.
+/// Longest time that the other parts of a grid may take to end after one has failed.
 const FAILURE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Warns about variables that neither this command nor a service reads.

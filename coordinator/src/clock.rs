@@ -27,7 +27,7 @@ const LONGEST_SLOWDOWN: SignedDuration = SignedDuration::from_hours(2);
 /// A clock that is further ahead than this may be wrong.
 const LONGEST_STEP: SignedDuration = SignedDuration::from_mins(10);
 
-/// How long a clock must stay far ahead, by monotonic time, before it is followed.
+/// Shortest time that a clock must stay far ahead, by monotonic time, before it is followed.
 const CONFIRMATION: Duration = Duration::from_mins(10);
 
 static CLOCK: LazyLock<RwLock<Calendar>> = LazyLock::new(|| RwLock::new(Calendar::at_system(Instant::now())));

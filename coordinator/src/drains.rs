@@ -15,7 +15,7 @@ use crate::supervisor::Supervisor;
 use crate::term::Term;
 use crate::workers::Workers;
 
-/// How long the drain of an absent registered process is kept: until then the process may be cut off and return.
+/// Time for which the drain of an absent registered process is kept: until then the process may be cut off and return.
 const AWAY_FOR: SignedDuration = SignedDuration::from_hours(24);
 
 /// The most drains that are kept: as many as there can be workers. Beyond that the oldest are forgotten.

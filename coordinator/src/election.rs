@@ -18,7 +18,8 @@ use crate::role::Trust;
 /// Interval at which this member announces itself.
 const ANNOUNCE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How long the store may take to answer a coordinator that gives the leadership up: about as long as the usual lease lasts.
+/// Longest time that the store may take to answer a coordinator that gives the leadership up: about the duration of the usual
+/// lease.
 const RESIGN_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Signals that wait for the coordinator: a term begins and ends.

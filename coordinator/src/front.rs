@@ -30,17 +30,17 @@ const MAX_CLIENTS: usize = 2_048;
 
 const BACKLOG: u32 = 4_096;
 
-/// How long the name server and then each address of the coordinator may take: where a pod is gone with its address, nothing
-/// answers.
+/// Longest time that the name server and then each address of the coordinator may take: where a pod is gone with its address,
+/// nothing answers.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Pause between two tries to connect to the coordinator.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// How long a client may keep its end of a connection open after the coordinator has closed its own.
+/// Longest time that a client may keep its end of a connection open after the coordinator has closed its own.
 const LINGER: Duration = Duration::from_secs(10);
 
-/// How often a request is sent once more: the request may be what breaks the coordinator.
+/// Number of times that a request is repeated: the request itself may break the coordinator.
 const MAX_BROKEN: u32 = 3;
 
 /// The environment of `divvy-coordinator front`, beside the variables of the logs.

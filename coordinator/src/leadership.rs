@@ -14,7 +14,7 @@ use crate::members::Members;
 use crate::role::{Role, Trust};
 use crate::term::{self, RunningTerm, Term, TermParts};
 
-/// How long the last changes of a term may take to be committed when the leadership is given up.
+/// Longest time that the last changes of a term may take to be committed when the leadership is given up.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Begins and ends the terms of this coordinator.

@@ -37,7 +37,8 @@ const OUTCOME_OVERHEAD_BYTES: usize = 4096;
 /// The engine ends a lease that expires; the request ends this much later, for a worker that is lost by then.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// How long a worker may take to accept an order to stop an attempt: the answer to its next heartbeat repeats the order.
+/// Longest time that a worker may take to accept an order to stop an attempt: the answer to its next heartbeat repeats the
+/// order.
 const STOP_TIMEOUT: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]

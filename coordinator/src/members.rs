@@ -20,7 +20,7 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// Shortest interval between reads while a request waits for a leader.
 const LEAST_INTERVAL: Duration = Duration::from_millis(50);
 
-/// How long the store may take to answer a read.
+/// Longest time that the store may take to answer a read.
 const READ_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A member without an announcement for this time is gone: each announces itself once a second.

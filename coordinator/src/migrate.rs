@@ -15,13 +15,13 @@ pub const USAGE: &str = "divvy-coordinator migrate --from STORE --to STORE [--fr
 
 /// A store as the command line names it.
 #[derive(Clone, PartialEq, Eq)]
-enum Place {
+enum StoreLocation {
     Directory(PathBuf),
     /// The URI of the database, which may hold a password.
     Postgres(String),
 }
 
-impl Place {
+impl StoreLocation {
     fn parse(text: &str) -> anyhow::Result<Self> {
         if text.starts_with("postgres://") || text.starts_with("postgresql://") {
             return Ok(Self::Postgres(text.to_owned()));
@@ -61,8 +61,8 @@ impl Place {
 
 /// The arguments of the command line.
 struct Request {
-    from: Place,
-    to: Place,
+    from: StoreLocation,
+    to: StoreLocation,
     from_results: Option<Url>,
     to_results: Option<Url>,
 }
@@ -74,8 +74,8 @@ impl Request {
         while let Some(option) = rest.next() {
             let mut value = || rest.next().with_context(|| format!("{option} needs a value\n\n{USAGE}"));
             match option.as_str() {
-                "--from" => from = Some(Place::parse(value()?)?),
-                "--to" => to = Some(Place::parse(value()?)?),
+                "--from" => from = Some(StoreLocation::parse(value()?)?),
+                "--to" => to = Some(StoreLocation::parse(value()?)?),
                 "--from-results" => from_results = Some(Url::parse(value()?).context("read --from-results")?),
                 "--to-results" => to_results = Some(Url::parse(value()?).context("read --to-results")?),
                 _ => bail!("{option} is no option of migrate\n\n{USAGE}"),

@@ -19,7 +19,7 @@ use futures_util::future::LocalBoxFuture;
 use futures_util::stream;
 use reqwest::Response;
 use serde::de::DeserializeOwned;
-use service::{ApiError, BodyBudget, BodySize, Passed, Place, Relay, Route, payload_of, read_body, trace};
+use service::{AnsweringProcess, ApiError, BodyBudget, BodySize, Passed, Relay, Route, payload_of, read_body, trace};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tracing::{debug, info, warn};
@@ -43,10 +43,10 @@ const PASSED_ON: &str = "divvy-passed-on";
 /// Marks the answer of a coordinator that does not lead, to a request that was passed on to it.
 const NOT_LEADING: &str = "divvy-not-leading";
 
-/// How long a request waits for a leader. The wait starts anew when a leader goes away with the request.
+/// Time for which a request waits for a leader. The wait starts anew when a leader goes away with the request.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// How long a read waits for a leader if its client can repeat it: longer than a takeover takes with the usual lease.
+/// Time for which a read waits for a leader if its client can repeat it: longer than a takeover takes with the usual lease.
 const BRIEF_PATIENCE: Duration = Duration::from_secs(3);
 
 /// The most leaders that may go away over one request: the request may be the cause.
@@ -58,7 +58,7 @@ const HANDED_BACK_AFTER: Duration = Duration::from_secs(1);
 /// Pause between two checks for a leader.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// How long an answer may take to begin that each coordinator could give itself.
+/// Longest time that an answer may take to begin that each coordinator could give itself.
 const IF_ANY_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The longest answer that [`LeaderRelay::look_up`] reads, in bytes: a job whose parameters are of a usual length.
@@ -348,7 +348,7 @@ impl Relay for LeaderRelay {
             if let Some(refusal) = self.refuse(request) {
                 return Ok(Passed::Answered(refusal));
             }
-            if route.place() == Place::LeaderIfAny {
+            if route.place() == AnsweringProcess::LeaderIfAny {
                 return Ok(self.ask_if_any(Passing::new(request, route, Outgoing::Whole(Bytes::new()))).await);
             }
             let (most, time) = self.bounds.of(route.body_size());

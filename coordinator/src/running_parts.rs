@@ -14,7 +14,7 @@ use tracing::warn;
 use crate::leadership::Terms;
 use crate::term;
 
-/// How long the other parts may take to end after one has failed: the leadership is given up and the store is closed.
+/// Longest time that the other parts may take to end after one has failed: the leadership is given up and the store is closed.
 const FAILURE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The parts that end only when they are told to.

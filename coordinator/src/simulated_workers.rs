@@ -159,7 +159,7 @@ mod tests {
     use crate::clock::now;
     use crate::config::Config;
 
-    /// No simulated workers, and what keeps the driver's effects.
+    /// No simulated workers, and the queue that keeps the driver's effects.
     fn none_yet() -> (SimulatedWorkers, impl Sized) {
         let store = Arc::new(Memory::new().store(Retention::KEEP_ALL).expect("a thread"));
         let (driver, queues) = Driver::new(Engine::new(Config::default().engine_settings(1), now()), store);

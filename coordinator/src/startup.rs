@@ -44,7 +44,7 @@ const PUBLIC_THREADS: usize = 2;
 /// Threads of the internal listener: they are its own, so that no load of clients delays a heartbeat.
 const INTERNAL_THREADS: usize = 2;
 
-/// How long answers may still take to be written after every job is over.
+/// Longest time that answers may still take to be written after every job is over.
 const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A coordinator that is bound to its ports and serves nothing yet.

@@ -38,17 +38,17 @@ use crate::supervisor::Supervisor;
 use crate::task_logs::{self, TaskLogs};
 use crate::workers::{Destination, Workers};
 
-/// How long a worker's host may take to answer a connection. Where a pod is gone with its address, nothing answers, and its
-/// task should soon be elsewhere; a lost packet is sent again only after a second.
+/// Longest time that a worker's host may take to answer a connection. Where a pod is gone with its address, nothing answers,
+/// and its task should soon be elsewhere; a lost packet is sent again only after a second.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(250);
 
-/// How long a worker may take to accept a request for its leases.
+/// Longest time that a worker may take to accept a request for its leases.
 const ANNOUNCE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Workers that are asked side by side.
 const ASKED_TOGETHER: usize = 256;
 
-/// How long the threads of the listeners may hold a store that is to be closed.
+/// Longest time that the threads of the listeners may hold a store that is to be closed.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The parts of a coordinator that every term is made with.

@@ -17,7 +17,7 @@ pub(crate) const ATTEMPT: &str = "divvy-attempt";
 /// Marks the release of an attempt that never reached its worker, which is not to blame for it.
 pub(crate) const UNDELIVERED: &str = "divvy-undelivered";
 
-/// How long the leader may take to give the tasks to others. Without its answer they wait until the lease expires.
+/// Longest time that the leader may take to give the tasks to others. Without its answer they wait until the lease expires.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Gives back the lease in the `response` of the leader at `base`, a URL without a path, if the answer to `request` is lost.

@@ -39,7 +39,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "PATH")]
     pub(crate) baseline: Option<PathBuf>,
 
-    /// What goes to stdout
+    /// Format of stdout
     #[arg(long, value_enum, default_value_t = Output::Text)]
     pub(crate) output: Output,
 }

@@ -39,26 +39,27 @@ const LAST_PAUSE: Duration = Duration::from_secs(1);
 /// The longest pause between uploads of one output: a coordinator whose disk is full must not get a long output over and over.
 const LAST_HAND_IN_PAUSE: Duration = Duration::from_secs(5);
 
-/// How long an upload may make no progress, and how long the coordinator may take to store a complete output.
+/// Longest time without progress of an upload, and longest time that the coordinator may take to store a complete output.
 const STALL_TIMEOUT: Duration = Duration::from_mins(2);
 
 /// Bytes of one read of a file.
 const PIECE_BYTES: usize = 256 * 1024;
 
-/// How long an answer's head, and then each piece of its body, may take to arrive: a halted coordinator keeps its connections
-/// open.
+/// Longest time that an answer's head, and then each piece of its body, may take to arrive: a halted coordinator keeps its
+/// connections open.
 const PIECE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// How long the coordinator may take to answer a connection.
+/// Longest time that the coordinator may take to answer a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How long the coordinator may leave an output unread in its connection: the coordinator waits for memory before it reads.
+/// Longest time that the coordinator may leave an output unread in its connection: the coordinator waits for memory before it
+/// reads.
 const UNREAD_TIMEOUT: Duration = Duration::from_secs(40);
 
-/// How long a former leader may take to answer an open request: a live one notices immediately that it leads no more.
+/// Longest time that a former leader may take to answer an open request: a live one notices immediately that it leads no more.
 const SUPERSEDED_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long one request with a report may take, and how long a computing thread waits for a report.
+/// Longest time that one request with a report may take, and longest time that a computing thread waits for a report.
 const REPORT_TIMEOUT: Duration = Duration::from_secs(5);
 
 const MAX_PROBLEM_BYTES: usize = 8 * 1024;

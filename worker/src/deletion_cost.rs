@@ -18,7 +18,7 @@ const ANNOTATION: &str = "controller.kubernetes.io/pod-deletion-cost";
 /// Interval between checks of the slots.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How long slots must stay idle before the cost falls: between two leases a slot is idle for a moment.
+/// Shortest time that slots must stay idle before the cost falls: between two leases a slot is idle for a moment.
 const LINGER: Duration = Duration::from_secs(5);
 
 /// Shortest interval between changes of the pod: the API server serves all workers of the cluster.

@@ -19,7 +19,7 @@ const CONCURRENT_DELIVERIES: usize = 4;
 
 const CONCURRENT_RELEASES: usize = 16;
 
-/// How long one report may take: as long as the coordinator lets its body take to arrive.
+/// Longest time that one report may take: as long as the coordinator lets its body take to arrive.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Delivers each of these outcomes once to the coordinator of an epoch; the next heartbeat's answer asks again for those that

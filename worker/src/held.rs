@@ -70,11 +70,11 @@ struct Held {
     slot: u32,
     taken_at: Instant,
     told_in: Option<u64>,
-    state: State,
+    state: LeaseState,
 }
 
 #[derive(Debug)]
-enum State {
+enum LeaseState {
     Running(Running),
     Finished(Outcome),
 }
@@ -114,7 +114,7 @@ impl HeldLeases {
         let (permit, stop) = (enter()?, Stop::default());
         let running =
             Running { stop: stop.clone(), waiting: vec![sender], observation: self.metrics.lease(), _permit: permit };
-        let (taken_at, state) = (Instant::now(), State::Running(running));
+        let (taken_at, state) = (Instant::now(), LeaseState::Running(running));
         table.leases.insert(attempt, Held { job, first, beyond, epoch, slot, taken_at, told_in: None, state });
         table.sizes.running += 1;
         drop(table);
@@ -158,7 +158,7 @@ impl HeldLeases {
         }
     }
 
-    /// Stops and forgets the leases that were taken at least `age` ago; returns how many there were.
+    /// Stops and forgets the leases that were taken at least `age` ago; returns their number.
     pub(crate) fn forget_older_than(&self, age: Duration) -> usize {
         let mut table = self.table();
         let is_old = |held: &Held| held.taken_at.elapsed() >= age;
@@ -187,11 +187,11 @@ impl HeldLeases {
     fn remove(&self, table: &mut Table, attempt: AttemptId) {
         let Some(held) = table.leases.remove(&attempt) else { return };
         match held.state {
-            State::Running(running) => {
+            LeaseState::Running(running) => {
                 running.stop.set();
                 table.sizes.running -= 1;
             }
-            State::Finished(outcome) => {
+            LeaseState::Finished(outcome) => {
                 table.sizes.finished -= 1;
                 table.sizes.bytes -= outcome.bytes();
             }
@@ -222,8 +222,8 @@ impl HeldLeases {
         let table = self.table();
         let held = table.leases.get(&attempt)?;
         match &held.state {
-            State::Running(_) => None,
-            State::Finished(outcome) => {
+            LeaseState::Running(_) => None,
+            LeaseState::Finished(outcome) => {
                 let (outcome, name) = (outcome.clone(), held.name(&self.worker_id));
                 Some(Kept { outcome, name, told_in: held.told_in })
             }
@@ -260,7 +260,7 @@ impl Table {
 
     fn finish(&mut self, attempt: AttemptId, outcome: &Outcome) -> Option<Running> {
         let held = self.leases.get_mut(&attempt)?;
-        let State::Running(running) = mem::replace(&mut held.state, State::Finished(outcome.clone())) else {
+        let LeaseState::Running(running) = mem::replace(&mut held.state, LeaseState::Finished(outcome.clone())) else {
             return None;
         };
         if running.waiting.iter().any(|waiting| !waiting.is_closed()) {
@@ -278,11 +278,11 @@ impl Held {
     fn wait(&mut self, epoch: u64, sender: oneshot::Sender<Outcome>) {
         self.epoch = self.epoch.max(epoch);
         match &mut self.state {
-            State::Running(running) => {
+            LeaseState::Running(running) => {
                 running.waiting.retain(|waiting| !waiting.is_closed());
                 running.waiting.push(sender);
             }
-            State::Finished(outcome) => {
+            LeaseState::Finished(outcome) => {
                 // The caller holds the other end.
                 let _ = sender.send(outcome.clone());
                 self.told_in = Some(self.epoch);
@@ -297,8 +297,8 @@ impl Held {
     fn listed(&self, attempt: AttemptId) -> HeldLease {
         // The time limit of a lease is that of its computation: a lease that waits for its slot grows no older.
         let (state, age) = match &self.state {
-            State::Running(running) => (HeldState::Running, running.stop.age()),
-            State::Finished(_) => (HeldState::Finished, self.taken_at.elapsed()),
+            LeaseState::Running(running) => (HeldState::Running, running.stop.age()),
+            LeaseState::Finished(_) => (HeldState::Finished, self.taken_at.elapsed()),
         };
         let &Self { job, first, beyond, epoch, slot, .. } = self;
         let elapsed_ms = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
@@ -307,7 +307,7 @@ impl Held {
 
     /// Stops the lease; returns whether a connection waits for its answer.
     fn hand_back(self) -> bool {
-        let State::Running(Running { stop, waiting, observation, .. }) = self.state else { return false };
+        let LeaseState::Running(Running { stop, waiting, observation, .. }) = self.state else { return false };
         stop.set();
         observation.end(LeaseEnd::Returned);
         waiting.iter().any(|waiting| !waiting.is_closed())

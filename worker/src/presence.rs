@@ -11,11 +11,11 @@ const OBSTACLE: &str = "no coordinator takes its heartbeats";
 #[derive(Debug)]
 pub(crate) struct Presence {
     health: Health,
-    state: Mutex<State>,
+    state: Mutex<AcceptedHeartbeats>,
 }
 
 #[derive(Debug)]
-struct State {
+struct AcceptedHeartbeats {
     takers: usize,
     last_taken_at: Instant,
 }
@@ -27,7 +27,7 @@ pub(crate) struct Taker(Arc<Presence>);
 impl Presence {
     pub(crate) fn new(health: Health) -> Self {
         health.set_obstacle(Some(OBSTACLE));
-        Self { health, state: Mutex::new(State { takers: 0, last_taken_at: Instant::now() }) }
+        Self { health, state: Mutex::new(AcceptedHeartbeats { takers: 0, last_taken_at: Instant::now() }) }
     }
 
     pub(crate) fn add(self: &Arc<Self>) -> Taker {
@@ -52,7 +52,7 @@ impl Presence {
         self.state().takers
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, AcceptedHeartbeats> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

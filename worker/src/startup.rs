@@ -39,13 +39,14 @@ const MAX_LEASES_BYTES: usize = 64 * 1024 * 1024;
 /// Threads that serve HTTP: requests are few and small, the cores belong to the slots.
 const HTTP_THREADS: usize = 1;
 
-/// How long the slots may take to end stopped computations: a program has half a second of grace, and its files are removed.
+/// Longest time that the slots may take to end stopped computations: a program has half a second of grace, and its files are
+/// removed.
 const SLOTS_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How long what programs wrote last may take to be reported when the slots have ended.
+/// Longest time that the last stderr of programs may take to be reported when the slots have ended.
 const REPORTS_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How long answers may still take to be written once nothing is held any more.
+/// Longest time that answers may still take to be written once nothing is held any more.
 const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A worker that is bound to its port and serves nothing yet.

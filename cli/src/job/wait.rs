@@ -25,7 +25,7 @@ pub(crate) async fn run(grid: &Client, format: Format, ids: &[JobId]) -> Result<
     failure(grid, &jobs).await.map_or(Ok(()), Err)
 }
 
-/// Tells which jobs have been submitted, so that whoever interrupts the wait can return to them.
+/// Tells which jobs have been submitted, so that a user who interrupts the wait can return to them.
 pub(crate) fn announce(ids: &[JobId]) {
     let ids = ids.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
     tell(&format!("submitted; to wait again after an interruption: divvy job wait {ids}"));

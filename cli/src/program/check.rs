@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use model::ProgramKind;
-use sandbox::{Config, Import, Kind, Program, Sandbox, Source, check_executable, inspect};
+use sandbox::{Config, Import, Kind, LocalProgram, Sandbox, Source, check_executable, inspect};
 use serde_json::{Value, json};
 use workloads::ProgramLimits;
 
@@ -123,7 +123,7 @@ fn prepare(bytes: Vec<u8>, stop: &AtomicBool) -> Result<(), Failure> {
     let sandbox = Sandbox::open(Config::new(directory.path().join("sandbox"), 1))
         .map_err(|error| Failure::Failed(error.to_string()))?;
     let sha256 = sandbox::ProgramHash::from(hash_of(&bytes).0);
-    let program = Program::Wasm { sha256, source: Source::Bytes(bytes.into()) };
+    let program = LocalProgram::Wasm { sha256, source: Source::Bytes(bytes.into()) };
     let prepared = sandbox.prepare(&program, stop);
     prepared.map_err(|failure| would_not_run(&failure.reason.to_string()))
 }

@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use model::ProgramKind;
-use sandbox::{Call, Config, Input, Limits, Program, Sandbox, Source};
+use sandbox::{Call, Config, Input, Limits, LocalProgram, Sandbox, Source};
 use workloads::ProgramLimits;
 
 use super::put::hash_of;
@@ -34,10 +34,10 @@ pub(super) fn run(arguments: &RunProgram, bytes: Vec<u8>, stop: &AtomicBool) -> 
     out.write_all(&finished.stdout).and_then(|()| out.flush()).map_err(|error| unwritable(&error))
 }
 
-fn program(bytes: Vec<u8>, directory: &Path) -> Result<Program, Failure> {
+fn program(bytes: Vec<u8>, directory: &Path) -> Result<LocalProgram, Failure> {
     let sha256 = sandbox::ProgramHash::from(hash_of(&bytes).0);
     match ProgramKind::of(&bytes) {
-        Some(ProgramKind::Wasm) => Ok(Program::Wasm { sha256, source: Source::Bytes(bytes.into()) }),
+        Some(ProgramKind::Wasm) => Ok(LocalProgram::Wasm { sha256, source: Source::Bytes(bytes.into()) }),
         Some(ProgramKind::Native) => {
             // A worker makes what it has fetched executable, whatever the file's mode is here.
             let copy = directory.join("program");
@@ -46,7 +46,7 @@ fn program(bytes: Vec<u8>, directory: &Path) -> Result<Program, Failure> {
             written
                 .and_then(|mut file| file.write_all(&bytes))
                 .map_err(|error| Failure::Failed(format!("copy the program: {error}")))?;
-            Ok(Program::Native { sha256, path: copy })
+            Ok(LocalProgram::Native { sha256, path: copy })
         }
         None => {
             Err(Failure::Failed("it is neither WebAssembly nor an executable (ELF, or a script with #!)".to_owned()))

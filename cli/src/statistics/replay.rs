@@ -107,7 +107,7 @@ async fn all_tasks(grid: &Client, grain: Grain) -> Result<Vec<TaskStarts>, Failu
     }
 }
 
-/// Counts the events up to a number, each once and in order. Returns how many they are.
+/// Counts the events up to a number, each once and in order. Returns their number.
 fn replay(settings: &Settings, latest: u64, check: &mut Check) -> Result<u64, Failure> {
     let started = Follower::start(settings, &[Topic::Events], From::Beginning, None);
     let mut follower = started.map_err(|error| monitor::unreadable(settings, &error))?;

@@ -1,4 +1,4 @@
-//! Of the coordinator's tests, which have the broker.
+//! The broker of the coordinator's tests, and their waits for a process or a fact.
 
 #[path = "../../../coordinator/tests/kafka/helpers/broker.rs"]
 #[expect(dead_code, reason = "what the coordinator's tests do with a broker")]

@@ -11,14 +11,21 @@ use std::thread;
 use helpers::{Broker, eventually};
 use serde_json::{Value, json};
 
-/// The command with none of this environment's settings.
-fn divvy(arguments: &[&str], broker: &Broker) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_divvy"));
+/// A program with none of this environment's settings.
+fn command(program: &str, broker: &Broker) -> Command {
+    let mut command = Command::new(program);
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("DIVVY_")) {
         command.env_remove(name);
     }
-    command.args(arguments).env("DIVVY_KAFKA_BROKERS", broker.address()).stdin(Stdio::null());
-    command.env("DIVVY_KAFKA_PREFIX", broker.prefix());
+    command.env("DIVVY_KAFKA_BROKERS", broker.address()).env("DIVVY_KAFKA_PREFIX", broker.prefix());
+    command.stdin(Stdio::null());
+    command
+}
+
+/// The command with none of this environment's settings.
+fn divvy(arguments: &[&str], broker: &Broker) -> Command {
+    let mut command = command(env!("CARGO_BIN_EXE_divvy"), broker);
+    command.args(arguments);
     command
 }
 
@@ -108,6 +115,33 @@ fn monitor_names_a_record_that_divvy_did_not_publish_and_goes_on() {
     assert_eq!(workers, ["first", "second"], "{said}");
     let warning = format!("warning: record 1 of {} is not what divvy publishes: ", broker.topic("workers"));
     assert!(said.contains(&warning), "{said}");
+}
+
+/// The first lines that a command prints. The command is killed then.
+fn first_lines(command: &mut Command, count: usize) -> Vec<String> {
+    let mut child = command.stdout(Stdio::piped()).spawn().expect("start");
+    let lines = BufReader::new(child.stdout.take().expect("piped")).lines().take(count);
+    let lines: Vec<_> = lines.map(|line| line.expect("text").trim_end().to_owned()).collect();
+    child.kill().expect("kill the command");
+    child.wait().expect("wait for the command");
+    lines
+}
+
+#[test]
+fn monitor_prints_a_table_with_a_head_on_a_terminal_and_without_one_elsewhere() {
+    let broker = Broker::shared();
+    broker.change_topic("--create", "workers", &["--partitions", "1"]);
+    broker.produce("workers", &[worker("worker-1")], &[]);
+    let head = "AT                    WORKER                    STATE         BUSY   LOAD        DONE";
+    let line = "2026-03-21T10:00:00Z  worker-1                  ready          3/4    50%           7";
+    // A pseudo terminal of the kernel, opened by `script` of util-linux. A monitor that ignored SIGHUP, as below
+    // `nohup`, would outlive it.
+    let monitor = format!("exec {} monitor --from-beginning", env!("CARGO_BIN_EXE_divvy"));
+    let mut terminal = command("env", &broker);
+    terminal.args(["--default-signal=HUP", "script", "--quiet", "--flush", "--command", &monitor, "/dev/null"]);
+    terminal.env("SHELL", "/bin/sh").env("TERM", "xterm-256color").stdin(Stdio::piped());
+    assert_eq!(first_lines(&mut terminal, 2), [head, line]);
+    assert_eq!(first_lines(&mut divvy(&["monitor", "--from-beginning"], &broker), 1), [line]);
 }
 
 /// The workers that a monitor in a group prints, which is interrupted once it has printed this one.

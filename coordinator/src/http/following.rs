@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use super::{Accepted, State};
 use crate::relay::LeaderRelay;
 
-/// How long the answer to a submission waits for the leader's notice on the job.
+/// Time for which the answer to a submission waits for the leader's notice on the job.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Jobs that the same workers can run.
@@ -38,7 +38,7 @@ struct Seen {
 pub(crate) struct Notices(DashMap<Class, Arc<Mutex<Option<Seen>>>>);
 
 /// The place of a request among those that ask for a class.
-struct Place<'a> {
+struct NoticeRequest<'a> {
     notices: &'a Notices,
     class: Class,
     seen: Option<Arc<Mutex<Option<Seen>>>>,
@@ -49,7 +49,7 @@ impl Notices {
     async fn share(&self, class: Class, ask: impl Future<Output = Option<String>>) -> Option<String> {
         let came_at = Instant::now();
         let mutex = Arc::clone(&self.0.entry(class.clone()).or_default());
-        let _place = Place { notices: self, class, seen: Some(Arc::clone(&mutex)) };
+        let _place = NoticeRequest { notices: self, class, seen: Some(Arc::clone(&mutex)) };
         let mut seen = mutex.lock_owned().await;
         if let Some(found) = seen.as_ref().filter(|found| found.asked_at >= came_at) {
             return found.notice.clone();
@@ -61,7 +61,7 @@ impl Notices {
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for NoticeRequest<'_> {
     fn drop(&mut self) {
         self.seen = None;
         // Kept while another request asks for the class.

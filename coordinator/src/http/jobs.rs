@@ -26,7 +26,7 @@ use crate::programs::{AdmitError, Programs, is_program};
 use crate::repeated::first_asked_at;
 use crate::submission;
 
-/// How long a job may take to arrive.
+/// Longest time that a job may take to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Query of a list or of a change by filter.

@@ -21,11 +21,11 @@ use crate::outputs::is_leased;
 use crate::programs::is_program;
 use crate::term::Term;
 
-/// How long the next bytes of an output may take to arrive.
+/// Longest time that the next bytes of an output may take to arrive.
 const PIECE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// How long an output waits for memory before its worker is told to come again: less than the time that either end keeps a
-/// connection whose body is not read.
+/// Time for which an output waits for memory before its worker is told to come again: less than the time that either end keeps
+/// a connection whose body is not read.
 const ROOM_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Bytes between two checks that the attempt still holds its lease.

@@ -21,10 +21,11 @@ use super::errors::{from_read, from_write};
 use super::query::{page_limit, page_token};
 use crate::clock::now;
 
-/// How long a program may take to arrive.
+/// Longest time that a program may take to arrive.
 pub(crate) const UPLOAD_TIMEOUT: Duration = Duration::from_mins(10);
 
-/// How long the next bytes of a program may take: few uploads run at a time, and a client that is gone must not hold its place.
+/// Longest time that the next bytes of a program may take: few uploads run at a time, and a client that is gone must not hold
+/// its place.
 const PIECE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Query of a list of programs.

@@ -34,7 +34,7 @@ const MAX_WAIT_SECONDS: f64 = 60.0;
 /// The most bytes of a report's JSON beside its results.
 pub(crate) const REPORT_OVERHEAD_BYTES: usize = 64 * 1024;
 
-/// How long a report may take to arrive.
+/// Longest time that a report may take to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The longest time that a worker may have computed where the start of its lease is unknown: no lease lasts longer.

@@ -18,7 +18,7 @@ use crate::workers::{Origin, RegisterError, Registered};
 /// that no load of clients keeps a heartbeat out.
 pub(crate) const HEARTBEAT_MEMORY: usize = 64 << 20;
 
-/// How long a heartbeat may take to arrive.
+/// Longest time that a heartbeat may take to arrive.
 const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(5);
 
 pub(super) async fn register(

@@ -15,7 +15,7 @@ const MAX_REFUSED: usize = 1_000;
 /// The most questions under way. Strangers can cause them, and they must not overload the API server.
 const MAX_PENDING: usize = 64;
 
-/// How long a refusal of the API server is valid: less than a new token needs that was refused too early.
+/// Time for which a refusal of the API server is valid: less than a new token needs that was refused too early.
 const REFUSED_FOR: Duration = Duration::from_secs(5);
 
 /// The SHA-256 of a token: the token itself is not kept.
@@ -50,7 +50,7 @@ pub(super) type Pending = watch::Sender<Option<Verdict>>;
 
 #[derive(Debug)]
 pub(super) struct Cache {
-    /// How long an acceptance by the API server is valid.
+    /// Time for which an acceptance by the API server is valid.
     max_age: Duration,
     accepted: HashMap<Key, Accepted>,
     refused: HashMap<Key, (Arc<str>, Instant)>,

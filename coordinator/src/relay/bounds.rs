@@ -6,7 +6,7 @@ use service::BodySize;
 
 use crate::config::Config;
 use crate::http::{FORM_EXPANSION, REPORT_OVERHEAD_BYTES, UPLOAD_OVERHEAD_BYTES, UPLOAD_TIMEOUT};
-/// How long a body may take to arrive, unless it is a file.
+/// Longest time that a body may take to arrive, unless it is a file.
 const BODY_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The longest bodies that the leader accepts, in bytes.

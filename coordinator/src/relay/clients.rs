@@ -6,7 +6,7 @@ use api::client::{ClientTls, StartError, UNREAD_TIMEOUT, http_client_with, uploa
 use reqwest::Client;
 use service::BodySize;
 
-/// How long a leader's host may take to answer a connection.
+/// Longest time that a leader's host may take to answer a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// A client for each size of body.

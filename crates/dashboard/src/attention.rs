@@ -23,14 +23,14 @@ const MANY_EVENTS: u64 = 10_000;
 const SHOWN_CHARS: usize = 300;
 
 /// An entry of the list. Its id keeps its place while the list changes.
-struct Entry {
+struct AttentionEntry {
     id: String,
     is_failure: bool,
     mark: Markup,
     text: Markup,
 }
 
-impl Entry {
+impl AttentionEntry {
     fn failure(id: impl Into<String>, word: &'static str, text: Markup) -> Self {
         Self { id: id.into(), is_failure: true, mark: marks::failure(word), text }
     }
@@ -47,7 +47,7 @@ pub(crate) fn attention(overview: &Overview<'_>, now: Timestamp) -> Markup {
             h2 #attention-title { "Needs attention" }
             @if entries.is_empty() { p.quiet #calm { "Nothing at the moment." } } @else {
                 ul #needs data-rows="" {
-                    @for Entry { id, mark, text, .. } in &entries { li id=(format!("attention-{id}")) { (mark) div { (text) } } }
+                    @for AttentionEntry { id, mark, text, .. } in &entries { li id=(format!("attention-{id}")) { (mark) div { (text) } } }
                 }
             }
         }
@@ -55,14 +55,14 @@ pub(crate) fn attention(overview: &Overview<'_>, now: Timestamp) -> Markup {
 }
 
 /// Failures first.
-fn entries(overview: &Overview<'_>, now: Timestamp) -> Vec<Entry> {
+fn entries(overview: &Overview<'_>, now: Timestamp) -> Vec<AttentionEntry> {
     let mut entries = Vec::new();
     match overview.stats {
         Some(stats) => {
             of_stats(stats, &mut entries);
             of_demand(stats, overview.stuck, &mut entries);
         }
-        None => entries.push(Entry::failure(
+        None => entries.push(AttentionEntry::failure(
             "leader",
             "no leader",
             html! { "No coordinator leads now: no task is given out, and counts are not known. " a href="/grid/coordinators" { "Coordinators" } },
@@ -74,44 +74,44 @@ fn entries(overview: &Overview<'_>, now: Timestamp) -> Vec<Entry> {
     }
     if overview.failed.len() > SHOWN {
         let text = html! { a href="/jobs?state=failed" { "More jobs" } " failed in the last hour." };
-        entries.push(Entry::failure("failed-more", "failed", text));
+        entries.push(AttentionEntry::failure("failed-more", "failed", text));
     }
     entries.sort_by_key(|entry| !entry.is_failure);
     entries
 }
 
-fn of_stats(stats: &Stats, entries: &mut Vec<Entry>) {
+fn of_stats(stats: &Stats, entries: &mut Vec<AttentionEntry>) {
     if let Some(error) = &stats.store_error {
-        entries.push(Entry::failure("store", "storage", html! { (error) }));
+        entries.push(AttentionEntry::failure("store", "storage", html! { (error) }));
     }
     if stats.unreadable_jobs > 0 {
         let jobs = counted(stats.unreadable_jobs, "stored job", "stored jobs");
         let text = html! { (jobs) " cannot be read by this version and wait for one that can. The log of the coordinator that leads names them." };
-        entries.push(Entry::failure("unreadable", "unreadable", text));
+        entries.push(AttentionEntry::failure("unreadable", "unreadable", text));
     }
     if stats.store_backlog > MANY_CHANGES {
         let text = html! { (count(stats.store_backlog)) " changes wait for the store: what they tell of would be done again after a crash." };
-        entries.push(Entry::warning("backlog", "storage", text));
+        entries.push(AttentionEntry::warning("backlog", "storage", text));
     }
     if let Some(kafka) = &stats.kafka {
         of_kafka(kafka, entries);
     }
 }
 
-fn of_suspended(suspended: &[String], entries: &mut Vec<Entry>) {
+fn of_suspended(suspended: &[String], entries: &mut Vec<AttentionEntry>) {
     for worker in suspended.iter().take(SHOWN) {
         let text = html! { a href="/grid/workers" { (worker_name(worker)) } " gets no tasks for now: it failed lately, or its results were wrong." };
-        entries.push(Entry::warning(format!("worker-{worker}"), "suspended", text));
+        entries.push(AttentionEntry::warning(format!("worker-{worker}"), "suspended", text));
     }
     let more = suspended.len().saturating_sub(SHOWN) as u64;
     if more > 0 {
         let text = html! { a href="/grid/workers" { (counted(more, "more worker", "more workers")) } " set aside." };
-        entries.push(Entry::warning("worker-more", "suspended", text));
+        entries.push(AttentionEntry::warning("worker-more", "suspended", text));
     }
 }
 
 /// An entry for each kind whose tasks no worker can run, with the reasons beside it: a reason is told once.
-fn of_demand(stats: &Stats, stuck: &[Job], entries: &mut Vec<Entry>) {
+fn of_demand(stats: &Stats, stuck: &[Job], entries: &mut Vec<AttentionEntry>) {
     let unservable = || stats.demand.iter().filter(|(_, demand)| demand.unservable > 0);
     let tasks: u64 = unservable().map(|(_, demand)| demand.unservable).sum();
     if stats.workers.ready + stats.workers.pulling == 0 && tasks > 0 {
@@ -119,7 +119,7 @@ fn of_demand(stats: &Stats, stuck: &[Job], entries: &mut Vec<Entry>) {
             a href="/jobs?state=queued&state=running" { (counted(tasks, "task waits", "tasks wait")) } ", and no "
             a href="/grid/workers" { "worker" } " is ready."
         };
-        return entries.push(Entry::warning("workers", "no worker", text));
+        return entries.push(AttentionEntry::warning("workers", "no worker", text));
     }
     for (kind, demand) in unservable() {
         let mut told: Vec<&Job> = Vec::new();
@@ -135,11 +135,11 @@ fn of_demand(stats: &Stats, stuck: &[Job], entries: &mut Vec<Entry>) {
                 @if let Some(notice) = &job.notice { div.reason { (link(job)) ": " (notice) } }
             }
         };
-        entries.push(Entry::warning(format!("unservable-{kind}"), "cannot run", text));
+        entries.push(AttentionEntry::warning(format!("unservable-{kind}"), "cannot run", text));
     }
 }
 
-fn of_failures(failures: &Failures, now: Timestamp) -> Entry {
+fn of_failures(failures: &Failures, now: Timestamp) -> AttentionEntry {
     let Failures { newest: job, others, is_more } = failures;
     let text = html! {
         (link(job))
@@ -149,16 +149,16 @@ fn of_failures(failures: &Failures, now: Timestamp) -> Entry {
         " " span.quiet { (ago(job.finished_at.unwrap_or(job.submitted_at), now)) " · " }
         bdi { (cut(SHOWN_CHARS, job.error.as_deref().unwrap_or("no reason given"))) }
     };
-    Entry::failure(format!("failed-{}", job.id), "failed", text)
+    AttentionEntry::failure(format!("failed-{}", job.id), "failed", text)
 }
 
-fn of_kafka(kafka: &KafkaStats, entries: &mut Vec<Entry>) {
+fn of_kafka(kafka: &KafkaStats, entries: &mut Vec<AttentionEntry>) {
     for (part, error) in &kafka.errors {
-        entries.push(Entry::failure(format!("kafka-{part}"), "kafka", html! { (part) ": " (error) }));
+        entries.push(AttentionEntry::failure(format!("kafka-{part}"), "kafka", html! { (part) ": " (error) }));
     }
     if kafka.unpublished_events > MANY_EVENTS {
         let text = html! { (count(kafka.unpublished_events)) " events wait to be published." };
-        entries.push(Entry::warning("kafka-lag", "kafka", text));
+        entries.push(AttentionEntry::warning("kafka-lag", "kafka", text));
     }
     for (id, number, one, many) in [
         (
@@ -181,7 +181,7 @@ fn of_kafka(kafka: &KafkaStats, entries: &mut Vec<Entry>) {
         ),
     ] {
         if number > 0 {
-            entries.push(Entry::warning(id, "kafka", html! { (counted(number, one, many)) "." }));
+            entries.push(AttentionEntry::warning(id, "kafka", html! { (counted(number, one, many)) "." }));
         }
     }
 }

@@ -5,7 +5,7 @@ use maud::{Markup, html};
 
 use crate::columns::job_name;
 use crate::job_query::JobQuery;
-use crate::layout::{Page, Place, Viewer, page};
+use crate::layout::{NavigationPage, Page, Viewer, page};
 use crate::marks;
 use crate::question::{Question, question};
 use crate::words::{count, counted};
@@ -81,7 +81,7 @@ pub fn bulk_page(viewer: &Viewer, change: &BulkChange<'_>) -> Markup {
         about,
         details,
     });
-    page(&Page { title: &title, place: Place::Jobs, is_live: false, viewer }, &content)
+    page(&Page { title: &title, place: NavigationPage::Jobs, is_live: false, viewer }, &content)
 }
 
 #[cfg(test)]

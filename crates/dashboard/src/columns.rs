@@ -10,7 +10,7 @@ use crate::words::{between, count, cut, span};
 /// The most characters of parameters in a row.
 const SHOWN_PARAMS: usize = 120;
 
-/// A bar with its figures: how far a job is.
+/// A bar with its figures: the progress of a job.
 pub(crate) fn progress(job: &Job) -> Markup {
     let (done, failed, total) = (job.tasks.succeeded, job.tasks.failed, job.tasks.total);
     let [done_parts, _, failed_parts] = parts(job);

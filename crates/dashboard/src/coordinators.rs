@@ -3,7 +3,7 @@
 use api::{CoordinatorRole, CoordinatorSummary};
 use maud::{Markup, html};
 
-use crate::layout::{Page, Place, Viewer, page};
+use crate::layout::{NavigationPage, Page, Viewer, page};
 use crate::marks;
 use crate::words::{ago, counted, seen};
 
@@ -22,7 +22,7 @@ pub fn coordinators_page(viewer: &Viewer, coordinators: &[CoordinatorSummary]) -
             tbody data-rows="" { @for coordinator in coordinators { (row(viewer, coordinator)) } }
         }
     };
-    page(&Page { title: "Coordinators", place: Place::Coordinators, is_live: true, viewer }, &content)
+    page(&Page { title: "Coordinators", place: NavigationPage::Coordinators, is_live: true, viewer }, &content)
 }
 
 fn row(viewer: &Viewer, coordinator: &CoordinatorSummary) -> Markup {

@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-use crate::layout::{Page, Place, Viewer, page};
+use crate::layout::{NavigationPage, Page, Viewer, page};
 use crate::words::sentence;
 
 /// A page that explains an error, with a link to `back`: its path and its text.
@@ -13,5 +13,5 @@ pub fn error_page(viewer: &Viewer, title: &str, detail: &str, (path, name): (&st
         p.lead { (sentence(detail)) "." }
         p { a href=(path) { (name) } }
     };
-    page(&Page { title, place: Place::Elsewhere, is_live: false, viewer }, &content)
+    page(&Page { title, place: NavigationPage::Elsewhere, is_live: false, viewer }, &content)
 }

@@ -17,7 +17,7 @@ use tasks::tasks_of;
 
 use crate::again::again;
 use crate::columns::{PARTS, bar, parts, percent_done, short_id, tag};
-use crate::layout::{Page, Place, Viewer, page};
+use crate::layout::{NavigationPage, Page, Viewer, page};
 use crate::marks;
 use crate::overview::time_left;
 use crate::program::{TaskLogs, stderr_of};
@@ -87,7 +87,7 @@ pub fn job_page(viewer: &Viewer, shown: &JobDetails<'_>) -> Markup {
         @if let Some(logs) = &shown.stderr { (stderr_of(logs)) }
         @if let Some(tasks) = shown.tasks { (tasks_of(&id, tasks, shown.stderr.is_some(), viewer.now)) }
     };
-    page(&Page { title: &title, place: Place::Jobs, is_live: true, viewer }, &content)
+    page(&Page { title: &title, place: NavigationPage::Jobs, is_live: true, viewer }, &content)
 }
 
 /// The stage of a job in a word, for the title.

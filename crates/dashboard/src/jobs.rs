@@ -6,7 +6,7 @@ use model::JobState;
 
 use crate::columns::{job_name, lasted, progress};
 use crate::job_query::{JobQuery, Since};
-use crate::layout::{Page, Place, Viewer, page};
+use crate::layout::{NavigationPage, Page, Viewer, page};
 use crate::marks;
 use crate::words::{ago, count, short};
 
@@ -47,7 +47,7 @@ pub fn jobs_page(viewer: &Viewer, list: &JobList<'_>) -> Markup {
         }
         (pages(list))
     };
-    page(&Page { title: "Jobs", place: Place::Jobs, is_live: true, viewer }, &content)
+    page(&Page { title: "Jobs", place: NavigationPage::Jobs, is_live: true, viewer }, &content)
 }
 
 fn filter(query: &JobQuery) -> Markup {

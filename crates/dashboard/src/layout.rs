@@ -25,7 +25,7 @@ pub struct Viewer {
 
 /// The pages of the navigation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Place {
+pub(crate) enum NavigationPage {
     Overview,
     Stream,
     Jobs,
@@ -36,20 +36,20 @@ pub(crate) enum Place {
     Elsewhere,
 }
 
-const PLACES: &[(Place, &str, &str)] = &[
-    (Place::Overview, "/", "Overview"),
-    (Place::Stream, "/task-stream", "Task stream"),
-    (Place::Jobs, "/jobs", "Jobs"),
-    (Place::Submit, "/submit", "Submit"),
-    (Place::Workers, "/grid/workers", "Workers"),
-    (Place::Coordinators, "/grid/coordinators", "Coordinators"),
-    (Place::Statistics, "/statistics", "Statistics"),
+const PLACES: &[(NavigationPage, &str, &str)] = &[
+    (NavigationPage::Overview, "/", "Overview"),
+    (NavigationPage::Stream, "/task-stream", "Task stream"),
+    (NavigationPage::Jobs, "/jobs", "Jobs"),
+    (NavigationPage::Submit, "/submit", "Submit"),
+    (NavigationPage::Workers, "/grid/workers", "Workers"),
+    (NavigationPage::Coordinators, "/grid/coordinators", "Coordinators"),
+    (NavigationPage::Statistics, "/statistics", "Statistics"),
 ];
 
 /// The title, the section and the content of a page.
 pub(crate) struct Page<'a> {
     pub(crate) title: &'a str,
-    pub(crate) place: Place,
+    pub(crate) place: NavigationPage,
     /// Whether the page follows the grid.
     pub(crate) is_live: bool,
     pub(crate) viewer: &'a Viewer,

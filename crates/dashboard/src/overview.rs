@@ -7,7 +7,7 @@ use maud::{Markup, html};
 use crate::attention::attention;
 use crate::chart::{Chart, Series, VerticalAxis, chart, minutes_ago, ones};
 use crate::columns::{bar, job_name, progress};
-use crate::layout::{Page, Place, Viewer, page};
+use crate::layout::{NavigationPage, Page, Viewer, page};
 use crate::marks;
 use crate::words::{count, counted, short, span};
 
@@ -81,7 +81,7 @@ pub fn overview_page(viewer: &Viewer, overview: &Overview<'_>) -> Markup {
             }
         }
     };
-    page(&Page { title: "Overview", place: Place::Overview, is_live: true, viewer }, &content)
+    page(&Page { title: "Overview", place: NavigationPage::Overview, is_live: true, viewer }, &content)
 }
 
 fn tiles(stats: &Stats, (busy, slots): (u64, u64)) -> Markup {

@@ -6,7 +6,7 @@ use maud::{Markup, html};
 use model::JobState;
 
 use crate::columns::job_name;
-use crate::layout::{Page, Place, Viewer, page};
+use crate::layout::{NavigationPage, Page, Viewer, page};
 use crate::marks;
 use crate::words::{count, counted};
 
@@ -82,7 +82,7 @@ pub fn job_question_page(viewer: &Viewer, job: &Job, action: &'static str) -> Ma
         about,
         details: html! {},
     });
-    page(&Page { title: &title, place: Place::Jobs, is_live: false, viewer }, &shown)
+    page(&Page { title: &title, place: NavigationPage::Jobs, is_live: false, viewer }, &shown)
 }
 
 fn canceling(job: &Job) -> Markup {
@@ -118,7 +118,7 @@ pub fn drain_question_page(viewer: &Viewer, worker: &WorkerSummary) -> Markup {
         about,
         details: html! {},
     });
-    page(&Page { title: &title, place: Place::Workers, is_live: false, viewer }, &shown)
+    page(&Page { title: &title, place: NavigationPage::Workers, is_live: false, viewer }, &shown)
 }
 
 #[cfg(test)]

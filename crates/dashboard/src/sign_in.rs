@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-use crate::layout::{Page, Place, Viewer, page};
+use crate::layout::{NavigationPage, Page, Viewer, page};
 
 /// The page at `/sign-in`; `next` is where to go then.
 #[must_use]
@@ -22,5 +22,5 @@ pub fn sign_in_page(viewer: &Viewer, next: &str, was_wrong: bool) -> Markup {
             div { button.main type="submit" { "Sign in" } }
         }
     };
-    page(&Page { title: "Sign in", place: Place::Elsewhere, is_live: false, viewer }, &content)
+    page(&Page { title: "Sign in", place: NavigationPage::Elsewhere, is_live: false, viewer }, &content)
 }

@@ -7,7 +7,7 @@ use maud::{Markup, html};
 use model::{Counts, Durations, Grain, JobKind};
 
 use crate::chart::{Chart, Series, VerticalAxis, chart, ones, unit_of_seconds};
-use crate::layout::{Page, Place, Viewer, page};
+use crate::layout::{NavigationPage, Page, Viewer, page};
 use crate::words::{count, counted, short, span};
 
 /// The figures of one period.
@@ -55,7 +55,7 @@ pub fn statistics_page(viewer: &Viewer, shown: &Statistics<'_>) -> Markup {
         section { h2 { "By kind" } (by_kind(shown.by_kind)) }
         section { h2 { "By period, in UTC" } (by_period(shown)) }
     };
-    page(&Page { title: "Statistics", place: Place::Statistics, is_live: true, viewer }, &content)
+    page(&Page { title: "Statistics", place: NavigationPage::Statistics, is_live: true, viewer }, &content)
 }
 
 fn path(grain: Grain, kind: Option<JobKind>) -> String {

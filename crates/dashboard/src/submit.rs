@@ -5,7 +5,7 @@ use model::JobKind;
 use workloads::parameters;
 
 use crate::form::{field, field_name, parameter_field, value};
-use crate::layout::{Page, Place, Viewer, page};
+use crate::layout::{NavigationPage, Page, Viewer, page};
 use crate::program::upload_form;
 
 /// A form with its filled-in values.
@@ -52,7 +52,7 @@ pub fn submit_page(viewer: &Viewer, form: &SubmitForm<'_>) -> Markup {
             }
         }
     };
-    page(&Page { title: "Submit", place: Place::Submit, is_live: false, viewer }, &content)
+    page(&Page { title: "Submit", place: NavigationPage::Submit, is_live: false, viewer }, &content)
 }
 
 fn errors(form: &SubmitForm<'_>) -> Markup {

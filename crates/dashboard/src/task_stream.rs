@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use crate::assets::STREAM;
 use crate::columns::{bar, worker_name};
-use crate::layout::{Page, Place, Viewer, page};
+use crate::layout::{NavigationPage, Page, Viewer, page};
 use crate::words::{count, counted, percent, span};
 
 /// The windows of time that the stream shows, in seconds.
@@ -121,7 +121,7 @@ pub fn task_stream_page(viewer: &Viewer, stream: &TaskStream) -> Markup {
         }
         script src=(STREAM.path) defer {}
     };
-    page(&Page { title: "Task stream", place: Place::Stream, is_live: true, viewer }, &content)
+    page(&Page { title: "Task stream", place: NavigationPage::Stream, is_live: true, viewer }, &content)
 }
 
 /// Windows that are longer, in seconds, are slow to gather.

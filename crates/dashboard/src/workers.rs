@@ -4,7 +4,7 @@ use api::{Delivery, WorkerState, WorkerSummary};
 use maud::{Markup, html};
 
 use crate::columns::{bar, worker_name};
-use crate::layout::{Page, Place, Viewer, page};
+use crate::layout::{NavigationPage, Page, Viewer, page};
 use crate::marks;
 use crate::words::{bytes, count, counted, seen, short};
 
@@ -40,7 +40,7 @@ pub fn workers_page(viewer: &Viewer, workers: &[WorkerSummary], after: Option<&s
             }
         }
     };
-    page(&Page { title: "Workers", place: Place::Workers, is_live: true, viewer }, &content)
+    page(&Page { title: "Workers", place: NavigationPage::Workers, is_live: true, viewer }, &content)
 }
 
 /// The workers in the order of the page, and the place of the first one after a name.

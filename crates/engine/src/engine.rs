@@ -31,11 +31,11 @@ pub struct Settings {
     pub policy: Policy,
     /// Numbers from a task's first to its last, for new jobs that divide a range.
     pub chunk_size: NonZeroU64,
-    /// How long a job whose client waits may be without any worker before the job fails.
+    /// Longest time that a job whose client waits may be without any worker before the job fails.
     pub worker_wait: Duration,
     /// Recorded changes that may wait for the store before no more work is leased.
     pub max_unstored: u64,
-    /// How long the tasks of jobs that ran under the last coordinator wait for the workers that hold them.
+    /// Time for which the tasks of jobs that ran under the last coordinator wait for the workers that hold them.
     pub recovery: Duration,
     /// This coordinator's epoch, which grows from one to the next.
     pub epoch: u64,

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use scheduler::Lane;
 
 use crate::engine::Engine;
-use crate::standing::State;
+use crate::standing::WorkerStanding;
 
 /// The entries that the engine keeps beside jobs, workers and leases: each entry belongs to a job, a worker or a lease.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -93,7 +93,7 @@ impl Engine {
             let lost = worker.detached.keys().find(|attempt| !attempts.contains(*attempt));
             assert_eq!(lost, None, "a detached lease of {} is not there", worker.id);
             // The timer of a pause is gone once the pause has passed; the worker then waits for a heartbeat.
-            if let State::Suspended { until, .. } = worker.standing {
+            if let WorkerStanding::Suspended { until, .. } = worker.standing {
                 pauses.extend(self.pauses.get(&(until, *key)));
             }
         }

@@ -25,7 +25,7 @@ pub(crate) enum Blame {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum State {
+pub(crate) enum WorkerStanding {
     Ready {
         failures: u32,
     },
@@ -40,7 +40,7 @@ pub(crate) enum State {
     SetAside,
 }
 
-impl Default for State {
+impl Default for WorkerStanding {
     fn default() -> Self {
         Self::Ready { failures: 0 }
     }
@@ -49,30 +49,30 @@ impl Default for State {
 impl Worker {
     pub(crate) fn standing(&self) -> Standing {
         match self.standing {
-            State::Ready { .. } => Standing::Ready,
-            State::Suspended { .. } | State::SetAside => Standing::Suspended,
-            State::Draining => Standing::Draining,
+            WorkerStanding::Ready { .. } => Standing::Ready,
+            WorkerStanding::Suspended { .. } | WorkerStanding::SetAside => Standing::Suspended,
+            WorkerStanding::Draining => Standing::Draining,
         }
     }
 
     pub(crate) fn is_set_aside(&self) -> bool {
-        self.standing == State::SetAside
+        self.standing == WorkerStanding::SetAside
     }
 
     /// Whether the worker has completed leases and failed none since.
     pub(crate) fn is_proven(&self) -> bool {
-        self.completed_tasks > 0 && self.standing == State::Ready { failures: 0 }
+        self.completed_tasks > 0 && self.standing == WorkerStanding::Ready { failures: 0 }
     }
 
     /// Whether the worker has failed a lease and completed none since.
     pub(crate) fn is_on_trial(&self) -> bool {
-        !self.failed_jobs.is_empty() || matches!(self.standing, State::Ready { failures: 1.. })
+        !self.failed_jobs.is_empty() || matches!(self.standing, WorkerStanding::Ready { failures: 1.. })
     }
 
     /// Notes a completed lease, which ends a row of failures.
     pub(crate) fn succeeded(&mut self) {
         self.failed_jobs.clear();
-        if let State::Ready { failures } = &mut self.standing {
+        if let WorkerStanding::Ready { failures } = &mut self.standing {
             *failures = 0;
         }
     }
@@ -82,7 +82,7 @@ impl Engine {
     /// Suspends a worker whose lease failed.
     pub(crate) fn blame(&mut self, key: WorkerKey, blame: Blame, now: Now) {
         let Some(worker) = self.workers.get_mut(&key) else { return };
-        let State::Ready { failures } = worker.standing else { return };
+        let WorkerStanding::Ready { failures } = worker.standing else { return };
         if !worker.is_pushed() {
             return;
         }
@@ -116,7 +116,7 @@ impl Engine {
 
     /// Suspends a worker whose connection for heartbeats has closed, probably with its process, until its next heartbeat.
     pub fn disconnected(&mut self, key: WorkerKey, now: Now) {
-        if let Some(State::Ready { failures }) = self.workers.get(&key).map(|worker| &worker.standing) {
+        if let Some(WorkerStanding::Ready { failures }) = self.workers.get(&key).map(|worker| &worker.standing) {
             self.suspend(key, *failures, now.instant, SuspensionReason::Disconnected, now);
         }
     }
@@ -124,10 +124,10 @@ impl Engine {
     /// Drains a worker: it takes nothing new and goes with its last lease.
     pub fn drain(&mut self, key: WorkerKey, now: Now) {
         let Some(worker) = self.workers.get_mut(&key) else { return };
-        if !matches!(worker.standing, State::Draining | State::SetAside) {
+        if !matches!(worker.standing, WorkerStanding::Draining | WorkerStanding::SetAside) {
             self.end_pause_of(key);
             if let Some(worker) = self.workers.get_mut(&key) {
-                worker.standing = State::Draining;
+                worker.standing = WorkerStanding::Draining;
             }
             self.scheduler.worker_retired(key, now.instant);
             self.settle(now);
@@ -138,7 +138,7 @@ impl Engine {
     pub(crate) fn distrust(&mut self, key: WorkerKey, now: Now) {
         self.end_pause_of(key);
         if let Some(worker) = self.workers.get_mut(&key) {
-            worker.standing = State::SetAside;
+            worker.standing = WorkerStanding::SetAside;
         }
         self.scheduler.worker_set_aside(key, now.instant);
         self.settle(now);
@@ -147,7 +147,7 @@ impl Engine {
     /// Notes a heartbeat of the worker.
     pub(crate) fn note_alive(&mut self, key: WorkerKey, now: Now) {
         let Some(worker) = self.workers.get_mut(&key) else { return };
-        if let State::Suspended { is_alive, since, .. } = &mut worker.standing
+        if let WorkerStanding::Suspended { is_alive, since, .. } = &mut worker.standing
             && *since < now.instant
         {
             *is_alive = true;
@@ -157,10 +157,10 @@ impl Engine {
 
     pub(crate) fn resume_if_alive(&mut self, key: WorkerKey, now: Now) {
         let Some(worker) = self.workers.get_mut(&key) else { return };
-        if let State::Suspended { failures, until, is_alive: true, .. } = worker.standing
+        if let WorkerStanding::Suspended { failures, until, is_alive: true, .. } = worker.standing
             && until <= now.instant
         {
-            worker.standing = State::Ready { failures };
+            worker.standing = WorkerStanding::Ready { failures };
             self.pauses.remove(&(until, key));
             self.scheduler.worker_resumed(key);
             self.dispatch(now);
@@ -168,14 +168,14 @@ impl Engine {
     }
 
     pub(crate) fn end_pause_of(&mut self, key: WorkerKey) {
-        if let Some(State::Suspended { until, .. }) = self.workers.get(&key).map(|worker| &worker.standing) {
+        if let Some(WorkerStanding::Suspended { until, .. }) = self.workers.get(&key).map(|worker| &worker.standing) {
             self.pauses.remove(&(*until, key));
         }
     }
 
     fn suspend(&mut self, key: WorkerKey, failures: u32, until: Instant, reason: SuspensionReason, now: Now) {
         let Some(worker) = self.workers.get_mut(&key) else { return };
-        worker.standing = State::Suspended { failures, since: now.instant, until, is_alive: false };
+        worker.standing = WorkerStanding::Suspended { failures, since: now.instant, until, is_alive: false };
         self.effects.push(Effect::Suspended { worker: worker.id.clone(), reason });
         self.pauses.insert((until, key));
         self.scheduler.worker_suspended(key, now.instant);

@@ -19,7 +19,7 @@ use crate::workers::{Delivery, Worker};
 /// Workers that are remembered as set aside. More of them would be an attack that registration has to stop.
 const MAX_SET_ASIDE: usize = 1024;
 
-/// How long a pulling worker is set aside: the engine cannot see whether its process was started again.
+/// Time for which a pulling worker is set aside: the engine cannot see whether its process was started again.
 const PULLED_SET_ASIDE: Duration = Duration::from_hours(1);
 
 /// The state of a verified job.

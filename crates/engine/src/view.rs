@@ -131,7 +131,7 @@ impl Engine {
         })
     }
 
-    /// Every job that is not over, by how far it is.
+    /// The progress of every job that is not over.
     #[must_use]
     pub fn progress(&self) -> Vec<JobView> {
         self.jobs.keys().filter_map(|id| self.job(*id)).collect()

@@ -61,7 +61,7 @@ pub enum Standing {
 pub(crate) struct Worker {
     pub(crate) id: WorkerId,
     pub(crate) delivery: Delivery,
-    pub(crate) standing: crate::standing::State,
+    pub(crate) standing: crate::standing::WorkerStanding,
     /// Slots of a pushed worker.
     pub(crate) slots: Vec<Slot>,
     pub(crate) leases_per_slot: u8,
@@ -123,7 +123,7 @@ impl Engine {
         let worker = Worker {
             id,
             delivery,
-            standing: crate::standing::State::default(),
+            standing: crate::standing::WorkerStanding::default(),
             slots: (0..of_pushed).map(|_| Slot::default()).collect(),
             leases_per_slot,
             detached: BTreeMap::new(),

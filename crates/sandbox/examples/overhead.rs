@@ -8,7 +8,7 @@ use std::process::Command;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
-use sandbox::{Call, Config, NamedCommand, Program, ProgramHash, Sandbox, Source};
+use sandbox::{Call, Config, LocalProgram, NamedCommand, ProgramHash, Sandbox, Source};
 use wasmtime::{Engine, Linker, Module, Store};
 
 const EMPTY: &str = r#"(module (memory (export "memory") 1) (func (export "_start")))"#;
@@ -40,7 +40,7 @@ fn wasi(sandbox: &Sandbox, calls: usize) -> Result<(), Box<dyn Error>> {
     let bytes = wat::parse_str(EMPTY)?;
     let engine = Engine::default();
     let module = Linker::<()>::new(&engine).instantiate_pre(&Module::new(&engine, &bytes)?)?;
-    let program = Program::Wasm { sha256: ProgramHash::of(&bytes), source: Source::Bytes(bytes.into()) };
+    let program = LocalProgram::Wasm { sha256: ProgramHash::of(&bytes), source: Source::Bytes(bytes.into()) };
     let bare = || -> Result<(), Box<dyn Error>> {
         let mut store = Store::new(&engine, ());
         let instance = module.instantiate(&mut store)?;
@@ -51,8 +51,8 @@ fn wasi(sandbox: &Sandbox, calls: usize) -> Result<(), Box<dyn Error>> {
 
 fn native(sandbox: &Sandbox, calls: usize) -> Result<(), Box<dyn Error>> {
     let sha256 = ProgramHash::of_reader(std::fs::File::open(TRUE)?)?;
-    let program = Program::Native { sha256, path: TRUE.into() };
-    let named = Program::Named(NamedCommand { argv: vec![TRUE.to_owned()], ..NamedCommand::default() });
+    let program = LocalProgram::Native { sha256, path: TRUE.into() };
+    let named = LocalProgram::Named(NamedCommand { argv: vec![TRUE.to_owned()], ..NamedCommand::default() });
     // Without hooks the standard library uses `posix_spawn`.
     let bare = || -> Result<(), Box<dyn Error>> {
         Command::new(TRUE).env_clear().status()?;
@@ -62,7 +62,7 @@ fn native(sandbox: &Sandbox, calls: usize) -> Result<(), Box<dyn Error>> {
     compare("posix_spawn", bare, ("named command", None), || run(sandbox, &named), calls)
 }
 
-fn run(sandbox: &Sandbox, program: &Program) -> Result<(), Box<dyn Error>> {
+fn run(sandbox: &Sandbox, program: &LocalProgram) -> Result<(), Box<dyn Error>> {
     sandbox.run(program, &Call::default(), &AtomicBool::new(false), &mut |_| {})?;
     Ok(())
 }

@@ -21,7 +21,7 @@ pub struct Capabilities {
     pub executable_files: bool,
 }
 
-/// Something that native programs need.
+/// A property of the machine that native programs need.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Missing {

@@ -32,7 +32,7 @@ pub struct Usage {
 
 /// A call without a result.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Failure {
+pub struct FailedCall {
     /// The reason, by which a caller decides.
     pub reason: Reason,
     /// The last 64 KiB of stderr.
@@ -198,14 +198,14 @@ impl Reason {
     }
 }
 
-impl From<Reason> for Box<Failure> {
+impl From<Reason> for Box<FailedCall> {
     fn from(reason: Reason) -> Self {
-        Self::new(Failure { reason, stderr_tail: Vec::new(), usage: Usage::default() })
+        Self::new(FailedCall { reason, stderr_tail: Vec::new(), usage: Usage::default() })
     }
 }
 
 /// The reason, and for a program that failed by itself the last lines of its stderr.
-impl fmt::Display for Failure {
+impl fmt::Display for FailedCall {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const SHOWN_BYTES: usize = 1024;
         write!(f, "{}", self.reason)?;
@@ -222,7 +222,7 @@ impl fmt::Display for Failure {
     }
 }
 
-impl std::error::Error for Failure {
+impl std::error::Error for FailedCall {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         None
     }

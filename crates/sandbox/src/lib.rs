@@ -1,7 +1,8 @@
 //! Runs user programs as tasks: WASI modules and components, uploaded executables, and commands that an operator has
 //! named. Each runs within limits and leaves nothing behind.
 //!
-//! - [`Sandbox::run`] takes a [`Program`] and a [`Call`] on the caller's thread and returns [`Finished`] or a [`Failure`].
+//! - [`Sandbox::run`] takes a [`LocalProgram`] and a [`Call`] on the caller's thread and returns [`Finished`] or a
+//!   [`FailedCall`].
 //! - The host's `main` calls [`run_child_if_asked`] first: supervisors and compilers are the host's own binary.
 //! - [`Capabilities`] says what the kernel contains; what it cannot contain is refused, by name.
 //!
@@ -28,11 +29,11 @@ mod wasm;
 
 pub use capabilities::{Capabilities, Missing};
 pub use entry::run_child_if_asked;
-pub use failure::{Blame, Failure, Finished, Reason, Usage};
+pub use failure::{Blame, FailedCall, Finished, Reason, Usage};
 pub use hash::{NotAHash, ProgramHash};
 pub use native::check_executable;
 pub use output::Spool;
-pub use program::{Call, Input, Limits, NamedCommand, Program, STDERR_TAIL_BYTES, Source};
+pub use program::{Call, Input, Limits, LocalProgram, NamedCommand, STDERR_TAIL_BYTES, Source};
 pub use sandbox::{CompileLimits, Config, OpenError, Sandbox};
 #[cfg(feature = "wasm")]
 pub use wasm::{Import, Inspection, Kind, inspect};

@@ -17,7 +17,7 @@ const MAX_ARGUMENT_BYTES: usize = 1 << 20;
 
 /// A program as a worker has it.
 #[derive(Clone, Debug)]
-pub enum Program {
+pub enum LocalProgram {
     /// A WASI preview 1 module or preview 2 component that exports a command's entry. Needs the feature `wasm`.
     Wasm {
         /// SHA-256 of the bytes; another hash is an error.
@@ -76,7 +76,7 @@ pub struct Call {
 /// Standard input.
 #[derive(Clone, Debug, Default)]
 pub enum Input {
-    /// Nothing.
+    /// No input.
     #[default]
     Empty,
     /// These bytes.

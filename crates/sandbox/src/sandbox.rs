@@ -7,10 +7,10 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use crate::capabilities::Capabilities;
-use crate::failure::{Failure, Finished, Reason, Usage};
+use crate::failure::{FailedCall, Finished, Reason, Usage};
 use crate::hash::ProgramHash;
 use crate::native::{Executables, Job, Ran, Supervisors};
-use crate::program::{Call, NamedCommand, Program};
+use crate::program::{Call, LocalProgram, NamedCommand};
 use crate::scratch::{Scratch, ScratchRoot, private_directory};
 
 /// The settings of a sandbox.
@@ -157,19 +157,19 @@ impl Sandbox {
     ///
     /// # Errors
     /// The errors of [`Self::run`] that are known without a run.
-    pub fn prepare(&self, program: &Program, stop: &AtomicBool) -> Result<(), Box<Failure>> {
+    pub fn prepare(&self, program: &LocalProgram, stop: &AtomicBool) -> Result<(), Box<FailedCall>> {
         match program {
             #[cfg(feature = "wasm")]
-            Program::Wasm { sha256, source } => {
+            LocalProgram::Wasm { sha256, source } => {
                 self.wasm.load(*sha256, source, &|job| self.compile(job, stop), stop)?;
             }
             #[cfg(not(feature = "wasm"))]
-            Program::Wasm { .. } => {
+            LocalProgram::Wasm { .. } => {
                 let _ = stop;
                 return Err(no_wasm().into());
             }
-            Program::Native { sha256, path } => self.admit_native(path, *sha256)?,
-            Program::Named(_) => self.admit_named()?,
+            LocalProgram::Native { sha256, path } => self.admit_native(path, *sha256)?,
+            LocalProgram::Named(_) => self.admit_named()?,
         }
         Ok(())
     }
@@ -183,28 +183,28 @@ impl Sandbox {
     /// After the return no process, descriptor or file of the program is left but the returned file.
     ///
     /// # Errors
-    /// There is no result; [`Failure::reason`] tells why and [`Reason::blame`] where the cause lies.
+    /// There is no result; [`FailedCall::reason`] tells why and [`Reason::blame`] where the cause lies.
     pub fn run(
         &self,
-        program: &Program,
+        program: &LocalProgram,
         call: &Call,
         stop: &AtomicBool,
         on_stderr: &mut dyn FnMut(&[u8]),
-    ) -> Result<Finished, Box<Failure>> {
+    ) -> Result<Finished, Box<FailedCall>> {
         call.check()?;
         match program {
             #[cfg(feature = "wasm")]
-            Program::Wasm { sha256, source } => {
+            LocalProgram::Wasm { sha256, source } => {
                 let loaded = self.wasm.load(*sha256, source, &|job| self.compile(job, stop), stop)?;
                 self.wasm.run(&loaded, call, stop, on_stderr)
             }
             #[cfg(not(feature = "wasm"))]
-            Program::Wasm { .. } => Err(no_wasm().into()),
-            Program::Native { sha256, path } => {
+            LocalProgram::Wasm { .. } => Err(no_wasm().into()),
+            LocalProgram::Native { sha256, path } => {
                 self.admit_native(path, *sha256)?;
                 self.run_native(path, call, stop, on_stderr)
             }
-            Program::Named(command) => {
+            LocalProgram::Named(command) => {
                 self.admit_named()?;
                 self.run_named(command, call, stop, on_stderr)
             }
@@ -229,7 +229,7 @@ impl Sandbox {
         call: &Call,
         stop: &AtomicBool,
         on_stderr: &mut dyn FnMut(&[u8]),
-    ) -> Result<Finished, Box<Failure>> {
+    ) -> Result<Finished, Box<FailedCall>> {
         let scratch = self.scratch()?;
         let path = path.canonicalize().map_err(|error| Reason::NotExecutable { message: error.to_string() })?;
         let argv = vec![utf8(&path)?];
@@ -244,7 +244,7 @@ impl Sandbox {
         call: &Call,
         stop: &AtomicBool,
         on_stderr: &mut dyn FnMut(&[u8]),
-    ) -> Result<Finished, Box<Failure>> {
+    ) -> Result<Finished, Box<FailedCall>> {
         let scratch = self.scratch()?;
         let working_directory = command.working_directory.as_deref().unwrap_or(scratch.path());
         let job = self.job(command.argv.clone(), &command.env, call, &scratch, working_directory)?;
@@ -294,7 +294,7 @@ impl Sandbox {
 
     /// Runs the host's own binary as a compiler, in the cage where there is one.
     #[cfg(feature = "wasm")]
-    fn compile(&self, call: &Call, stop: &AtomicBool) -> Result<Finished, Box<Failure>> {
+    fn compile(&self, call: &Call, stop: &AtomicBool) -> Result<Finished, Box<FailedCall>> {
         let scratch = self.scratch()?;
         let helper = self.config.helper.clone();
         let argv = vec![utf8(&helper)?];
@@ -323,7 +323,7 @@ fn utf8(path: &Path) -> Result<String, Reason> {
 }
 
 /// The outcome of a native run. The first bound that was met counts, even if the program exited with 0.
-fn conclude(ran: Ran, call: &Call) -> Result<Finished, Box<Failure>> {
+fn conclude(ran: Ran, call: &Call) -> Result<Finished, Box<FailedCall>> {
     let reason = ran.reason(&call.limits);
     let usage = Usage {
         wall_time: ran.wall_time,
@@ -336,6 +336,6 @@ fn conclude(ran: Ran, call: &Call) -> Result<Finished, Box<Failure>> {
             let (stdout, stdout_file) = ran.stdout.into_parts();
             Ok(Finished { stdout, stdout_file, stderr_tail, usage })
         }
-        Some(reason) => Err(Box::new(Failure { reason, stderr_tail, usage })),
+        Some(reason) => Err(Box::new(FailedCall { reason, stderr_tail, usage })),
     }
 }

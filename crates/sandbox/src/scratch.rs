@@ -27,7 +27,7 @@ const LOCK: &str = "lock";
 const RUN_PREFIX: &str = "run-";
 /// Directories that are made until one is locked: another process that starts may remove each of them before.
 const MOST_TRIES: u32 = 1000;
-/// A directory itself, and not what a link leads to.
+/// A directory itself, not the target of a link.
 const DIRECTORY: OFlags = OFlags::DIRECTORY.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 /// The directory in which this process makes its scratch directories.

@@ -8,7 +8,7 @@ mod helpers;
 use std::time::Duration;
 
 use helpers::{Grid, call, grid, with_limits};
-use sandbox::{Program, ProgramHash, Source};
+use sandbox::{LocalProgram, ProgramHash, Source};
 
 /// The numbers of descriptors, threads and children of the process.
 fn held() -> [usize; 3] {
@@ -37,7 +37,7 @@ fn hostile_round(grid: &Grid) {
     for call in calls {
         grid.hostile(&call).expect_err("hostile");
     }
-    let gone = Program::Wasm { sha256: ProgramHash::of(b"x"), source: Source::Bytes(b"y".to_vec().into()) };
+    let gone = LocalProgram::Wasm { sha256: ProgramHash::of(b"x"), source: Source::Bytes(b"y".to_vec().into()) };
     grid.run(&gone, &call(&[])).expect_err("another hash");
     #[cfg(feature = "wasm")]
     for wat in [
@@ -46,7 +46,7 @@ fn hostile_round(grid: &Grid) {
         "(module)",
     ] {
         let bytes = wat::parse_str(wat).expect("WAT");
-        let program = Program::Wasm { sha256: ProgramHash::of(&bytes), source: Source::Bytes(bytes.into()) };
+        let program = LocalProgram::Wasm { sha256: ProgramHash::of(&bytes), source: Source::Bytes(bytes.into()) };
         grid.run(&program, &short("")).expect_err("hostile");
     }
 }

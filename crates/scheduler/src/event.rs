@@ -31,7 +31,7 @@ pub enum JobError {
     /// No worker that can run it was ready in time.
     #[error("no worker was ready for {} ms", waited.as_millis())]
     NoWorker {
-        /// How long the job waited.
+        /// Time for which the job waited.
         waited: Duration,
     },
     /// The job reached its time limit.

@@ -7,7 +7,7 @@ use model::{AttemptId, JobState, Priority, TaskCounts};
 
 use crate::figures::JobFigures;
 use crate::lease::WorkerKey;
-use crate::queue::{ClassId, Place};
+use crate::queue::{ClassId, QueuePlace};
 use crate::spec::{History, JobSpec};
 use crate::speed::{Speed, lease_target};
 use crate::tasks::TaskSet;
@@ -36,7 +36,7 @@ pub(crate) struct Job {
     /// Turns that the job lost to jobs that suited the worker better.
     pub(crate) passed_over: u8,
     /// The job's place in the queue while it waits.
-    pub(crate) place: Option<Place>,
+    pub(crate) place: Option<QueuePlace>,
     /// The job's last contribution to the scheduler's figures.
     pub(crate) counted: Option<JobFigures>,
     speeds: HashMap<WorkerKey, Speed>,
@@ -116,10 +116,10 @@ impl Job {
     }
 
     /// The place in the queue that the job should have now. Tasks that failed go back at the highest priority.
-    pub(crate) fn place_due(&self) -> Option<Place> {
+    pub(crate) fn place_due(&self) -> Option<QueuePlace> {
         let waits = !self.is_paused && !self.is_held && self.tasks.unclaimed() > 0;
         let priority = if self.tasks.has_retries() { Priority::HIGHEST } else { self.spec.priority };
-        waits.then_some(Place { class: self.class, level: priority.get(), turn: self.turn })
+        waits.then_some(QueuePlace { class: self.class, level: priority.get(), turn: self.turn })
     }
 
     /// The level of the job's place, raised by the time of waiting.

@@ -26,7 +26,7 @@ pub(crate) struct ClassId(u64);
 
 /// The place of a waiting job in the queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Place {
+pub(crate) struct QueuePlace {
     pub(crate) class: ClassId,
     /// Priority, 1 to 9.
     pub(crate) level: u8,
@@ -179,7 +179,7 @@ impl Queue {
     }
 
     /// Puts a job in its line. A job that was just removed from its window comes back to it.
-    pub(crate) fn insert(&mut self, place: Place, job: JobId) {
+    pub(crate) fn insert(&mut self, place: QueuePlace, job: JobId) {
         let line = self.line_mut(place);
         let into = if line.window.len() < WINDOW { &mut line.window } else { &mut line.rest };
         into.insert(place.turn, job);
@@ -192,7 +192,7 @@ impl Queue {
     }
 
     /// Removes a job from its line; [`Self::settle`] gives its place in the window to the next one.
-    pub(crate) fn remove(&mut self, place: Place) {
+    pub(crate) fn remove(&mut self, place: QueuePlace) {
         let line = self.line_mut(place);
         if line.window.remove(&place.turn).is_none() {
             line.rest.remove(&place.turn);
@@ -206,12 +206,12 @@ impl Queue {
     }
 
     /// Fills the window of a line that a job was removed from.
-    pub(crate) fn settle(&mut self, place: Place) {
+    pub(crate) fn settle(&mut self, place: QueuePlace) {
         self.line_mut(place).fill_window();
     }
 
     /// Notes that a job got the turn of its line.
-    pub(crate) fn count_turn(&mut self, place: Place) {
+    pub(crate) fn count_turn(&mut self, place: QueuePlace) {
         let line = self.line_mut(place);
         line.turns = line.turns.wrapping_add(1);
     }
@@ -252,7 +252,7 @@ impl Queue {
         self.classes.get_mut(&id).expect("a job's class is there")
     }
 
-    fn line_mut(&mut self, place: Place) -> &mut Line {
+    fn line_mut(&mut self, place: QueuePlace) -> &mut Line {
         &mut self.class_mut(place.class).lines[usize::from(place.level) - 1]
     }
 }

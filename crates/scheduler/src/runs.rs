@@ -16,7 +16,7 @@ pub(crate) struct OpenRuns {
     unwalked: BTreeSet<u64>,
     /// The task at which each lane that walks this job continues.
     steps: HashMap<Lane, u64>,
-    /// How many lanes continue at a task.
+    /// Number of lanes that continue at a task.
     walkers: HashMap<u64, u32>,
     tasks: u64,
 }

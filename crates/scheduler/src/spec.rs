@@ -11,7 +11,7 @@ pub use model::{OnExhausted, Order};
 pub struct Policy {
     /// Computing time that a lease should carry.
     pub lease_target: Duration,
-    /// How long a lease may take beyond the time that follows from its worker's speed.
+    /// Longest time that a lease may take beyond the time that follows from its worker's speed.
     pub lease_timeout: Duration,
     /// A job that waits this long for its next lease counts as one priority higher, and so on up to the highest.
     pub aging_interval: Duration,
@@ -44,17 +44,17 @@ pub struct JobSpec {
     pub setup: Duration,
     /// Estimate of the time of one task before any task is done. Better too long than too short.
     pub task_estimate: Option<Duration>,
-    /// How long an attempt at one task may take at most.
+    /// Longest time that an attempt at one task may take.
     pub task_timeout: Option<Duration>,
-    /// How much longer than its tasks' time limits a lease may take.
+    /// Time that a lease may take beyond its tasks' time limits.
     pub lease_slack: Duration,
     /// Whether the last task is given out only when all others are done.
     pub last_task_waits: bool,
     /// Instant at which the job must be over.
     pub deadline: Option<Instant>,
-    /// How long the job may take after a retry, counted from the retry, whatever its deadline was.
+    /// Longest time that the job may take after a retry, counted from the retry, whatever its deadline was.
     pub retry_timeout: Option<Duration>,
-    /// How long the job waits while no worker can run it; for ever if none. Jobs of the same kind and requirements should
+    /// Time for which the job waits while no worker can run it; for ever if none. Jobs of the same kind and requirements should
     /// have the same: the cost of a timeout grows with the number of different ones.
     pub worker_wait: Option<Duration>,
     /// Whether workers join and leave with the job, so that it has no use for other slots.

@@ -148,11 +148,11 @@ pub struct Access(Option<Arc<Tokens>>);
 struct Tokens {
     file: PathBuf,
     anonymous_read: bool,
-    entries: RwLock<Vec<Entry>>,
+    entries: RwLock<Vec<TokenEntry>>,
 }
 
 #[derive(Debug)]
-struct Entry {
+struct TokenEntry {
     name: Arc<str>,
     hash: [u8; 32],
     rights: Rights,

@@ -51,7 +51,7 @@ pub use health::Health;
 pub use metrics::Metrics;
 pub use process::{build_until, exit_code, hang_up, raise_open_files_limit, shutdown_signal};
 pub use query::{Query, range_from_query};
-pub use relay::{Passed, Place, Relay, payload_of};
+pub use relay::{AnsweringProcess, Passed, Relay, payload_of};
 pub use routes::{BodySize, Refusal, Route};
 pub use server::{Limits, Listener, resource, serve};
 pub use telemetry::{DEFAULT_LOG, init_logs};

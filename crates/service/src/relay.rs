@@ -17,7 +17,7 @@ use crate::routes::{Matched, Route};
 
 /// The process of a service that answers a route.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Place {
+pub enum AnsweringProcess {
     /// Each process.
     #[default]
     Anywhere,
@@ -67,7 +67,7 @@ pub(crate) async fn pass_on<B: MessageBody + 'static>(
     next: Next<B>,
 ) -> Result<ServiceResponse<EitherBody<B>>, Error> {
     let relay = request.app_data::<Data<dyn Relay>>().cloned();
-    let route = Matched::of(&request).route.filter(|route| route.place() != Place::Anywhere);
+    let route = Matched::of(&request).route.filter(|route| route.place() != AnsweringProcess::Anywhere);
     let (Some(relay), Some(route)) = (relay, route) else {
         return Ok(next.call(request).await?.map_into_left_body());
     };

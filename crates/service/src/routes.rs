@@ -10,7 +10,7 @@ use actix_web::web::Data;
 use actix_web::{HttpMessage, HttpRequest, HttpResponse, ResponseError};
 
 use crate::accept::prefers_to_json;
-use crate::relay::Place;
+use crate::relay::AnsweringProcess;
 use crate::{ApiError, Right};
 
 /// A route: a method, a pattern of actix-web, and the conditions on a request.
@@ -21,7 +21,7 @@ pub struct Route {
     demand: Demand,
     parameters: Option<&'static [&'static str]>,
     takes_any_body: bool,
-    place: Place,
+    place: AnsweringProcess,
     is_repeatable: bool,
     waits_briefly: bool,
     body_size: BodySize,
@@ -76,7 +76,7 @@ impl Route {
             demand,
             parameters: Some(&[]),
             takes_any_body: false,
-            place: Place::Anywhere,
+            place: AnsweringProcess::Anywhere,
             is_repeatable: false,
             waits_briefly: false,
             body_size: BodySize::Usual,
@@ -147,13 +147,13 @@ impl Route {
     /// Lets the leader alone answer, if a service has several processes.
     #[must_use]
     pub const fn by_leader(self) -> Self {
-        Self { place: Place::Leader, ..self }
+        Self { place: AnsweringProcess::Leader, ..self }
     }
 
     /// Lets the leader answer while there is one.
     #[must_use]
     pub const fn by_leader_if_any(self) -> Self {
-        Self { place: Place::LeaderIfAny, ..self }
+        Self { place: AnsweringProcess::LeaderIfAny, ..self }
     }
 
     /// Waits only briefly for a leader: for a read that is short or repeated anyway.
@@ -208,7 +208,7 @@ impl Route {
 
     /// The process that answers.
     #[must_use]
-    pub fn place(&self) -> Place {
+    pub fn place(&self) -> AnsweringProcess {
         self.place
     }
 

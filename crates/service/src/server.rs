@@ -42,14 +42,14 @@ pub struct Limits {
     pub head_timeout: Duration,
     /// Time for which an idle connection is kept; clients here drop theirs earlier.
     pub keep_alive: Duration,
-    /// How long a connection that is being closed may linger.
+    /// Longest time that a connection that is being closed may linger.
     pub disconnect_timeout: Duration,
     /// Delay of the first probe of a client that has closed its sending half: most answers come before, and some clients take the
     /// probe for the answer.
     pub ask_after: Duration,
-    /// How long a client that has closed its sending half keeps its claim to an answer if it cannot be probed.
+    /// Time for which a client that has closed its sending half keeps its claim to an answer if it cannot be probed.
     pub half_closed_timeout: Duration,
-    /// How long a body may wait in the socket for its handler.
+    /// Longest time that a body may wait in the socket for its handler.
     pub unread_body_timeout: Duration,
     /// Interval at which a connection is checked. Requests that are unread at two checks in a row, before a handler that has no
     /// body to read, are a flood.
@@ -71,7 +71,7 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// How long a connection may stay without a request: a head that begins when the keep-alive ends may arrive.
+    /// Longest time that a connection may stay without a request: a head that begins when the keep-alive ends may arrive.
     pub(crate) fn between_requests(self) -> Duration {
         self.keep_alive.saturating_add(self.head_timeout)
     }

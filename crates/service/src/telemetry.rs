@@ -129,7 +129,7 @@ fn as_json(level: &str, message: &str) -> String {
     json!({ "timestamp": timestamp, "level": level, "message": message, "target": "service" }).to_string()
 }
 
-/// Where a panic is and what it says, with the backtrace where the environment asks for one.
+/// The location and the message of a panic, with the backtrace if the environment asks for one.
 fn told(panic: &PanicHookInfo<'_>) -> String {
     let (thread, backtrace) = (std::thread::current(), Backtrace::capture());
     let told = format!("thread {} {panic}", thread.name().unwrap_or("without a name"));

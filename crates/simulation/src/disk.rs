@@ -28,7 +28,7 @@ pub(crate) enum Waiter {
 struct Queued {
     /// No change: the waiter waits for earlier changes.
     entry: Option<Entry>,
-    /// Of a recorded change; else 0.
+    /// The number of a recorded change; 0 for another entry.
     number: u64,
     waiter: Option<Waiter>,
 }

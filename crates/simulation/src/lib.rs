@@ -35,12 +35,12 @@ pub struct Run {
     /// A hash of its trace: the same for the same run.
     pub hash: u64,
     /// The invariant that did not hold.
-    pub failure: Option<Failure>,
+    pub failure: Option<Violation>,
 }
 
 /// An invariant that did not hold.
 #[derive(Clone, Debug)]
-pub struct Failure {
+pub struct Violation {
     /// The description of the violation.
     pub what: String,
     /// The last lines of the trace.
@@ -54,7 +54,7 @@ pub fn run(seed: u64, until_step: u64, is_traced: bool) -> Run {
     let panicked = caught(|| world.run(until_step));
     let failure = panicked.or_else(|| world.violation.take());
     let hash = world.trace.hash();
-    let failure = failure.map(|what| Failure { what, trace: world.trace.take() });
+    let failure = failure.map(|what| Violation { what, trace: world.trace.take() });
     Run { seed, steps: world.steps, hash, failure }
 }
 

@@ -10,7 +10,7 @@ use std::thread;
 
 use anyhow::{Context, ensure};
 use clap::Parser;
-use simulation::{Failure, Run, run, run_shared};
+use simulation::{Run, Violation, run, run_shared};
 
 use crate::watchdog::Watchdog;
 
@@ -26,7 +26,7 @@ struct Args {
     /// Several coordinators over one store instead of one coordinator
     #[arg(long)]
     shared: bool,
-    /// Prints what happens
+    /// Prints the trace
     #[arg(long)]
     trace: bool,
     /// Stops a seed after this many steps [default: at its end]
@@ -91,7 +91,7 @@ fn main() -> ExitCode {
 /// Prints a failure. Tells whether there was one.
 fn report(run: &Run, args: &Args) -> bool {
     let Run { seed, steps, failure, .. } = run;
-    let Some(Failure { what, trace }) = failure else { return false };
+    let Some(Violation { what, trace }) = failure else { return false };
     let mut text = format!("seed {seed} fails at step {steps}: {what}\n");
     if !args.trace {
         for line in trace.iter().rev().take(60).rev() {

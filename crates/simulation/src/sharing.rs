@@ -24,7 +24,7 @@ use store::memory::Memory;
 
 use crate::plan::{MS, Micros, SECOND};
 use crate::trace::Trace;
-use crate::{Failure, Run};
+use crate::{Run, Violation};
 use client::SharedJob;
 use member::{Member, Power};
 use workers::{SharedWorker, WorkerReport};
@@ -200,7 +200,7 @@ pub fn run_shared(seed: u64, is_traced: bool) -> Run {
     let panicked = crate::caught(|| world.run());
     let failure = panicked.or_else(|| world.violation.take());
     let hash = world.trace.hash();
-    let failure = failure.map(|what| Failure { what, trace: world.trace.take() });
+    let failure = failure.map(|what| Violation { what, trace: world.trace.take() });
     Run { seed, steps: world.steps, hash, failure }
 }
 

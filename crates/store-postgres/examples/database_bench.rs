@@ -27,7 +27,7 @@ const STATISTICS_ROUNDS: usize = 9;
 const STATISTICS_TASKS: u64 = 200_000;
 
 /// A store, and the processor time of the server beside this process.
-struct Place {
+struct MeasuredStore {
     name: &'static str,
     store: Arc<Store>,
     server: Option<(Server, PostgresStore, u32)>,
@@ -48,17 +48,22 @@ fn main() -> Result<(), Failure> {
     Ok(())
 }
 
-fn sqlite() -> Result<Place, Failure> {
+fn sqlite() -> Result<MeasuredStore, Failure> {
     let directory = TempDir::new()?;
     let settings = store_sqlite::StoreSettings {
         data_dir: directory.path().to_owned(),
         results_url: None,
         retention: Retention::KEEP_ALL,
     };
-    Ok(Place { name: "SQLite", store: Arc::new(store_sqlite::open(settings)?), server: None, _directory: directory })
+    Ok(MeasuredStore {
+        name: "SQLite",
+        store: Arc::new(store_sqlite::open(settings)?),
+        server: None,
+        _directory: directory,
+    })
 }
 
-fn postgres() -> Result<Place, Failure> {
+fn postgres() -> Result<MeasuredStore, Failure> {
     let directory = TempDir::new()?;
     let server = Server::start(&["fsync=on", "full_page_writes=on", "max_wal_size=2GB", "shared_buffers=256MB"]);
     let postmaster = fs::read_to_string(server.data_directory().join("postmaster.pid"))?;
@@ -68,7 +73,7 @@ fn postgres() -> Result<Place, Failure> {
     let shared = store_postgres::open(&settings)?;
     let Acquired::Leads(term) = shared.leadership().acquire(Uuid::new_v4())? else { return Err("it is led".into()) };
     let store = Arc::new(Store::start(shared.lead(term.epoch)?, Retention::KEEP_ALL)?);
-    Ok(Place { name: "PostgreSQL", store, server: Some((server, shared, pid)), _directory: directory })
+    Ok(MeasuredStore { name: "PostgreSQL", store, server: Some((server, shared, pid)), _directory: directory })
 }
 
 /// Seconds of processor time of a process and its threads.
@@ -80,7 +85,7 @@ fn cpu(pid: &str) -> f64 {
     (ticks(11) + ticks(12)) / 100.0
 }
 
-impl Place {
+impl MeasuredStore {
     /// Processor time of this process and of the server.
     fn used(&self) -> (f64, f64) {
         let Some((_, _, postmaster)) = &self.server else { return (cpu("self"), 0.0) };
@@ -137,7 +142,7 @@ fn completed(job: JobId, first: u64, with_outcome: bool) -> Result<Change, Failu
     Ok(Change { job, at, kind: ChangeKind::Completed { tasks: first..first + 1, value: 1, busy: BUSY, outcome } })
 }
 
-async fn measure(place: &Place) -> Result<(), Failure> {
+async fn measure(place: &MeasuredStore) -> Result<(), Failure> {
     for (number, (name, tasks, with_outcome)) in
         [("tasks, batched, with outcomes", 400_000, true), ("tasks, batched, without", 1_000_000, false)]
             .into_iter()
@@ -166,7 +171,7 @@ async fn measure(place: &Place) -> Result<(), Failure> {
 
 /// Measures the cost of statistics in a batch. Outcomes are counted with the next event of their job, so the same outcomes
 /// without any event are the work without statistics; the difference includes the cost of an event and is an upper bound.
-async fn statistics(place: &Place) -> Result<(), Failure> {
+async fn statistics(place: &MeasuredStore) -> Result<(), Failure> {
     let mut rates = [Vec::new(), Vec::new()];
     for round in 0..STATISTICS_ROUNDS {
         // In turns, and each first as often as the other.

@@ -16,9 +16,9 @@ use crate::rows;
 use crate::target::Target;
 use crate::transaction::{Failed, Manner, Work};
 
-/// How often a batch is tried again at once after a conflict with another coordinator or the end of its session.
+/// Number of times that a batch is tried again at once after a conflict with another coordinator or the end of its session.
 const TRIES: usize = 4;
-/// How long an idle connection may take to answer a check.
+/// Longest time that an idle connection may take to answer a check.
 const CHECK_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(2);
 /// Announces a new event after the commit: a hint that nothing depends on.
 const HINT: &str = "NOTIFY divvy_events";

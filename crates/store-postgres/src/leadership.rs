@@ -42,7 +42,7 @@ const LEAVE: &str = "DELETE FROM members WHERE id = $1";
 const END_WRITERS: &str = "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE relation = 'divvy.fence'::regclass \
      AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) \
      AND mode = 'RowExclusiveLock' AND granted AND pid <> pg_backend_pid()";
-/// How often a takeover is tried while an earlier leader's transaction blocks it.
+/// Number of times that a takeover is tried while an earlier leader's transaction blocks it.
 const TAKEOVERS: usize = 3;
 
 pub(crate) struct PostgresLeadership {

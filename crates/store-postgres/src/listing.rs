@@ -12,7 +12,7 @@ use crate::jobs::{RECORD, record};
 use crate::link::Link;
 use crate::rows::{self, Column};
 
-/// How many jobs of a part are counted at most to find the smallest part.
+/// Most jobs of a part that are counted to find the smallest part.
 const COUNTED: i64 = 2000;
 /// Least number of further jobs that are read in place of unreadable ones.
 const MORE: usize = 200;

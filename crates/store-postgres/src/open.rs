@@ -23,7 +23,7 @@ use crate::schema;
 use crate::target::Target;
 use crate::watching::{Watch, clock_reading, watch_events};
 
-/// How long to wait for a database that is starting or cannot be reached.
+/// Time to wait for a database that is starting or cannot be reached.
 const PATIENCE: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(200);
 

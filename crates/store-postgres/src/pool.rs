@@ -15,7 +15,7 @@ use crate::io::Io;
 use crate::link::{Link, Purpose};
 use crate::target::Target;
 
-/// How long a read waits for a connection that another read uses.
+/// Time for which a read waits for a connection that another read uses.
 const TURN_TIMEOUT: Duration = Duration::from_secs(5);
 /// Bound on the whole time of a read; the server ends it some seconds earlier.
 const READ_DEADLINE: Duration = Duration::from_secs(15);

@@ -14,9 +14,9 @@ use url::form_urlencoded;
 use crate::error::OpenError;
 use crate::tls;
 
-/// How long a connection may take to be made, unless the URL says otherwise.
+/// Longest time that a connection may take to be made, unless the URL says otherwise.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
-/// How long a connection lives that gets no acknowledgement, unless the URL says otherwise.
+/// Time for which a connection lives that gets no acknowledgement, unless the URL says otherwise.
 const TCP_USER_TIMEOUT: Duration = Duration::from_secs(5);
 /// Silence after which a connection is probed, unless the URL says otherwise.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(10);

@@ -25,7 +25,7 @@ const LOG_PAGES: i64 = 4096;
 const LONG_LOG_PAGES: i64 = 16_384;
 /// A page in the log, with its header.
 const PAGE_BYTES: u64 = 4096 + 24;
-/// How long the writer waits for readers to release the log.
+/// Time for which the writer waits for readers to release the log.
 const READERS_PATIENCE: Duration = Duration::from_millis(100);
 /// Pauses between attempts to begin the log anew: each attempt may take [`READERS_PATIENCE`].
 const FIRST_PAUSE: Duration = Duration::from_secs(1);

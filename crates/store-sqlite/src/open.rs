@@ -29,7 +29,7 @@ const MIGRATIONS: [&str; 8] = [
 const SCHEMA: u32 = MIGRATIONS.len() as u32;
 /// Size up to which a file is checked from end to end, which takes about as long as reading it.
 const CHECKED_BYTES: u64 = 64 * 1024 * 1024;
-/// How long to wait for another program that has the database locked.
+/// Time to wait for another program that has the database locked.
 pub(crate) const BUSY_TIMEOUT: Duration = Duration::from_secs(1);
 /// Statements that stay prepared for each connection.
 const STATEMENTS: usize = 64;

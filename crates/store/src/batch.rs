@@ -32,7 +32,7 @@ pub struct Batch {
     pub entries: Vec<Entry>,
 }
 
-/// Something to write.
+/// A part of a batch, which the store writes.
 #[derive(Clone, Debug)]
 pub enum Entry {
     /// A job to be accepted.

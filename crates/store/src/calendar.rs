@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 
 /// Tolerated difference between the clock and the expected time: more than the corrections of normal operation.
 const TOLERANCE: SignedDuration = SignedDuration::from_mins(10);
-/// How long the clock must keep to a jump before the jump is believed.
+/// Shortest time that the clock must keep to a jump before the jump is believed.
 const CONFIRMATION: Duration = Duration::from_hours(1);
 
 /// The calendar by which old jobs are deleted.

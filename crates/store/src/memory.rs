@@ -25,7 +25,7 @@ use crate::unreadable::Unreadable;
 
 pub use shared::{MemoryShared, StoreClock};
 
-use state::State;
+use state::CommittedState;
 
 /// The committed state, shared by all that have it open. Clones are the same store.
 #[derive(Clone, Debug)]
@@ -36,7 +36,7 @@ pub struct Memory {
 
 #[derive(Debug, Default)]
 struct Shared {
-    state: Mutex<State>,
+    state: Mutex<CommittedState>,
     control: Mutex<Control>,
     released: Condvar,
     /// Always empty: rows in memory are as they were written.

@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use crate::batch::{Answer, Entry};
 use crate::error::WriteError;
 
-/// How long a recorded change waits for others to share its commit.
+/// Time for which a recorded change waits for others to share its commit.
 const LINGER: Duration = Duration::from_millis(10);
 /// Most entries of one batch: about a tenth of a second of work, which a durable change may have to wait for.
 const BATCH_LIMIT: usize = 8192;
@@ -110,13 +110,13 @@ pub(crate) enum Next {
 /// The queue has no bound of its own: the caller that records watches [`crate::Store::backlog`].
 #[derive(Debug, Default)]
 pub(crate) struct Queue {
-    state: Mutex<State>,
+    state: Mutex<QueueState>,
     changed: Condvar,
     log_bytes: AtomicU64,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct QueueState {
     waiting: VecDeque<Queued>,
     /// Entries of `waiting` that a caller waits for.
     urgent: usize,
@@ -133,7 +133,7 @@ struct State {
     failing: Option<String>,
 }
 
-impl State {
+impl QueueState {
     fn put(&mut self, work: Work, ticket: Ticket) {
         if let Some(error) = &self.stopped {
             if let Some(reply) = ticket.reply {
@@ -158,7 +158,7 @@ impl Queue {
         self.log_bytes.store(bytes, Ordering::Relaxed);
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, QueueState> {
         // No code that holds it can panic half way through a change.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

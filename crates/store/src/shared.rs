@@ -24,7 +24,7 @@ pub const LEASE: Duration = Duration::from_millis(1200);
 pub const RENEW_INTERVAL: Duration = Duration::from_millis(300);
 /// Interval at which a follower checks whether the lease has expired.
 pub const WATCH_INTERVAL: Duration = Duration::from_millis(150);
-/// How long a member is listed after its last sign of life.
+/// Time for which a member is listed after its last sign of life.
 pub const MEMBER_KEPT: Duration = Duration::from_mins(10);
 
 /// A coordinator that shares the store: one run of its process.
@@ -69,7 +69,7 @@ pub struct ClockReading {
 pub struct LeadershipLease {
     /// Epoch of the lease.
     pub epoch: Epoch,
-    /// How long the lease may be trusted, counted by a monotonic clock from before the call that returned it.
+    /// Longest time that the lease may be trusted, counted by a monotonic clock from before the call that returned it.
     pub lasts: Duration,
 }
 

@@ -127,7 +127,7 @@ pub type PeriodKey = (Timestamp, JobKind);
 /// Key of the last [`TaskRow`] of a page: the next page begins after it.
 pub type TaskKey = (Timestamp, JobKind, String);
 
-/// How long figures are kept. Days are kept for ever.
+/// Time for which figures are kept. Days are kept for ever.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StatisticsRetention {
     /// Age of minutes, since their start, at which they are deleted.

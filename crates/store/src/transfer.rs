@@ -48,7 +48,7 @@ pub struct Marks {
 pub struct TransferError(pub String);
 
 impl TransferError {
-    /// The error of an operation `what` of a store.
+    /// The error of a store's operation, which `what` names.
     pub fn of(what: &str, error: impl std::fmt::Display) -> Self {
         Self(format!("{what}: {error}"))
     }

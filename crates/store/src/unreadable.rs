@@ -20,7 +20,7 @@ struct Found {
     jobs: BTreeMap<JobId, String>,
     /// Jobs beyond those that are remembered; one that is found again counts again.
     more_jobs: u64,
-    /// The sort of each row, and what tells it from the others of the sort.
+    /// The sort of each row, and its key among the rows of the sort.
     rows: BTreeSet<(&'static str, String)>,
     told_of_more: bool,
     /// Jobs that are over though they cannot be read.

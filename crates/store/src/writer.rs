@@ -97,7 +97,7 @@ impl Writer {
         self.unwritable.clone()
     }
 
-    /// Commits what is queued and ends the thread. Returns how many changes could not be committed.
+    /// Commits what is queued and ends the thread. Returns the number of changes that could not be committed.
     pub(crate) fn close(&mut self) -> u64 {
         self.queue.close();
         if let Some(thread) = self.thread.take()

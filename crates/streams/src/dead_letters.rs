@@ -21,15 +21,15 @@ use crate::thread::Stop;
 const MAX_CAUSE_BYTES: usize = 4096;
 /// Bound on the time of a broker's answer.
 const ASK_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a partition gets no letters after its leader has not taken one in time.
+/// Time for which a partition gets no letters after its leader has not taken one in time.
 const AVOIDANCE: Duration = Duration::from_secs(60);
 
 /// Results of the records on their way to the broker.
 #[derive(Clone, Debug, Default)]
-struct Deliveries(Arc<Mutex<State>>);
+struct Deliveries(Arc<Mutex<DeliveryState>>);
 
 #[derive(Debug, Default)]
-struct State {
+struct DeliveryState {
     outstanding: usize,
     /// Records that the broker does not take because of their size.
     too_large: Vec<usize>,
@@ -39,7 +39,7 @@ struct State {
 }
 
 impl Deliveries {
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, DeliveryState> {
         // No code that holds it can panic half way through a change.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -150,7 +150,7 @@ impl DeadLetters {
         let mut too_large = Vec::new();
         let mut led = if places.is_empty() { None } else { self.led() };
         loop {
-            *self.deliveries.lock() = State::default();
+            *self.deliveries.lock() = DeliveryState::default();
             for &place in &places {
                 let partition = led.as_ref().map(|led| led[place % led.len()]);
                 self.send_one(letters[place], (place, partition), extent, stop)?;
@@ -159,7 +159,7 @@ impl DeadLetters {
             while self.deliveries.lock().outstanding > 0 {
                 self.poll(stop)?;
             }
-            let State { too_large: more, late, failed, .. } = std::mem::take(&mut *self.deliveries.lock());
+            let DeliveryState { too_large: more, late, failed, .. } = std::mem::take(&mut *self.deliveries.lock());
             if let Some(error) = failed {
                 return Err(error.into());
             }

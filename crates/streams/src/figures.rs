@@ -45,12 +45,12 @@ pub struct Figures {
     missed: AtomicU64,
     anew: AtomicU64,
     truncated: AtomicU64,
-    errors: Mutex<[Option<Failure>; Part::ALL.len()]>,
+    errors: Mutex<[Option<PartFailure>; Part::ALL.len()]>,
 }
 
 /// The reason why a part cannot go on.
 #[derive(Clone, Debug)]
-struct Failure {
+struct PartFailure {
     error: String,
     /// Instant of its last report.
     at: Instant,
@@ -99,7 +99,7 @@ impl Figures {
         if place.is_none() {
             warn!(part = part.as_str(), error, "Kafka cannot be used");
         }
-        *place = Some(Failure { error: error.to_owned(), at: Instant::now() });
+        *place = Some(PartFailure { error: error.to_owned(), at: Instant::now() });
     }
 
     /// Notes that a part has started.

@@ -4,6 +4,7 @@
 //! moves in the job's own transaction, so a record that is read again changes nothing. A position keeps a mark of its last
 //! record, and [`crate::marks`] those of earlier ones: by them a partition that was made anew, or lost its end, is recognized.
 
+mod backlog;
 mod marking;
 mod shares;
 mod waiting;
@@ -36,9 +37,7 @@ use crate::topics::Topics;
 use shares::take_in_shares;
 use waiting::Waiting;
 
-/// Changes that wait for the store above which nothing is read.
-const MAX_BACKLOG: u64 = 20_000;
-/// How long an idle intake waits before it checks whether it is to end.
+/// Time for which an idle intake waits before it checks whether it is to end.
 const IDLE: Duration = Duration::from_millis(100);
 /// Pause after a failure.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
@@ -148,7 +147,7 @@ impl<A: Acceptor> Intake<A> {
     fn session(&self, stop: &Stop) -> Result<(), IntakeError> {
         let mut session = self.begin()?;
         while stop.may_act() {
-            if self.store.backlog() > MAX_BACKLOG {
+            if backlog::is_long(&self.store) {
                 stop.sleep(IDLE);
                 continue;
             }

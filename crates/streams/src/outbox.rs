@@ -35,12 +35,12 @@ const STORE_INTERVAL: Duration = Duration::from_millis(500);
 /// Interval at which the store is asked how many events were lost: it answers with all positions, with those of the partitions
 /// of jobs.
 const LOST_INTERVAL: Duration = Duration::from_secs(10);
-/// How long the first event after a failure goes alone. Brokers refuse an event sooner; without a leader of its partition they
-/// answer nothing, and the events of other partitions go on.
+/// Time for which the first event after a failure goes alone. Brokers refuse an event sooner; without a leader of its partition
+/// they answer nothing, and the events of other partitions go on.
 const ALONE: Duration = Duration::from_secs(10);
 /// Time without an acknowledgement after which an event is reported.
 const LATE: Duration = Duration::from_secs(5);
-/// How long an idle relay waits before it checks whether it is to end.
+/// Time for which an idle relay waits before it checks whether it is to end.
 const IDLE: Duration = Duration::from_millis(100);
 /// Pause after a failure.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);

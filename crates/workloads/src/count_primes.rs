@@ -1,4 +1,4 @@
-//! `count-primes`: how many primes a range holds.
+//! `count-primes`: the number of primes in a range.
 
 use std::num::NonZeroU64;
 use std::sync::Arc;

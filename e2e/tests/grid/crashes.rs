@@ -126,7 +126,7 @@ fn no_crash_loses_an_acknowledged_job_or_counts_anything_twice() {
     check_store(coordinator.data_dir(), &accepted, &storm.seen.into_inner().expect("no panic"));
 }
 
-/// Answers how many of those that were killed had gone on with jobs of the one before.
+/// Returns the number of killed coordinators that had gone on with jobs of the one before.
 fn kill_again_and_again(coordinator: &mut Coordinator, workers: &mut VecDeque<Worker>, rng: &mut Rng) -> u32 {
     let mut taken_up = 0;
     for kill in 1..=KILLS {

@@ -6,10 +6,10 @@ use tokio::time::{Instant, sleep};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 
-/// How long a coordinator may refuse or break off requests before the task fails: a little longer than a restart takes.
+/// Longest time that a coordinator may refuse or break off requests before the task fails: a little longer than a restart.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// How often the patience begins anew because a coordinator went away with a request.
+/// Number of times that the patience begins anew because a coordinator went away with a request.
 const MAX_BROKEN: u32 = 5;
 /// A request that fails later than this had reached a coordinator: no connection takes so long to open.
 const HAD_AFTER: Duration = Duration::from_secs(2);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-/// How many are under way.
+/// Number of reports that are under way.
 #[derive(Debug, Default)]
 pub(super) struct Reports(Arc<watch::Sender<usize>>);
 

@@ -25,13 +25,13 @@ pub(crate) struct TaskLog<'a> {
 #[derive(Debug)]
 struct Written {
     worker: WorkerId,
-    state: Mutex<State>,
+    state: Mutex<StderrTail>,
     /// Wakes the reporting task: there is new output, or the program has ended.
     changed: Notify,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct StderrTail {
     tail: Vec<u8>,
     bytes: u64,
     is_new: bool,
@@ -130,12 +130,12 @@ impl Written {
         self.state().has_ended
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, StderrTail> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
+impl StderrTail {
     fn cut(&mut self) {
         self.tail.drain(..self.tail.len().saturating_sub(MAX_LOG_BYTES));
     }

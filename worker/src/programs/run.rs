@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use model::{AttemptId, JobId, ProgramHash, ProgramKind, ProgramOutput, ProgramRef, WorkerId};
-use sandbox::{Blame, Call, Failure, Finished, Input, Limits, Program, Reason, Source, Spool};
+use sandbox::{Blame, Call, FailedCall, Finished, Input, Limits, LocalProgram, Reason, Source, Spool};
 use serde_json::value::RawValue;
 use tempfile::NamedTempFile;
 use workloads::{ExecuteError, ProgramInput, ProgramWork, Report, stdin_of};
@@ -148,7 +148,7 @@ impl Programs {
                     return Err(ExecuteError::Failed(which));
                 }
                 named.limit(&mut call.limits);
-                let program = Program::Named(named.command.clone());
+                let program = LocalProgram::Named(named.command.clone());
                 self.sandbox.run(&program, &call, stop, &mut on_stderr).map_err(|failure| from_failure(*failure))
             }
         };
@@ -183,8 +183,8 @@ impl Programs {
             let path = self.cache.get(hash, &self.courier, stop).map_err(from_fetch)?;
             drop(noted);
             let program = match is_wasm(&path) {
-                Ok(true) => Program::Wasm { sha256, source: Source::File(path.clone()) },
-                Ok(false) => Program::Native { sha256, path: path.clone() },
+                Ok(true) => LocalProgram::Wasm { sha256, source: Source::File(path.clone()) },
+                Ok(false) => LocalProgram::Native { sha256, path: path.clone() },
                 Err(error) if error.kind() == io::ErrorKind::NotFound && !is_second => {
                     is_second = true;
                     continue;
@@ -251,8 +251,8 @@ pub(super) fn from_fetch(error: FetchError) -> ExecuteError {
     }
 }
 
-fn from_failure(failure: Failure) -> ExecuteError {
-    let Failure { reason, stderr_tail, .. } = failure;
+fn from_failure(failure: FailedCall) -> ExecuteError {
+    let FailedCall { reason, stderr_tail, .. } = failure;
     // A file that cannot be executed is the client's fault: it must not set workers aside.
     let is_clients = matches!(reason, Reason::NotExecutable { .. });
     match reason.blame() {

@@ -14,7 +14,7 @@ use crate::executor::Work;
 use crate::metrics::LeaseEnd;
 use crate::outcome::Outcome;
 
-/// How long a lease may take to arrive.
+/// Longest time that a lease may take to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(5);
 
 pub(super) async fn run(state: Data<State>, request: HttpRequest, body: Payload) -> Result<HttpResponse, ApiError> {

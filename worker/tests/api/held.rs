@@ -23,7 +23,7 @@ async fn a_lease_whose_connection_breaks_goes_on_and_is_delivered_and_forgotten_
     let sum = worker.lease("sum-of-primes", json!({"a": 10, "b": 3_700_000, "horizon": 3_700_000}));
     let connections = (worker.begin(&held), worker.begin(&sum));
     let both = |wanted| {
-        move |state: &crate::helpers::State| {
+        move |state: &crate::helpers::FakeState| {
             [held.attempt, sum.attempt].iter().all(|attempt| state.is_held(*attempt, wanted))
         }
     };
@@ -164,7 +164,7 @@ async fn a_lease_grows_no_older_while_it_waits_for_its_slot() {
     let _second = worker.begin(&second);
     coordinator.wait("it is listed", |state| state.held(second.attempt).is_some()).await;
     coordinator.wait_for_new_heartbeats().await;
-    let ages = |state: &crate::helpers::State| {
+    let ages = |state: &crate::helpers::FakeState| {
         [first.attempt, second.attempt].map(|attempt| state.held(attempt).map(|held| held.elapsed_ms))
     };
     let [running, waiting] =

@@ -1,4 +1,4 @@
-//! What programs need of a coordinator and hand in at it, where it says nothing or refuses.
+//! Programs whose coordinator is silent or refuses their bytes, outputs or stderr.
 
 use std::fs;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
-use crate::helpers::{FakeCoordinator, Lease, State, Worker};
+use crate::helpers::{FakeCoordinator, FakeState, Lease, Worker};
 
 /// Prints more than what stands in an outcome.
 const FLOOD: &str = "[program.flood]\ncommand = [\"/bin/sh\", \"-c\", \"head -c 70000 /dev/zero | tr '\\\\0' x\"]\n";
@@ -69,7 +69,7 @@ async fn a_program_is_fetched_of_the_next_leader_where_the_first_one_says_nothin
 /// Asserts that the age of a lease stands still.
 async fn grows_no_older(first: &FakeCoordinator, lease: &Lease) {
     first.wait_for_new_heartbeats().await;
-    let age = |state: &State| state.held(lease.attempt).map(|held| held.elapsed_ms);
+    let age = |state: &FakeState| state.held(lease.attempt).map(|held| held.elapsed_ms);
     let before = first.wait_for("it is listed", |state| age(state).is_some(), age).await.expect("listed");
     // At least two heartbeats each time, which leave once a second.
     for _ in 0..2 {
@@ -123,10 +123,10 @@ async fn the_last_words_of_a_program_are_reported_until_a_coordinator_takes_them
     let (first, second, worker, _directory) = grid().await;
     first.change(|state| state.log_status = Some(503));
     let _connection = worker.begin(&lease(&worker, "talk"));
-    let last_reports = |state: &State| state.logs.iter().filter(|report| report.is_final).count();
+    let last_reports = |state: &FakeState| state.logs.iter().filter(|report| report.is_final).count();
     first.wait("they are refused again and again", |state| last_reports(state) > 3).await;
     second.change(|state| state.epoch = 3);
-    let has_them = |state: &State| state.logs.iter().any(|log| log.is_final && log.text == "last words\n");
+    let has_them = |state: &FakeState| state.logs.iter().any(|log| log.is_final && log.text == "last words\n");
     second.wait("the next one has them", has_them).await;
 }
 

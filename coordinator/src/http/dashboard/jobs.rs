@@ -71,7 +71,7 @@ fn changed(query: &str) -> Option<String> {
     bulk_outcome(field("done")?, field("changed")?.parse().ok()?, field("matched")?.parse().ok()?)
 }
 
-/// Of the jobs that a browser waits for, the states of those that are over, as JSON.
+/// The final states of the jobs that a browser waits for and that are over, as JSON.
 pub(super) async fn states(state: Data<State>, request: HttpRequest) -> Result<HttpResponse, PageError> {
     let fields: Vec<(String, String)> = serde_urlencoded::from_str(request.query_string()).unwrap_or_default();
     let ids = fields.iter().filter(|(name, _)| name == "id").take(MAX_AWAITED);

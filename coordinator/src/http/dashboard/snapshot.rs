@@ -42,7 +42,7 @@ const SHOWN_STUCK: usize = 9;
 /// Reasons of failures that the overview shows, and one more to show that there are more.
 const SHOWN_REASONS: usize = 4;
 
-/// How long the overview shows a failed job.
+/// Time for which the overview shows a failed job.
 const FAILED_LATELY: Duration = Duration::from_hours(1);
 
 /// The newest failed jobs that are examined, for failures that other coordinators have recorded.
@@ -74,7 +74,7 @@ pub(crate) struct Dashboard {
     /// Distinguishes the versions of one coordinator from those of another.
     instance: u32,
     last: tokio::sync::Mutex<Option<Arc<Snapshot>>>,
-    /// How often requests have changed the content of snapshots.
+    /// Number of times that requests have changed the content of snapshots.
     changes: AtomicU64,
     history: Mutex<VecDeque<Sample>>,
     /// The versions of the last snapshot; they change once a second while a browser listens.
@@ -82,7 +82,7 @@ pub(crate) struct Dashboard {
 }
 
 impl Snapshot {
-    /// Whether it is young enough, and nothing has been changed since by those who look.
+    /// Whether it is young enough, and no viewer has changed anything since.
     fn is_fresh(&self, changes: u64) -> bool {
         self.changes == changes && self.taken.elapsed() < FRESH
     }

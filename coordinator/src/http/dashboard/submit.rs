@@ -21,7 +21,7 @@ use crate::carried_code::carries_code;
 use crate::fingerprint::{Fingerprints, fingerprint};
 use crate::programs::{AdmitError, is_program};
 
-/// How long a form may take to arrive.
+/// Longest time that a form may take to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Factor by which a form's encoding can be longer than its text.

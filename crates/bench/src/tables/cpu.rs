@@ -14,7 +14,7 @@ const LEASE_TARGETS_MS: [&str; 3] = ["30", "300", "1000"];
 
 const GOAL: f64 = 1.03;
 
-/// From where, and how many numbers: a second of CPU time at least.
+/// Name, first number and size of each range, which takes a second of CPU time at least.
 const WORKS: [(&str, u64, u64); 4] = [
     ("[1e9, +2e10]", 1_000_000_000, 20_000_000_000),
     ("[1e11, +2e10]", 100_000_000_000, 20_000_000_000),

@@ -19,7 +19,7 @@ const CLIENTS: [(usize, usize); 3] = [(1, 200), (64, 200), (256, 100)];
 /// Submissions a second that PostgreSQL is to take of many clients.
 const GOAL: f64 = 5_000.0;
 
-/// Nobody runs it: there is no worker.
+/// No worker runs it.
 const JOB: &str = r#"{"kind":"sum-of-primes","params":{"a":10,"b":9999999},"tags":{"user":"somebody"}}"#;
 
 pub(crate) fn print(setting: &Setting) -> anyhow::Result<()> {

@@ -22,7 +22,7 @@ const STEP: u64 = 1 << 22;
 pub(crate) struct Pairs<W> {
     sieve: Sieve,
     small: Sieve,
-    /// The next number, and what the primes before it come to.
+    /// The next number, and the total of the primes before it.
     next: u64,
     before: Total,
     /// The primes p whose x/p come next, ascending, and what they are above.

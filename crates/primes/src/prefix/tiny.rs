@@ -20,7 +20,7 @@ const NUMBERS: u64 = 30 * PERIOD as u64;
 
 /// The pattern of one byte, with the count and the sum of the bytes before it.
 #[derive(Clone, Copy, Debug)]
-struct Entry {
+struct PatternEntry {
     sum: u64,
     count: u32,
     bits: u8,
@@ -28,7 +28,7 @@ struct Entry {
 
 struct Pattern {
     bytes: Vec<u8>,
-    entries: Vec<Entry>,
+    entries: Vec<PatternEntry>,
     sum: u64,
     count: u64,
 }
@@ -47,7 +47,7 @@ static PATTERN: LazyLock<Pattern> = LazyLock::new(|| {
     let (mut sum, mut count) = (0, 0);
     let mut entries = Vec::with_capacity(PERIOD);
     for (byte, &bits) in (0u64..).zip(&bytes) {
-        entries.push(Entry { sum, count: count as u32, bits });
+        entries.push(PatternEntry { sum, count: count as u32, bits });
         let ones = u64::from(bits.count_ones());
         count += ones;
         sum += 30 * byte * ones + u64::from(RESIDUE_SUMS[usize::from(bits)]);
@@ -72,7 +72,7 @@ pub(crate) fn phi<W: Weight>(u: u64) -> Total {
     let pattern = &*PATTERN;
     let (periods, rest) = (u / NUMBERS, u % NUMBERS);
     let byte = rest / 30;
-    let Entry { sum, count, bits } = pattern.entries[byte as usize];
+    let PatternEntry { sum, count, bits } = pattern.entries[byte as usize];
     let bits = bits & bits_up_to_number(rest % 30);
     let count = u64::from(count) + u64::from(bits.count_ones());
     if !W::IS_SUM {

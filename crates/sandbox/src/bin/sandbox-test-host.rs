@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use sandbox::{Call, Config, Limits, NamedCommand, Program, ProgramHash, Sandbox};
+use sandbox::{Call, Config, Limits, LocalProgram, NamedCommand, ProgramHash, Sandbox};
 use serde::Deserialize;
 
 /// A call to run, read as JSON.
@@ -34,10 +34,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     let limits = Limits { wall_time: Duration::from_secs(60), ..Limits::default() };
     let mut call = Call { limits, ..Call::default() };
     let program = match native {
-        None => Program::Named(NamedCommand { argv: args, ..NamedCommand::default() }),
+        None => LocalProgram::Named(NamedCommand { argv: args, ..NamedCommand::default() }),
         Some(path) => {
             call.args = args;
-            Program::Native { sha256: ProgramHash::of_reader(std::fs::File::open(&path)?)?, path }
+            LocalProgram::Native { sha256: ProgramHash::of_reader(std::fs::File::open(&path)?)?, path }
         }
     };
     let mut out = std::io::stdout();

@@ -22,7 +22,7 @@ const ELF_MACHINE: u16 = libc::EM_AARCH64;
 
 /// Properties by which a changed file is noticed: a process without privileges cannot set the time of its last change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct State {
+struct FileState {
     device: u64,
     inode: u64,
     bytes: u64,
@@ -32,7 +32,7 @@ struct State {
 /// Hashes of the executables seen.
 #[derive(Debug, Default)]
 pub(crate) struct Executables {
-    hashes: Mutex<HashMap<State, ProgramHash>>,
+    hashes: Mutex<HashMap<FileState, ProgramHash>>,
 }
 
 impl Executables {
@@ -88,12 +88,12 @@ fn check_header(header: &[u8]) -> io::Result<()> {
     }
 }
 
-fn state_of(file: &File) -> io::Result<State> {
+fn state_of(file: &File) -> io::Result<FileState> {
     let file = file.metadata()?;
     if !file.is_file() {
         return Err(io::Error::other("not a regular file"));
     }
-    Ok(State {
+    Ok(FileState {
         device: file.dev(),
         inode: file.ino(),
         bytes: file.size(),

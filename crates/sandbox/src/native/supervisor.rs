@@ -235,7 +235,7 @@ impl<'a> Run<'a> {
         false
     }
 
-    /// Kills until no child is left, and returns how many would not go.
+    /// Kills until no child is left, and returns the number of those that did not end.
     fn end_all(&mut self) -> u32 {
         let give_up_at = Instant::now() + KILL_PATIENCE;
         let mut are_killed = false;

@@ -39,12 +39,12 @@ pub(super) struct Library {
 
 #[derive(Debug, Default)]
 struct Shelf {
-    entries: HashMap<ProgramHash, Entry>,
+    entries: HashMap<ProgramHash, ModuleEntry>,
     uses: u64,
 }
 
 #[derive(Debug)]
-enum Entry {
+enum ModuleEntry {
     /// Another caller is at it.
     Busy,
     Ready {
@@ -92,23 +92,25 @@ impl Library {
             shelf.uses += 1;
             let now = shelf.uses;
             match shelf.entries.get_mut(&program) {
-                Some(Entry::Ready { loaded, used, .. }) => {
+                Some(ModuleEntry::Ready { loaded, used, .. }) => {
                     *used = now;
                     return Some(Ok(Arc::clone(loaded)));
                 }
-                Some(Entry::Failed { reason, until, used }) if until.is_none_or(|until| Instant::now() < until) => {
+                Some(ModuleEntry::Failed { reason, until, used })
+                    if until.is_none_or(|until| Instant::now() < until) =>
+                {
                     *used = now;
                     return Some(Err(reason.clone()));
                 }
-                Some(Entry::Busy) => {
+                Some(ModuleEntry::Busy) => {
                     if stop.load(Ordering::Relaxed) {
                         return Some(Err(Reason::Canceled));
                     }
                     let waited = self.changed.wait_timeout(shelf, STOP_INTERVAL);
                     shelf = waited.unwrap_or_else(PoisonError::into_inner).0;
                 }
-                Some(Entry::Failed { .. }) | None => {
-                    shelf.entries.insert(program, Entry::Busy);
+                Some(ModuleEntry::Failed { .. }) | None => {
+                    shelf.entries.insert(program, ModuleEntry::Busy);
                     return None;
                 }
             }
@@ -169,15 +171,15 @@ impl Turn<'_> {
         let used = shelf.uses;
         match &made {
             Ok(Made { loaded, bytes }) => {
-                let ready = Entry::Ready { loaded: Arc::clone(loaded), bytes: *bytes, used };
+                let ready = ModuleEntry::Ready { loaded: Arc::clone(loaded), bytes: *bytes, used };
                 shelf.entries.insert(self.program, ready);
             }
             Err(reason @ Reason::BadModule { .. }) => {
-                shelf.entries.insert(self.program, Entry::Failed { reason: reason.clone(), until: None, used });
+                shelf.entries.insert(self.program, ModuleEntry::Failed { reason: reason.clone(), until: None, used });
             }
             Err(reason @ Reason::CompileLimit { .. }) => {
                 let until = Some(Instant::now() + LIMIT_REMEMBERED);
-                shelf.entries.insert(self.program, Entry::Failed { reason: reason.clone(), until, used });
+                shelf.entries.insert(self.program, ModuleEntry::Failed { reason: reason.clone(), until, used });
             }
             // Another source, another moment or another disk may do better.
             Err(_) => {}
@@ -191,7 +193,7 @@ impl Turn<'_> {
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
         let mut shelf = self.library.lock();
-        if matches!(shelf.entries.get(&self.program), Some(Entry::Busy)) {
+        if matches!(shelf.entries.get(&self.program), Some(ModuleEntry::Busy)) {
             shelf.entries.remove(&self.program);
         }
         drop(shelf);
@@ -202,11 +204,11 @@ impl Drop for Turn<'_> {
 impl Shelf {
     /// Forgets the entries that were not used for longest. The entry that was used last stays.
     fn evict(&mut self, most_bytes: u64) {
-        self.evict_kind(|entry| matches!(entry, Entry::Ready { .. }), MOST_LOADED, most_bytes);
-        self.evict_kind(|entry| matches!(entry, Entry::Failed { .. }), MOST_FAILED, most_bytes);
+        self.evict_kind(|entry| matches!(entry, ModuleEntry::Ready { .. }), MOST_LOADED, most_bytes);
+        self.evict_kind(|entry| matches!(entry, ModuleEntry::Failed { .. }), MOST_FAILED, most_bytes);
     }
 
-    fn evict_kind(&mut self, is_of_kind: impl Fn(&Entry) -> bool, most: usize, most_bytes: u64) {
+    fn evict_kind(&mut self, is_of_kind: impl Fn(&ModuleEntry) -> bool, most: usize, most_bytes: u64) {
         let of_kind = self.entries.iter().filter(|(_, entry)| is_of_kind(entry));
         let mut of_kind: Vec<_> = of_kind.map(|(program, entry)| (entry.used(), entry.bytes(), *program)).collect();
         of_kind.sort_unstable();
@@ -223,7 +225,7 @@ impl Shelf {
     }
 }
 
-impl Entry {
+impl ModuleEntry {
     fn used(&self) -> Option<u64> {
         match self {
             Self::Busy => None,

@@ -21,13 +21,13 @@ use self::cache::Cache;
 use self::engine::Ticker;
 use self::library::Library;
 use self::load::Loaded;
-use crate::failure::{Failure, Finished, Reason};
+use crate::failure::{FailedCall, Finished, Reason};
 use crate::hash::ProgramHash;
 use crate::program::{Call, Source};
 use crate::sandbox::{Config, OpenError};
 
 /// Runs a call of the host's own binary as a compiler: native, limited and caged.
-pub(crate) type Compile<'a> = dyn Fn(&Call) -> Result<Finished, Box<Failure>> + 'a;
+pub(crate) type Compile<'a> = dyn Fn(&Call) -> Result<Finished, Box<FailedCall>> + 'a;
 
 /// The engine with all modules that are ready to run.
 #[derive(Debug)]
@@ -64,7 +64,7 @@ impl Runner {
         call: &Call,
         stop: &AtomicBool,
         on_stderr: &mut dyn FnMut(&[u8]),
-    ) -> Result<Finished, Box<Failure>> {
+    ) -> Result<Finished, Box<FailedCall>> {
         let _ticking = self.ticker.tick();
         run::run(self.library.engine(), loaded, call, stop, on_stderr)
     }

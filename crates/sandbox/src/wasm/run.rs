@@ -21,7 +21,7 @@ use super::engine::TICK;
 use super::limiter::MemoryLimiter;
 use super::load::Loaded;
 use super::streams::{FileInput, Log, Stdout, Stream};
-use crate::failure::{Failure, Finished, Reason, Usage};
+use crate::failure::{FailedCall, Finished, Reason, Usage};
 use crate::program::{Call, Input, STDERR_TAIL_BYTES};
 use crate::tail::Tail;
 
@@ -76,7 +76,7 @@ pub(super) fn run(
     call: &Call,
     stop: &AtomicBool,
     on_stderr: &mut dyn FnMut(&[u8]),
-) -> Result<Finished, Box<Failure>> {
+) -> Result<Finished, Box<FailedCall>> {
     let (stdout, log) = (Stdout::new(call.limits.output_bytes, call.spool.clone()), Log::default());
     let context = context(call, &stdout, &log)?;
     let mut tail = Tail::new(STDERR_TAIL_BYTES);
@@ -132,7 +132,7 @@ pub(super) fn run(
             let (stdout, stdout_file) = output.into_parts();
             Ok(Finished { stdout, stdout_file, stderr_tail, usage })
         }
-        Some(reason) => Err(Box::new(Failure { reason, stderr_tail, usage })),
+        Some(reason) => Err(Box::new(FailedCall { reason, stderr_tail, usage })),
     }
 }
 

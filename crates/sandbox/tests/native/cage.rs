@@ -4,7 +4,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use sandbox::{Blame, Call, Program, ProgramHash, Reason};
+use sandbox::{Blame, Call, LocalProgram, ProgramHash, Reason};
 
 use crate::helpers::{
     RunResult, TEST_HOST, call, command, grid, grid_with, hostile_path, hostile_program, native, reason, text,
@@ -92,8 +92,8 @@ fn a_kernel_without_landlock_is_told_what_it_lacks() {
 fn an_executable_with_another_hash_is_not_run() {
     let grid = grid();
     let expected = ProgramHash::of(b"another");
-    let Program::Native { sha256: found, path } = hostile_program() else { panic!("native") };
-    let wrong = Program::Native { sha256: expected, path };
+    let LocalProgram::Native { sha256: found, path } = hostile_program() else { panic!("native") };
+    let wrong = LocalProgram::Native { sha256: expected, path };
     assert_eq!(reason(grid.run(&wrong, &call(&["nothing"]))), Reason::HashMismatch { expected, found });
 }
 
@@ -107,7 +107,7 @@ fn what_is_no_executable_is_told_so() {
         let outcome = grid.run(&native(&path), &call(&[]));
         assert!(matches!(reason(outcome), Reason::NotExecutable { .. }), "{contents}");
     }
-    let gone = Program::Native { sha256: ProgramHash::of(b""), path: "/nowhere".into() };
+    let gone = LocalProgram::Native { sha256: ProgramHash::of(b""), path: "/nowhere".into() };
     assert!(matches!(reason(grid.run(&gone, &call(&[]))), Reason::NotExecutable { .. }));
 }
 

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
-use sandbox::{Call, Config, Failure, Finished, Limits, NamedCommand, Program, ProgramHash, Reason, Sandbox};
+use sandbox::{Call, Config, FailedCall, Finished, Limits, LocalProgram, NamedCommand, ProgramHash, Reason, Sandbox};
 
 pub(crate) const TEST_HOST: &str = env!("CARGO_BIN_EXE_sandbox-test-host");
 /// Longest time after its limit until a program must have ended.
@@ -22,7 +22,7 @@ pub(crate) struct Grid {
     _directory: tempfile::TempDir,
 }
 
-pub(crate) type RunResult = Result<Finished, Box<Failure>>;
+pub(crate) type RunResult = Result<Finished, Box<FailedCall>>;
 
 /// A sandbox that runs native programs.
 pub(crate) fn grid() -> Grid {
@@ -78,7 +78,7 @@ impl Grid {
         outcome
     }
 
-    pub(crate) fn run(&self, program: &Program, call: &Call) -> RunResult {
+    pub(crate) fn run(&self, program: &LocalProgram, call: &Call) -> RunResult {
         self.sandbox.run(program, call, &AtomicBool::new(false), &mut |_| {})
     }
 
@@ -111,13 +111,13 @@ pub(crate) fn text(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).expect("text")
 }
 
-pub(crate) fn hostile_program() -> Program {
+pub(crate) fn hostile_program() -> LocalProgram {
     native(hostile_path())
 }
 
-pub(crate) fn native(path: &Path) -> Program {
+pub(crate) fn native(path: &Path) -> LocalProgram {
     let file = std::fs::File::open(path).expect("the program");
-    Program::Native { sha256: ProgramHash::of_reader(file).expect("read"), path: path.to_owned() }
+    LocalProgram::Native { sha256: ProgramHash::of_reader(file).expect("read"), path: path.to_owned() }
 }
 
 pub(crate) fn hostile_path() -> &'static Path {
@@ -142,9 +142,9 @@ pub(crate) fn compile(source: &str, name: &str) -> PathBuf {
     path
 }
 
-pub(crate) fn command(argv: &[&str]) -> Program {
+pub(crate) fn command(argv: &[&str]) -> LocalProgram {
     let argv = argv.iter().map(|word| (*word).to_owned()).collect();
-    Program::Named(NamedCommand { argv, ..NamedCommand::default() })
+    LocalProgram::Named(NamedCommand { argv, ..NamedCommand::default() })
 }
 
 /// Processes whose arguments contain the marker.

@@ -1,13 +1,13 @@
 use std::collections::BTreeMap;
 
-use sandbox::{NamedCommand, Program, Reason};
+use sandbox::{LocalProgram, NamedCommand, Reason};
 
 use crate::helpers::{call, command, grid, reason, text};
 
 #[test]
 fn a_named_command_gets_its_first_arguments_environment_and_directory() {
     let grid = grid();
-    let program = Program::Named(NamedCommand {
+    let program = LocalProgram::Named(NamedCommand {
         argv: ["sh", "-c", "echo $GREETING $0 $1; pwd"].map(str::to_owned).into(),
         env: BTreeMap::from([("GREETING".to_owned(), "hello".to_owned()), ("OTHER".to_owned(), "1".to_owned())]),
         working_directory: Some("/usr".into()),

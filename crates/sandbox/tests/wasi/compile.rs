@@ -4,11 +4,11 @@ use std::os::unix::fs::PermissionsExt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use sandbox::{Blame, Program, ProgramHash, Reason, Source};
+use sandbox::{Blame, LocalProgram, ProgramHash, Reason, Source};
 
 use crate::helpers::{NOTHING, SLACK, call, grid, grid_with, in_time, module, program, reason, text, writer};
 
-fn hello(word: &str) -> Program {
+fn hello(word: &str) -> LocalProgram {
     let body = format!(
         "(data (i32.const 0) \"{word}\")
         (func (export \"_start\") (drop (call $write (i32.const 1) (i32.const {}))))",
@@ -28,8 +28,8 @@ fn bytes_that_are_no_module_are_told_so_and_remembered() {
         assert!(matches!(failure.reason, Reason::BadModule { .. }), "{failure}");
         assert_eq!(failure.reason.blame(), Blame::Program);
         // The source is gone, and the answer is the same: nobody looks at it again.
-        let Program::Wasm { sha256, .. } = program else { panic!("WASM") };
-        let gone = Program::Wasm { sha256, source: Source::File("/nowhere".into()) };
+        let LocalProgram::Wasm { sha256, .. } = program else { panic!("WASM") };
+        let gone = LocalProgram::Wasm { sha256, source: Source::File("/nowhere".into()) };
         assert_eq!(grid.run(&gone, &call(&[])).expect_err("no module").reason, failure.reason);
     }
     grid.run(&hello("x"), &call(&[])).expect("the next call works");
@@ -56,7 +56,7 @@ fn a_module_with_another_hash_is_not_compiled() {
     let grid = grid();
     let bytes = wat::parse_str(NOTHING).expect("WAT");
     let (expected, found) = (ProgramHash::of(b"another"), ProgramHash::of(&bytes));
-    let wrong = Program::Wasm { sha256: expected, source: Source::Bytes(bytes.into()) };
+    let wrong = LocalProgram::Wasm { sha256: expected, source: Source::Bytes(bytes.into()) };
     let failure = grid.run(&wrong, &call(&[])).expect_err("another one");
     assert_eq!(failure.reason, Reason::HashMismatch { expected, found });
     assert_eq!(failure.reason.blame(), Blame::Worker);
@@ -67,12 +67,12 @@ fn a_gigabyte_is_refused_before_it_is_read() {
     let grid = grid();
     let path = grid.directory.join("large.wasm");
     File::create(&path).expect("made").set_len(1 << 30).expect("sparse");
-    let large = Program::Wasm { sha256: ProgramHash::of(b""), source: Source::File(path) };
+    let large = LocalProgram::Wasm { sha256: ProgramHash::of(b""), source: Source::File(path) };
     assert_eq!(reason(grid.run(&large, &call(&[]))), Reason::TooLarge { bytes: 1 << 30, limit: 64 << 20 });
 }
 
 /// Blocks with many locals each live across a table of branches: far more work for the compiler than bytes.
-fn compile_bomb() -> Program {
+fn compile_bomb() -> LocalProgram {
     let locals: String = (0..2000).map(|_| "(local i64)").collect();
     let body: String = (0..12_000)
         .map(|n| {
@@ -98,8 +98,8 @@ fn a_compile_bomb_meets_its_limit_and_is_remembered() {
         (grid, started_at.elapsed())
     });
     // Without a source it cannot be compiled again.
-    let Program::Wasm { sha256, .. } = bomb else { panic!("WASM") };
-    let gone = Program::Wasm { sha256, source: Source::File("/nowhere".into()) };
+    let LocalProgram::Wasm { sha256, .. } = bomb else { panic!("WASM") };
+    let gone = LocalProgram::Wasm { sha256, source: Source::File("/nowhere".into()) };
     assert_eq!(reason(grid.run(&gone, &call(&[]))), Reason::CompileLimit { what: "500ms".to_owned() });
     // A busy machine may not compile a module within the limit either, which is remembered of that module alone.
     let since = Instant::now();
@@ -151,8 +151,8 @@ fn a_module_is_compiled_once_for_all_that_ask_and_kept_for_the_next_start() {
     let [file] = &grid.compiled_files()[..] else { panic!("one module is one file") };
     assert_eq!(file.metadata().expect("there").permissions().mode() & 0o777, 0o600);
     // Another start has only the file, no source and no compiler.
-    let Program::Wasm { sha256, .. } = program else { panic!("WASM") };
-    let kept = Program::Wasm { sha256, source: Source::File("/nowhere".into()) };
+    let LocalProgram::Wasm { sha256, .. } = program else { panic!("WASM") };
+    let kept = LocalProgram::Wasm { sha256, source: Source::File("/nowhere".into()) };
     let next = sandbox::Config { helper: "/nowhere".into(), ..sandbox::Config::new(&grid.directory, 1) };
     let next = sandbox::Sandbox::open(next).expect("a sandbox");
     let ran = next.run(&kept, &call(&[]), &AtomicBool::new(false), &mut |_| {});

@@ -5,12 +5,12 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use sandbox::{Call, Config, Failure, Finished, Limits, Program, ProgramHash, Reason, Sandbox, Source};
+use sandbox::{Call, Config, FailedCall, Finished, Limits, LocalProgram, ProgramHash, Reason, Sandbox, Source};
 
 pub(crate) const TEST_HOST: &str = env!("CARGO_BIN_EXE_sandbox-test-host");
 pub(crate) const SLACK: Duration = Duration::from_secs(1);
 
-pub(crate) type RunResult = Result<Finished, Box<Failure>>;
+pub(crate) type RunResult = Result<Finished, Box<FailedCall>>;
 
 pub(crate) struct Grid {
     pub(crate) sandbox: Sandbox,
@@ -31,12 +31,12 @@ pub(crate) fn grid_with(change: impl FnOnce(&mut Config)) -> Grid {
 }
 
 impl Grid {
-    pub(crate) fn run(&self, program: &Program, call: &Call) -> RunResult {
+    pub(crate) fn run(&self, program: &LocalProgram, call: &Call) -> RunResult {
         self.sandbox.run(program, call, &AtomicBool::new(false), &mut |_| {})
     }
 
     /// Runs what may be hostile: it ends within its limit, and the next call works.
-    pub(crate) fn hostile(&self, program: &Program, call: &Call) -> RunResult {
+    pub(crate) fn hostile(&self, program: &LocalProgram, call: &Call) -> RunResult {
         let next = module(NOTHING);
         let prepared = |program| self.sandbox.prepare(program, &AtomicBool::new(false));
         prepared(&next).expect("compiled");
@@ -72,13 +72,13 @@ pub(crate) fn writer(body: &str) -> String {
     )
 }
 
-pub(crate) fn module(wat: &str) -> Program {
+pub(crate) fn module(wat: &str) -> LocalProgram {
     program(wat::parse_str(wat).expect("WAT"))
 }
 
-pub(crate) fn program(bytes: impl Into<Bytes>) -> Program {
+pub(crate) fn program(bytes: impl Into<Bytes>) -> LocalProgram {
     let bytes = bytes.into();
-    Program::Wasm { sha256: ProgramHash::of(&bytes), source: Source::Bytes(bytes) }
+    LocalProgram::Wasm { sha256: ProgramHash::of(&bytes), source: Source::Bytes(bytes) }
 }
 
 pub(crate) fn call(args: &[&str]) -> Call {

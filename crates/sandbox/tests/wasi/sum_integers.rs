@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use sandbox::{Limits, Program, Reason};
+use sandbox::{Limits, LocalProgram, Reason};
 
 use crate::helpers::{Grid, call, component, grid_with, program, reason, text};
 
@@ -23,7 +23,7 @@ fn grid() -> Grid {
 const SUM: i128 = 124_999_999_750_000_000;
 const STEP: i128 = 100_000_000;
 
-fn assert_sums(grid: &Grid, program: &Program, usage_code: i32) {
+fn assert_sums(grid: &Grid, program: &LocalProgram, usage_code: i32) {
     let mut sum = 0;
     for part in 0..5 {
         let mut call = call(&[&(part * STEP).to_string(), &((part + 1) * STEP).to_string()]);
@@ -86,7 +86,7 @@ fn the_example_runs_as_a_native_executable() {
     let mut gcc = Command::new("gcc");
     assert!(compiled_well(gcc.args(["-O2", "-static", "-o"]).arg(&path).arg(source("sum_integers.c"))), "gcc");
     let sha256 = sandbox::ProgramHash::of_reader(std::fs::File::open(&path).expect("built")).expect("read");
-    assert_sums(&grid(), &Program::Native { sha256, path: path.clone() }, 2);
+    assert_sums(&grid(), &LocalProgram::Native { sha256, path: path.clone() }, 2);
     std::fs::remove_file(path).expect("removed");
 }
 

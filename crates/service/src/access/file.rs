@@ -10,7 +10,7 @@ use model::toml_error;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
-use super::{Entry, Rights};
+use super::{Rights, TokenEntry};
 
 /// The prefix of every token, by which scanners of leaked secrets recognize one.
 const TOKEN_PREFIX: &str = "divvy_";
@@ -37,24 +37,24 @@ struct FileEntry {
     rights: Rights,
 }
 
-pub(super) fn read(file: &Path) -> anyhow::Result<Vec<Entry>> {
+pub(super) fn read(file: &Path) -> anyhow::Result<Vec<TokenEntry>> {
     let opened = File::open(file).with_context(|| format!("open {}", file.display()))?;
     parse(opened).with_context(|| format!("read {}", file.display()))
 }
 
-fn parse(file: impl Read) -> anyhow::Result<Vec<Entry>> {
+fn parse(file: impl Read) -> anyhow::Result<Vec<TokenEntry>> {
     let mut text = String::new();
     file.take(MAX_FILE_BYTES + 1).read_to_string(&mut text)?;
     ensure!(text.len() as u64 <= MAX_FILE_BYTES, "it is longer than {MAX_FILE_BYTES} bytes");
     let file: TokensFile =
         toml::from_str(&text).map_err(|error| anyhow!(toml_error(&text, error.message(), error.span())))?;
-    let mut entries: Vec<Entry> = Vec::with_capacity(file.tokens.len());
+    let mut entries: Vec<TokenEntry> = Vec::with_capacity(file.tokens.len());
     for FileEntry { name, sha256, rights } in file.tokens {
         check_name(&name)?;
         ensure!(!rights.0.is_empty(), "the token {name:?} has no rights");
         ensure!(entries.iter().all(|entry| *entry.name != *name), "the name {name:?} is there twice");
         let hash = hash_from_hex(&sha256).with_context(|| format!("sha256 of {name:?} has 64 hexadecimal digits"))?;
-        entries.push(Entry { name: name.into(), hash, rights });
+        entries.push(TokenEntry { name: name.into(), hash, rights });
     }
     Ok(entries)
 }

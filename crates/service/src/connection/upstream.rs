@@ -13,10 +13,10 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 const PROBE_INTERVAL: Duration = Duration::from_secs(1);
 const PROBES: u32 = 3;
 
-/// How long the host of a service may leave bytes unacknowledged: as long as it may leave the probes unanswered.
+/// Longest time that the host of a service may leave bytes unacknowledged: as long as it may leave the probes unanswered.
 const UNACKNOWLEDGED_TIMEOUT: Duration = Duration::from_secs(4);
 
-/// How long the host of a service may leave more bytes unacknowledged: longer than a service leaves a body unread
+/// Longest time that the host of a service may leave more bytes unacknowledged: longer than a service leaves a body unread
 /// ([`Limits::unread_body_timeout`](crate::Limits)).
 const UNREAD_TIMEOUT: Duration = Duration::from_secs(70);
 

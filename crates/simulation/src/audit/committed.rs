@@ -9,7 +9,7 @@ use super::Ledger;
 use crate::world::World;
 
 impl Ledger {
-    /// Counts tasks as done; returns how many of them were done before.
+    /// Counts tasks as done; returns the number of those that were done before.
     fn complete(&mut self, tasks: &Range<u64>) -> usize {
         self.attempts += 1;
         self.failures.retain(|task, _| !tasks.contains(task));

@@ -21,7 +21,7 @@ const INTERVAL: Micros = SECOND;
 const TASK: Micros = 15_000;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+enum SharedLeaseState {
     Running,
     Done,
     Failed,
@@ -43,7 +43,7 @@ pub(crate) struct SharedLease {
     slot: u32,
     taken_at: Micros,
     value: u128,
-    state: State,
+    state: SharedLeaseState,
     /// The highest epoch of the coordinators that may know the outcome.
     told_in: Option<u64>,
     /// The coordinator that sent it and waits for the answer.
@@ -88,7 +88,7 @@ impl SharedWorker {
             tasks: held.tasks.clone(),
             slot: held.slot,
             age: Duration::from_micros(now - held.taken_at),
-            state: if held.state == State::Running { HeldState::Running } else { HeldState::Finished },
+            state: if held.state == SharedLeaseState::Running { HeldState::Running } else { HeldState::Finished },
         };
         self.held.iter().map(lease).collect()
     }
@@ -112,7 +112,16 @@ impl Sharing {
         let value = value_of(order.kind, &order.work).unwrap_or(0);
         let (job, tasks, slot) = (order.job, order.tasks.clone(), order.slot);
         let sender = (member, boot, epoch);
-        let held = SharedLease { job, tasks, slot, taken_at: now, value, state: State::Running, told_in: None, sender };
+        let held = SharedLease {
+            job,
+            tasks,
+            slot,
+            taken_at: now,
+            value,
+            state: SharedLeaseState::Running,
+            told_in: None,
+            sender,
+        };
         found.held.insert(attempt, held);
         self.note(format_args!("worker {worker} takes tasks {:?} of job {} in epoch {epoch}", order.tasks, order.job));
         if !self.second_attempts.contains(&attempt) {
@@ -123,7 +132,7 @@ impl Sharing {
 
     pub(crate) fn computed(&mut self, worker: usize, attempt: AttemptId) {
         let Some(held) = self.workers[worker].held.get(&attempt).cloned() else { return };
-        let state = if self.fails(held.job, &held.tasks) { State::Failed } else { State::Done };
+        let state = if self.fails(held.job, &held.tasks) { SharedLeaseState::Failed } else { SharedLeaseState::Done };
         let (member, boot, epoch) = held.sender;
         let held = SharedLease { state, told_in: Some(epoch), ..held };
         self.workers[worker].held.insert(attempt, held.clone());
@@ -169,9 +178,11 @@ impl Sharing {
             let failure = LeaseFailure::TaskFailed(PLANNED_FAILURE.to_owned());
             // A late outcome is refused.
             is_held.then(|| match (held.state, is_given_back) {
-                (State::Failed, true) => engine.release(attempt, now).is_ok(),
-                (State::Failed, false) => engine.fail(attempt, failure, now).is_ok(),
-                (State::Running | State::Done, _) => engine.complete(attempt, report, busy, now).is_ok(),
+                (SharedLeaseState::Failed, true) => engine.release(attempt, now).is_ok(),
+                (SharedLeaseState::Failed, false) => engine.fail(attempt, failure, now).is_ok(),
+                (SharedLeaseState::Running | SharedLeaseState::Done, _) => {
+                    engine.complete(attempt, report, busy, now).is_ok()
+                }
             })
         });
     }
@@ -252,11 +263,12 @@ impl Sharing {
         found.held.retain(|attempt, _| !settled.contains(attempt));
         for attempt in deliver {
             let Some(held) = self.workers[worker].held.get_mut(&attempt) else { continue };
-            if held.state == State::Running || self.members[member].is_cut_from_workers {
+            if held.state == SharedLeaseState::Running || self.members[member].is_cut_from_workers {
                 continue;
             }
             // A failure that was reported to an earlier coordinator may count already.
-            let is_given_back = held.state == State::Failed && held.told_in.is_some_and(|told_in| told_in < epoch);
+            let is_given_back =
+                held.state == SharedLeaseState::Failed && held.told_in.is_some_and(|told_in| told_in < epoch);
             if !is_given_back {
                 held.told_in = held.told_in.max(Some(epoch));
             }

@@ -66,13 +66,13 @@ impl Spans {
 
 /// The columns that every attempt has.
 #[derive(Default)]
-struct Place {
+struct AttemptColumns {
     job: Vec<i64>,
     first: Vec<i64>,
     id: Vec<i64>,
 }
 
-impl Place {
+impl AttemptColumns {
     fn push(&mut self, key: i64, first: u64, id: i64) {
         self.job.push(key);
         self.first.push(first.column());
@@ -96,7 +96,7 @@ impl Place {
 /// Attempts that ended, and failures that are no longer kept.
 #[derive(Default)]
 pub(crate) struct Attempts<'a> {
-    completed: Place,
+    completed: AttemptColumns,
     completed_beyond: Vec<i64>,
     attempt: Vec<Uuid>,
     completed_worker: Vec<&'a str>,
@@ -104,15 +104,15 @@ pub(crate) struct Attempts<'a> {
     running_at: Vec<i64>,
     completed_at: Vec<i64>,
     results: Vec<Option<String>>,
-    failed: Place,
+    failed: AttemptColumns,
     failed_beyond: Vec<i64>,
     failed_worker: Vec<Cow<'a, str>>,
     error_at: Vec<i64>,
     error: Vec<Cow<'a, str>>,
     failures: Vec<i64>,
     given_up: Vec<bool>,
-    deleted: Place,
-    noted: Place,
+    deleted: AttemptColumns,
+    noted: AttemptColumns,
     omitted: Vec<i64>,
 }
 

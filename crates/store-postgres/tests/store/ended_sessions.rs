@@ -183,7 +183,7 @@ async fn old_jobs_with_events_to_be_published_are_looked_for_however_long_that_t
     assert_eq!(store.prune().await.map(|pruned| pruned.jobs), Ok(1));
 }
 
-/// Forgets old jobs while a table is locked for longer than any other read may take. Answers how many it has forgotten.
+/// Forgets old jobs while a table is locked for longer than any other read may take. Returns the number of forgotten jobs.
 async fn prune_beside_a_lock(database: &Database, store: Arc<Store>, table: &str) -> u64 {
     let (client, connection) = tokio_postgres::connect(&database.url(), NoTls).await.expect("reachable");
     let driving = tokio::spawn(connection);

@@ -36,7 +36,7 @@ async fn fill(store: &Store) {
     store.flush().await.expect("room");
 }
 
-/// All that can be read of a store.
+/// The readable content of a store, as lines.
 async fn all(store: &Store) -> Vec<String> {
     let mut found = Vec::new();
     for job in store.jobs(JobFilter::default(), None, 100).await.expect("readable") {

@@ -47,7 +47,7 @@ fn filled() -> tempfile::TempDir {
     directory
 }
 
-/// Everything that is in there.
+/// The content of a store as text.
 fn digest(store: &Store) -> String {
     let runtime = runtime();
     let jobs = runtime.block_on(store.unfinished()).expect("readable");

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use model::{EventSource, JobEvent, ProgramHash, uploaded_programs};
 
-use super::state::{State, StoredAttempt, StoredJob};
+use super::state::{CommittedState, StoredAttempt, StoredJob};
 use crate::backend::{Applied, BatchError};
 use crate::batch::{Answer, Batch, Entry, Housekeeping, JobKey};
 use crate::change::{Change, CompletedAttempt, ResultBody};
@@ -21,7 +21,7 @@ use crate::rules::{
 use crate::statistics::Subject;
 use crate::stored::{options_to_stored, work_to_stored};
 
-impl State {
+impl CommittedState {
     pub(super) fn apply(&mut self, batch: &Batch) -> Result<Applied, BatchError> {
         if batch.epoch != self.epoch() {
             return Err(BatchError::Superseded { current: self.epoch() });

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use model::{Grain, JobEvent, JobId, JobState, ProgramHash};
 
-use super::state::State;
+use super::state::CommittedState;
 use super::{Link, Shared, lock};
 use crate::backend::{Answers, PayloadBlock, Reading, Reads, ResultRow, ResultRowBody};
 use crate::batch::JobKey;
@@ -35,7 +35,7 @@ pub(super) struct MemoryReads {
 }
 
 impl MemoryReads {
-    fn read<'a, T: Send + 'a>(&self, read: impl FnOnce(&State) -> T) -> Reading<'a, T> {
+    fn read<'a, T: Send + 'a>(&self, read: impl FnOnce(&CommittedState) -> T) -> Reading<'a, T> {
         let found = self.link.check().map_err(ReadError::Unavailable).map(|()| read(&lock(&self.shared.state)));
         Box::pin(std::future::ready(found))
     }

@@ -21,7 +21,7 @@ use crate::shared::Member;
 use crate::statistics::{Statistics, Tally};
 
 #[derive(Clone, Debug, Default)]
-pub(super) struct State {
+pub(super) struct CommittedState {
     pub(super) epoch: u64,
     /// The last batch of the epoch that was committed, with its answers.
     pub(super) last: Option<(u64, Applied)>,
@@ -66,7 +66,7 @@ pub(super) struct StoredAttempt {
     pub(super) end: AttemptEnd,
 }
 
-impl State {
+impl CommittedState {
     pub(super) fn epoch(&self) -> Epoch {
         Epoch(self.epoch)
     }

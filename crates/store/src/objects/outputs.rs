@@ -38,9 +38,9 @@ pub struct OutputUpload {
 #[derive(Debug)]
 pub(crate) struct ListedOutputs {
     objects: Vec<(Path, Timestamp)>,
-    /// Where they are, if that is a directory of this machine,
+    /// Their directory, if they are files of this machine.
     directory: Option<PathBuf>,
-    /// and what is in it: also parts of uploads that were cut off.
+    /// The files of the directory, including parts of uploads that were cut off.
     files: Vec<PathBuf>,
 }
 

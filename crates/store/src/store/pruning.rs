@@ -21,7 +21,8 @@ const FORGOTTEN_AT_ONCE: usize = 256;
 const MAX_DAMAGED: u32 = 32;
 /// Objects that are deleted between two batches.
 const DROPPED_AT_ONCE: usize = 256;
-/// How far the newest event may be behind the clock when the store is opened; a clock that is further ahead may have jumped.
+/// Longest time that the newest event may be behind the clock when the store is opened; a clock that is further ahead may have
+/// jumped.
 const IDLE_TIME: SignedDuration = SignedDuration::from_hours(24);
 /// Interval of the search for parts of objects that were never completed.
 const PARTS_INTERVAL: Duration = Duration::from_mins(10);

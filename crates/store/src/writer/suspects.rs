@@ -19,7 +19,7 @@ pub(super) struct Suspects {
 }
 
 impl Suspects {
-    /// Takes what is of these jobs, and what waits for it, out of a part.
+    /// Takes the entries of these jobs, and the callers that wait for them, out of a part.
     pub(super) fn hold_back(&mut self, part: &mut Group) {
         if self.errors.is_empty() {
             return;

@@ -17,7 +17,7 @@ use crate::queue::{Group, Next, Queue};
 /// Pauses between attempts while nothing can be written.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LAST_PAUSE: Duration = Duration::from_secs(1);
-/// How long a closing store that cannot write goes on trying.
+/// Time for which a closing store that cannot write goes on trying.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
 /// The store does what no change waits for when nothing has come for so long,
 const QUIET: Duration = Duration::from_millis(200);
@@ -28,7 +28,7 @@ const LONGEST_WAIT: Duration = Duration::from_millis(5);
 /// and no longer than this part of the time that it took: what PostgreSQL's manual advises for `commit_delay`. Otherwise the
 /// callers fall apart into two groups that take turns, each with every second commit.
 const PART_OF_COMMIT: u32 = 2;
-/// How long a caller waits for a batch whose commit is in doubt.
+/// Time for which a caller waits for a batch whose commit is in doubt.
 const DOUBT_PATIENCE: Duration = Duration::from_secs(10);
 
 pub(super) struct WriterThread {
@@ -247,7 +247,7 @@ impl WriterThread {
         self.answer(held, answers);
     }
 
-    /// Takes out what changes jobs that cannot be written.
+    /// Takes out the changes to jobs that cannot be written.
     fn refuse_unwritable(&self, group: &mut Group) {
         let unwritable = self.unwritable.borrow();
         if unwritable.is_empty() {

@@ -13,7 +13,7 @@ use crate::figures::Part;
 use crate::partitions::{self, Found, Leaders, Partition, stream};
 use crate::topics::Topics;
 
-/// How long a leader that has not answered is left alone: all partitions wait while it is asked.
+/// Time for which a leader that has not answered is left alone: all partitions wait while it is asked.
 const SILENCE: Duration = Duration::from_secs(30);
 /// The message about topics that may be described and not read: librdkafka's error does not name them.
 const REFUSED: &str = "the brokers refuse to let a topic of jobs be read: the client needs the right Read on each";

@@ -253,7 +253,7 @@ pub(crate) fn processes_marked(marker: &str) -> Vec<u32> {
 /// Longest time until the processes of a canceled job or of a killed worker are gone.
 const GONE_WITHIN: Duration = Duration::from_secs(1);
 
-/// Waits until no process is marked. Returns how long that took.
+/// Waits until no process is marked. Returns the time of the wait.
 fn until_gone(marker: &str) -> Duration {
     let since = Instant::now();
     eventually("its processes are gone", || processes_marked(marker).is_empty().then_some(()));

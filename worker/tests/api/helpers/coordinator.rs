@@ -22,9 +22,9 @@ use super::DEADLINE;
 /// The longest report and heartbeat that is taken.
 const MAX_BODY_BYTES: usize = 64 * 1024 * 1024;
 
-/// What a coordinator has seen and how it answers.
+/// Requests that a coordinator has received, and its answers.
 #[derive(Debug, Default)]
-pub(crate) struct State {
+pub(crate) struct FakeState {
     pub(crate) epoch: u64,
     pub(crate) heartbeats: Vec<Heartbeat>,
     pub(crate) reports: Vec<Report>,
@@ -47,7 +47,7 @@ pub(crate) struct State {
     pub(crate) logs: Vec<LogReport>,
     /// The status of the answers to these reports; 204 where it is none.
     pub(crate) log_status: Option<u16>,
-    /// How often a program was asked for.
+    /// Number of times that a program was asked for.
     pub(crate) fetches: u32,
     /// The bytes of every program; none is there where there are none.
     pub(crate) program: Vec<u8>,
@@ -65,8 +65,8 @@ pub(crate) struct Report {
     pub(crate) body: Value,
 }
 
-impl State {
-    /// What the last heartbeat says of an attempt.
+impl FakeState {
+    /// The entry of the last heartbeat for an attempt.
     pub(crate) fn held(&self, attempt: AttemptId) -> Option<&HeldLease> {
         self.heartbeats.last()?.held.iter().find(|held| held.attempt == attempt)
     }
@@ -83,7 +83,7 @@ impl State {
 /// A running coordinator; stopped when dropped.
 pub(crate) struct FakeCoordinator {
     pub(crate) address: SocketAddr,
-    state: Arc<watch::Sender<State>>,
+    state: Arc<watch::Sender<FakeState>>,
     server: ServerHandle,
     ended: oneshot::Receiver<()>,
 }
@@ -97,7 +97,7 @@ impl FakeCoordinator {
     pub(crate) async fn listen(address: SocketAddr, epoch: u64) -> Self {
         let listener = listen_again(address).await;
         let address = listener.local_addr().expect("an address");
-        let state = Arc::new(watch::Sender::new(State { epoch, ..State::default() }));
+        let state = Arc::new(watch::Sender::new(FakeState { epoch, ..FakeState::default() }));
         let (send_handle, handle) = oneshot::channel();
         let (tell_ended, ended) = oneshot::channel();
         let data = Data::from(Arc::clone(&state));
@@ -121,12 +121,12 @@ impl FakeCoordinator {
         self.address
     }
 
-    pub(crate) fn change(&self, change: impl FnOnce(&mut State)) {
+    pub(crate) fn change(&self, change: impl FnOnce(&mut FakeState)) {
         self.state.send_modify(change);
     }
 
     /// Waits until the state is so.
-    pub(crate) async fn wait(&self, what: &str, is_so: impl FnMut(&State) -> bool) {
+    pub(crate) async fn wait(&self, what: &str, is_so: impl FnMut(&FakeState) -> bool) {
         self.wait_for(what, is_so, |_| ()).await;
     }
 
@@ -134,8 +134,8 @@ impl FakeCoordinator {
     pub(crate) async fn wait_for<T>(
         &self,
         what: &str,
-        is_so: impl FnMut(&State) -> bool,
-        look: impl FnOnce(&State) -> T,
+        is_so: impl FnMut(&FakeState) -> bool,
+        look: impl FnOnce(&FakeState) -> T,
     ) -> T {
         let mut states = self.state.subscribe();
         let state = timeout(DEADLINE, states.wait_for(is_so)).await.unwrap_or_else(|_| panic!("in time: {what}"));
@@ -191,7 +191,7 @@ fn configure(config: &mut ServiceConfig) {
         .route("/{prefix:.*}v1/worker/tasks/{attempt}/{what}", web::post().to(take_report));
 }
 
-async fn take_output(state: Data<watch::Sender<State>>, output: Bytes) -> HttpResponse {
+async fn take_output(state: Data<watch::Sender<FakeState>>, output: Bytes) -> HttpResponse {
     let (mut is_silent, mut status) = (false, 204);
     state.send_modify(|state| {
         state.outputs.push(output.len());
@@ -203,7 +203,7 @@ async fn take_output(state: Data<watch::Sender<State>>, output: Bytes) -> HttpRe
     HttpResponse::build(StatusCode::from_u16(status).expect("a status")).finish()
 }
 
-async fn take_log(state: Data<watch::Sender<State>>, report: Json<LogReport>) -> HttpResponse {
+async fn take_log(state: Data<watch::Sender<FakeState>>, report: Json<LogReport>) -> HttpResponse {
     let mut status = 204;
     state.send_modify(|state| {
         state.logs.push(report.into_inner());
@@ -212,7 +212,7 @@ async fn take_log(state: Data<watch::Sender<State>>, report: Json<LogReport>) ->
     HttpResponse::build(StatusCode::from_u16(status).expect("a status")).finish()
 }
 
-async fn give_program(state: Data<watch::Sender<State>>) -> HttpResponse {
+async fn give_program(state: Data<watch::Sender<FakeState>>) -> HttpResponse {
     let (mut is_silent, mut program) = (false, Vec::new());
     state.send_modify(|state| {
         state.fetches += 1;
@@ -225,7 +225,7 @@ async fn give_program(state: Data<watch::Sender<State>>) -> HttpResponse {
 }
 
 async fn take_heartbeat(
-    state: Data<watch::Sender<State>>,
+    state: Data<watch::Sender<FakeState>>,
     request: HttpRequest,
     heartbeat: Json<Heartbeat>,
 ) -> HttpResponse {
@@ -250,13 +250,13 @@ async fn take_heartbeat(
     response
 }
 
-async fn deregister(state: Data<watch::Sender<State>>) -> HttpResponse {
+async fn deregister(state: Data<watch::Sender<FakeState>>) -> HttpResponse {
     state.send_modify(|state| state.deregistrations += 1);
     HttpResponse::NoContent().finish()
 }
 
 async fn take_report(
-    state: Data<watch::Sender<State>>,
+    state: Data<watch::Sender<FakeState>>,
     path: Path<(String, AttemptId, String)>,
     body: Json<Value>,
 ) -> HttpResponse {

@@ -6,11 +6,11 @@ mod worker;
 
 use std::time::Duration;
 
-pub(crate) use coordinator::{FakeCoordinator, State, own_address};
+pub(crate) use coordinator::{FakeCoordinator, FakeState, own_address};
 pub(crate) use gate::Gate;
 pub(crate) use worker::{Lease, Worker};
 
-/// How long anything may take that a test waits for.
+/// Longest time that a test waits for anything.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
 /// Polls for something that the worker shows only when it is asked.

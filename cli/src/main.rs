@@ -1,7 +1,7 @@
 //! The `divvy` command: a whole grid in one process, and a client for a running one.
 //!
 //! Data goes to stdout, progress, logs and errors to stderr. Exit codes: 0 done, 1 the job failed, 2 usage,
-//! 3 unreachable, 4 the job was canceled, 5 not there yet, 129 the terminal is gone, 130 interrupted, 141 the reader of stdout
+//! 3 unreachable, 4 the job was canceled, 5 the job is not over, 129 the terminal is gone, 130 interrupted, 141 the reader of stdout
 //! is gone.
 
 mod arguments;

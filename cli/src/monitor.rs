@@ -24,8 +24,8 @@ const PATIENCE: Duration = Duration::from_millis(500);
 
 /// Prints what Kafka has of the grid: a line for each worker each second, until Ctrl-C.
 ///
-/// DIVVY_KAFKA_CONFIG has further settings of librdkafka, such as TLS and SASL; DIVVY_KAFKA_PREFIX is what the names of topics
-/// begin with.
+/// DIVVY_KAFKA_CONFIG has further settings of librdkafka, such as TLS and SASL; the names of topics begin with
+/// DIVVY_KAFKA_PREFIX.
 #[derive(Debug, Args)]
 pub(crate) struct Monitor {
     /// Kafka's brokers, with commas between [env: DIVVY_KAFKA_BROKERS]

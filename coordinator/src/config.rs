@@ -53,9 +53,9 @@ pub struct Config {
     /// `DIVVY_WORKER_SERVICE_ACCOUNTS`: service accounts of Kubernetes, as `NAMESPACE:NAME` with commas between, whose tokens
     /// workers may show instead of the shared one. The API server is asked about each token. Default: none.
     pub worker_service_accounts: ServiceAccounts,
-    /// `DIVVY_WORKER_AUDIENCE`: the audience that such tokens must be for. Default `divvy`.
+    /// `DIVVY_WORKER_AUDIENCE`: the audience that tokens of service accounts must be for. Default `divvy`.
     pub worker_audience: String,
-    /// `DIVVY_WORKER_REVIEW_AGE_MS`: how long an acceptance of a token by the API server is valid, at most; it is renewed
+    /// `DIVVY_WORKER_REVIEW_AGE_MS`: how long the API server's acceptance of a token is valid, at most; it is renewed
     /// earlier. Default 50000, from 1000 to 59000.
     pub worker_review_age_ms: u64,
     /// `DIVVY_KUBERNETES_ACCOUNT_DIR`: directory of the files `token` and `ca.crt` for requests to the API server. Default
@@ -75,7 +75,8 @@ pub struct Config {
     /// `DIVVY_ADVERTISE_PUBLIC_ADDR`: host and port where the other coordinators reach the public port. Default:
     /// `DIVVY_PUBLIC_ADDR`, with `POD_IP` or else an address of the host in place of `0.0.0.0`.
     pub advertise_public_addr: Option<String>,
-    /// `DIVVY_ADVERTISE_INTERNAL_ADDR`: host and port where they reach the internal port. Default: likewise.
+    /// `DIVVY_ADVERTISE_INTERNAL_ADDR`: host and port where the other coordinators reach the internal port. Default:
+    /// `DIVVY_INTERNAL_ADDR`, with `POD_IP` or else an address of the host in place of `0.0.0.0`.
     pub advertise_internal_addr: Option<String>,
     /// `DIVVY_LEADERSHIP_LEASE_MS`: how long this coordinator leads after it last reached the shared store, before another one
     /// may take over. Default 1200, from 1200 to 8000: longer where the network or the machine stands still for so long.
@@ -121,8 +122,8 @@ pub struct Config {
     /// `DIVVY_EVICT_AFTER_MS`: silence after which a worker is removed. Default 5000, at least 2000: heartbeats come
     /// every second.
     pub evict_after_ms: u64,
-    /// `DIVVY_RECOVERY_MS`: how long, after a start, the tasks of jobs that had started wait for the workers that hold them
-    /// from before. Default 2500: a worker tries again within a second when its coordinator was away.
+    /// `DIVVY_RECOVERY_MS`: how long after a start the tasks of started jobs wait, at most, for the workers that hold
+    /// them. Default 2500: a worker tries again within a second when its coordinator was away.
     pub recovery_ms: u64,
     /// `DIVVY_MAX_INFLIGHT`: requests computed or waiting at the same time; further ones get 503. Default 1000.
     pub max_inflight: u32,
@@ -138,7 +139,7 @@ pub struct Config {
     /// `DIVVY_KAFKA_CONFIG`: further settings of librdkafka as `key=value,…`, such as TLS and SASL; a comma in a value is
     /// `\,`. Default: none.
     pub kafka_config: KafkaConfig,
-    /// `DIVVY_KAFKA_PREFIX`: beginning of the names of topics, by which several grids share brokers. Default divvy.
+    /// `DIVVY_KAFKA_PREFIX`: beginning of the names of topics, by which several grids share brokers. Default `divvy`.
     pub kafka_prefix: String,
     /// `DIVVY_LOCK_TIMEOUT_MS`: how long a start waits for another coordinator to leave the data directory. Default 15000: as
     /// long as a stop may take; 0 refuses at once.

@@ -2,7 +2,7 @@
 //! in each step of time. Its memory is bounded, however many leases there are.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use model::{AttemptId, JobId, JobKind, WorkerId};
@@ -13,7 +13,7 @@ use crate::metrics::LeaseEnd;
 const MAX_ENDED: usize = 50_000;
 
 /// Length of a step of time, and the number of steps that are kept: an hour.
-const STEP: Duration = Duration::from_secs(5);
+pub(crate) const STEP: Duration = Duration::from_secs(5);
 const MAX_STEPS: usize = 720;
 
 /// Slots whose activity a step keeps; a step counts the leases of the other slots.
@@ -59,7 +59,7 @@ pub(crate) struct Share {
     pub(crate) seconds: u32,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Step {
     pub(crate) start: Instant,
     pub(crate) shares: BTreeMap<usize, Share>,
@@ -75,9 +75,21 @@ pub(crate) struct LeaseLog {
     log: Mutex<Log>,
 }
 
+/// A copy of the log from some time on. It shares steps and slots with the log until they change there.
+#[derive(Debug)]
+pub(crate) struct Recent {
+    /// Leases that are kept one by one, the newest first: those that run, then those that ended.
+    pub(crate) leases: Vec<Logged>,
+    /// The time since which every lease is kept one by one; `None`: since the start.
+    pub(crate) complete_since: Option<Instant>,
+    pub(crate) steps: Vec<Arc<Step>>,
+    /// The worker and the slot of each number.
+    pub(crate) slots: Arc<Vec<(WorkerId, u32)>>,
+}
+
 #[derive(Debug, Default)]
 pub(crate) struct Log {
-    slots: Vec<(WorkerId, u32)>,
+    slots: Arc<Vec<(WorkerId, u32)>>,
     numbers: HashMap<(WorkerId, u32), usize>,
     /// End of the last lease of each slot: a lease that was sent ahead begins then.
     last_ends: HashMap<usize, Instant>,
@@ -87,7 +99,7 @@ pub(crate) struct Log {
     /// The open lease of a job by its first task.
     begun: HashMap<(JobId, u64), AttemptId>,
     ended: VecDeque<Logged>,
-    steps: VecDeque<Step>,
+    steps: VecDeque<Arc<Step>>,
 }
 
 /// A lease that begins.
@@ -147,7 +159,7 @@ impl LeaseLog {
         }
     }
 
-    /// Calls `view` with the log.
+    /// Calls `view` with the log, in which no lease begins or ends meanwhile.
     pub(crate) fn view<T>(&self, view: impl FnOnce(&Log) -> T) -> T {
         view(&self.lock())
     }
@@ -158,27 +170,24 @@ impl LeaseLog {
 }
 
 impl Log {
-    /// The worker and the slot of a number.
-    pub(crate) fn slot(&self, number: usize) -> Option<&(WorkerId, u32)> {
-        self.slots.get(number)
+    /// A copy of the leases that run or ended after `start`, and of the steps that end after it.
+    pub(crate) fn recent(&self, start: Instant) -> Recent {
+        Recent {
+            leases: self.leases().filter(|lease| lease.end.is_none_or(|(end, _)| end > start)).collect(),
+            complete_since: self.complete_since(),
+            steps: self.steps.iter().filter(|step| step.start + STEP > start).cloned().collect(),
+            slots: Arc::clone(&self.slots),
+        }
     }
 
-    /// Leases that are kept one by one, the newest first: those that run, then those that ended.
-    pub(crate) fn leases(&self) -> impl Iterator<Item = Logged> {
+    fn leases(&self) -> impl Iterator<Item = Logged> {
         let open = self.open.values().map(|(lease, _)| self.placed(*lease));
         open.chain(self.ended.iter().rev().copied())
     }
 
-    /// The time since which every lease is kept one by one; `None`: since the start.
-    pub(crate) fn complete_since(&self) -> Option<Instant> {
-        (self.ended.len() == MAX_ENDED)
-            .then(|| self.ended.front().and_then(|lease| lease.end))
-            .flatten()
-            .map(|(at, _)| at)
-    }
-
-    pub(crate) fn steps(&self) -> impl Iterator<Item = &Step> {
-        self.steps.iter()
+    fn complete_since(&self) -> Option<Instant> {
+        let oldest = self.ended.front().filter(|_| self.ended.len() == MAX_ENDED)?;
+        oldest.end.map(|(at, _)| at)
     }
 
     fn number(&mut self, worker: &WorkerId, slot: Option<u32>) -> usize {
@@ -189,7 +198,7 @@ impl Log {
         if self.slots.len() == MAX_SLOTS {
             *self = Self::default();
         }
-        self.slots.push((worker.clone(), slot));
+        Arc::make_mut(&mut self.slots).push((worker.clone(), slot));
         self.numbers.insert((worker.clone(), slot), self.slots.len() - 1);
         self.slots.len() - 1
     }
@@ -237,6 +246,7 @@ impl Log {
         self.step_until(now);
         let is_last = |step: &Step| step.start <= now && now < step.start + STEP;
         for step in self.steps.iter_mut().rev().take_while(|step| step.start + STEP > lease.start) {
+            let step = Arc::make_mut(step);
             let busy = now.min(step.start + STEP).saturating_duration_since(lease.start.max(step.start));
             let ended = u32::from(is_last(step));
             step.add(lease, busy, ended, ended * u32::from(end == End::Failed));
@@ -254,7 +264,7 @@ impl Log {
             if self.steps.len() == MAX_STEPS {
                 self.steps.pop_front();
             }
-            self.steps.push_back(Step { start: next, shares: BTreeMap::new(), uncounted: 0 });
+            self.steps.push_back(Arc::new(Step { start: next, shares: BTreeMap::new(), uncounted: 0 }));
             next += STEP;
         }
     }
@@ -275,8 +285,6 @@ impl Step {
         share.failed += failed;
         share.seconds += ended * u32::from(lease.is_second);
     }
-
-    pub(crate) const LENGTH: Duration = STEP;
 }
 
 impl End {
@@ -319,7 +327,7 @@ mod tests {
         let leases: Vec<_> = log.view(|log| log.leases().collect());
         assert_eq!(leases.iter().map(|lease| lease.start).collect::<Vec<_>>(), [at(3), at(0)]);
         assert_eq!(leases[0].end, Some((at(7), End::Failed)));
-        let steps: Vec<_> = log.view(|log| log.steps().map(|step| step.shares[&0]).collect());
+        let steps: Vec<_> = log.view(|log| log.steps.iter().map(|step| step.shares[&0]).collect());
         let busy: Duration = steps.iter().map(|share| share.busy).sum();
         assert!(
             busy <= Duration::from_secs(7) && steps.iter().map(|share| share.failed).sum::<u32>() == 1,
@@ -363,6 +371,20 @@ mod tests {
         log.sweep(now + Duration::from_secs(1), now, |held| held == attempt(3));
         let open: Vec<_> = log.view(|log| log.open.keys().copied().collect());
         assert_eq!(open, [attempt(3)]);
+    }
+
+    #[test]
+    fn a_copy_stays_as_it_was_while_leases_begin_and_end() {
+        let (log, start) = (LeaseLog::new(true), Instant::now());
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let figures = |copy: &Recent| (copy.leases.len(), copy.steps[0].shares.len(), copy.slots.len());
+        begin(&log, 1, Some(0), 0..5, at(0));
+        log.ended(attempt(1), End::Done, at(1));
+        let copy = log.view(|log| log.recent(start));
+        begin(&log, 2, Some(1), 5..9, at(1));
+        log.ended(attempt(2), End::Done, at(2));
+        assert_eq!(figures(&copy), (1, 1, 1));
+        assert_eq!(figures(&log.view(|log| log.recent(start))), (2, 2, 2));
     }
 
     #[test]

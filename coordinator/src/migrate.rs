@@ -10,8 +10,8 @@ use url::Url;
 /// The command line of the program.
 pub const USAGE: &str = "divvy-coordinator migrate --from STORE --to STORE [--from-results URL] [--to-results URL]\n\n\
     A STORE is a data directory or postgres://user:password@host/database. Results and outputs above 64 KiB and programs are \
-    copied from --from-results to --to-results, each by default `results` in the data directory; PostgreSQL needs the place named where \
-    there are some.\n";
+    copied from --from-results to --to-results, each by default `results` in the data directory; with PostgreSQL the place must be named \
+    if there are any.\n";
 
 /// A store as the command line names it.
 #[derive(Clone, PartialEq, Eq)]

@@ -113,7 +113,7 @@ pub(crate) struct SubmitOptions {
     /// Priority of the job, 9 soonest [default: 5]
     #[arg(long, global = true, value_name = "1-9", value_parser = priority, value_hint = ValueHint::Other, allow_negative_numbers = true)]
     pub(crate) priority: Option<Priority>,
-    /// A word of your own to find the job by; may be repeated
+    /// A tag to find the job by; may be repeated
     #[arg(long, global = true, value_name = "KEY=VALUE", value_parser = label, value_hint = ValueHint::Other)]
     pub(crate) tag: Vec<(String, String)>,
     /// Prefer workers that ran tasks of jobs with this key
@@ -146,10 +146,10 @@ pub(crate) struct SubmitOptions {
     /// Store the result under this name too
     #[arg(long, global = true, value_name = "NAME", value_hint = ValueHint::Other)]
     pub(crate) output_name: Option<String>,
-    /// The job's id, so that it is submitted once however often this is repeated
+    /// The job's id: the job is submitted once, however often the command is repeated
     #[arg(long, global = true, value_name = "UUID", value_parser = own_id, value_hint = ValueHint::Other)]
     pub(crate) id: Option<Uuid>,
-    /// A key of your own, so that the job is submitted once however often this is repeated
+    /// A key of your own: the job is submitted once, however often the command is repeated
     #[arg(long, global = true, value_name = "KEY", value_parser = request_key, conflicts_with = "id", value_hint = ValueHint::Other)]
     pub(crate) idempotency_key: Option<String>,
     /// Wait for the job's end, as `divvy job wait` does
@@ -166,7 +166,7 @@ pub(crate) struct Filter {
     /// Jobs of this kind
     #[arg(long, value_name = "KIND", value_parser = kinds())]
     pub(crate) kind: Option<JobKind>,
-    /// Jobs with this tag; may be repeated, and jobs have them all
+    /// Jobs with this tag; if repeated, jobs with all of the tags
     #[arg(long, value_name = "KEY[=VALUE]", value_parser = tag_filter, value_hint = ValueHint::Other)]
     pub(crate) tag: Vec<String>,
 }
@@ -229,14 +229,14 @@ pub(crate) struct Change {
     /// The jobs
     #[arg(value_name = "ID", value_parser = job_id, conflicts_with = "all", value_hint = ValueHint::Other)]
     pub(crate) ids: Vec<JobId>,
-    /// All jobs that can be changed so (retry: that have failed), or those of them that --state, --kind and --tag find
+    /// All jobs that allow the change (retry: failed jobs), or those of them that match --state, --kind and --tag
     #[arg(long)]
     pub(crate) all: bool,
     #[command(flatten)]
     pub(crate) filter: Filter,
 }
 
-/// Prints what happened to a job, or to all of them.
+/// Prints the events of a job, or of all jobs.
 #[derive(Debug, Args)]
 pub(crate) struct Events {
     /// The job; all jobs where none is named

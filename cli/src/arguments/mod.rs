@@ -37,8 +37,9 @@ use values::{decimal, http_url, integer, priority};
     after_help = "Variables of the environment: DIVVY_URL, the grid to ask; DIVVY_TOKEN, an access token; DIVVY_CA_FILE, \
                   DIVVY_TLS_SERVER_NAME, DIVVY_CLIENT_CERT and DIVVY_CLIENT_KEY, the TLS of https:// URLs. `divvy up` and \
                   `divvy sum-of-primes` read those of the services, too.\n\n\
-                  Exit codes: 0 done, 1 the job failed, 2 usage, 3 the grid is unreachable, 4 the job was canceled, \
-                  5 not there yet, 129 the terminal is gone, 130 interrupted, 141 the reader of stdout is gone."
+                  Exit codes: 0 done, 1 the job or the command failed, 2 usage, 3 the grid is unreachable, 4 the job was \
+                  canceled, 5 the job is not over yet, 129 the terminal is gone, 130 interrupted, 141 the reader of stdout is \
+                  gone."
 )]
 pub(crate) struct Arguments {
     #[command(subcommand)]
@@ -76,7 +77,7 @@ pub(crate) struct GridOptions {
 /// The grid to ask.
 #[derive(Debug, Args)]
 pub(crate) struct GridUrl {
-    /// The grid to ask [env: DIVVY_URL] [default: http://127.0.0.1:8080]
+    /// URL of the grid to ask [env: DIVVY_URL] [default: http://127.0.0.1:8080]
     #[arg(long, global = true, value_name = "URL", value_parser = http_url, value_hint = ValueHint::Url)]
     coordinator: Option<Url>,
 }
@@ -138,7 +139,7 @@ pub(crate) struct Program {
     pub(crate) grid: GridOptions,
 }
 
-/// Shows the workers and drains some of them.
+/// Lists and drains workers.
 #[derive(Debug, Args)]
 #[command(arg_required_else_help = false)]
 pub(crate) struct Worker {
@@ -152,7 +153,7 @@ pub(crate) struct Worker {
 pub(crate) enum WorkerCommand {
     /// Lists the workers that are there now
     List,
-    /// Drains workers: each finishes its leases and gets no more, and can be stopped then
+    /// Drains workers: each finishes its leases and gets no more, so that it can be stopped
     Drain {
         /// The workers
         #[arg(value_name = "NAME", required = true, value_hint = ValueHint::Other)]
@@ -227,8 +228,8 @@ pub(crate) enum TokenCommand {
 
 /// Adds a token to a file of tokens and prints it.
 ///
-/// The file gets the name, the rights and the SHA-256 hash of the token; the token itself is printed this once. It is the
-/// file that the coordinator reads by DIVVY_API_TOKENS_FILE.
+/// The file gets the name, the rights and the SHA-256 hash of the token; the token itself is printed only now. The coordinator
+/// reads the file that DIVVY_API_TOKENS_FILE names.
 #[derive(Debug, Args)]
 pub(crate) struct NewToken {
     /// Name of the token's user: 1 to 100 of A-Z, a-z, 0-9, '-', '_', '.' and '@'
@@ -256,7 +257,7 @@ pub(crate) enum Right {
     Read,
     /// Submit and change jobs
     Submit,
-    /// Manage programs
+    /// Add and remove programs; with submit, run them and Python calls
     Programs,
     /// Everything
     Admin,

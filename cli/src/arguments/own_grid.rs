@@ -66,8 +66,8 @@ pub(crate) enum Output {
 
 /// Starts a whole grid in this process and serves until Ctrl-C.
 ///
-/// Prints the public URL on stdout, and on stderr where workers of your own fetch tasks and where jobs are kept. The
-/// variables DIVVY_* of the two services apply, save for addresses, names and slots.
+/// Prints the public URL on stdout; on stderr the address where workers of your own fetch tasks, and the place of the jobs.
+/// The variables DIVVY_* of the two services apply, save for addresses, names and slots.
 #[derive(Debug, Args)]
 pub(crate) struct Up {
     /// Workers to start, 1 to 256, one slot each [default: one per core]
@@ -85,10 +85,10 @@ pub(crate) struct Up {
     /// Public address; 0.0.0.0 lets other machines ask
     #[arg(long, value_name = "ADDRESS", value_parser = ip_address, default_value = "127.0.0.1")]
     pub(crate) host: IpAddr,
-    /// Where jobs and results are kept for the next start [env: DIVVY_DATA_DIR] [default: they end with the grid]
+    /// Directory of jobs and results, for the next start too [env: DIVVY_DATA_DIR] [default: they end with the grid]
     #[arg(long, value_name = "DIRECTORY", value_hint = ValueHint::DirPath, conflicts_with = "store_url")]
     data_dir: Option<PathBuf>,
-    /// Coordinators to start, 1 to 16; several share a database, and each has ports of its own, behind the first one's
+    /// Coordinators to start, 1 to 16; several need a database, and take the ports after the given ones
     #[arg(long, value_name = "N", default_value = "1", value_parser = count(MAX_COORDINATORS), allow_negative_numbers = true)]
     pub(crate) coordinators: NonZeroU32,
     /// A PostgreSQL instead of a directory, such as postgres://user:password@host/database; large results go to

@@ -119,7 +119,7 @@ pub(crate) struct ProgramArguments {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum CombineName {
-    /// A list of them
+    /// A list of the results
     None,
     /// Their exact sum: each is a decimal integer
     Sum,

@@ -26,7 +26,7 @@ pub struct DoorSettings {
     pub allowed_hosts: AllowedHosts,
     /// `DIVVY_TLS_CERT`: a PEM file of the listeners' certificate chain. Default: none, no TLS.
     pub tls_cert: Option<PathBuf>,
-    /// `DIVVY_TLS_KEY`: a PEM file of its key.
+    /// `DIVVY_TLS_KEY`: a PEM file of the key of `DIVVY_TLS_CERT`.
     pub tls_key: Option<PathBuf>,
     /// `DIVVY_TLS_CLIENT_CA`: a PEM file of the authority whose certificates the internal port and workers demand of their
     /// clients, but for probes. Default: none.

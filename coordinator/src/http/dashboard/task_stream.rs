@@ -13,7 +13,7 @@ use super::super::State;
 use super::overview::dashboard_of;
 use super::page::{PageError, Visit, html};
 use crate::clock::now;
-use crate::lease_log::{End, Log, Logged, Step};
+use crate::lease_log::{End, LeaseLog, Logged, Recent, STEP};
 
 /// Rows that a page shows.
 const MAX_ROWS: usize = 100;
@@ -27,12 +27,12 @@ const COLUMNS: u32 = 120;
 pub(super) async fn show(state: Data<State>, request: HttpRequest, visit: Visit) -> Result<HttpResponse, PageError> {
     let dashboard = dashboard_of(&state)?;
     let version = dashboard.version(&*dashboard.snapshot(&state).await?);
-    let stream = state.lease_log.view(|log| look(log, window(request.query_string())));
+    let stream = look(&state.lease_log, window(request.query_string()));
     Ok(html(StatusCode::OK, &task_stream_page(&visit.viewer(&version), &stream)))
 }
 
 pub(super) async fn data(state: Data<State>, request: HttpRequest) -> HttpResponse {
-    let stream = state.lease_log.view(|log| look(log, window(request.query_string())));
+    let stream = look(&state.lease_log, window(request.query_string()));
     HttpResponse::Ok().insert_header((header::CACHE_CONTROL, "no-store")).json(stream)
 }
 
@@ -44,7 +44,7 @@ fn window(query: &str) -> u32 {
 
 /// The rows and bars of a window.
 struct Gathering<'a> {
-    log: &'a Log,
+    log: &'a Recent,
     start: Instant,
     now: Instant,
     rows: HashMap<usize, StreamRow>,
@@ -56,22 +56,26 @@ struct Gathering<'a> {
     uncounted: u64,
 }
 
-fn look(log: &Log, seconds: u32) -> TaskStream {
-    let now = Instant::now();
+/// The stream of a window that ends now. No lease waits for more than a copy of the log.
+fn look(log: &LeaseLog, seconds: u32) -> TaskStream {
     let window = Duration::from_secs(seconds.into());
-    let start = now.checked_sub(window).unwrap_or(now);
+    let (now, start, log) = log.view(|log| {
+        let now = Instant::now();
+        let start = now.checked_sub(window).unwrap_or(now);
+        (now, start, log.recent(start))
+    });
     let (rows, jobs, names, bars) = (HashMap::new(), HashMap::new(), Vec::new(), Vec::new());
-    let mut gathering = Gathering { log, start, now, rows, jobs, names, bars, uncounted: 0 };
-    let leases: Vec<Logged> = log.leases().filter(|lease| lease.end.is_none_or(|(end, _)| end > start)).collect();
-    let since = log.complete_since().filter(|since| *since > start);
-    let is_aggregated = leases.len() > MAX_BARS || since.is_some();
+    let mut gathering = Gathering { log: &log, start, now, rows, jobs, names, bars, uncounted: 0 };
+    let since = log.complete_since.filter(|since| *since > start);
+    let is_aggregated = log.leases.len() > MAX_BARS || since.is_some();
     if is_aggregated {
         // The first step from which on the log has every lease individually.
-        let from = since.map(|since| log.steps().map(|step| step.start).find(|start| *start >= since).unwrap_or(now));
+        let starts = || log.steps.iter().map(|step| step.start);
+        let from = since.map(|since| starts().find(|start| *start >= since).unwrap_or(now));
         gathering.add_steps(from.unwrap_or(start));
-        gathering.add_columns(&leases, from.unwrap_or(start), window / COLUMNS);
+        gathering.add_columns(&log.leases, from.unwrap_or(start), window / COLUMNS);
     } else {
-        leases.iter().for_each(|lease| gathering.add(lease));
+        log.leases.iter().for_each(|lease| gathering.add(lease));
     }
     gathering.finish(seconds, is_aggregated)
 }
@@ -121,17 +125,17 @@ impl Gathering<'_> {
         });
     }
 
-    /// Adds the activity of the slots in the steps that end before `until`.
+    /// Adds the activity of the slots in the steps that begin before `until`.
     fn add_steps(&mut self, until: Instant) {
-        let (log, length, start) = (self.log, Step::LENGTH, self.start);
-        for step in log.steps().filter(|step| step.start + length > start && step.start < until) {
+        let log = self.log;
+        for step in log.steps.iter().filter(|step| step.start < until) {
             self.uncounted += step.uncounted;
             for (slot, share) in &step.shares {
                 let job = self.job(share.job, share.kind);
                 let busy_ms = u64::try_from(share.busy.as_millis()).unwrap_or(u64::MAX);
                 let (leases, failed, seconds) = (share.leases.into(), share.failed.into(), share.seconds.into());
                 self.count(*slot, busy_ms, leases, failed, seconds);
-                let (start_ms, length_ms) = (self.milliseconds(step.start), length.as_millis() as u64);
+                let (start_ms, length_ms) = (self.milliseconds(step.start), STEP.as_millis() as u64);
                 let busy = (busy_ms * 100 / length_ms).max(1);
                 self.bars.push(StreamBar {
                     row: *slot,
@@ -198,7 +202,7 @@ impl Gathering<'_> {
         let hidden_rows = rows.len().saturating_sub(MAX_ROWS);
         rows.truncate(MAX_ROWS);
         for (number, row) in &mut rows {
-            let Some((worker, slot)) = log.slot(*number) else { continue };
+            let Some((worker, slot)) = log.slots.get(*number) else { continue };
             (row.worker, row.slot) = (worker.to_string(), *slot);
         }
         rows.sort_by(|(_, one), (_, other)| {
@@ -225,7 +229,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::lease_log::{Begun, LeaseLog};
+    use crate::lease_log::Begun;
     use model::{AttemptId, WorkerId};
 
     fn lease(log: &LeaseLog, number: u128, slot: u32, from: Instant, to: Instant) {
@@ -243,12 +247,12 @@ mod tests {
         for number in 0..10u64 {
             lease(&log, number.into(), 0, before(1_000 - number * 100), before(950 - number * 100));
         }
-        let few = log.view(|log| look(log, 30));
+        let few = look(&log, 30);
         assert_eq!((few.bars.len(), few.is_aggregated, few.rows[0].leases), (10, false, 10));
         for number in 10..4_000u64 {
             lease(&log, number.into(), 1, before(4_000 - number), before(4_000 - number - 1));
         }
-        let many = log.view(|log| look(log, 30));
+        let many = look(&log, 30);
         assert!(many.is_aggregated && many.bars.len() <= 2 * COLUMNS as usize + 2, "{}", many.bars.len());
         let counted: u64 = many.bars.iter().map(|bar| bar.leases).sum();
         assert_eq!((counted, many.rows.iter().map(|row| row.leases).sum::<u64>()), (4_000, 4_000));
@@ -265,7 +269,7 @@ mod tests {
         for number in 300..50_300 {
             lease(&log, number, 0, before(1_000), before(1_000));
         }
-        let stream = log.view(|log| look(log, 300));
+        let stream = look(&log, 300);
         assert_eq!((stream.is_aggregated, stream.uncounted_leases), (true, 44));
         assert_eq!(stream.rows.len() + stream.hidden_rows, 256);
     }

@@ -26,7 +26,7 @@ pub const VARIABLES: [(&str, &str); 4] = [
     (CA_FILE, "a PEM file of certificate authorities to trust beside those of the system. Default: none."),
     (SERVER_NAME, "the name that a server's certificate must have instead of the URL's. Default: none."),
     (CERT, "a PEM file of the certificate chain to show to servers that ask for one. Default: none."),
-    (KEY, "a PEM file of its key."),
+    (KEY, "a PEM file of the key of DIVVY_CLIENT_CERT."),
 ];
 
 /// Settings of requests to `https://` URLs, beside the authorities of the system.

@@ -73,6 +73,19 @@ fn alert_tells_that_fewer_coordinators_answer_than_before_in_one_namespace() {
 }
 
 #[test]
+fn no_alert_tells_of_a_coordinator_whose_pod_was_replaced() {
+    // The new pod has another address, and the last sample of the old one still counts at the first scrape of the new one.
+    let scrape = |instances: &[&str]| -> Scrape {
+        let of =
+            |instance: &&str| (format!(r#"divvy_leader{{namespace="divvy",instance="{instance}"}}"#), "1".to_owned());
+        instances.iter().map(of).collect()
+    };
+    let scrapes = [scrape(&["old"]), scrape(&["old", "new"]), scrape(&["new"])];
+    let alerts = Promtool::new(&rules()).alerts(&scrapes);
+    assert!(!alerts.contains(&"DivvyCoordinatorsFewer".to_owned()), "{alerts:?}");
+}
+
+#[test]
 fn alert_tells_that_no_coordinator_leads() {
     let _turn = heavy();
     let group = Group::start(2, &[]);

@@ -124,6 +124,21 @@ fn alert_tells_that_workers_fall_silent() {
 }
 
 #[test]
+fn a_worker_that_falls_silent_counts_once_though_every_coordinator_evicts_it() {
+    let scrape = |evicted: u64| -> Scrape {
+        let of = |coordinator: &str| {
+            let labels = format!(r#"namespace="divvy",instance="{coordinator}",reason="silent""#);
+            (format!("divvy_evictions_total{{{labels}}}"), evicted.to_string())
+        };
+        ["one", "two", "three"].map(of).into()
+    };
+    for (evicted, is_told) in [(1, false), (3, true)] {
+        let alerts = Promtool::new(&rules()).alerts(&[scrape(0), scrape(evicted)]);
+        assert_eq!(alerts.contains(&"DivvyWorkersEvicted".to_owned()), is_told, "{evicted}: {alerts:?}");
+    }
+}
+
+#[test]
 fn alert_tells_that_attempts_fail_and_so_do_requests() {
     let coordinator = Coordinator::start(&[("DIVVY_MAX_ATTEMPTS", "1")]);
     let _bad = FakeWorker::join(&coordinator, Fault::Status500);

@@ -228,6 +228,19 @@ fn alert_tells_that_nothing_can_be_stored_and_how_much_waits() {
 }
 
 #[test]
+fn alert_tells_of_a_loss_that_a_new_pod_has_found_before_its_first_scrape() {
+    for counter in ["divvy_kafka_lost_events_total", "divvy_kafka_missed_records_total"] {
+        let scrape = |pod: &str, lost: &str| -> Scrape {
+            [(format!(r#"{counter}{{namespace="divvy",instance="{pod}"}}"#), lost.to_owned())].into()
+        };
+        for (lost, is_told) in [("0", false), ("6", true)] {
+            let alerts = Promtool::new(&rules()).alerts(&[scrape("old", "0"), scrape("new", lost)]);
+            assert_eq!(alerts.contains(&"DivvyKafkaLost".to_owned()), is_told, "{counter} {lost}: {alerts:?}");
+        }
+    }
+}
+
+#[test]
 fn every_alert_has_its_entry_in_the_run_book_and_is_fired_by_a_test() {
     let run_book = fs::read_to_string(repository("docs/runbook.md")).expect("a run book");
     // The alerts about Kafka are fired where there is a broker.

@@ -204,6 +204,17 @@ fn no_alert_tells_of_a_queue_that_gets_shorter_whichever_coordinator_leads() {
 }
 
 #[test]
+fn no_alert_tells_of_a_queue_that_gets_shorter_after_the_grid_was_idle() {
+    let scrape = |waiting: u64| -> Scrape {
+        [(r#"divvy_queue_depth_tasks{namespace="divvy",instance="one"}"#.to_owned(), waiting.to_string())].into()
+    };
+    let idle = std::iter::repeat_n(0, 30);
+    let minutes = idle.chain((0..=40).rev().map(|left| 100 * left)).map(scrape);
+    let alerts = Promtool::new(&rules()).alerts(&minutes.collect::<Vec<_>>());
+    assert!(!alerts.contains(&"DivvyQueueWaits".to_owned()), "{alerts:?}");
+}
+
+#[test]
 fn alert_tells_that_nothing_can_be_stored_and_how_much_waits() {
     let _turn = heavy();
     let data_dir = Arc::new(TempDir::new().expect("a directory"));

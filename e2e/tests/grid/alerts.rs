@@ -209,7 +209,7 @@ fn no_alert_tells_of_a_queue_that_gets_shorter_after_the_grid_was_idle() {
         [(r#"divvy_queue_depth_tasks{namespace="divvy",instance="one"}"#.to_owned(), waiting.to_string())].into()
     };
     let idle = std::iter::repeat_n(0, 30);
-    let minutes = idle.chain((0..=40).rev().map(|left| 100 * left)).map(scrape);
+    let minutes = idle.chain((0_u64..=40).rev().map(|left| 100 * left)).map(scrape);
     let alerts = Promtool::new(&rules()).alerts(&minutes.collect::<Vec<_>>());
     assert!(!alerts.contains(&"DivvyQueueWaits".to_owned()), "{alerts:?}");
 }

@@ -26,6 +26,8 @@ clean_up() {
     fi
     "$docker" rm --force --volumes "$run-$name" >/dev/null
   done
+  # Containers that were only looked into, where a check has failed.
+  "$docker" rm --force "$run-coordinator-files" "$run-worker-files" "$run-worker-slim-files" >/dev/null 2>&1 || true
   "$docker" network rm "$run" >/dev/null 2>&1 || true
   "$docker" image rm "$run-coordinator" "$run-worker" "$run-worker-slim" >/dev/null 2>&1 || true
 }

@@ -280,18 +280,22 @@ up() {
   database
 }
 
+# end SIGNAL FILE: ends the process whose number is in the file, unless that number is another program's, as after a restart of
+# the machine. The command line of each process of the lab names its directory.
+end() {
+  local number
+  number=$(cat "$2" 2>/dev/null) || return 0
+  if grep --quiet --text --fixed-strings "$LAB/" "/proc/$number/cmdline" 2>/dev/null; then
+    kill "-$1" "$number" 2>/dev/null || true
+  fi
+}
+
 down() {
   local file name n h
-  for file in "$run"/n*-init.child; do
-    [ ! -f "$file" ] || kill -KILL "$(cat "$file")" 2>/dev/null || true
-  done
-  for name in $outside $control_plane; do
-    [ ! -f "$run/$name.pid" ] || kill "$(cat "$run/$name.pid")" 2>/dev/null || true
-  done
+  for file in "$run"/n*-init.child; do end KILL "$file"; done
+  for name in $outside $control_plane; do end TERM "$run/$name.pid"; done
   sleep 2
-  for name in $outside $control_plane; do
-    [ ! -f "$run/$name.pid" ] || kill -KILL "$(cat "$run/$name.pid")" 2>/dev/null || true
-  done
+  for name in $outside $control_plane; do end KILL "$run/$name.pid"; done
   for n in c n1 n2 n3; do ip netns del "k$n" 2>/dev/null || true; done
   for h in $hierarchies unified; do
     for n in $nodes; do

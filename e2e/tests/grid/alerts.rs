@@ -73,6 +73,19 @@ fn alert_tells_that_fewer_coordinators_answer_than_before_in_one_namespace() {
 }
 
 #[test]
+fn no_alert_tells_of_a_coordinator_whose_pod_was_replaced() {
+    // The new pod has another address, and the last sample of the old one still counts at the first scrape of the new one.
+    let scrape = |instances: &[&str]| -> Scrape {
+        let of =
+            |instance: &&str| (format!(r#"divvy_leader{{namespace="divvy",instance="{instance}"}}"#), "1".to_owned());
+        instances.iter().map(of).collect()
+    };
+    let scrapes = [scrape(&["old"]), scrape(&["old", "new"]), scrape(&["new"])];
+    let alerts = Promtool::new(&rules()).alerts(&scrapes);
+    assert!(!alerts.contains(&"DivvyCoordinatorsFewer".to_owned()), "{alerts:?}");
+}
+
+#[test]
 fn alert_tells_that_no_coordinator_leads() {
     let _turn = heavy();
     let group = Group::start(2, &[]);
@@ -108,6 +121,21 @@ fn alert_tells_that_workers_fall_silent() {
     coordinator.wait_for_metric(r#"divvy_evictions_total{reason="silent"}"#, 3.0);
     let alerts = Promtool::new(&rules()).alerts(&[before, grid.scrape_well()]);
     assert_eq!(alerts, ["DivvyWorkersEvicted"]);
+}
+
+#[test]
+fn a_worker_that_falls_silent_counts_once_though_every_coordinator_evicts_it() {
+    let scrape = |evicted: u64| -> Scrape {
+        let of = |coordinator: &str| {
+            let labels = format!(r#"namespace="divvy",instance="{coordinator}",reason="silent""#);
+            (format!("divvy_evictions_total{{{labels}}}"), evicted.to_string())
+        };
+        ["one", "two", "three"].map(of).into()
+    };
+    for (evicted, is_told) in [(1, false), (3, true)] {
+        let alerts = Promtool::new(&rules()).alerts(&[scrape(0), scrape(evicted)]);
+        assert_eq!(alerts.contains(&"DivvyWorkersEvicted".to_owned()), is_told, "{evicted}: {alerts:?}");
+    }
 }
 
 #[test]
@@ -176,6 +204,17 @@ fn no_alert_tells_of_a_queue_that_gets_shorter_whichever_coordinator_leads() {
 }
 
 #[test]
+fn no_alert_tells_of_a_queue_that_gets_shorter_after_the_grid_was_idle() {
+    let scrape = |waiting: u64| -> Scrape {
+        [(r#"divvy_queue_depth_tasks{namespace="divvy",instance="one"}"#.to_owned(), waiting.to_string())].into()
+    };
+    let idle = std::iter::repeat_n(0, 30);
+    let minutes = idle.chain((0_u64..=40).rev().map(|left| 100 * left)).map(scrape);
+    let alerts = Promtool::new(&rules()).alerts(&minutes.collect::<Vec<_>>());
+    assert!(!alerts.contains(&"DivvyQueueWaits".to_owned()), "{alerts:?}");
+}
+
+#[test]
 fn alert_tells_that_nothing_can_be_stored_and_how_much_waits() {
     let _turn = heavy();
     let data_dir = Arc::new(TempDir::new().expect("a directory"));
@@ -196,6 +235,19 @@ fn alert_tells_that_nothing_can_be_stored_and_how_much_waits() {
     let alerts = Promtool::new(&rules()).alerts(&[grid.scrape()]);
     for expected in ["DivvyStoreBehind", "DivvyStoreFailing"] {
         assert!(alerts.contains(&expected.to_owned()), "{alerts:?}");
+    }
+}
+
+#[test]
+fn alert_tells_of_a_loss_that_a_new_pod_has_found_before_its_first_scrape() {
+    for counter in ["divvy_kafka_lost_events_total", "divvy_kafka_missed_records_total"] {
+        let scrape = |pod: &str, lost: &str| -> Scrape {
+            [(format!(r#"{counter}{{namespace="divvy",instance="{pod}"}}"#), lost.to_owned())].into()
+        };
+        for (lost, is_told) in [("0", false), ("6", true)] {
+            let alerts = Promtool::new(&rules()).alerts(&[scrape("old", "0"), scrape("new", lost)]);
+            assert_eq!(alerts.contains(&"DivvyKafkaLost".to_owned()), is_told, "{counter} {lost}: {alerts:?}");
+        }
     }
 }
 

@@ -86,7 +86,7 @@ fn read(cert: &Path, key: &Path) -> Result<CertifiedKey, TlsError> {
 
 fn complain(cert: &Path, error: &TlsError) {
     let error: &(dyn Error + 'static) = error;
-    let causes = successors(Some(error), |error| error.source()).map(ToString::to_string);
+    let causes = successors(Some(error), |error: &&(dyn Error + 'static)| (*error).source()).map(ToString::to_string);
     let (cert, error) = (cert.display(), causes.collect::<Vec<_>>().join(": "));
     error!(%cert, error, "the files of a client certificate cannot be used: the ones read before stay in use");
 }

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use serde_json::{Value, json};
 
-use crate::helpers::{Group, Order, eventually, request};
+use crate::helpers::{Group, LONG_LEASE, Order, eventually, request};
 
 /// Largest difference of a job's times from this machine's clock, which is the database's.
 const CLOSE_SECONDS: i64 = 60;
@@ -60,12 +60,13 @@ fn runs_in_its_time(group: &Group, at: usize, key: &str) {
 
 #[test]
 fn a_job_is_dated_by_the_database_whatever_the_clock_of_the_coordinator_that_accepts_it() {
-    let mut group = Group::start(2, &[]);
+    let mut group = Group::start(2, &[LONG_LEASE]);
     let _worker = group.worker(&[]);
     for (round, ahead) in ["+2h", "-2h"].into_iter().enumerate() {
         let leader = group.leader();
         let standby = 1 - leader;
         start_with_clock(&mut group, standby, ahead);
+        assert_eq!(group.leader(), leader, "a wrong clock does not end the leader's lease");
         runs_in_its_time(&group, standby, &format!("standby {round}"));
         runs_in_its_time(&group, leader, &format!("leader {round}"));
         // The coordinator with the wrong clock leads from here on.

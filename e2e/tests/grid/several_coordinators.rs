@@ -89,7 +89,7 @@ fn when_the_leader_is_killed_the_next_one_goes_on_with_every_task() {
     work.check(&group, next);
     assert_eq!(waiting.answer().sum(), published_sum(8));
     check_events(&group);
-    in_one_attempt("who leads goes on leading", || {
+    in_one_attempt("the leader goes on leading", || {
         let leads = group.leader();
         let returns = if group.coordinators[leader].is_running() { (leads + 1) % 3 } else { leader };
         group.coordinators[returns].kill();
@@ -198,7 +198,7 @@ fn workers_that_lose_the_leader_alone_come_back_to_it() {
     let group = Group::start(2, &[&SMALL[..], &[crate::helpers::LONG_LEASE]].concat());
     let work = Work::start(&group);
     let mut attempts = 0;
-    in_one_attempt("who leads goes on leading", || {
+    in_one_attempt("the leader goes on leading", || {
         attempts += 1;
         let leader = group.leader();
         group.to_coordinator[leader].cut(true);

@@ -56,7 +56,7 @@ fn a_drained_worker_gets_nothing_from_the_next_leader_until_its_process_is_start
     let again = group.worker(&[("DIVVY_WORKER_ID", "drained")]);
     let ready = || (state(&group.coordinators[next], "drained")? == "ready").then_some(());
     eventually("another process under the name gets work", ready);
-    // It may be suspended for a moment, in which another one would do all of the job.
+    // A missed heartbeat suspends a worker for a moment, in which the other one would do the whole job.
     drop(other);
     let job = group.client(next).submit(&Order::sleep(60, 0.05), "third");
     eventually("it ends", || group.client(next).result(&job));

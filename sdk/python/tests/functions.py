@@ -137,14 +137,20 @@ def leave_an_orphan(marker: str) -> int:
 
 def leave_the_group() -> int:
     """Leaves a process that is in no group of a worker, and has the files of its slot but for the output."""
+    reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
         os.setsid()
         nothing = os.open(os.devnull, os.O_RDWR)
         os.dup2(nothing, 1)
         os.dup2(nothing, 2)
+        os.write(writer, b"!")
         time.sleep(600)
         os._exit(0)
+    # Not before it has left: the worker kills the group of its slot.
+    os.read(reader, 1)
+    os.close(reader)
+    os.close(writer)
     return child
 
 

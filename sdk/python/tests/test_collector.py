@@ -204,3 +204,17 @@ def test_an_executor_that_is_collected_as_garbage_while_its_cancels_are_looked_a
     thread.start()
     thread.join(DEADLINE)
     assert answers == [True]
+
+
+def test_a_thread_that_looks_at_the_cancels_waits_for_none_that_has_their_collector() -> None:
+    collector = collector_of(Cancels())
+    taken: list[bool] = []
+
+    def take() -> None:
+        taken.append(collector._changed.acquire(blocking=False))
+
+    with collector._cancels._lock:
+        thread = threading.Thread(target=take, daemon=True)
+        thread.start()
+        thread.join(DEADLINE)
+    assert taken == [False]

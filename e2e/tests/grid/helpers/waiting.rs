@@ -44,8 +44,8 @@ pub(crate) fn in_time(limit: Duration, what: &str, mut attempt: impl FnMut() -> 
     panic!("not within {limit:?}: {what}: it took {took:?}");
 }
 
-/// Repeats `attempt` until it holds, [`ATTEMPTS`] times at most. A machine that stands still may spoil an attempt; what is wrong
-/// by itself spoils each of them.
+/// Repeats `attempt` until it holds, [`ATTEMPTS`] times at most. A machine that stands still may spoil an attempt; a fault that
+/// is there each time spoils all of them.
 pub(crate) fn in_one_attempt(what: &str, mut attempt: impl FnMut() -> bool) {
     assert!((0..ATTEMPTS).any(|_| attempt()), "in none of {ATTEMPTS} attempts: {what}");
 }

@@ -48,11 +48,14 @@ class Cancel:
 
 
 class Cancels:
-    """The cancels that the grid has not taken yet. Threads may share an instance."""
+    """The cancels that the grid has not taken yet. Threads may share an instance.
 
-    def __init__(self) -> None:
-        # Reentrant: an executor that is collected as garbage may ask for the times on the thread that holds it.
-        self._lock = threading.RLock()
+    The lock is the collector's own, and reentrant: an executor that is collected as garbage asks whether the collector
+    is idle, on whichever thread, also on one that is in a method here.
+    """
+
+    def __init__(self, lock: threading.Condition) -> None:
+        self._lock = lock
         self._kept: dict[str, Cancel] = {}
 
     def keep(self, cancel: Cancel) -> None:

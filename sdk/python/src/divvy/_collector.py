@@ -73,7 +73,7 @@ class Collector:
         self._on_end = on_end
         self._changed = threading.Condition()
         self._batches: dict[str, Batch] = {}
-        self._cancels = Cancels()
+        self._cancels = Cancels(self._changed)
         self._thread: threading.Thread | None = None
         #: Threads to wait for: one that has nothing to do any more is forgotten a moment before it ends.
         self._threads: list[threading.Thread] = []
@@ -94,7 +94,7 @@ class Collector:
         """Leaves the jobs to the parent process. Returns the futures of their tasks."""
         futures = [future for batch in self._batches.values() for future in batch.open.values()]
         self._changed, self._thread, self._batches = threading.Condition(), None, {}
-        self._cancels, self._threads = Cancels(), []
+        self._cancels, self._threads = Cancels(self._changed), []
         return futures
 
     def add(self, batch: Batch) -> None:

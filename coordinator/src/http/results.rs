@@ -8,7 +8,6 @@ use api::Problem;
 use futures_util::{StreamExt, stream};
 use service::{ApiError, Query};
 use store::{ReadError, ResultStream};
-use uuid::Uuid;
 
 use super::State;
 use super::errors::from_read;

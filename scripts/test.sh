@@ -90,7 +90,7 @@ trap - EXIT
 
 step 'tests, and what computes beside those that wait'
 # Three lanes of tests, which mostly wait; what the lints compute takes the time that they leave. Python: beside the usual one
-# the oldest and the newest that the package supports, where they are there. Clippy without Kafka, and the documentation, take
+# the oldest that the package supports and the newest two, where they are there. Clippy without Kafka, and the documentation, take
 # the dependencies that clippy with Kafka has checked, but for object_store: the features for Azure and Google, whose servers no
 # test has, are compiled there. Exit code 3: everything but the advisories was looked at.
 rm -f target/unchecked
@@ -102,7 +102,7 @@ scripts/side-by-side.py target/tests.json <<PLAN
   services: test *
   clients: scripts/try-api.sh
   clients: e2e/browser/check.sh
-  clients: PYTHONS='3.10 3.14' sdk/python/check.sh
+  clients: PYTHONS='3.10 3.13 3.14' sdk/python/check.sh
   lints: nice -n 19 cargo clippy --workspace --features $WITH_KAFKA --all-targets --locked -- -D warnings
   lints: nice -n 19 cargo clippy --workspace --features store/azure,store/gcp --all-targets --locked -- -D warnings
   lints: nice -n 19 scripts/check-docs.sh --features $WITH_KAFKA

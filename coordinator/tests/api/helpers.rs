@@ -1,5 +1,6 @@
 //! A coordinator that serves, workers that are a few lines of HTTP, and the real ones.
 
+mod bodies;
 mod event_stream;
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -23,6 +24,7 @@ use tokio::task::JoinHandle;
 use uuid::Uuid;
 use worker::startup::Worker;
 
+pub(crate) use bodies::{claim, labels, numbered_tasks, sleeps, with};
 pub(crate) use event_stream::EventStream;
 
 pub(crate) const ANY_PORT: (Ipv4Addr, u16) = (Ipv4Addr::LOCALHOST, 0);
@@ -305,35 +307,6 @@ fn build(data_dir: &TempDir, mut config: Config) -> anyhow::Result<Coordinator> 
 /// Between two looks at something that is waited for.
 pub(crate) async fn pause() {
     tokio::time::sleep(Duration::from_millis(5)).await;
-}
-
-/// The body of a claim for tasks of any kind by worker `id`.
-pub(crate) fn claim(id: &str, more: &Value) -> Value {
-    let mut claim = json!({ "worker_id": id, "kinds": ["sum-of-primes", "count-primes", "sleep", "tasks"] });
-    let more = more.as_object().into_iter().flatten();
-    claim.as_object_mut().expect("an object").extend(more.map(|(name, value)| (name.clone(), value.clone())));
-    claim
-}
-
-pub(crate) fn labels(pairs: &[(&str, &str)]) -> Labels {
-    pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
-}
-
-/// Individual tasks with the numbers from 0 as payloads.
-pub(crate) fn numbered_tasks(count: u64) -> Value {
-    json!({ "kind": "tasks", "params": { "list": (0..count).collect::<Vec<_>>() } })
-}
-
-/// Tasks that take `seconds` each.
-pub(crate) fn sleeps(seconds: f64, tasks: u64) -> Value {
-    json!({ "kind": "sleep", "params": { "seconds": seconds, "tasks": tasks } })
-}
-
-/// `body` with other fields, or more.
-pub(crate) fn with(mut body: Value, fields: &Value) -> Value {
-    let fields = fields.as_object().expect("an object").iter();
-    body.as_object_mut().expect("an object").extend(fields.map(|(name, value)| (name.clone(), value.clone())));
-    body
 }
 
 /// The numbers that tasks have in their job.

@@ -6,6 +6,7 @@
 //! their workers.
 
 mod client;
+mod event;
 mod leader;
 mod member;
 mod workers;
@@ -15,19 +16,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use engine::{LeaseAnswer, LeaseOrder, Question, Reconciled};
 use model::AttemptId;
 use rand::rngs::ChaCha8Rng;
 use rand::{RngExt, SeedableRng};
-use store::backend::{Applied, BatchError};
 use store::memory::Memory;
 
 use crate::plan::{MS, Micros, SECOND};
 use crate::trace::Trace;
 use crate::{Run, Violation};
 use client::SharedJob;
+pub(crate) use event::Event;
 use member::{Member, Power};
-use workers::{SharedWorker, WorkerReport};
+use workers::SharedWorker;
 
 /// Longest time from the last fault to the end of all jobs.
 const SETTLING: Micros = 120 * SECOND;
@@ -37,132 +37,6 @@ const MAX_STEPS: u64 = 400_000;
 
 /// The longest time without a leader once the faults have stopped.
 const LONGEST_INTERREGNUM: Micros = 3 * SECOND;
-
-/// An event at a moment. `boot` is the member's process: an event for an earlier process has no effect.
-#[derive(Clone, Debug)]
-pub(crate) enum Event {
-    CandidacyDue {
-        member: usize,
-        boot: u64,
-    },
-    StoreAsked {
-        member: usize,
-        boot: u64,
-        question: Question,
-        asked_at: Instant,
-    },
-    StoreAnswered {
-        member: usize,
-        boot: u64,
-        answer: LeaseAnswer,
-        asked_at: Instant,
-    },
-    EngineDue {
-        member: usize,
-        boot: u64,
-        epoch: u64,
-    },
-    BatchDue {
-        member: usize,
-        boot: u64,
-        epoch: u64,
-    },
-    BatchArrives {
-        member: usize,
-        boot: u64,
-        epoch: u64,
-    },
-    BatchAnswered {
-        member: usize,
-        boot: u64,
-        epoch: u64,
-        answer: Result<Applied, BatchError>,
-    },
-    EventsDue {
-        member: usize,
-        boot: u64,
-        epoch: u64,
-    },
-    LeaseArrives {
-        worker: usize,
-        member: usize,
-        boot: u64,
-        epoch: u64,
-        order: Box<LeaseOrder>,
-    },
-    LeaseUndeliverable {
-        member: usize,
-        boot: u64,
-        epoch: u64,
-        attempt: AttemptId,
-    },
-    LeaseBroken {
-        member: usize,
-        boot: u64,
-        epoch: u64,
-        attempt: AttemptId,
-    },
-    LeaseRefused {
-        member: usize,
-        boot: u64,
-        epoch: u64,
-        attempt: AttemptId,
-    },
-    Computed {
-        worker: usize,
-        attempt: AttemptId,
-    },
-    OutcomeArrives {
-        member: usize,
-        boot: u64,
-        worker: usize,
-        attempt: AttemptId,
-        report: WorkerReport,
-        is_delivery: bool,
-    },
-    StopArrives {
-        worker: usize,
-        epoch: u64,
-        attempt: AttemptId,
-    },
-    HeartbeatDue {
-        worker: usize,
-    },
-    HeartbeatArrives {
-        member: usize,
-        boot: u64,
-        worker: usize,
-        seen: u64,
-        held: Vec<engine::HeldLease>,
-    },
-    HeartbeatAnswered {
-        worker: usize,
-        member: usize,
-        boot: u64,
-        epoch: u64,
-        reconciled: Reconciled,
-    },
-    AnnounceArrives {
-        worker: usize,
-        epoch: u64,
-    },
-    Submit {
-        job: usize,
-    },
-    Fault,
-    Starts {
-        member: usize,
-    },
-    Wakes {
-        member: usize,
-    },
-    StoreHeals {
-        member: usize,
-    },
-    WorkersHeal {
-        member: usize,
-    },
-}
 
 pub(crate) struct Sharing {
     pub(crate) rng: ChaCha8Rng,
@@ -276,7 +150,7 @@ impl Sharing {
 
     fn handle(&mut self, event: Event) {
         // A process that hangs takes no events; they wait until it wakes up.
-        if let Some(member) = member_of(&event)
+        if let Some(member) = event.member()
             && self.members[member].power == Power::Hangs
         {
             return self.members[member].inbox.push(event);
@@ -407,36 +281,5 @@ impl Sharing {
         let what = what.into();
         self.trace.note(self.now, "VIOLATION", &what);
         self.violation.get_or_insert(what);
-    }
-}
-
-/// The member whose process handles the event.
-fn member_of(event: &Event) -> Option<usize> {
-    match event {
-        Event::CandidacyDue { member, .. }
-        | Event::StoreAnswered { member, .. }
-        | Event::EngineDue { member, .. }
-        | Event::BatchDue { member, .. }
-        | Event::BatchAnswered { member, .. }
-        | Event::EventsDue { member, .. }
-        | Event::LeaseUndeliverable { member, .. }
-        | Event::LeaseBroken { member, .. }
-        | Event::LeaseRefused { member, .. }
-        | Event::OutcomeArrives { member, .. }
-        | Event::HeartbeatArrives { member, .. } => Some(*member),
-        Event::StoreAsked { .. }
-        | Event::BatchArrives { .. }
-        | Event::LeaseArrives { .. }
-        | Event::Computed { .. }
-        | Event::StopArrives { .. }
-        | Event::HeartbeatDue { .. }
-        | Event::HeartbeatAnswered { .. }
-        | Event::AnnounceArrives { .. }
-        | Event::Submit { .. }
-        | Event::Fault
-        | Event::Starts { .. }
-        | Event::Wakes { .. }
-        | Event::StoreHeals { .. }
-        | Event::WorkersHeal { .. } => None,
     }
 }

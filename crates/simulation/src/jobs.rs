@@ -95,20 +95,7 @@ impl World {
             chunk_size: Some(CHUNK),
             ..JobOptions::default()
         };
-        let mut failures = BTreeMap::new();
-        let mut is_poisoned = false;
-        if self.plan.has_failures && self.rng.random_bool(0.4) {
-            is_poisoned = self.rng.random_bool(0.3);
-            let count = if is_poisoned { u32::MAX } else { self.rng.random_range(1..options.max_attempts.get()) };
-            failures.insert(self.rng.random_range(0..tasks), count);
-        }
-        let mut overruns = BTreeMap::new();
-        if has_limit && self.rng.random_bool(0.6) {
-            let is_always = !is_poisoned && self.rng.random_bool(0.2);
-            is_poisoned |= is_always;
-            let count = if is_always { u32::MAX } else { self.rng.random_range(1..options.max_attempts.get()) };
-            overruns.insert(self.rng.random_range(0..tasks), count);
-        }
+        let (failures, overruns, is_poisoned) = self.planned_failures(tasks, options.max_attempts.get(), has_limit);
         let new = NewJob {
             id: JobId(self.new_uuid()),
             kind,
@@ -134,6 +121,29 @@ impl World {
             is_canceled: false,
             retries_left: 20,
         }
+    }
+
+    /// The tasks of a job whose first attempts fail or exceed the time limit, each with their number, and whether some task
+    /// never succeeds.
+    fn planned_failures(
+        &mut self,
+        tasks: u64,
+        max_attempts: u32,
+        has_limit: bool,
+    ) -> (BTreeMap<u64, u32>, BTreeMap<u64, u32>, bool) {
+        let (mut failures, mut overruns, mut is_poisoned) = (BTreeMap::new(), BTreeMap::new(), false);
+        if self.plan.has_failures && self.rng.random_bool(0.4) {
+            is_poisoned = self.rng.random_bool(0.3);
+            let count = if is_poisoned { u32::MAX } else { self.rng.random_range(1..max_attempts) };
+            failures.insert(self.rng.random_range(0..tasks), count);
+        }
+        if has_limit && self.rng.random_bool(0.6) {
+            let is_always = !is_poisoned && self.rng.random_bool(0.2);
+            is_poisoned |= is_always;
+            let count = if is_always { u32::MAX } else { self.rng.random_range(1..max_attempts) };
+            overruns.insert(self.rng.random_range(0..tasks), count);
+        }
+        (failures, overruns, is_poisoned)
     }
 
     pub(crate) fn compute_time(&mut self, job: JobId, tasks: &Range<u64>) -> Micros {

@@ -8,7 +8,8 @@ use super::State;
 use super::errors::from_change;
 use super::jobs::job_id;
 
-/// Ends tasks that have not begun: each has succeeded with the result `null`, and no worker runs it.
+/// Ends tasks that have not begun: each has succeeded with the result `null`, and no worker runs it. A repeated request gets the
+/// same answer.
 #[utoipa::path(
     post,
     path = "/v1/jobs/{id}/tasks/skip",
@@ -17,10 +18,10 @@ use super::jobs::job_id;
     params(("id" = Uuid, Path, description = "The job's id")),
     request_body = SkipRequest,
     responses(
-        (status = 200, description = "The tasks that had not begun and are skipped", body = Skipped),
+        (status = 200, description = "The tasks that are skipped, by this request or an earlier one", body = Skipped),
         (status = 400, description = "A field is invalid", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "There is no such job", body = Problem, content_type = "application/problem+json"),
-        (status = 409, description = "The job is over, or not of the kind `tasks`", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "The job is over and none of the tasks is skipped, or it is not of the kind `tasks`", body = Problem, content_type = "application/problem+json"),
         (status = 507, description = "Nothing can be stored", body = Problem, content_type = "application/problem+json"),
         (status = "default", description = "Any other error", body = Problem, content_type = "application/problem+json"),
     )

@@ -66,7 +66,7 @@ pub struct SkipRequest {
 /// Answer to `POST /v1/jobs/{id}/tasks/skip`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Skipped {
-    /// The tasks that this request has ended: they had not begun.
+    /// The requested tasks that are skipped, by this request or an earlier one: they had not begun.
     pub skipped: Vec<u64>,
 }
 

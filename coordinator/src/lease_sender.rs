@@ -66,6 +66,8 @@ pub(crate) struct LeaseSender {
 enum Sent {
     Completed(Report, Duration, OutcomePermit),
     Failed(LeaseFailure),
+    /// The worker does not accept the coordinator's credentials, and has not read the lease.
+    KeptOut(String),
     /// The connection broke after the request had left.
     Broken,
 }
@@ -179,7 +181,12 @@ impl LeaseSender {
             status => {
                 let problem: Option<Problem> = read_bounded_json(response, MAX_PROBLEM_BYTES).await.ok();
                 let detail = problem.map_or_else(String::new, |problem| format!(": {}", problem.detail));
-                worker_failed(format!("its worker answered {status}{detail}"))
+                let cause = format!("its worker answered {status}{detail}");
+                if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
+                    Sent::KeptOut(cause)
+                } else {
+                    worker_failed(cause)
+                }
             }
         }
     }
@@ -249,6 +256,12 @@ impl LeaseSender {
                 debug!(%job_id, %attempt, %worker_id, "connection of a lease broke");
                 self.driver.input(|engine, now| engine.connection_broke(attempt, now));
                 LeaseEnd::Disconnected
+            }
+            Sent::KeptOut(cause) => {
+                warn!(%job_id, %attempt, %worker_id, %cause, "a worker refuses this coordinator's token or certificate");
+                // The end of an attempt without a lease changes nothing.
+                let _ = self.driver.input(|engine, now| engine.fail(attempt, LeaseFailure::Undeliverable, now));
+                LeaseEnd::Returned
             }
             Sent::Failed(failure) => {
                 let end = match &failure {

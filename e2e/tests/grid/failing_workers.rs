@@ -76,6 +76,12 @@ fn lease_for_which_its_worker_has_no_room_costs_no_attempt() {
     costs_no_attempt(Fault::TooManyRequests);
 }
 
+#[test]
+fn lease_that_its_worker_does_not_let_in_costs_no_attempt() {
+    costs_no_attempt(Fault::Unauthorized);
+    costs_no_attempt(Fault::Forbidden);
+}
+
 fn costs_no_attempt(fault: Fault) {
     let coordinator = Coordinator::start(&[("DIVVY_MAX_ATTEMPTS", "1")]);
     let fake = FakeWorker::join(&coordinator, fault);

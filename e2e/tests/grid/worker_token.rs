@@ -52,7 +52,7 @@ fn coordinator_takes_no_worker_with_a_wrong_token_or_none() {
 
 #[test]
 fn worker_takes_no_lease_with_a_wrong_token_or_none() {
-    let coordinator = Coordinator::start(&[("DIVVY_MAX_ATTEMPTS", "1")]);
+    let coordinator = Coordinator::start(&[("DIVVY_MAX_ATTEMPTS", "1"), ("DIVVY_NO_WORKER_TIMEOUT_MS", "60000")]);
     let worker = Worker::join(&coordinator, &[TOKEN]);
     for headers in wrong_headers() {
         assert_unauthorized(&request(worker.address, "POST", "/lease", &headers, LEASE));
@@ -60,8 +60,12 @@ fn worker_takes_no_lease_with_a_wrong_token_or_none() {
     let right = format!("Bearer {SECRET}");
     let for_another_run = request(worker.address, "POST", "/lease", &[("authorization", &right)], LEASE);
     assert_eq!(for_another_run.status, 409, "{for_another_run:?}");
-    let message = coordinator.sum(1, 1000).problem(502);
-    assert!(message.contains("its worker answered 401 Unauthorized"), "{message}");
+    let sum = coordinator.ask_sum(1, 1000);
+    let refusal = coordinator.logged("a worker refuses this coordinator's token or certificate");
+    let cause = refusal["cause"].as_str().expect("text");
+    assert!(cause.starts_with("its worker answered 401 Unauthorized: "), "{cause}");
+    let _good = Worker::join(&coordinator, &[]);
+    assert_eq!(sum.answer().sum(), published_sum(3), "no attempt is counted");
 }
 
 #[test]

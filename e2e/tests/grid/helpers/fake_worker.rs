@@ -28,6 +28,10 @@ pub(crate) enum Fault {
     Conflict,
     /// No room for a lease.
     TooManyRequests,
+    /// Another worker token than the coordinator's.
+    Unauthorized,
+    /// A certificate is missing.
+    Forbidden,
     Garbage,
     HalfAnAnswer,
     WrongAttempt,
@@ -153,6 +157,8 @@ fn answer(stream: &TcpStream, fault: Fault, leases: &AtomicU64) {
         Fault::RequestTimeout => refuse(stream, "408 Request Timeout"),
         Fault::Conflict => refuse(stream, "409 Conflict"),
         Fault::TooManyRequests => refuse(stream, "429 Too Many Requests"),
+        Fault::Unauthorized => refuse(stream, "401 Unauthorized"),
+        Fault::Forbidden => refuse(stream, "403 Forbidden"),
         Fault::Garbage => write(stream, "\0\u{1}\u{2} this is no HTTP\r\n\r\n"),
         Fault::HalfAnAnswer => write(stream, &half(&outcome(attempt, "0"))),
         Fault::WrongAttempt => write(stream, &outcome(OTHER_ATTEMPT, "0")),

@@ -52,13 +52,13 @@ impl Failure {
     /// The failure of a wait for jobs that are over, by their states: a failure outweighs a cancellation.
     pub(crate) fn from_jobs(jobs: &[Job]) -> Option<Self> {
         let bad: Vec<&Job> = jobs.iter().filter(|job| job.state != JobState::Succeeded).collect();
-        let message = match bad.as_slice() {
-            [] => return None,
-            [job] => ending(job),
-            [first, ..] => format!("{} of {} jobs did not succeed; {}", bad.len(), jobs.len(), ending(first)),
+        let failed = bad.iter().find(|job| job.state == JobState::Failed);
+        let told = failed.or(bad.first())?;
+        let message = match bad.len() {
+            1 => ending(told),
+            count => format!("{count} of {} jobs did not succeed; {}", jobs.len(), ending(told)),
         };
-        let failed = bad.iter().any(|job| job.state == JobState::Failed);
-        Some(if failed { Self::Failed(message) } else { Self::Canceled(message) })
+        Some(if failed.is_some() { Self::Failed(message) } else { Self::Canceled(message) })
     }
 
     /// The failure that stands for several: the first one's exit code applies, unless the grid became unreachable.

@@ -221,6 +221,21 @@ fn wait_for_a_job_goes_on_while_the_grid_is_about_to_have_a_leader() {
 }
 
 #[test]
+fn result_of_a_job_that_ends_just_after_it_had_none_is_asked_for_once_more() {
+    let answer = |status: &str, body: &str| {
+        let length = body.len();
+        format!("HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}")
+    };
+    let problem = r#"{"title":"Conflict","status":409,"detail":"there is no result: the job is running"}"#;
+    let (none, shown) = (answer("409 Conflict", problem), answer("200 OK", &job("succeeded")));
+    let (url, server) = answer_each(vec![none, shown, answer("200 OK", r#"{"sum":"5"}"#)]);
+    let output = divvy(&["job", "result", ID]).env("DIVVY_URL", &url).output().expect("run the command");
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "{\"sum\":\"5\"}\n");
+    server.join().expect("no panic");
+}
+
+#[test]
 fn program_that_is_gone_when_its_deletion_is_repeated_is_deleted() {
     let hash = "0".repeat(64);
     let gone = "HTTP/1.1 404 Not Found\r\nConnection: close\r\nContent-Length: 0\r\n\r\n".to_owned();

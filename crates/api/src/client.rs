@@ -240,12 +240,20 @@ impl Client {
     }
 
     async fn ask_for_result(&self, id: JobId, request: RequestBuilder) -> Result<Response, Error> {
+        let again = request.try_clone();
         let response = self.ask(request).await?;
         if response.status() != StatusCode::CONFLICT {
             return self.check(response).await;
         }
         let detail = self.problem(response).await;
-        Err(Error::NoResult { state: self.job(id).await?.state, detail })
+        let state = self.job(id).await?.state;
+        // The job may have ended after that answer.
+        let Some(again) = again.filter(|_| state.is_over()) else { return Err(Error::NoResult { state, detail }) };
+        let response = self.ask(again).await?;
+        if response.status() != StatusCode::CONFLICT {
+            return self.check(response).await;
+        }
+        Err(Error::NoResult { state, detail: self.problem(response).await })
     }
 
     /// The events after number `after`, of a job or of all, and with `follow` also later events. `None` when the job is over and

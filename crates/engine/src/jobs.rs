@@ -204,9 +204,14 @@ impl Engine {
             });
         }
         let reason = self.scheduler.explain(id)?;
+        let suspended = if reason == WaitReason::NoWorker { self.suspended() } else { None };
+        let reason = match suspended {
+            Some(suspended) => format!("{reason}; {suspended}"),
+            None => reason.to_string(),
+        };
         let waiting = self.jobs.get(&id).and_then(|job| job.verification.as_ref()).map_or(0, Verification::waiting);
         if waiting == 0 || self.scheduler.job_leases(id).next().is_some() {
-            return Some(reason.to_string());
+            return Some(reason);
         }
         let leases = counted(waiting as u64, "lease", "leases");
         Some(format!("{reason}; the outcomes of {leases} wait for another worker to compute the same"))

@@ -34,6 +34,7 @@ pub(crate) enum WorkerStanding {
         since: Instant,
         until: Instant,
         is_alive: bool,
+        reason: SuspensionReason,
     },
     Draining,
     /// The worker's outcomes are not trusted: it gets nothing until its process is started again.
@@ -167,6 +168,22 @@ impl Engine {
         }
     }
 
+    /// The suspended workers in words, one of them with its reason; `None` if there is none.
+    pub(crate) fn suspended(&self) -> Option<String> {
+        let mut suspended = Vec::new();
+        for worker in self.workers.values() {
+            if let WorkerStanding::Suspended { reason, .. } = worker.standing {
+                suspended.push((&worker.id, reason));
+            }
+        }
+        let (id, reason) = suspended.iter().min_by_key(|(id, _)| *id)?;
+        let others = match suspended.len() - 1 {
+            0 => String::new(),
+            others => format!(" (and {others} more)"),
+        };
+        Some(format!("the worker {id} is suspended: {reason}{others}"))
+    }
+
     pub(crate) fn end_pause_of(&mut self, key: WorkerKey) {
         if let Some(WorkerStanding::Suspended { until, .. }) = self.workers.get(&key).map(|worker| &worker.standing) {
             self.pauses.remove(&(*until, key));
@@ -175,7 +192,7 @@ impl Engine {
 
     fn suspend(&mut self, key: WorkerKey, failures: u32, until: Instant, reason: SuspensionReason, now: Now) {
         let Some(worker) = self.workers.get_mut(&key) else { return };
-        worker.standing = WorkerStanding::Suspended { failures, since: now.instant, until, is_alive: false };
+        worker.standing = WorkerStanding::Suspended { failures, since: now.instant, until, is_alive: false, reason };
         self.effects.push(Effect::Suspended { worker: worker.id.clone(), reason });
         self.pauses.insert((until, key));
         self.scheduler.worker_suspended(key, now.instant);

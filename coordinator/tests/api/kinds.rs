@@ -82,6 +82,27 @@ async fn a_worker_that_does_not_run_a_kind_costs_no_attempt_and_gets_no_more_of_
 }
 
 #[actix_web::test]
+async fn a_worker_that_refuses_the_token_costs_no_attempt_and_is_named_to_the_job_that_waits() {
+    let grid = TestCoordinator::start(config());
+    let serving = grid.add_worker("closed", |_| HttpResponse::Unauthorized().body("another token")).await;
+    let body = json!({"kind": "sum-of-primes", "params": {"a": 1, "b": 100, "algorithm": "sieve"}, "max_attempts": 1});
+    let job = grid.submit(&body).await;
+    let deadline = Instant::now() + PATIENCE;
+    // Without another heartbeat it stays so.
+    while grid.state_of("closed").await != WorkerState::Suspended {
+        assert!(Instant::now() < deadline, "it is not suspended");
+        pause().await;
+    }
+    let why: Value = grid.get(&format!("/v1/jobs/{}/explain", job.id)).await.json().await.expect("JSON");
+    assert_eq!(why["reasons"], json!(["no worker is ready; the worker closed is suspended: it did not take a lease"]));
+    assert_eq!(grid.job(job.id).await.attempts, 0);
+    let _new = grid.add_worker("new", compute).await;
+    assert_eq!(grid.result(job.id).await, json!({"a": 1, "b": 100, "sum": "1060"}));
+    assert_eq!(grid.job(job.id).await.attempts, 1);
+    serving.abort();
+}
+
+#[actix_web::test]
 async fn individual_tasks_wait_for_workers_that_fetch() {
     let grid = TestCoordinator::start(config());
     let _worker = grid.add_real_worker("one", 1, Labels::new()).await;

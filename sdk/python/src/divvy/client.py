@@ -151,8 +151,7 @@ class Client:
     def skip(self, id: str | uuid.UUID, tasks: Iterable[int]) -> list[int]:
         """Skips at most 1000 tasks of a job of the kind ``tasks``: each succeeds with the result None.
 
-        Returns the skipped tasks, also those that an earlier call has skipped: any other task that runs or is over stays
-        as it is.
+        Returns the skipped tasks, also those of an earlier call. A task that runs or is over stays as it is.
         """
         body = json.dumps({"tasks": list(tasks)})
         response = self.transport.request("POST", job_path(id, "/tasks/skip"), body, is_safe=True)

@@ -197,6 +197,7 @@ macro_rules! suite {
                 a_program_stays_while_parameters_that_cannot_be_read_name_it,
                 retention_leaves_programs_alone,
                 logs_are_found_by_task_and_go_with_their_job,
+                logs_count_in_the_size_of_their_job_whenever_they_come,
                 outputs_are_added_exactly_or_not_at_all,
                 outputs_are_joined_in_the_order_of_tasks,
             }

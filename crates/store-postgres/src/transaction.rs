@@ -137,6 +137,9 @@ impl<'a> Writing<'_, 'a> {
                     // The known jobs must be in the rows, and must be read again if the rows are rolled back.
                     self.put(&mut plan);
                     self.work.ledgers.forget();
+                    if let Entry::Housekeeping(Housekeeping::CancelUnread { job, .. }) = entry {
+                        self.work.ledgers.discard(*job);
+                    }
                     self.fly().await?;
                     answers.push(apart(self.link, &mut plan, entry).await.map_err(Failed::RolledBack)?);
                 }

@@ -31,6 +31,7 @@ pub(crate) fn apply(
         Entry::Housekeeping(Housekeeping::CancelUnread { job, at, why }) => {
             store_touched(db, ledgers)?;
             ledgers.forget();
+            ledgers.discard(*job);
             cancel_unread(db, tally, *job, *at, why).map(Answer::Deleted)
         }
         Entry::Housekeeping(Housekeeping::Sweep(key)) => retention::sweep(db, *key).map(Answer::Deleted),

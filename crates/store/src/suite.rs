@@ -155,6 +155,7 @@ macro_rules! suite {
                 a_job_that_cannot_be_read_is_left_alone_and_all_others_go_on,
                 changes_of_a_job_that_cannot_be_read_are_refused,
                 a_job_that_cannot_be_read_is_canceled_as_it_is_and_goes_with_the_old_ones,
+                a_job_that_is_canceled_unread_stays_canceled_though_the_writer_knows_it,
                 the_figures_are_right_after_a_job_was_canceled_unread,
                 pages_of_jobs_go_on_behind_any_number_that_cannot_be_read,
                 events_go_on_behind_those_that_cannot_be_read,

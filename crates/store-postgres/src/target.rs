@@ -7,7 +7,7 @@ use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use tokio_postgres::Config;
-use tokio_postgres::config::{Host, SslMode};
+use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
 use tokio_postgres_rustls::MakeRustlsConnect;
 use url::form_urlencoded;
 
@@ -155,6 +155,10 @@ impl Target {
 }
 
 fn set_defaults(config: &mut Config) {
+    // A replica among several hosts answers with an old state: events would look forgotten that are only late there.
+    if config.get_hosts().len() > 1 && config.get_target_session_attrs() == TargetSessionAttrs::Any {
+        config.target_session_attrs(TargetSessionAttrs::ReadWrite);
+    }
     if config.get_connect_timeout().is_none() {
         config.connect_timeout(CONNECT_TIMEOUT);
     }
@@ -250,6 +254,18 @@ mod tests {
         let path =
             parse("postgres://me@one/jobs?sslmode=require&sslrootcert=/no%20where+/ca.pem").expect_err("no file");
         assert!(path.to_string().contains("/no where+/ca.pem"), "{path}");
+    }
+
+    #[test]
+    fn of_several_hosts_one_that_allows_writes_is_used() {
+        for (hosts, attributes) in [
+            ("one", TargetSessionAttrs::Any),
+            ("one,two", TargetSessionAttrs::ReadWrite),
+            ("one:5433,two:5434", TargetSessionAttrs::ReadWrite),
+        ] {
+            let target = parse(&format!("postgres://me@{hosts}/jobs?sslmode=disable")).expect("libpq takes it");
+            assert_eq!(target.ways[0].get_target_session_attrs(), attributes, "{hosts}");
+        }
     }
 
     #[test]

@@ -52,6 +52,25 @@ async fn bytes_of_jobs_that_are_over_are_summed_up_as_they_change() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_of_several_forgotten_jobs_are_deleted_in_one_batch() {
+    let database = Database::new();
+    let keep_none = Retention { max_age: Duration::ZERO, max_bytes: 0 };
+    let store = Store::start(lead(&database.open()), keep_none).expect("a thread");
+    for number in 1..=40 {
+        store.submit(tasks_job(number, numbers(3))).await.expect("room");
+        store.commit(change(id(number), at(1), ChangeKind::Canceled)).await.expect("room");
+    }
+    let last_batch = || database.ask("SELECT batch FROM fence").parse::<u64>().expect("a number");
+    let before = last_batch();
+    assert_eq!(store.prune().await.map(|pruned| pruned.jobs), Ok(40));
+    let batches = last_batch() - before;
+    // Jobs that are deleted one by one take two batches each.
+    assert!(batches < 40, "{batches} batches");
+    let left = "SELECT (SELECT count(*) FROM swept) + (SELECT count(*) FROM payloads) + (SELECT count(*) FROM events)";
+    assert_eq!(database.ask(left), "0");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_wrong_sum_deletes_nothing_that_is_kept_and_is_corrected() {
     let database = Database::new();
     let retention = Retention { max_age: Duration::MAX, max_bytes: 1_000_000_000 };

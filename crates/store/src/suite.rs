@@ -103,6 +103,7 @@ macro_rules! shared_suite {
                 a_leader_that_was_followed_writes_prunes_and_deletes_nothing,
                 a_leader_that_opens_the_store_again_goes_on_after_its_last_batch,
                 a_follower_reads_and_submits_and_makes_no_change,
+                a_follower_reads_the_payloads_of_the_job_that_has_taken_an_id_over,
                 all_hear_of_the_events_of_all_without_a_gap,
             }
         }

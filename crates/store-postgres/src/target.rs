@@ -14,8 +14,11 @@ use url::form_urlencoded;
 use crate::error::OpenError;
 use crate::tls;
 
-/// Longest time that a connection may take to be made, unless the URL says otherwise.
+/// Longest time for all hosts together to accept a connection, unless the URL says otherwise: a question about the lease waits little
+/// longer, so that hosts that do not answer must leave time for the others.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// Shortest time for one host.
+const HOST_TIMEOUT: Duration = Duration::from_millis(200);
 /// Time for which a connection lives that gets no acknowledgement, unless the URL says otherwise.
 const TCP_USER_TIMEOUT: Duration = Duration::from_secs(5);
 /// Silence after which a connection is probed, unless the URL says otherwise.
@@ -160,7 +163,8 @@ fn set_defaults(config: &mut Config) {
         config.target_session_attrs(TargetSessionAttrs::ReadWrite);
     }
     if config.get_connect_timeout().is_none() {
-        config.connect_timeout(CONNECT_TIMEOUT);
+        let hosts = u32::try_from(config.get_hosts().len()).unwrap_or(u32::MAX).max(1);
+        config.connect_timeout((CONNECT_TIMEOUT / hosts).max(HOST_TIMEOUT));
     }
     if config.get_tcp_user_timeout().is_none() {
         config.tcp_user_timeout(TCP_USER_TIMEOUT);
@@ -265,6 +269,21 @@ mod tests {
         ] {
             let target = parse(&format!("postgres://me@{hosts}/jobs?sslmode=disable")).expect("libpq takes it");
             assert_eq!(target.ways[0].get_target_session_attrs(), attributes, "{hosts}");
+        }
+    }
+
+    #[test]
+    fn hosts_that_do_not_answer_leave_time_for_the_others_unless_the_url_says_otherwise() {
+        for (hosts, parameters, timeout_ms) in [
+            ("one", "", 1000),
+            ("one,two", "", 500),
+            ("1,2,3,4,5,6,7,8", "", 200),
+            ("one,two", "&connect_timeout=3", 3000),
+        ] {
+            let target =
+                parse(&format!("postgres://me@{hosts}/jobs?sslmode=disable{parameters}")).expect("libpq takes it");
+            let timeout = Duration::from_millis(timeout_ms);
+            assert_eq!(target.ways[0].get_connect_timeout(), Some(&timeout), "{hosts}{parameters}");
         }
     }
 

@@ -331,13 +331,12 @@ async fn sum_up(link: &Link) -> Result<(), DbError> {
     // A sequential scan is the quickest way through the whole table.
     const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ WRITE; SET LOCAL statement_timeout = '1min'; \
          SET LOCAL enable_seqscan = on";
-    link.client.batch_execute(BEGIN).await?;
-    let summed_up = link.client.batch_execute(SUM_UP).await;
-    // Sent also after an error, so that the next read finds no transaction.
-    let ended = link.client.batch_execute("COMMIT").await;
-    summed_up?;
-    ended?;
-    Ok(())
+    // A single message: a process that halts, or is cut off, does not keep the row of the sum locked.
+    let summed_up = link.client.batch_execute(&format!("{BEGIN}; {SUM_UP}; COMMIT")).await;
+    let Err(error) = summed_up else { return Ok(()) };
+    // The next read must find no transaction.
+    link.client.batch_execute("ROLLBACK").await?;
+    Err(error.into())
 }
 
 /// Whether the sum takes too long to be tried again: retention goes on with the kept one.

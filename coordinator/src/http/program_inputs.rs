@@ -62,15 +62,13 @@ pub(super) async fn inputs(
         return Err(ApiError::InvalidField { field: "beyond", message: "must be above first".to_owned() });
     }
     demand_job(&state, id).await?;
-    let (mut inputs, mut bytes) = (Vec::new(), 0);
-    for task in first..beyond.min(first.saturating_add(MAX_INPUTS)) {
-        let payloads = state.programs.store().payloads(id, task..task + 1).await.map_err(from_read)?;
-        bytes += payloads.iter().map(|payload| payload.get().len()).sum::<usize>();
-        if !inputs.is_empty() && bytes > INPUT_BYTES {
-            break;
-        }
-        inputs.extend(payloads);
-    }
+    let tasks = first..beyond.min(first.saturating_add(MAX_INPUTS));
+    // The leader's store keeps blocks of payloads in memory.
+    let term = state.role.term();
+    let store = term.as_ref().map_or_else(|| state.programs.store(), |term| &*term.store);
+    let inputs = store.first_payloads(id, tasks, INPUT_BYTES).await.map_err(from_read)?;
+    drop(term);
+    let bytes: usize = inputs.iter().map(|input| input.get().len()).sum();
     if bytes <= SERVED_BYTES {
         return Ok(HttpResponse::Ok().json(inputs));
     }

@@ -112,7 +112,7 @@ impl DbError {
 
     /// Whether the server has answered, so that the transaction is known to be rolled back.
     pub(crate) fn is_answer(&self) -> bool {
-        // The connection is closed after an error of class 57P: the error may concern the statement after COMMIT.
+        // The connection is closed after such an error: it may concern the statement after COMMIT.
         self.state().is_some_and(|state| !is_end_of_session(state)) || matches!(self, Self::Damaged(_))
     }
 
@@ -140,9 +140,10 @@ impl DbError {
     }
 }
 
-/// Class 57P: an operator, a crash or a timeout has ended the session.
+/// Class 57P: an operator, a crash or a timeout has ended the session. 25P03 and 25P04: its transaction stood idle or lasted too
+/// long, as that of a process that was halted for some seconds.
 fn is_end_of_session(state: &SqlState) -> bool {
-    state.code().starts_with("57P")
+    state.code().starts_with("57P") || ["25P03", "25P04"].contains(&state.code())
 }
 
 pub(crate) fn read_error(error: &DbError) -> ReadError {
@@ -178,4 +179,24 @@ pub(crate) fn batch_error(error: &DbError) -> BatchError {
 
 pub(crate) fn leadership_error(error: &DbError) -> LeadershipError {
     LeadershipError::Unavailable(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sessions_that_the_server_ends_are_told_from_statements_that_fail() {
+        for (code, is_end) in [
+            ("57P01", true),
+            ("57P05", true),
+            ("25P03", true),
+            ("25P04", true),
+            ("25006", false),
+            ("23505", false),
+            ("57014", false),
+        ] {
+            assert_eq!(is_end_of_session(&SqlState::from_code(code)), is_end, "{code}");
+        }
+    }
 }

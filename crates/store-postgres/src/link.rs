@@ -25,8 +25,9 @@ const COMMON: &str = "SET search_path = divvy; SET client_min_messages = warning
      SET enable_hashjoin = off; SET enable_mergejoin = off; SET client_connection_check_interval = '1s'; \
      SET default_transaction_isolation = 'read committed'; \
      SELECT set_config(name, '0', false) FROM pg_settings WHERE name IN ('idle_session_timeout', 'transaction_timeout')";
-/// The server ends a read that takes longer.
-const READING: &str = "SET default_transaction_read_only = on; SET statement_timeout = '10s'";
+/// The server ends a read that takes longer, and one of a process that is gone without a word: its snapshot would keep old rows.
+const READING: &str = "SET default_transaction_read_only = on; SET statement_timeout = '10s'; \
+     SET idle_in_transaction_session_timeout = '10s'";
 /// There is no timeout of statements: it would interrupt a COMMIT that waits for a replica. A writer that is paused half way
 /// through a transaction must not keep its locks.
 const WRITING: &str = "SET synchronous_commit = on; SET lock_timeout = '5s'; SET statement_timeout = 0; \
@@ -269,6 +270,17 @@ mod tests {
     use test_postgres::Server;
 
     use super::*;
+
+    #[tokio::test]
+    async fn no_session_keeps_a_transaction_that_stands_idle() {
+        let server = Server::shared();
+        let target = Target::parse(&server.url(&server.create_database())).expect("a URL");
+        for (purpose, timeout) in [(Purpose::Reading, "10s"), (Purpose::Writing, "2s"), (Purpose::Leasing, "1s")] {
+            let link = Link::connect(&target, purpose).await.expect("reachable");
+            let row = link.client.query_one("SHOW idle_in_transaction_session_timeout", &[]).await.expect("a setting");
+            assert_eq!(row.get::<_, &str>(0), timeout, "{purpose:?}");
+        }
+    }
 
     #[tokio::test]
     async fn limits_of_the_database_for_whole_sessions_and_transactions_reach_no_session() {

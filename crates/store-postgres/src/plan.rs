@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
 use model::{EventSource, JobId, ProgramHash, uploaded_programs};
-use store::retention::{failure_bytes, job_bytes};
+use store::retention::{failure_bytes, job_bytes, log_bytes};
 use store::rules::{
     AttemptRow, EventRow, FailureRow, JobLedger, KeptFailure, Ledgers, ResultEffect, omit_failures, pieces,
     result_bytes, submitted, without_effect,
@@ -13,14 +13,17 @@ use store::rules::{
 use store::statistics::{Subject, Tally};
 use store::stored::{options_to_stored, work_to_stored};
 use store::{
-    Advance, Answer, Change, CompletedAttempt, NewJob, Position, ResultBody, Submission, array, missing, payload_blocks,
+    Advance, Answer, Change, CompletedAttempt, NewJob, Position, ResultBody, Submission, TaskLog, array, missing,
+    payload_blocks,
 };
 use uuid::Uuid;
 
 use crate::columns::{Attempts, Events, Jobs, Payloads, Results, Spans, Tags, Updates};
 use crate::error::DbError;
 use crate::ids::Ids;
+use crate::link::Step;
 use crate::positions::Positions;
+use crate::programs;
 use crate::rows::Column;
 
 /// A writer's knowledge of a job beside its ledger.
@@ -70,6 +73,8 @@ pub(crate) struct Plan<'a> {
     pub(crate) results: Results<'a>,
     pub(crate) dropped_objects: Vec<String>,
     pub(crate) positions: Positions,
+    /// Logs, a step each: they follow the jobs' rows.
+    pub(crate) logs: Vec<Step<'a>>,
     pub(crate) events: Events<'a>,
     pub(crate) tally: Tally,
     /// Jobs that are new in the batch.
@@ -149,6 +154,22 @@ impl<'a> Plan<'a> {
             self.positions.put(&advance.stream, advance.to);
         }
         Ok(answer)
+    }
+
+    /// Keeps a log, which counts in the size of its job.
+    pub(crate) fn log(
+        &mut self,
+        log: &'a TaskLog,
+        ledgers: &mut Ledgers<Known>,
+        loaded: &mut Loaded,
+    ) -> Result<Answer, DbError> {
+        let known = ledgers.find(log.job, || Ok::<_, DbError>(loaded.jobs.remove(&log.job)))?;
+        let is_counted = known.is_some();
+        if let Some((_, ledger)) = known {
+            ledger.grew(log_bytes(log));
+        }
+        self.logs.push(programs::put_log(log, is_counted));
+        Ok(Answer::Done)
     }
 
     /// Makes a change.

@@ -5,11 +5,12 @@ use std::collections::HashSet;
 use std::ops::Range;
 
 use model::{AttemptId, JobId, JobKind, ProgramHash, needs_program, uploaded_programs};
+use store::retention::log_bytes;
 use store::{Answer, Entry, ProgramChange, ProgramRecord, TaskLog, Unreadable, in_use};
 use tokio_postgres::Row;
 
 use crate::error::DbError;
-use crate::link::Link;
+use crate::link::{Link, Param, Step};
 use crate::rows::{self, Column};
 
 const PUT: &str = "INSERT INTO programs (sha256, bytes, kind, uploaded_at, uploaded_by) VALUES ($1, $2, $3, $4, $5) \
@@ -24,6 +25,11 @@ const PAGE: &str = "SELECT sha256, bytes, kind, uploaded_at, uploaded_by FROM pr
 const PUT_LOG: &str = "INSERT INTO logs (job, task, attempt, worker, ended_at, omitted, text) \
      SELECT key, $2, $3, $4, $5, $6, $7 FROM jobs WHERE id = $1 AND NOT EXISTS \
      (SELECT 1 FROM logs WHERE logs.job = jobs.key AND logs.task = $2::bigint AND logs.attempt = $3::uuid)";
+/// As [`PUT_LOG`], and the row of the job counts the bytes of a new log.
+const PUT_AND_COUNT_LOG: &str = "WITH put AS (INSERT INTO logs (job, task, attempt, worker, ended_at, omitted, text) \
+     SELECT key, $2::bigint, $3::uuid, $4::text, $5::bigint, $6::bigint, $7::text FROM jobs WHERE id = $1 AND NOT EXISTS \
+     (SELECT 1 FROM logs WHERE logs.job = jobs.key AND logs.task = $2::bigint AND logs.attempt = $3::uuid) RETURNING job) \
+     UPDATE jobs SET bytes = bytes + $8::bigint FROM put WHERE jobs.key = put.job";
 const LOGS: &str = "SELECT task, attempt, worker, ended_at, omitted, text FROM logs \
      WHERE job = (SELECT key FROM jobs WHERE id = $1) AND task >= $2 AND task < $3 ORDER BY task, seq LIMIT $4";
 const LAST_LOGS: &str = "SELECT task, attempt, worker, ended_at, omitted, text FROM logs \
@@ -76,13 +82,26 @@ pub(crate) async fn hold(link: &Link, programs: &HashSet<ProgramHash>) -> Result
     link.query(HOLD, &[&hashes]).await?.iter().map(|row| hash(row, 0)).collect()
 }
 
-pub(crate) async fn put_log(link: &Link, log: &TaskLog) -> Result<(), DbError> {
+/// Keeps a log. The job's row must be written by earlier steps. It counts the log if no ledger does.
+pub(crate) fn put_log(log: &TaskLog, is_counted: bool) -> Step<'_> {
     let TaskLog { job, task, attempt, worker, ended_at, omitted_bytes, text } = log;
     // No text of the database has a zero in it.
     let text = text.replace('\0', "\u{fffd}");
     let (task, ended_at, omitted) = (task.column(), ended_at.column(), omitted_bytes.column());
-    link.query(PUT_LOG, &[&job.0, &task, &attempt.0, worker, &ended_at, &omitted, &text]).await?;
-    Ok(())
+    let mut params: Vec<Param<'_>> = vec![
+        Box::new(job.0),
+        Box::new(task),
+        Box::new(attempt.0),
+        Box::new(worker.as_str()),
+        Box::new(ended_at),
+        Box::new(omitted),
+        Box::new(text),
+    ];
+    if is_counted {
+        return Step::Run { sql: PUT_LOG, params };
+    }
+    params.push(Box::new(log_bytes(log).column()));
+    Step::Run { sql: PUT_AND_COUNT_LOG, params }
 }
 
 pub(crate) async fn one(link: &Link, hash: ProgramHash) -> Result<Option<ProgramRecord>, DbError> {

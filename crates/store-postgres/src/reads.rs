@@ -24,8 +24,10 @@ use crate::rows::{self, Column};
 use crate::target::Target;
 use crate::{drains, jobs, listing, positions, programs, statistics};
 
-/// Concurrent reads: more would only share the same database, whose connections have a bound.
+/// Concurrent reads, most of them short: more would only share the same database, whose connections have a bound.
 const READERS: usize = 4;
+/// Concurrent lists.
+const LISTS: usize = 2;
 /// Attempts whose answers are read at once.
 const ANSWERS: i64 = 512;
 /// Most bytes of these answers, about.
@@ -37,11 +39,13 @@ pub(crate) const SUM_UP: &str = "UPDATE finished SET bytes = found.bytes FROM \
      (SELECT coalesce(sum(bytes), 0) AS bytes FROM jobs WHERE finished_at IS NOT NULL) AS found \
      WHERE finished.bytes <> found.bytes";
 
-/// Reads over two pools.
+/// Reads over three pools.
 #[derive(Debug)]
 pub(crate) struct Readers {
-    /// For any read.
+    /// For any other read.
     pub(crate) any: Pool,
+    /// For clients' lists and statistics, so that no other read waits behind them.
+    lists: Pool,
     /// For payloads, so that a worker never waits behind lists of clients.
     payloads: Pool,
     unreadable: Arc<Unreadable>,
@@ -52,19 +56,19 @@ pub(crate) struct Readers {
 impl Readers {
     pub(crate) fn new(io: &Arc<Io>, target: &Arc<Target>) -> Self {
         let unreadable = Arc::default();
-        let (any, payloads) = (Pool::new(io, target, READERS), Pool::new(io, target, 1));
-        Self { any, payloads, unreadable, is_summed_up: Arc::default() }
+        let (any, lists) = (Pool::new(io, target, READERS), Pool::new(io, target, LISTS));
+        Self { any, lists, payloads: Pool::new(io, target, 1), unreadable, is_summed_up: Arc::default() }
     }
 
     /// Reads a list; rows that cannot be read are noted.
-    fn list<T, R, F>(&self, read: R) -> Reading<'static, Vec<T>>
+    fn list<T, R, F>(&self, pool: &Pool, read: R) -> Reading<'static, Vec<T>>
     where
         T: Send + 'static,
         R: Fn(Arc<Link>, Arc<Unreadable>) -> F + Send + Sync + 'static,
         F: Future<Output = Result<Vec<T>, DbError>> + Send + 'static,
     {
         let unreadable = self.unreadable.clone();
-        self.any.read(move |link| read(link, unreadable.clone()))
+        pool.read(move |link| read(link, unreadable.clone()))
     }
 }
 
@@ -80,7 +84,7 @@ impl Reads for Readers {
 
     fn jobs(&self, filter: JobFilter, before: Option<Cursor>, limit: usize) -> Reading<'_, Vec<JobRecord>> {
         let filter = Arc::new(filter);
-        self.list(move |link, unreadable| {
+        self.list(&self.lists, move |link, unreadable| {
             let filter = filter.clone();
             async move { listing::page(&link, &unreadable, &filter, before, limit).await }
         })
@@ -88,7 +92,7 @@ impl Reads for Readers {
 
     fn count(&self, filter: JobFilter, since: Option<Timestamp>) -> Reading<'_, u64> {
         let filter = Arc::new(filter);
-        self.any.read(move |link| {
+        self.lists.read(move |link| {
             let filter = filter.clone();
             async move { listing::count(&link, &filter, since).await }
         })
@@ -107,7 +111,7 @@ impl Reads for Readers {
     }
 
     fn verified(&self, limit: usize) -> Reading<'_, Vec<Verified>> {
-        self.list(move |link, unreadable| async move { jobs::verified(&link, &unreadable, limit).await })
+        self.list(&self.any, move |link, unreadable| async move { jobs::verified(&link, &unreadable, limit).await })
     }
 
     fn attempts(&self, job: JobId, tasks: Range<u64>) -> Reading<'_, Vec<Attempt>> {
@@ -122,31 +126,38 @@ impl Reads for Readers {
     }
 
     fn events(&self, after: u64, job: Option<JobId>, limit: usize) -> Reading<'_, Vec<JobEvent>> {
-        self.list(move |link, unreadable| async move { jobs::events(&link, &unreadable, after, job, limit).await })
+        self.list(&self.any, move |link, unreadable| async move {
+            jobs::events(&link, &unreadable, after, job, limit).await
+        })
     }
 
     fn periods(&self, query: Query, after: Option<PeriodKey>, limit: usize) -> Reading<'_, Vec<PeriodRow>> {
         let query = Arc::new(query);
-        self.list(move |link, unreadable| {
+        self.list(&self.lists, move |link, unreadable| {
             let query = query.clone();
             async move { statistics::periods(&link, &unreadable, &query, after, limit).await }
         })
     }
 
     fn pending(&self, grain: Grain, before: Timestamp) -> Reading<'_, Vec<PendingRow>> {
-        self.list(move |link, unreadable| async move { statistics::pending(&link, &unreadable, grain, before).await })
+        self.list(&self.any, move |link, unreadable| async move {
+            statistics::pending(&link, &unreadable, grain, before).await
+        })
     }
 
     fn task_starts(&self, query: Query, after: Option<TaskKey>, limit: usize) -> Reading<'_, Vec<TaskRow>> {
         let asked = Arc::new((query, after));
-        self.list(move |link, unreadable| {
+        self.list(&self.lists, move |link, unreadable| {
             let asked = asked.clone();
             async move { statistics::task_starts(&link, &unreadable, &asked.0, asked.1.as_ref(), limit).await }
         })
     }
 
     fn last_events(&self, job: JobId, limit: usize) -> Reading<'_, Vec<JobEvent>> {
-        self.list(move |link, unreadable| async move { jobs::last_events(&link, &unreadable, job, limit).await })
+        self.list(
+            &self.any,
+            move |link, unreadable| async move { jobs::last_events(&link, &unreadable, job, limit).await },
+        )
     }
 
     fn result(&self, job: JobId) -> Reading<'_, Option<ResultRow>> {
@@ -174,24 +185,27 @@ impl Reads for Readers {
     }
 
     fn programs(&self, after: Option<ProgramHash>, limit: usize) -> Reading<'_, Vec<ProgramRecord>> {
-        self.list(move |link, unreadable| async move { programs::page(&link, &unreadable, after, limit).await })
+        self.list(
+            &self.lists,
+            move |link, unreadable| async move { programs::page(&link, &unreadable, after, limit).await },
+        )
     }
 
     fn drains(&self) -> Reading<'_, Vec<Drain>> {
-        self.list(|link, unreadable| async move { drains::all(&link, &unreadable).await })
+        self.list(&self.any, |link, unreadable| async move { drains::all(&link, &unreadable).await })
     }
 
     fn logs(&self, job: JobId, tasks: Range<u64>, limit: usize) -> Reading<'_, Vec<TaskLog>> {
-        self.list(move |link, unreadable| {
+        self.list(&self.any, move |link, unreadable| {
             let tasks = tasks.clone();
             async move { programs::logs(&link, &unreadable, job, &tasks, limit).await }
         })
     }
 
     fn last_logs(&self, job: JobId, task: u64, limit: usize) -> Reading<'_, Vec<TaskLog>> {
-        self.list(
-            move |link, unreadable| async move { programs::last_logs(&link, &unreadable, job, task, limit).await },
-        )
+        self.list(&self.any, move |link, unreadable| async move {
+            programs::last_logs(&link, &unreadable, job, task, limit).await
+        })
     }
 
     fn expired(&self, retention: Retention, now: Timestamp) -> Reading<'_, Vec<(JobKey, u64)>> {
@@ -317,13 +331,12 @@ async fn sum_up(link: &Link) -> Result<(), DbError> {
     // A sequential scan is the quickest way through the whole table.
     const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ WRITE; SET LOCAL statement_timeout = '1min'; \
          SET LOCAL enable_seqscan = on";
-    link.client.batch_execute(BEGIN).await?;
-    let summed_up = link.client.batch_execute(SUM_UP).await;
-    // Sent also after an error, so that the next read finds no transaction.
-    let ended = link.client.batch_execute("COMMIT").await;
-    summed_up?;
-    ended?;
-    Ok(())
+    // A single message: a process that halts, or is cut off, does not keep the row of the sum locked.
+    let summed_up = link.client.batch_execute(&format!("{BEGIN}; {SUM_UP}; COMMIT")).await;
+    let Err(error) = summed_up else { return Ok(()) };
+    // The next read must find no transaction.
+    link.client.batch_execute("ROLLBACK").await?;
+    Err(error.into())
 }
 
 /// Whether the sum takes too long to be tried again: retention goes on with the kept one.

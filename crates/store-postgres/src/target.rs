@@ -7,15 +7,18 @@ use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use tokio_postgres::Config;
-use tokio_postgres::config::{Host, SslMode};
+use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
 use tokio_postgres_rustls::MakeRustlsConnect;
 use url::form_urlencoded;
 
 use crate::error::OpenError;
 use crate::tls;
 
-/// Longest time that a connection may take to be made, unless the URL says otherwise.
+/// Longest time for all hosts together to accept a connection, unless the URL says otherwise: a question about the lease waits little
+/// longer, so that hosts that do not answer must leave time for the others.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// Shortest time for one host.
+const HOST_TIMEOUT: Duration = Duration::from_millis(200);
 /// Time for which a connection lives that gets no acknowledgement, unless the URL says otherwise.
 const TCP_USER_TIMEOUT: Duration = Duration::from_secs(5);
 /// Silence after which a connection is probed, unless the URL says otherwise.
@@ -155,8 +158,13 @@ impl Target {
 }
 
 fn set_defaults(config: &mut Config) {
+    // A replica among several hosts answers with an old state: events would look forgotten that are only late there.
+    if config.get_hosts().len() > 1 && config.get_target_session_attrs() == TargetSessionAttrs::Any {
+        config.target_session_attrs(TargetSessionAttrs::ReadWrite);
+    }
     if config.get_connect_timeout().is_none() {
-        config.connect_timeout(CONNECT_TIMEOUT);
+        let hosts = u32::try_from(config.get_hosts().len()).unwrap_or(u32::MAX).max(1);
+        config.connect_timeout((CONNECT_TIMEOUT / hosts).max(HOST_TIMEOUT));
     }
     if config.get_tcp_user_timeout().is_none() {
         config.tcp_user_timeout(TCP_USER_TIMEOUT);
@@ -250,6 +258,33 @@ mod tests {
         let path =
             parse("postgres://me@one/jobs?sslmode=require&sslrootcert=/no%20where+/ca.pem").expect_err("no file");
         assert!(path.to_string().contains("/no where+/ca.pem"), "{path}");
+    }
+
+    #[test]
+    fn of_several_hosts_one_that_allows_writes_is_used() {
+        for (hosts, attributes) in [
+            ("one", TargetSessionAttrs::Any),
+            ("one,two", TargetSessionAttrs::ReadWrite),
+            ("one:5433,two:5434", TargetSessionAttrs::ReadWrite),
+        ] {
+            let target = parse(&format!("postgres://me@{hosts}/jobs?sslmode=disable")).expect("libpq takes it");
+            assert_eq!(target.ways[0].get_target_session_attrs(), attributes, "{hosts}");
+        }
+    }
+
+    #[test]
+    fn hosts_that_do_not_answer_leave_time_for_the_others_unless_the_url_says_otherwise() {
+        for (hosts, parameters, timeout_ms) in [
+            ("one", "", 1000),
+            ("one,two", "", 500),
+            ("1,2,3,4,5,6,7,8", "", 200),
+            ("one,two", "&connect_timeout=3", 3000),
+        ] {
+            let target =
+                parse(&format!("postgres://me@{hosts}/jobs?sslmode=disable{parameters}")).expect("libpq takes it");
+            let timeout = Duration::from_millis(timeout_ms);
+            assert_eq!(target.ways[0].get_connect_timeout(), Some(&timeout), "{hosts}{parameters}");
+        }
     }
 
     #[test]

@@ -137,6 +137,9 @@ impl<'a> Writing<'_, 'a> {
                     // The known jobs must be in the rows, and must be read again if the rows are rolled back.
                     self.put(&mut plan);
                     self.work.ledgers.forget();
+                    if let Entry::Housekeeping(Housekeeping::CancelUnread { job, .. }) = entry {
+                        self.work.ledgers.discard(*job);
+                    }
                     self.fly().await?;
                     answers.push(apart(self.link, &mut plan, entry).await.map_err(Failed::RolledBack)?);
                 }
@@ -176,10 +179,9 @@ impl<'a> Writing<'_, 'a> {
             }
             (Entry::Advance(advance), Manner::Fenced) => plan.advance(advance, loaded, keys),
             (Entry::Change(change), Manner::Fenced) => plan.change(change, ledgers, loaded, attempts),
-            (Entry::Change(_) | Entry::Advance(_), Manner::Submitting { .. }) => Ok(following()),
-            (Entry::Housekeeping(_) | Entry::Program(_) | Entry::Log(_) | Entry::Drain(_) | Entry::Nothing, _) => {
-                Ok(Answer::Done)
-            }
+            (Entry::Log(log), Manner::Fenced) => plan.log(log, ledgers, loaded),
+            (Entry::Change(_) | Entry::Advance(_) | Entry::Log(_), Manner::Submitting { .. }) => Ok(following()),
+            (Entry::Housekeeping(_) | Entry::Program(_) | Entry::Drain(_) | Entry::Nothing, _) => Ok(Answer::Done),
         }
     }
 
@@ -222,6 +224,7 @@ impl<'a> Writing<'_, 'a> {
         steps.extend(planned.updates.step());
         steps.extend(planned.results.steps());
         steps.extend(planned.positions.step());
+        steps.extend(planned.logs);
         if !planned.dropped_objects.is_empty() {
             steps.push(Step::Run { sql: DROP_OBJECTS, params: vec![Box::new(planned.dropped_objects)] });
         }
@@ -265,8 +268,8 @@ impl<'a> Writing<'_, 'a> {
 /// Whether an entry is carried out by itself instead of planned.
 fn looks_at_rows(entry: &Entry) -> bool {
     match entry {
-        Entry::Housekeeping(_) | Entry::Program(_) | Entry::Log(_) | Entry::Drain(_) => true,
-        Entry::Submission(_) | Entry::Change(_) | Entry::Advance(_) | Entry::Nothing => false,
+        Entry::Housekeeping(_) | Entry::Program(_) | Entry::Drain(_) => true,
+        Entry::Submission(_) | Entry::Change(_) | Entry::Advance(_) | Entry::Log(_) | Entry::Nothing => false,
     }
 }
 
@@ -278,9 +281,10 @@ async fn apart<'a>(link: &Link, plan: &mut Plan<'a>, entry: &'a Entry) -> Result
         }
         Entry::Housekeeping(housekeeping) => housekeep(link, housekeeping).await.map(Answer::Deleted),
         Entry::Program(change) => programs::apply(link, change).await,
-        Entry::Log(log) => programs::put_log(link, log).await.map(|()| Answer::Done),
         Entry::Drain(change) => drains::apply(link, change).await.map(|()| Answer::Done),
-        Entry::Submission(_) | Entry::Change(_) | Entry::Advance(_) | Entry::Nothing => Ok(Answer::Done),
+        Entry::Submission(_) | Entry::Change(_) | Entry::Advance(_) | Entry::Log(_) | Entry::Nothing => {
+            Ok(Answer::Done)
+        }
     }
 }
 

@@ -120,7 +120,7 @@ impl Source for Transfer {
         take: &mut dyn FnMut(&[Row]) -> Result<(), TransferError>,
     ) -> Result<(), TransferError> {
         let texts: Vec<_> = table.columns.iter().map(|&(name, kind)| to_text(name, kind)).collect();
-        let sql = format!("SELECT {} FROM {}", texts.join(", "), table.name);
+        let sql = format!("SELECT {} FROM {}{}", texts.join(", "), table.name, order(table));
         let link = self.link.clone();
         let stream = async {
             let none: [&(dyn ToSql + Sync); 0] = [];
@@ -147,6 +147,11 @@ impl Source for Transfer {
             take(&rows)?;
         }
     }
+}
+
+/// Logs come in the order in which their attempts ended, since the target numbers them anew.
+fn order(table: &Table) -> &'static str {
+    if table.name == "logs" { " ORDER BY job, task, seq" } else { "" }
 }
 
 fn to_text(name: &str, kind: ColumnKind) -> String {

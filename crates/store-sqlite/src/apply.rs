@@ -3,10 +3,11 @@
 use jiff::Timestamp;
 use model::{JobId, JobState};
 use rusqlite::Connection;
+use store::retention::log_bytes;
 use store::rules::{self, AttemptRow, Effects, EventRow, JobLedger, Ledgers, ResultEffect, RowTasks, canceled_unread};
 use store::statistics::{Subject, Tally};
 use store::stored::{StoredName, counts_to_stored};
-use store::{Answer, Change, ChangeKind, Entry, Housekeeping, ResultBody};
+use store::{Answer, Change, ChangeKind, Entry, Housekeeping, ResultBody, TaskLog};
 
 use crate::column::{self, Column};
 use crate::{attempts, drains, ledger, positions, programs, retention, statistics, submit};
@@ -30,6 +31,7 @@ pub(crate) fn apply(
         Entry::Housekeeping(Housekeeping::CancelUnread { job, at, why }) => {
             store_touched(db, ledgers)?;
             ledgers.forget();
+            ledgers.discard(*job);
             cancel_unread(db, tally, *job, *at, why).map(Answer::Deleted)
         }
         Entry::Housekeeping(Housekeeping::Sweep(key)) => retention::sweep(db, *key).map(Answer::Deleted),
@@ -44,7 +46,7 @@ pub(crate) fn apply(
             store_touched(db, ledgers)?;
             programs::apply(db, change)
         }
-        Entry::Log(log) => programs::put_log(db, log).map(|()| Answer::Done),
+        Entry::Log(log) => put_log(db, ledgers, log).map(|()| Answer::Done),
         Entry::Drain(change) => drains::apply(db, change).map(|()| Answer::Done),
         Entry::Nothing => Ok(Answer::Done),
     }
@@ -72,6 +74,21 @@ fn cancel_unread(db: &Connection, tally: &mut Tally, job: JobId, at: Timestamp, 
         _ => insert_event(db, key, &event)?,
     }
     Ok(1)
+}
+
+/// Keeps a log, which counts in the size of its job.
+fn put_log(db: &Connection, ledgers: &mut Ledgers<i64>, log: &TaskLog) -> rusqlite::Result<()> {
+    if !programs::put_log(db, log)? {
+        return Ok(());
+    }
+    if let Some((_, ledger)) = ledgers.find(log.job, || Ok::<_, rusqlite::Error>(None))? {
+        ledger.grew(log_bytes(log));
+        return Ok(());
+    }
+    // Within the bounds of an integer, also where the size is damaged.
+    let mut update = db.prepare_cached("UPDATE jobs SET bytes = min(bytes + ?2, 9000000000000000000) WHERE id = ?1")?;
+    update.execute((log.job.0.as_bytes(), log_bytes(log).column()))?;
+    Ok(())
 }
 
 /// Writes the ledgers that the batch has changed.

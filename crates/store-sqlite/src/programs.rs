@@ -83,14 +83,15 @@ fn record(row: &Row<'_>) -> rusqlite::Result<ProgramRecord> {
     })
 }
 
-pub(crate) fn put_log(db: &Connection, log: &TaskLog) -> rusqlite::Result<()> {
+/// Keeps a log. Returns whether it is new and its job exists.
+pub(crate) fn put_log(db: &Connection, log: &TaskLog) -> rusqlite::Result<bool> {
     let TaskLog { job, task, attempt, worker, ended_at, omitted_bytes, text } = log;
     let mut insert = db.prepare_cached(
         "INSERT INTO logs (job, task, attempt, worker, ended_at, omitted, text)
          SELECT key, ?2, ?3, ?4, ?5, ?6, ?7 FROM jobs WHERE id = ?1 AND NOT EXISTS
              (SELECT 1 FROM logs WHERE logs.job = jobs.key AND logs.task = ?2 AND logs.attempt = ?3)",
     )?;
-    insert.execute((
+    let put = insert.execute((
         job.0.as_bytes(),
         task.column(),
         attempt.0.as_bytes(),
@@ -99,7 +100,7 @@ pub(crate) fn put_log(db: &Connection, log: &TaskLog) -> rusqlite::Result<()> {
         omitted_bytes.column(),
         text,
     ))?;
-    Ok(())
+    Ok(put > 0)
 }
 
 pub(crate) fn logs(

@@ -5,6 +5,7 @@ use std::time::Duration;
 use model::{JobKind, JobOptions, OutputObject};
 use serde_json::value::RawValue;
 
+use crate::programs::TaskLog;
 use crate::record::NewJob;
 
 /// Limits of age and size for jobs that are over.
@@ -59,6 +60,12 @@ fn tags_bytes(options: &JobOptions) -> u64 {
 #[must_use]
 pub fn failure_bytes(worker: u64, error: u64) -> u64 {
     ATTEMPT_BYTES + worker + error
+}
+
+/// Size of the row of a log in bytes.
+#[must_use]
+pub fn log_bytes(log: &TaskLog) -> u64 {
+    ATTEMPT_BYTES + (log.worker.len() + log.text.len()) as u64
 }
 
 /// Size of the row of an attempt at these tasks in bytes, with the objects that outputs of programs refer to.

@@ -103,6 +103,7 @@ macro_rules! shared_suite {
                 a_leader_that_was_followed_writes_prunes_and_deletes_nothing,
                 a_leader_that_opens_the_store_again_goes_on_after_its_last_batch,
                 a_follower_reads_and_submits_and_makes_no_change,
+                a_follower_reads_the_payloads_of_the_job_that_has_taken_an_id_over,
                 all_hear_of_the_events_of_all_without_a_gap,
             }
         }
@@ -155,6 +156,7 @@ macro_rules! suite {
                 a_job_that_cannot_be_read_is_left_alone_and_all_others_go_on,
                 changes_of_a_job_that_cannot_be_read_are_refused,
                 a_job_that_cannot_be_read_is_canceled_as_it_is_and_goes_with_the_old_ones,
+                a_job_that_is_canceled_unread_stays_canceled_though_the_writer_knows_it,
                 the_figures_are_right_after_a_job_was_canceled_unread,
                 pages_of_jobs_go_on_behind_any_number_that_cannot_be_read,
                 events_go_on_behind_those_that_cannot_be_read,
@@ -197,6 +199,7 @@ macro_rules! suite {
                 a_program_stays_while_parameters_that_cannot_be_read_name_it,
                 retention_leaves_programs_alone,
                 logs_are_found_by_task_and_go_with_their_job,
+                logs_count_in_the_size_of_their_job_whenever_they_come,
                 outputs_are_added_exactly_or_not_at_all,
                 outputs_are_joined_in_the_order_of_tasks,
             }

@@ -7,6 +7,7 @@ mod ended_sessions;
 mod failing;
 mod helpers;
 mod leases;
+mod lists;
 mod moving;
 mod opening;
 mod retention;

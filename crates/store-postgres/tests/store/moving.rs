@@ -131,6 +131,30 @@ async fn what_is_left_of_a_forgotten_job_is_of_no_new_job_after_a_move() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn logs_of_a_task_keep_their_order_though_their_rows_lie_in_another() {
+    let (source, directory) = (Database::new(), TempDir::new().expect("room"));
+    let store = Store::start(lead(&source.open()), KEEP_ALL).expect("a thread");
+    store.submit(tasks_job(1, numbers(1))).await.expect("room");
+    store.close().expect("all is committed");
+    // As new rows lie in the room of deleted ones.
+    for seq in [3, 1, 2] {
+        source.ask(&format!(
+            "INSERT INTO logs (seq, job, task, attempt, worker, ended_at, omitted, text) OVERRIDING SYSTEM VALUE \
+             SELECT {seq}, key, 0, gen_random_uuid(), 'worker-1', {seq}, 0, 'log {seq}' FROM jobs"
+        ));
+    }
+    expire(&source, "");
+    {
+        let mut from = store_postgres::Transfer::source(&source.url()).expect("nobody uses it");
+        let mut to = store_sqlite::Transfer::target(directory.path()).expect("it is empty");
+        transfer(&mut from, &mut to).expect("it is moved");
+    }
+    let store = store_sqlite::open(sqlite(&directory)).expect("it is whole");
+    let logs = store.last_logs(id(1), 0, 10).await.expect("readable");
+    assert_eq!(logs.iter().map(|log| &*log.text).collect::<Vec<_>>(), ["log 1", "log 2", "log 3"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_in_use_or_not_empty_is_refused() {
     let directory = TempDir::new().expect("room");
     assert!(store_sqlite::Transfer::source(directory.path()).is_err(), "there is nothing");

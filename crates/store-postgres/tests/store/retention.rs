@@ -5,6 +5,8 @@ use std::time::Duration;
 use model::JobState;
 use store::transfer::transfer;
 use store::{ChangeKind, Retention, Store};
+use test_postgres::Mode;
+use tokio_postgres::NoTls;
 
 use crate::helpers::*;
 
@@ -49,6 +51,47 @@ async fn bytes_of_jobs_that_are_over_are_summed_up_as_they_change() {
     store.submit(tasks_job(5, numbers(50))).await.expect("room");
     assert_eq!(store.prune().await.map(|pruned| pruned.jobs), Ok(4));
     assert_eq!(copy.ask(IS_RIGHT), "t|f");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_of_several_forgotten_jobs_are_deleted_in_one_batch() {
+    let database = Database::new();
+    let keep_none = Retention { max_age: Duration::ZERO, max_bytes: 0 };
+    let store = Store::start(lead(&database.open()), keep_none).expect("a thread");
+    for number in 1..=40 {
+        store.submit(tasks_job(number, numbers(3))).await.expect("room");
+        store.commit(change(id(number), at(1), ChangeKind::Canceled)).await.expect("room");
+    }
+    let last_batch = || database.ask("SELECT batch FROM fence").parse::<u64>().expect("a number");
+    let before = last_batch();
+    assert_eq!(store.prune().await.map(|pruned| pruned.jobs), Ok(40));
+    let batches = last_batch() - before;
+    // Jobs that are deleted one by one take two batches each.
+    assert!(batches < 40, "{batches} batches");
+    let left = "SELECT (SELECT count(*) FROM swept) + (SELECT count(*) FROM payloads) + (SELECT count(*) FROM events)";
+    assert_eq!(database.ask(left), "0");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_coordinator_that_is_cut_off_while_it_corrects_the_sum_leaves_it_corrected_and_free() {
+    let behind = Behind::new();
+    let (store, database) = (behind.leader(), &behind.database);
+    store.submit(range_job(1, 10)).await.expect("room");
+    store.commit(change(id(1), at(1), ChangeKind::Canceled)).await.expect("room");
+    database.ask("UPDATE finished SET bytes = bytes + 1");
+    let (client, connection) = tokio_postgres::connect(&database.url(), NoTls).await.expect("reachable");
+    let driving = tokio::spawn(connection);
+    client.batch_execute("BEGIN; SELECT bytes FROM divvy.finished FOR UPDATE").await.expect("locked");
+    let pruning = tokio::spawn(async move { store.prune().await });
+    let waiting =
+        "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()";
+    wait_until("the correction waits for the lock", || database.ask(waiting) == "1").await;
+    behind.proxy.set(Mode::Hold);
+    client.batch_execute("ROLLBACK").await.expect("unlocked");
+    wait_until("the sum is right", || database.ask(IS_RIGHT) == "t|t").await;
+    behind.proxy.set(Mode::Pass);
+    pruning.abort();
+    driving.abort();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

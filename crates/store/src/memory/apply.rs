@@ -13,7 +13,7 @@ use crate::error::WriteError;
 use crate::position::{Advance, OUTBOX, OUTBOX_LOST};
 use crate::programs::{ProgramChange, TaskLog, in_use, missing};
 use crate::record::{AttemptEnd, NewJob, Submission};
-use crate::retention::{failure_bytes, job_bytes};
+use crate::retention::{failure_bytes, job_bytes, log_bytes};
 use crate::rules::{
     ATTEMPT_TASKS, AttemptRow, EventRow, FIRST_FAILURES, FailureRow, JobLedger, LAST_FAILURES, ResultEffect, pieces,
     result_bytes, submitted, without_effect,
@@ -192,6 +192,7 @@ impl CommittedState {
         if let Some(job) = self.keys.get(&log.job).and_then(|key| self.jobs.get_mut(key))
             && !job.logs.iter().any(|kept| (kept.task, kept.attempt) == (log.task, log.attempt))
         {
+            job.ledger.grew(log_bytes(log));
             job.logs.push(log.clone());
         }
         Answer::Done

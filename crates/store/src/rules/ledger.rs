@@ -95,6 +95,11 @@ impl JobLedger {
         self.bytes + SPAN_BYTES * spans as u64
     }
 
+    /// Adds bytes of rows that the ledger does not write.
+    pub fn grew(&mut self, bytes: u64) {
+        self.bytes = self.bytes.saturating_add(bytes);
+    }
+
     /// Subtracts bytes of deleted rows or results.
     pub fn freed(&mut self, bytes: u64) {
         self.bytes = self.bytes.saturating_sub(bytes);

@@ -69,6 +69,12 @@ impl<K> Ledgers<K> {
         }
     }
 
+    /// Notes that the row of a job has changed beside its ledger, which is read again when needed.
+    pub fn discard(&mut self, job: JobId) {
+        self.touched.remove(&job);
+        self.known.remove(&job);
+    }
+
     /// Notes that the batch was rolled back, or has changed rows beside the ledgers: touched ledgers are read again when needed.
     pub fn forget(&mut self) {
         for job in self.touched.drain() {

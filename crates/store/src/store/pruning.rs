@@ -9,14 +9,21 @@ use jiff::{SignedDuration, Timestamp};
 use model::JobId;
 
 use super::Store;
-use crate::batch::{Housekeeping, JobKey};
+use crate::batch::{Answer, Entry, Housekeeping, JobKey};
 use crate::error::{PruneError, ReadError, WriteError};
+use crate::queue::Work;
 use crate::record::Pruned;
 use crate::retention::Retention;
 use crate::statistics::StatisticsRetention;
 
 /// Jobs that are hidden in one batch.
 const FORGOTTEN_AT_ONCE: usize = 256;
+/// Hidden jobs whose rows are deleted in one batch: that of large ones takes about a tenth of a second.
+const SWEPT_TOGETHER: usize = 8;
+/// From so many jobs on there may be more: a store names only a part of very many.
+const MANY_JOBS: usize = 10_000;
+/// Most parts that one call forgets, so that other work of retention has its turn.
+const MAX_PARTS: usize = 10;
 /// Damaged jobs that one call leaves as they are. More of them may mean that the whole database is damaged.
 const MAX_DAMAGED: u32 = 32;
 /// Objects that are deleted between two batches.
@@ -57,6 +64,11 @@ impl Damaged {
     }
 }
 
+/// Whether some rows were deleted.
+fn deletes(answer: &Answer) -> bool {
+    matches!(answer, Answer::Deleted(rows) if *rows > 0)
+}
+
 fn is_damage(error: &WriteError) -> bool {
     matches!(error, WriteError::Corrupt(_))
 }
@@ -80,24 +92,36 @@ impl Store {
         self.refuse_to_follow()?;
         let mut pruned = Pruned::default();
         let now = self.believed_time(instant, system).await?;
-        let expired = self.expired(now).await?;
-        let mut damaged = Damaged::default();
-        self.forget(&expired, &mut pruned, &mut damaged).await?;
+        for _ in 0..MAX_PARTS {
+            let (before, mut damaged) = (pruned.jobs, Damaged::default());
+            let expired = self.expired(now).await?;
+            self.forget(&expired, &mut pruned, &mut damaged).await?;
+            self.sweep_hidden(&mut damaged).await?;
+            damaged.tell();
+            if expired.len() < MANY_JOBS || pruned.jobs == before {
+                break;
+            }
+        }
+        self.delete_objects(now).await?;
+        Ok(pruned)
+    }
+
+    /// Deletes the outputs and the rows of hidden jobs.
+    async fn sweep_hidden(&self, damaged: &mut Damaged) -> Result<(), PruneError> {
         let unswept = self.reads.unswept().await?;
         // A single query for all of them: few jobs have outputs that are objects.
         let have_outputs = if unswept.is_empty() { HashSet::new() } else { self.objects.jobs_with_outputs().await? };
-        for (key, job) in unswept {
-            self.blocks.forget(job);
-            if have_outputs.contains(&job) {
-                self.delete_outputs_of_forgotten(job).await?;
+        for some in unswept.chunks(SWEPT_TOGETHER) {
+            for (_, job) in some {
+                self.blocks.forget(*job);
+                if have_outputs.contains(job) {
+                    self.delete_outputs_of_forgotten(*job).await?;
+                }
             }
-            if let Err(error) = self.sweep(key).await {
-                damaged.leave(error)?;
-            }
+            let keys = some.iter().map(|&(key, _)| key).collect();
+            self.sweep(keys, damaged).await?;
         }
-        damaged.tell();
-        self.delete_objects(now).await?;
-        Ok(pruned)
+        Ok(())
     }
 
     /// Hides jobs, many at a time. A batch with a damaged job is halved, so that its other jobs are hidden.
@@ -143,9 +167,22 @@ impl Store {
         Ok(())
     }
 
-    /// Deletes the remaining rows of a hidden job.
-    async fn sweep(&self, key: JobKey) -> Result<(), WriteError> {
-        while self.housekeep(Housekeeping::Sweep(key)).await? > 0 {}
+    /// Deletes the remaining rows of hidden jobs, some of each in a batch.
+    async fn sweep(&self, mut keys: Vec<JobKey>, damaged: &mut Damaged) -> Result<(), WriteError> {
+        while !keys.is_empty() {
+            let sweeps: Vec<_> =
+                keys.iter().map(|key| Work::Entry(Entry::Housekeeping(Housekeeping::Sweep(*key)))).collect();
+            let answers = self.writer.call_all(sweeps.into_iter()).await;
+            let mut left = Vec::new();
+            for (key, answer) in keys.into_iter().zip(answers) {
+                match answer.map(|answer| deletes(&answer)) {
+                    Ok(true) => left.push(key),
+                    Ok(false) => {}
+                    Err(error) => damaged.leave(error)?,
+                }
+            }
+            keys = left;
+        }
         Ok(())
     }
 

@@ -98,7 +98,7 @@ impl Store {
         self.reads.attempts(job, first..first.saturating_add(limit as u64)).await
     }
 
-    /// The payloads of individual tasks, in order. Whole blocks of payloads stay in memory for the next call.
+    /// The payloads of individual tasks, in order. Whole blocks of payloads stay in a leader's memory for the next call.
     ///
     /// # Errors
     /// The job has no such tasks, or the payloads could not be read.
@@ -125,7 +125,10 @@ impl Store {
                 None => {
                     let block = self.payload_block(job, next, &tasks).await?;
                     let beyond = take_from(&block, next, tasks.end, &mut payloads);
-                    self.blocks.keep(job, block);
+                    // A follower is not told when another job takes the id of a forgotten one.
+                    if self.leads() {
+                        self.blocks.keep(job, block);
+                    }
                     beyond
                 }
             };

@@ -151,6 +151,19 @@ pub async fn a_job_that_cannot_be_read_is_canceled_as_it_is_and_goes_with_the_ol
     }
 }
 
+pub async fn a_job_that_is_canceled_unread_stays_canceled_though_the_writer_knows_it(harness: &dyn Harness) {
+    let store = harness.open();
+    store.submit(range_job(1, 10)).await.expect("room");
+    store.commit(completed(id(1), 0..1, 1)).await.expect("room");
+    if !store.cancel_unread(id(1), at(9), "why".to_owned()).await.expect("room") {
+        return;
+    }
+    // As of an attempt that ends before the engine hears of the cancellation.
+    store.commit(completed(id(1), 1..2, 1)).await.expect("no effect");
+    let job = record_of(&store, id(1)).await;
+    assert_eq!((job.state, job.finished_at, job.tasks_done), (JobState::Canceled, Some(at(9)), 1));
+}
+
 pub async fn the_figures_are_right_after_a_job_was_canceled_unread(harness: &dyn Harness) {
     three_jobs(harness).await;
     if !harness.damage(&format!("UPDATE jobs SET options = '' WHERE {}", of_job(2))) {

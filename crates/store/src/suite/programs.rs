@@ -175,6 +175,37 @@ pub async fn logs_are_found_by_task_and_go_with_their_job(harness: &dyn Harness)
     assert_eq!(store.logs(job, 0..5, 10).await, Ok(Vec::new()));
 }
 
+pub async fn logs_count_in_the_size_of_their_job_whenever_they_come(harness: &dyn Harness) {
+    let store = harness.open_with(Retention { max_bytes: 150_000, ..Retention::KEEP_ALL });
+    for number in 1..=3 {
+        store.submit(tasks_job(number, numbers(5))).await.expect("room");
+    }
+    let log = |job| TaskLog {
+        job,
+        task: 0,
+        attempt: AttemptId(Uuid::from_u128(1)),
+        worker: "worker-1".to_owned(),
+        ended_at: at(3),
+        omitted_bytes: 0,
+        text: "x".repeat(60_000),
+    };
+    // Before the writer knows the job, while it knows it, and when the job is over.
+    store.put_log(log(id(1))).await.expect("room");
+    for job in [id(1), id(2)] {
+        store.commit(change(job, at(4), ChangeKind::Started)).await.expect("room");
+    }
+    store.put_log(log(id(2))).await.expect("room");
+    for (seconds, job) in [(5, id(1)), (6, id(2)), (7, id(3))] {
+        store.commit(change(job, at(seconds), ChangeKind::Canceled)).await.expect("room");
+    }
+    store.put_log(log(id(3))).await.expect("room");
+    let pruned = store.prune().await.expect("room");
+    assert!(pruned.jobs == 1 && pruned.bytes > 60_000, "{pruned:?}");
+    for (job, logs) in [(id(1), 0), (id(2), 1), (id(3), 1)] {
+        assert_eq!(store.logs(job, 0..5, 10).await.map(|logs| logs.len()), Ok(logs));
+    }
+}
+
 async fn combined(
     store: &Store,
     number: u128,

@@ -9,7 +9,8 @@ use super::helpers::*;
 use crate::backend::BatchError;
 use crate::shared::{Acquired, LEASE, LeadershipLease, Member};
 use crate::{
-    Batch, ChangeKind, Entry, Epoch, Leadership, LeadershipError, Shared, Store, Submission, SubmitError, WriteError,
+    Batch, ChangeKind, Entry, Epoch, Leadership, LeadershipError, Retention, Shared, Store, Submission, SubmitError,
+    WriteError,
 };
 
 fn member(number: u128) -> Member {
@@ -208,6 +209,21 @@ pub async fn a_follower_reads_and_submits_and_makes_no_change(harness: &dyn Shar
     let batch = Batch { id: 1, epoch: term.epoch, entries: vec![change, Entry::Nothing] };
     let answers = parts.submitter.apply(&batch).expect("reachable").answers;
     assert!(matches!(&answers[..], [crate::Answer::Refused(_), crate::Answer::Done]), "{answers:?}");
+}
+
+pub async fn a_follower_reads_the_payloads_of_the_job_that_has_taken_an_id_over(harness: &dyn SharedHarness) {
+    let (one, two) = (harness.shared(), harness.shared());
+    let mut leadership = one.leadership();
+    let term = leads(&mut *leadership, 1);
+    let keep_none = Retention { max_age: Duration::ZERO, max_bytes: 0 };
+    let leader = Store::start(one.lead(term.epoch).expect("it leads"), keep_none).expect("a thread");
+    let reader = follower(&*two);
+    leader.submit(tasks_job(1, vec![raw("\"old\"")])).await.expect("room");
+    assert_eq!(reader.payloads(id(1), 0..1).await.expect("there")[0].get(), "\"old\"");
+    leader.commit(change(id(1), at(1), ChangeKind::Canceled)).await.expect("room");
+    assert_eq!(leader.prune().await.map(|pruned| pruned.jobs), Ok(1));
+    leader.submit(tasks_job(1, vec![raw("\"new\"")])).await.expect("room");
+    assert_eq!(reader.payloads(id(1), 0..1).await.expect("there")[0].get(), "\"new\"");
 }
 
 pub async fn all_hear_of_the_events_of_all_without_a_gap(harness: &dyn SharedHarness) {

@@ -11,9 +11,14 @@ app.kubernetes.io/part-of: divvy
 app.kubernetes.io/managed-by: {{ .context.Release.Service }}
 {{- end }}
 
+{{/* The values of a component are under its name in camel case. */}}
+{{- define "divvy.key" -}}
+{{- replace "python-worker" "pythonWorker" . -}}
+{{- end }}
+
 {{/* The version label follows the tag of the component's image; the front's is the coordinator's. */}}
 {{- define "divvy.labels" -}}
-{{- $image := (get .context.Values .component).image | default .context.Values.coordinator.image -}}
+{{- $image := (get .context.Values (include "divvy.key" .component)).image | default .context.Values.coordinator.image -}}
 {{ include "divvy.unversioned" . }}
 app.kubernetes.io/version: {{ $image.tag | default .context.Chart.AppVersion | quote }}
 {{- end }}
@@ -23,7 +28,8 @@ app.kubernetes.io/version: {{ $image.tag | default .context.Chart.AppVersion | q
 {{- end }}
 
 {{- define "divvy.env" -}}
-{{- $env := deepCopy (get .context.Values .component).env -}}
+{{- $own := get .context.Values (include "divvy.key" .component) -}}
+{{- $env := deepCopy $own.env -}}
 {{- if and (eq .component "coordinator") (eq .context.Values.autoscaling.kind "keda") -}}
 {{- /* A request that finds no worker waits for the first one. */ -}}
 {{- $env = merge $env (dict "DIVVY_NO_WORKER_TIMEOUT_MS" "120000") -}}
@@ -32,14 +38,14 @@ app.kubernetes.io/version: {{ $image.tag | default .context.Chart.AppVersion | q
 - name: {{ $name }}
   value: {{ $value | quote }}
 {{- end }}
-{{- with (get .context.Values .component).extraEnv }}
+{{- with $own.extraEnv }}
 {{ toYaml . }}
 {{- end }}
 {{- end }}
 
 {{/* On which nodes the pods of a component run, and with which Secrets their images are pulled. */}}
 {{- define "divvy.placement" -}}
-{{- $own := get .context.Values .component -}}
+{{- $own := get .context.Values (include "divvy.key" .component) -}}
 {{- range $field, $value := dict "imagePullSecrets" .context.Values.imagePullSecrets "nodeSelector" $own.nodeSelector "tolerations" $own.tolerations }}
 {{- with $value }}
 {{ $field }}:
@@ -62,7 +68,15 @@ app.kubernetes.io/version: {{ $image.tag | default .context.Chart.AppVersion | q
 
 {{/* Both sides show certificates, as listeners and as clients. */}}
 {{- define "divvy.tlsEnv" -}}
-{{- range $name, $file := dict "TLS_CERT" "tls.crt" "TLS_KEY" "tls.key" "TLS_CLIENT_CA" "ca.crt" "CA_FILE" "ca.crt" "CLIENT_CERT" "tls.crt" "CLIENT_KEY" "tls.key" }}
+{{- range $name, $file := dict "TLS_CERT" "tls.crt" "TLS_KEY" "tls.key" "TLS_CLIENT_CA" "ca.crt" }}
+- name: DIVVY_{{ $name }}
+  value: /etc/divvy/tls/{{ $file }}
+{{- end }}
+{{- include "divvy.tlsClientEnv" . }}
+{{- end }}
+
+{{- define "divvy.tlsClientEnv" -}}
+{{- range $name, $file := dict "CA_FILE" "ca.crt" "CLIENT_CERT" "tls.crt" "CLIENT_KEY" "tls.key" }}
 - name: DIVVY_{{ $name }}
   value: /etc/divvy/tls/{{ $file }}
 {{- end }}

@@ -59,6 +59,12 @@ fn chart_renders_the_objects_of_the_front_with_and_without_tls() {
 }
 
 #[test]
+fn chart_renders_the_objects_of_clusters_with_ipv6() {
+    let values = json!({ "listenAddress": "[::]", "front": { "enabled": true } });
+    assert_equal(&helm(&values), &render_overlay(&["k8s"], &["k8s/components/front", "k8s/components/ipv6"]));
+}
+
+#[test]
 fn chart_renders_the_objects_of_kafka() {
     let kafka = json!({ "kafka": { "secretName": "divvy-kafka" } });
     assert_equal(&helm(&kafka), &with_component("kafka"));
@@ -161,6 +167,7 @@ fn values_out_of_the_schema_are_refused() {
         (json!({ "imagePullSecrets": ["registry"] }), "imagePullSecrets"),
         (json!({ "pythonWorker": { "extraVolumes": [{ "name": "tmp", "emptyDir": {} }] } }), "extraVolumes"),
         (json!({ "kafka": { "brokers": "kafka:9092" } }), "brokers"),
+        (json!({ "listenAddress": "::" }), "listenAddress"),
         (json!({ "coordinator": { "env": { "DIVVY_KAFKA_BROKERS": "kafka:9092" } } }), "DIVVY_KAFKA_BROKERS"),
         (json!({ "autoscaling": { "kind": "hpa", "minReplicas": 0 } }), "minReplicas"),
     ] {

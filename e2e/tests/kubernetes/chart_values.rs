@@ -45,6 +45,14 @@ fn values_reach_the_objects_they_are_for() {
 }
 
 #[test]
+fn prometheus_of_another_namespace_may_read_the_metrics() {
+    let objects = by_name(&helm(&json!({ "monitoring": { "enabled": true, "namespace": "observability" } })));
+    let policy = &objects[&("NetworkPolicy".to_owned(), "divvy-metrics".to_owned())];
+    let namespaces = &policy["spec"]["ingress"][0]["from"][0]["namespaceSelector"]["matchLabels"];
+    assert_eq!(*namespaces, json!({ "kubernetes.io/metadata.name": "observability" }));
+}
+
+#[test]
 fn values_reach_python_workers_and_the_policy_of_kafka() {
     let objects = by_name(&helm(&json!({
         "pythonWorker": {

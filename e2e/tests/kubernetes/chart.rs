@@ -82,6 +82,20 @@ fn chart_renders_the_objects_of_the_python_workers_with_and_without_tls() {
 }
 
 #[test]
+fn chart_renders_the_objects_of_the_components_that_ask_the_api_server() {
+    let identity = json!({ "serviceAccountIdentity": { "enabled": true } });
+    let cost = json!({ "deletionCost": { "enabled": true } });
+    assert_equal(&helm(&identity), &with_component("service-account-identity"));
+    assert_equal(&helm(&cost), &with_component("deletion-cost"));
+    let others = json!({ "tls": { "enabled": true }, "pythonWorker": { "enabled": true } });
+    let names = ["python-workers", "service-account-identity", "deletion-cost", "tls"];
+    let components = names.map(|name| format!("k8s/components/{name}"));
+    let components = components.each_ref().map(String::as_str);
+    let all = joined(&[&identity, &cost, &others, &several_coordinators()]);
+    assert_equal(&helm(&all), &render_overlay(&["k8s/overlays/high-availability"], &components));
+}
+
+#[test]
 fn place_of_results_is_the_secrets_unless_a_value_says_it() {
     let mut values = several_coordinators();
     values["store"]["resultsUrl"] = json!("s3://results/grid");
@@ -168,6 +182,7 @@ fn values_out_of_the_schema_are_refused() {
         (json!({ "pythonWorker": { "extraVolumes": [{ "name": "tmp", "emptyDir": {} }] } }), "extraVolumes"),
         (json!({ "kafka": { "brokers": "kafka:9092" } }), "brokers"),
         (json!({ "listenAddress": "::" }), "listenAddress"),
+        (json!({ "coordinator": { "env": { "DIVVY_WORKER_AUDIENCE": "grid" } } }), "DIVVY_WORKER_AUDIENCE"),
         (json!({ "coordinator": { "env": { "DIVVY_KAFKA_BROKERS": "kafka:9092" } } }), "DIVVY_KAFKA_BROKERS"),
         (json!({ "autoscaling": { "kind": "hpa", "minReplicas": 0 } }), "minReplicas"),
     ] {
@@ -191,6 +206,8 @@ fn names_that_look_like_numbers_stay_texts() {
         "front": { "enabled": true },
         "pythonWorker": { "enabled": true, "image": { "tag": "789" } },
         "kafka": { "secretName": "789" },
+        "serviceAccountIdentity": { "enabled": true, "bindingName": "789" },
+        "deletionCost": { "enabled": true },
     });
     let stored = json!({ "store": { "secretName": "789", "objectStoreSecretName": "789" } });
     for values in [one, stored] {
@@ -206,6 +223,8 @@ fn chart_without_network_policies_brings_none() {
         "monitoring": { "enabled": true },
         "pythonWorker": { "enabled": true },
         "kafka": { "secretName": "divvy-kafka" },
+        "serviceAccountIdentity": { "enabled": true },
+        "deletionCost": { "enabled": true },
         "networkPolicies": { "enabled": false },
     }));
     assert!(objects.iter().any(|object| object["kind"] == "ServiceMonitor"));

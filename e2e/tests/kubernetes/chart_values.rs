@@ -134,6 +134,19 @@ fn values_say_where_pods_run_what_they_mount_and_who_may_pull_their_images() {
 }
 
 #[test]
+fn second_release_has_nothing_that_the_cluster_has_once() {
+    let objects = by_name(&helm(&json!({
+        "priorityClass": { "create": false },
+        "serviceAccountIdentity": { "enabled": true, "bindingName": "second" },
+        "deletionCost": { "enabled": true, "createPolicy": false },
+    })));
+    let of_the_cluster =
+        ["ClusterRoleBinding", "PriorityClass", "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"];
+    let found: Vec<_> = objects.keys().filter(|(kind, _)| of_the_cluster.contains(&kind.as_str())).collect();
+    assert_eq!(found, [&("ClusterRoleBinding".to_owned(), "second".to_owned())]);
+}
+
+#[test]
 fn autoscalers_count_the_slots_that_workers_have() {
     for (worker, slots) in [
         (json!({ "resources": { "limits": { "cpu": 4 } } }), "4"),

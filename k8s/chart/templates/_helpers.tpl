@@ -91,6 +91,59 @@ app.kubernetes.io/version: {{ $image.tag | default .context.Chart.AppVersion | q
     defaultMode: 288
 {{- end }}
 
+{{/* The pod's own token for the API server. */}}
+{{- define "divvy.apiServerVolume" -}}
+- name: api-server
+  projected:
+    defaultMode: 420
+    sources:
+      - serviceAccountToken:
+          path: token
+          expirationSeconds: 3600
+      - configMap:
+          name: kube-root-ca.crt
+          items:
+            - key: ca.crt
+              path: ca.crt
+{{- end }}
+
+{{- define "divvy.apiServerMount" -}}
+- name: api-server
+  mountPath: /var/run/secrets/kubernetes.io/serviceaccount
+  readOnly: true
+{{- end }}
+
+{{/* The token that proves a worker to the coordinator, and is of no use at the API server. */}}
+{{- define "divvy.identityVolume" -}}
+- name: identity
+  projected:
+    defaultMode: 420
+    sources:
+      - serviceAccountToken:
+          audience: divvy
+          path: token
+          expirationSeconds: 3600
+{{- end }}
+
+{{- define "divvy.identityMount" -}}
+- name: identity
+  mountPath: /var/run/secrets/divvy
+  readOnly: true
+{{- end }}
+
+{{- define "divvy.identityEnv" -}}
+- name: DIVVY_WORKER_TOKEN_FILE
+  value: /var/run/secrets/divvy/token
+{{- end }}
+
+{{- define "divvy.namespaceEnv" -}}
+- name: NAMESPACE
+  valueFrom:
+    fieldRef:
+      apiVersion: v1
+      fieldPath: metadata.namespace
+{{- end }}
+
 {{- define "divvy.drainSeconds" -}}
 {{ eq .Values.autoscaling.kind "none" | ternary .Values.worker.drainSeconds .Values.autoscaling.drainSeconds }}
 {{- end }}
@@ -111,5 +164,6 @@ tlsConfig:
 {{- .text
   | replace "app.kubernetes.io/managed-by: kustomize" (printf "app.kubernetes.io/managed-by: %s" .context.Release.Service)
   | replace "app.kubernetes.io/instance: divvy" (printf "app.kubernetes.io/instance: %q" .context.Release.Name)
-  | replace "\n  namespace: divvy\n" "\n" -}}
+  | replace "\n  namespace: divvy\n" "\n"
+  | replace "\n    namespace: divvy\n" (printf "\n    namespace: %q\n" .context.Release.Namespace) -}}
 {{- end }}

@@ -96,6 +96,11 @@ fn chart_renders_the_objects_of_the_components_that_ask_the_api_server() {
 }
 
 #[test]
+fn chart_renders_the_objects_of_the_traces() {
+    assert_equal(&helm(&json!({ "traces": { "enabled": true } })), &with_component("traces"));
+}
+
+#[test]
 fn place_of_results_is_the_secrets_unless_a_value_says_it() {
     let mut values = several_coordinators();
     values["store"]["resultsUrl"] = json!("s3://results/grid");
@@ -182,6 +187,7 @@ fn values_out_of_the_schema_are_refused() {
         (json!({ "pythonWorker": { "extraVolumes": [{ "name": "tmp", "emptyDir": {} }] } }), "extraVolumes"),
         (json!({ "kafka": { "brokers": "kafka:9092" } }), "brokers"),
         (json!({ "listenAddress": "::" }), "listenAddress"),
+        (json!({ "traces": { "share": 2 } }), "share"),
         (json!({ "coordinator": { "env": { "DIVVY_WORKER_AUDIENCE": "grid" } } }), "DIVVY_WORKER_AUDIENCE"),
         (json!({ "coordinator": { "env": { "DIVVY_KAFKA_BROKERS": "kafka:9092" } } }), "DIVVY_KAFKA_BROKERS"),
         (json!({ "autoscaling": { "kind": "hpa", "minReplicas": 0 } }), "minReplicas"),
@@ -225,6 +231,7 @@ fn chart_without_network_policies_brings_none() {
         "kafka": { "secretName": "divvy-kafka" },
         "serviceAccountIdentity": { "enabled": true },
         "deletionCost": { "enabled": true },
+        "traces": { "enabled": true },
         "networkPolicies": { "enabled": false },
     }));
     assert!(objects.iter().any(|object| object["kind"] == "ServiceMonitor"));

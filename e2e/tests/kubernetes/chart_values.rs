@@ -147,6 +147,26 @@ fn second_release_has_nothing_that_the_cluster_has_once() {
 }
 
 #[test]
+fn variables_of_a_component_win_over_those_of_the_traces() {
+    let traces = json!({ "enabled": true, "endpoint": "http://collector:4318", "share": 1 });
+    let worker = json!({ "env": { "OTEL_TRACES_SAMPLER": "always_off" } });
+    let objects = by_name(&helm(&json!({ "traces": traces, "worker": worker })));
+    for (kind, name, sampler) in
+        [("StatefulSet", "divvy-coordinator", "parentbased_traceidratio"), ("Deployment", "divvy-worker", "always_off")]
+    {
+        let container = &objects[&(kind.to_owned(), name.to_owned())]["spec"]["template"]["spec"]["containers"][0];
+        for (name, value) in [
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4318"),
+            ("OTEL_TRACES_SAMPLER", sampler),
+            ("OTEL_TRACES_SAMPLER_ARG", "1"),
+        ] {
+            let named: Vec<_> = variables(container).iter().filter(|variable| variable["name"] == name).collect();
+            assert_eq!(named, [&json!({ "name": name, "value": value })]);
+        }
+    }
+}
+
+#[test]
 fn autoscalers_count_the_slots_that_workers_have() {
     for (worker, slots) in [
         (json!({ "resources": { "limits": { "cpu": 4 } } }), "4"),

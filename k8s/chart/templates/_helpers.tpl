@@ -34,6 +34,11 @@ app.kubernetes.io/version: {{ $image.tag | default .context.Chart.AppVersion | q
 {{- /* A request that finds no worker waits for the first one. */ -}}
 {{- $env = merge $env (dict "DIVVY_NO_WORKER_TIMEOUT_MS" "120000") -}}
 {{- end -}}
+{{- if and .context.Values.traces.enabled (has .component (list "coordinator" "worker")) -}}
+{{- with .context.Values.traces -}}
+{{- $env = merge $env (dict "OTEL_EXPORTER_OTLP_ENDPOINT" .endpoint "OTEL_TRACES_SAMPLER" "parentbased_traceidratio" "OTEL_TRACES_SAMPLER_ARG" (toString .share)) -}}
+{{- end -}}
+{{- end -}}
 {{- range $name, $value := $env }}
 - name: {{ $name }}
   value: {{ $value | quote }}

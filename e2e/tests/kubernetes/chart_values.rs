@@ -74,7 +74,8 @@ fn values_reach_python_workers_and_the_policy_of_kafka() {
     assert_eq!(pod["imagePullSecrets"], json!([{ "name": "registry" }]));
     let container = &pod["containers"][0];
     assert_eq!(container["image"], "registry.example/team/python:1.2.3");
-    assert_eq!(container["args"], json!(["--import", "reports"]));
+    let args = ["--import", "reports", "--label=node=$(NODE)", "--label=zone=$(ZONE)"];
+    assert_eq!(container["args"], json!(args));
     for (name, value) in [("DIVVY_SLOTS", "2"), ("DIVVY_DRAIN_TIMEOUT_MS", "60000")] {
         assert!(variables(container).contains(&json!({ "name": name, "value": value })), "{name}");
     }

@@ -53,6 +53,23 @@ fn prometheus_of_another_namespace_may_read_the_metrics() {
 }
 
 #[test]
+fn every_pod_finds_a_dns_that_is_elsewhere() {
+    let selector = json!({ "matchLabels": { "kubernetes.io/metadata.name": "openshift-dns" } });
+    let dns = json!({ "peers": [{ "namespaceSelector": selector }], "port": 5353 });
+    let objects = by_name(&helm(&json!({ "networkPolicies": { "dns": dns }, "front": { "enabled": true } })));
+    let policy = &objects[&("NetworkPolicy".to_owned(), "divvy-dns".to_owned())]["spec"];
+    let ports = json!([{ "port": 5353, "protocol": "UDP" }, { "port": 5353, "protocol": "TCP" }]);
+    assert_eq!(policy["egress"], json!([{ "to": [{ "namespaceSelector": selector }], "ports": ports }]));
+    let selected = policy["podSelector"]["matchLabels"].as_object().expect("labels");
+    for (kind, name) in
+        [("StatefulSet", "divvy-coordinator"), ("Deployment", "divvy-worker"), ("Deployment", "divvy-front")]
+    {
+        let template = &objects[&(kind.to_owned(), name.to_owned())]["spec"]["template"];
+        assert!(selected.iter().all(|(key, value)| &template["metadata"]["labels"][key] == value), "{name}");
+    }
+}
+
+#[test]
 fn values_reach_python_workers_and_the_policy_of_kafka() {
     let objects = by_name(&helm(&json!({
         "pythonWorker": {

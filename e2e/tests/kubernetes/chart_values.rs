@@ -16,6 +16,7 @@ fn values_reach_the_objects_they_are_for() {
         "coordinator": {
             "env": { "DIVVY_MAX_INFLIGHT": "50", "OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318" },
             "storage": { "className": "fast" },
+            "startSeconds": 3600,
             "extraEnv": [{ "name": "AWS_REGION", "value": "eu-central-1" }],
         },
         "front": { "enabled": true, "replicas": 3, "env": { "DIVVY_FRONT_PATIENCE_MS": "5000" } },
@@ -41,6 +42,8 @@ fn values_reach_the_objects_they_are_for() {
     let patience = json!({ "name": "DIVVY_FRONT_PATIENCE_MS", "value": "5000" });
     assert!(variables(&front["spec"]["template"]["spec"]["containers"][0]).contains(&patience));
     assert_eq!(set["spec"]["volumeClaimTemplates"][0]["spec"]["storageClassName"], "fast");
+    let probe = &set["spec"]["template"]["spec"]["containers"][0]["startupProbe"];
+    assert_eq!((&probe["failureThreshold"], &probe["periodSeconds"]), (&json!(3600), &json!(1)));
     assert_eq!(set["metadata"]["labels"]["app.kubernetes.io/version"], env!("CARGO_PKG_VERSION"));
 }
 

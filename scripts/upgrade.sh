@@ -42,12 +42,16 @@ revision() { in_namespace get statefulset divvy-coordinator --ignore-not-found -
 
 components=(preflight)
 workloads=(deployment/divvy-worker)
-if kubectl kustomize "$overlay" | grep --line-regexp '  name: divvy-front' >/dev/null; then
+rendered=$(kubectl kustomize "$overlay")
+has() { grep --line-regexp "  name: $1" <<<"$rendered" >/dev/null; }
+if has divvy-front; then
   components+=(preflight-front)
   workloads+=(deployment/divvy-front)
 fi
 # A Job for the coordinator and for each of them.
 wanted=$((1 + ${#workloads[@]}))
+# No Job: Python workers have no start that reads their settings and ends.
+if has divvy-python-worker; then workloads+=(deployment/divvy-python-worker); fi
 
 # Kustomize takes relative paths only.
 cat >"$work/kustomization.yaml" <<END

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::helpers::{GRID, read, with_component};
 
-/// The fields of KEDA's ScaledObject that are used here (keda.sh/v1alpha1, KEDA 2.12 and newer).
+/// The fields of KEDA's ScaledObject that are used here (keda.sh/v1alpha1, KEDA 2.17 and newer).
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ScaledObject {
@@ -45,6 +45,7 @@ struct ScaleTarget {
 struct Fallback {
     failure_threshold: i32,
     replicas: i32,
+    behavior: String,
 }
 
 #[derive(Debug, Deserialize, Serialize)]
@@ -95,7 +96,9 @@ fn keda_scales_by_what_is_waiting_and_running_to_zero_and_back() {
     let target = &scaled.spec.scale_target_ref;
     assert_eq!((target.kind.as_str(), target.name.as_str()), ("Deployment", "divvy-worker"));
     assert_eq!((scaled.spec.min_replica_count, scaled.spec.max_replica_count), (0, 40));
-    assert_eq!(scaled.spec.fallback.replicas, 10);
+    // Workers that compute stay while Prometheus is away, however many they are.
+    let fallback = (scaled.spec.fallback.replicas, scaled.spec.fallback.behavior.as_str());
+    assert_eq!(fallback, (10, "currentReplicasIfHigher"));
     let [trigger] = scaled.spec.triggers.as_slice() else { panic!("one trigger") };
     assert_eq!((trigger.r#type.as_str(), trigger.metric_type.as_str()), ("prometheus", "AverageValue"));
     let query = &trigger.metadata["query"];

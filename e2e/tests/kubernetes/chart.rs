@@ -12,7 +12,7 @@ use crate::helpers::{GRID, HIGH_AVAILABILITY, read, render_overlay, repository, 
 const CHART: &str = "k8s/chart";
 
 /// Objects by kind and name.
-type Objects = BTreeMap<(String, String), Value>;
+pub(crate) type Objects = BTreeMap<(String, String), Value>;
 
 #[test]
 fn chart_renders_the_objects_of_the_manifests() {
@@ -56,6 +56,48 @@ fn chart_renders_the_objects_of_the_front_with_and_without_tls() {
     let over_tls = joined(&[&front, &json!({ "tls": { "enabled": true } })]);
     let both = ["k8s/components/front", "k8s/components/tls"];
     assert_equal(&helm(&over_tls), &render_overlay(&["k8s"], &both));
+}
+
+#[test]
+fn chart_renders_the_objects_of_clusters_with_ipv6() {
+    let values = json!({ "listenAddress": "[::]", "front": { "enabled": true } });
+    assert_equal(&helm(&values), &render_overlay(&["k8s"], &["k8s/components/front", "k8s/components/ipv6"]));
+}
+
+#[test]
+fn chart_renders_the_objects_of_kafka() {
+    let kafka = json!({ "kafka": { "secretName": "divvy-kafka" } });
+    assert_equal(&helm(&kafka), &with_component("kafka"));
+    let overlay = render_overlay(&["k8s/overlays/high-availability"], &["k8s/components/kafka"]);
+    assert_equal(&helm(&joined(&[&kafka, &several_coordinators()])), &overlay);
+}
+
+#[test]
+fn chart_renders_the_objects_of_the_python_workers_with_and_without_tls() {
+    let python = json!({ "pythonWorker": { "enabled": true } });
+    assert_equal(&helm(&python), &with_component("python-workers"));
+    let over_tls = joined(&[&python, &json!({ "tls": { "enabled": true } }), &several_coordinators()]);
+    let both = ["k8s/components/python-workers", "k8s/components/tls"];
+    assert_equal(&helm(&over_tls), &render_overlay(&["k8s/overlays/high-availability"], &both));
+}
+
+#[test]
+fn chart_renders_the_objects_of_the_components_that_ask_the_api_server() {
+    let identity = json!({ "serviceAccountIdentity": { "enabled": true } });
+    let cost = json!({ "deletionCost": { "enabled": true } });
+    assert_equal(&helm(&identity), &with_component("service-account-identity"));
+    assert_equal(&helm(&cost), &with_component("deletion-cost"));
+    let others = json!({ "tls": { "enabled": true }, "pythonWorker": { "enabled": true } });
+    let names = ["python-workers", "service-account-identity", "deletion-cost", "tls"];
+    let components = names.map(|name| format!("k8s/components/{name}"));
+    let components = components.each_ref().map(String::as_str);
+    let all = joined(&[&identity, &cost, &others, &several_coordinators()]);
+    assert_equal(&helm(&all), &render_overlay(&["k8s/overlays/high-availability"], &components));
+}
+
+#[test]
+fn chart_renders_the_objects_of_the_traces() {
+    assert_equal(&helm(&json!({ "traces": { "enabled": true } })), &with_component("traces"));
 }
 
 #[test]
@@ -142,6 +184,12 @@ fn values_out_of_the_schema_are_refused() {
         (json!({ "coordinator": { "image": { "tag": "not/a/tag" } } }), "tag"),
         (json!({ "coordinator": { "image": { "digest": "0123" } } }), "digest"),
         (json!({ "imagePullSecrets": ["registry"] }), "imagePullSecrets"),
+        (json!({ "pythonWorker": { "extraVolumes": [{ "name": "tmp", "emptyDir": {} }] } }), "extraVolumes"),
+        (json!({ "kafka": { "brokers": "kafka:9092" } }), "brokers"),
+        (json!({ "listenAddress": "::" }), "listenAddress"),
+        (json!({ "traces": { "share": 2 } }), "share"),
+        (json!({ "coordinator": { "env": { "DIVVY_WORKER_AUDIENCE": "grid" } } }), "DIVVY_WORKER_AUDIENCE"),
+        (json!({ "coordinator": { "env": { "DIVVY_KAFKA_BROKERS": "kafka:9092" } } }), "DIVVY_KAFKA_BROKERS"),
         (json!({ "autoscaling": { "kind": "hpa", "minReplicas": 0 } }), "minReplicas"),
     ] {
         let output = template(&values);
@@ -149,108 +197,6 @@ fn values_out_of_the_schema_are_refused() {
         assert!(!output.status.success(), "{values} is accepted");
         assert!(said.contains("schema") && said.contains(named), "{values}: {said}");
     }
-}
-
-#[test]
-fn values_reach_the_objects_they_are_for() {
-    let headers = json!({ "secretKeyRef": { "name": "collector", "key": "headers" } });
-    let objects = by_name(&helm(&json!({
-        "worker": {
-            "image": { "repository": "registry.example:5000/team/divvy-worker", "tag": "1.2.3" },
-            "env": { "DIVVY_SLOTS": "2" },
-            "extraEnv": [{ "name": "OTEL_EXPORTER_OTLP_HEADERS", "valueFrom": headers }],
-        },
-        "coordinator": {
-            "env": { "DIVVY_MAX_INFLIGHT": "50", "OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318" },
-            "storage": { "className": "fast" },
-            "extraEnv": [{ "name": "AWS_REGION", "value": "eu-central-1" }],
-        },
-        "front": { "enabled": true, "replicas": 3, "env": { "DIVVY_FRONT_PATIENCE_MS": "5000" } },
-    })));
-    let deployment = &objects[&("Deployment".to_owned(), "divvy-worker".to_owned())];
-    assert_eq!(deployment["metadata"]["labels"]["app.kubernetes.io/version"], "1.2.3");
-    let container = &deployment["spec"]["template"]["spec"]["containers"][0];
-    assert_eq!(container["image"], "registry.example:5000/team/divvy-worker:1.2.3");
-    assert!(variables(container).contains(&json!({ "name": "DIVVY_SLOTS", "value": "2" })));
-    let secret = json!({ "name": "OTEL_EXPORTER_OTLP_HEADERS", "valueFrom": headers });
-    assert!(variables(container).contains(&secret));
-    let set = &objects[&("StatefulSet".to_owned(), "divvy-coordinator".to_owned())];
-    let container = &set["spec"]["template"]["spec"]["containers"][0];
-    for (name, value) in [
-        ("DIVVY_MAX_INFLIGHT", "50"),
-        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4318"),
-        ("AWS_REGION", "eu-central-1"),
-    ] {
-        assert!(variables(container).contains(&json!({ "name": name, "value": value })), "{name}");
-    }
-    let front = &objects[&("Deployment".to_owned(), "divvy-front".to_owned())];
-    assert_eq!(front["spec"]["replicas"], 3);
-    let patience = json!({ "name": "DIVVY_FRONT_PATIENCE_MS", "value": "5000" });
-    assert!(variables(&front["spec"]["template"]["spec"]["containers"][0]).contains(&patience));
-    assert_eq!(set["spec"]["volumeClaimTemplates"][0]["spec"]["storageClassName"], "fast");
-    assert_eq!(set["metadata"]["labels"]["app.kubernetes.io/version"], env!("CARGO_PKG_VERSION"));
-}
-
-#[test]
-fn values_say_where_pods_run_what_they_mount_and_who_may_pull_their_images() {
-    let digest = format!("sha256:{}", "0123456789abcdef".repeat(4));
-    let (nodes, taints) = (json!({ "pool": "batch" }), json!([{ "key": "batch", "operator": "Exists" }]));
-    let volume = json!({ "name": "tokens", "secret": { "secretName": "divvy-api-tokens" } });
-    let mount = json!({ "name": "tokens", "mountPath": "/etc/divvy/tokens", "readOnly": true });
-    let placed = json!({ "nodeSelector": nodes, "tolerations": taints, "podAnnotations": { "team/owner": "grid" } });
-    let mounted = json!({ "extraVolumes": [volume], "extraVolumeMounts": [mount] });
-    for store in [json!({}), several_coordinators()] {
-        let ranges = json!(["192.0.2.0/24", "2001:db8::/32"]);
-        let own = json!({
-            "replicas": store["coordinator"].get("replicas").unwrap_or(&json!(1)),
-            "image": { "digest": digest },
-            "service": { "annotations": { "cloud/check": "5s" }, "sourceRanges": ranges },
-        });
-        let objects = by_name(&helm(&joined(&[
-            &store,
-            &json!({
-                "imagePullSecrets": [{ "name": "registry" }],
-                "coordinator": joined(&[&own, &placed, &mounted]),
-                "worker": joined(&[&placed, &mounted]),
-            }),
-        ])));
-        for (kind, name) in [("StatefulSet", "divvy-coordinator"), ("Deployment", "divvy-worker")] {
-            let template = &objects[&(kind.to_owned(), name.to_owned())]["spec"]["template"];
-            let pod = &template["spec"];
-            assert_eq!(template["metadata"]["annotations"], json!({ "team/owner": "grid" }), "{name}");
-            assert_eq!((&pod["nodeSelector"], &pod["tolerations"]), (&nodes, &taints), "{name}");
-            assert_eq!(pod["imagePullSecrets"], json!([{ "name": "registry" }]), "{name}");
-            assert!(pod["volumes"].as_array().is_some_and(|volumes| volumes.contains(&volume)), "{name}");
-            let mounts = pod["containers"][0]["volumeMounts"].as_array();
-            assert!(mounts.is_some_and(|mounts| mounts.contains(&mount)), "{name}");
-        }
-        let set = &objects[&("StatefulSet".to_owned(), "divvy-coordinator".to_owned())];
-        let image = format!("divvy-coordinator:{}@{digest}", env!("CARGO_PKG_VERSION"));
-        assert_eq!(set["spec"]["template"]["spec"]["containers"][0]["image"], image);
-        let service = &objects[&("Service".to_owned(), "divvy-coordinator".to_owned())];
-        assert_eq!(service["metadata"]["annotations"], json!({ "cloud/check": "5s" }));
-        assert_eq!(service["spec"]["loadBalancerSourceRanges"], ranges);
-    }
-}
-
-#[test]
-fn autoscalers_count_the_slots_that_workers_have() {
-    for (worker, slots) in [
-        (json!({ "resources": { "limits": { "cpu": 4 } } }), "4"),
-        (json!({ "resources": { "limits": { "cpu": "2500m" } } }), "2"),
-        (json!({ "resources": { "limits": { "cpu": "0.5" } } }), "1"),
-        (json!({ "env": { "DIVVY_SLOTS": "8" } }), "8"),
-    ] {
-        let hpa = by_name(&helm(&json!({ "worker": worker, "autoscaling": { "kind": "hpa" } })));
-        let metric = &hpa[&("HorizontalPodAutoscaler".to_owned(), "divvy-worker".to_owned())]["spec"]["metrics"][0];
-        assert_eq!(metric["external"]["target"]["averageValue"], slots, "{worker}");
-        let keda = by_name(&helm(&json!({ "worker": worker, "autoscaling": { "kind": "keda", "maxReplicas": 3 } })));
-        let scaled = &keda[&("ScaledObject".to_owned(), "divvy-worker".to_owned())]["spec"];
-        assert_eq!(scaled["triggers"][0]["metadata"]["threshold"], slots, "{worker}");
-        assert_eq!(scaled["fallback"]["replicas"], 3, "no more than there may be");
-    }
-    let output = template(&json!({ "autoscaling": { "kind": "keda", "minReplicas": 9, "maxReplicas": 3 } }));
-    assert!(String::from_utf8_lossy(&output.stderr).contains("minReplicas is more than"), "{output:?}");
 }
 
 /// No name and no label may be a number: the API server refuses the object.
@@ -264,6 +210,10 @@ fn names_that_look_like_numbers_stay_texts() {
         "coordinator": { "storage": { "className": "789" }, "image": { "tag": "789" } },
         "worker": { "image": { "tag": "789" } },
         "front": { "enabled": true },
+        "pythonWorker": { "enabled": true, "image": { "tag": "789" } },
+        "kafka": { "secretName": "789" },
+        "serviceAccountIdentity": { "enabled": true, "bindingName": "789" },
+        "deletionCost": { "enabled": true },
     });
     let stored = json!({ "store": { "secretName": "789", "objectStoreSecretName": "789" } });
     for values in [one, stored] {
@@ -274,28 +224,36 @@ fn names_that_look_like_numbers_stay_texts() {
 
 /// A policy that selects a pod shuts all that no policy opens.
 #[test]
-fn monitoring_without_network_policies_brings_none() {
-    let objects = helm(&json!({ "monitoring": { "enabled": true }, "networkPolicies": { "enabled": false } }));
+fn chart_without_network_policies_brings_none() {
+    let objects = helm(&json!({
+        "monitoring": { "enabled": true },
+        "pythonWorker": { "enabled": true },
+        "kafka": { "secretName": "divvy-kafka" },
+        "serviceAccountIdentity": { "enabled": true },
+        "deletionCost": { "enabled": true },
+        "traces": { "enabled": true },
+        "networkPolicies": { "enabled": false },
+    }));
     assert!(objects.iter().any(|object| object["kind"] == "ServiceMonitor"));
     assert!(objects.iter().all(|object| object["kind"] != "NetworkPolicy"));
 }
 
 /// The values of `k8s/overlays/high-availability`.
-fn several_coordinators() -> Value {
+pub(crate) fn several_coordinators() -> Value {
     json!({ "coordinator": { "replicas": 3 }, "store": { "secretName": "divvy-store" } })
 }
 
 /// The top-level values of all, which have no key in common.
-fn joined(all: &[&Value]) -> Value {
+pub(crate) fn joined(all: &[&Value]) -> Value {
     all.iter().flat_map(|values| values.as_object().expect("values").clone()).collect()
 }
 
-fn variables(container: &Value) -> &Vec<Value> {
+pub(crate) fn variables(container: &Value) -> &Vec<Value> {
     container["env"].as_array().expect("variables")
 }
 
 /// The objects of the chart with these values.
-fn helm(values: &Value) -> Vec<Value> {
+pub(crate) fn helm(values: &Value) -> Vec<Value> {
     let output = template(values);
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{values}: {said}");
@@ -304,7 +262,7 @@ fn helm(values: &Value) -> Vec<Value> {
     objects.into_iter().filter(|object| !object.is_null()).collect()
 }
 
-fn template(values: &Value) -> Output {
+pub(crate) fn template(values: &Value) -> Output {
     let python = repository("target/tools/helm/bin/python");
     let mut command = Command::new(python);
     command.arg(repository("scripts/render-chart.py")).arg(repository(CHART)).arg(values.to_string());
@@ -321,7 +279,7 @@ fn assert_equal(chart: &[Value], manifests: &[Value]) {
 
 /// The objects as they reach the cluster. Only the label of the tool that applies them differs, and the order of variables
 /// that do not name each other.
-fn by_name(objects: &[Value]) -> Objects {
+pub(crate) fn by_name(objects: &[Value]) -> Objects {
     let objects = objects.iter().cloned().map(|mut object| {
         let (kind, name) = (object["kind"].as_str().unwrap_or_default().to_owned(), object["metadata"]["name"].clone());
         if kind != "PriorityClass" {

@@ -6,6 +6,7 @@
 mod api_server;
 mod autoscaling;
 mod chart;
+mod chart_values;
 mod checks;
 mod defaults;
 mod front;

@@ -9,8 +9,9 @@ use k8s_openapi::{
     apimachinery::pkg::{apis::meta::v1::LabelSelector, util::intstr::IntOrString},
 };
 use serde::Deserialize;
+use serde_json::json;
 
-use crate::helpers::{MONITORING, Workload, all, coordinator, object, pairs, worker};
+use crate::helpers::{MONITORING, Workload, all, coordinator, object, pairs, render_overlay, worker};
 
 #[test]
 fn public_port_is_behind_a_load_balancer_on_port_80() {
@@ -40,6 +41,14 @@ fn only_the_public_service_leaves_the_cluster() {
         .filter_map(|service| service.metadata.name)
         .collect();
     assert_eq!(open, ["divvy-coordinator"]);
+}
+
+/// A listener on `0.0.0.0` answers no connection over IPv6, such as those of the kubelet's probes.
+#[test]
+fn every_port_takes_connections_over_ipv6_with_the_component_for_it() {
+    let objects = render_overlay(&["k8s"], &["k8s/components/front", "k8s/components/ipv6"]);
+    let text = json!(objects).to_string();
+    assert_eq!((text.matches("\"[::]:").count(), text.matches("\"0.0.0.0:").count()), (4, 0), "{text}");
 }
 
 #[test]

@@ -139,6 +139,15 @@ fn a_front_is_tried_and_waited_for_too() {
 }
 
 #[test]
+fn python_workers_are_waited_for_too() {
+    let overlay = overlay(&["k8s"], &["k8s/components/python-workers"], "divvy");
+    let jobs = "divvy-coordinator-preflight=1/\\ndivvy-worker-preflight=1/\\n";
+    let (output, calls) = upgrade(overlay.path(), "divvy", jobs, 0);
+    assert!(output.status.success(), "{output:?}");
+    assert!(calls.iter().any(|call| call.contains("rollout status deployment/divvy-python-worker")), "{calls:?}");
+}
+
+#[test]
 fn jobs_go_where_the_grid_is() {
     let overlay = overlay(&["k8s"], &[], "other");
     let jobs = "divvy-coordinator-preflight=1/\\ndivvy-worker-preflight=1/\\n";

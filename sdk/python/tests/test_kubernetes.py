@@ -50,7 +50,14 @@ def test_the_deployment_s_pods_are_locked_down_and_start_as_the_worker_takes_it(
     pod = one(objects, "Deployment", "divvy-python-worker")["spec"]["template"]["spec"]
     (container,) = pod["containers"]
     assert container["image"] == "divvy-python-worker:0.1.0"
-    assert parser().parse_args(container["args"]).memory_per_slot == 768 << 20
+    options = parser().parse_args(container["args"])
+    assert options.memory_per_slot == 768 << 20
+    assert options.labels == [("node", "$(NODE)"), ("zone", "$(ZONE)")]
+    # Addresses come again: a worker of a new pod would be taken for the one before it, with its drain and its labels.
+    fields = {each["name"]: each["valueFrom"].get("fieldRef") for each in container["env"] if "valueFrom" in each}
+    assert fields["DIVVY_WORKER_ID"]["fieldPath"] == "metadata.name"
+    assert fields["NODE"]["fieldPath"] == "spec.nodeName"
+    assert fields["ZONE"]["fieldPath"] == "metadata.labels['topology.kubernetes.io/zone']"
     assert pod["securityContext"]["runAsNonRoot"] and not pod["automountServiceAccountToken"]
     assert container["securityContext"]["readOnlyRootFilesystem"]
     assert not container["securityContext"]["allowPrivilegeEscalation"]

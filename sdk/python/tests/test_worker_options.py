@@ -18,6 +18,10 @@ def test_a_label_is_written_with_an_equals_sign_or_a_colon() -> None:
     assert config.labels == {"zone": "a:b", "gpu": "x=y"}
 
 
+def test_a_label_without_a_value_is_left_out() -> None:
+    assert configure(["--label", "zone=", "--label", "gpu=x"]).labels == {"gpu": "x"}
+
+
 @pytest.mark.parametrize(
     ("options", "told"),
     [

@@ -142,6 +142,7 @@ def configure(arguments: Sequence[str] | None) -> Config:
     labels = dict(options.labels)
     if len(labels) < len(options.labels):
         made.error("--label gives a key twice: give each once")
+    labels = {key: value for key, value in labels.items() if value}
     sys.path.insert(0, os.getcwd())
     for module in options.modules:
         try:

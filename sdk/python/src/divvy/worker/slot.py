@@ -68,7 +68,8 @@ def leave_resource_tracker() -> None:
     started, and that have left the group of their slot, may have it open for ever.
     """
     tracker: Any = resource_tracker._resource_tracker
-    tracker._fd = None
+    # Its pipe stays: at the interpreter's end modules unregister their locks, which a new tracker would not know.
+    tracker._pid = None
 
 
 class Slot:

@@ -51,7 +51,7 @@ LAST_REPORTS = 5.0
 #: Seconds that a slot without a process takes no calls: other workers get them.
 UNSTARTED_PAUSE = 1.0
 
-#: Seconds after which a slot that still gets no process ends a worker that has no process at all: a new one may get some.
+#: Seconds after which a slot that still gets no process ends a worker without any process: a new one may get some.
 UNSTARTED_FOR = 60.0
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from contextlib import closing
+from multiprocessing import process
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -191,6 +192,26 @@ def test_a_slot_whose_process_cannot_be_forked_says_so(monkeypatch: pytest.Monke
     with pytest.raises(SlotNotStarted, match=os.strerror(errno.EAGAIN)):
         Slot(context, SlotOptions(), watcher).start()
     assert len(machine.ends) == 2 and all(end.closed for end in machine.ends)
+
+
+class Listed(Unforkable):
+    """In place of a context and its process, which the standard library lists when it starts."""
+
+    children: Any = vars(process)["_children"]
+
+    def start(self) -> None:
+        self.children.add(self)
+
+
+def test_the_thread_of_a_slot_alone_looks_for_the_end_of_its_process() -> None:
+    listed = Listed()
+    context: Any = listed
+    watcher: Any = None
+    _, pipe = Slot(context, SlotOptions(), watcher)._fork()
+    pipe.close()
+    is_listed = listed in listed.children
+    listed.children.discard(listed)
+    assert not is_listed
 
 
 class Failing:

@@ -123,7 +123,6 @@ class Worker:
             for slot in self._slots:
                 slot.start()
         except BaseException as error:
-            # The interpreter would wait at its end for those that have started.
             for slot in self._slots:
                 slot.stop()
             if isinstance(error, SlotEnded):

@@ -79,6 +79,23 @@ def test_a_call_that_ends_is_seen_whatever_runs_or_waits_before_it(
     assert futures[ends].result(0) == ends
 
 
+def test_a_job_is_watched_before_it_can_end() -> None:
+    client: Any = Tasks(["succeeded"])
+    collector = collector_of(client)
+    were_idle: list[bool] = []
+
+    class Hub:
+        """In place of the stream of events."""
+
+        def add(self, _id: str, _watcher: object) -> None:
+            were_idle.append(collector.is_idle())
+
+    client.hub = Hub()
+    collector.add(Batch("job", [GridFuture()]))
+    # A watcher that came after the job's end would stay for ever.
+    assert were_idle == [True] and not collector.is_idle()
+
+
 def test_a_refusal_that_passes_costs_no_outcome() -> None:
     collector = collector_of(Tasks(["succeeded"], refusals=2))
     future = GridFuture()

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from divvy import GridExecutor
+from divvy import GridExecutor, calls
+from divvy.worker import child
 
 from . import functions
 from .helpers import DEADLINE, Coordinator, Worker, executing, together
@@ -43,6 +44,13 @@ def test_an_initializer_that_fails_breaks_the_executor(grid: Coordinator) -> Non
             executor.submit(functions.double, 1)
     with executing(grid.url) as other:
         assert other.submit(functions.double, 1).result(DEADLINE) == 2
+
+
+def test_a_long_message_of_a_failed_initializer_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(child, "MAX_TRACEBACK_CHARS", 10)
+    initializer = calls.to_text(calls.dumps((functions.raise_value_error, ("x" * 1000,))))
+    answer, session = child.run({"session": "one", "initializer": initializer}, None)
+    assert session is None and "ValueError: xxxxxxxxxx" in answer and len(answer) < 1000
 
 
 def test_an_initializer_must_be_callable(grid: Coordinator) -> None:

@@ -190,7 +190,7 @@ def test_a_process_that_a_call_leaves_behind_does_not_stay_as_a_zombie(
 WAITS_FOR_THE_TRACKER = """
 from multiprocessing.resource_tracker import ResourceTracker
 
-ResourceTracker.__del__ = ResourceTracker._stop
+ResourceTracker.__del__ = lambda tracker: None if tracker._pid is None else tracker._stop()
 """
 
 
@@ -208,6 +208,18 @@ def test_a_process_that_has_left_its_group_does_not_keep_the_worker_from_its_end
         assert is_alive(left)
     finally:
         os.kill(left, signal.SIGKILL)
+
+
+def test_a_module_whose_lock_the_resource_tracker_knows_leaves_no_error_at_the_workers_end(
+    start: Callable[..., Any], tmp_path: Path
+) -> None:
+    # The default lock of Python 3.14 is of this kind.
+    module = 'import multiprocessing\n\nlock = multiprocessing.get_context("forkserver").Lock()\n'
+    (tmp_path / "has_a_lock.py").write_text(module)
+    path = os.pathsep.join([str(SDK), str(tmp_path)])
+    worker = start(Worker, start(Coordinator), "--import", "has_a_lock", slots=1, PYTHONPATH=path).ready()
+    assert worker.stop() == 0, worker.lines
+    assert not any("Traceback" in line for line in worker.lines), worker.lines
 
 
 def test_a_worker_that_is_stopped_finishes_what_runs(start: Callable[..., Any], tmp_path: Path) -> None:

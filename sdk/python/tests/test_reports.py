@@ -9,8 +9,9 @@ import pytest
 
 from divvy import errors
 from divvy._transport import Response
-from divvy.worker import claims
+from divvy.worker import claims, service
 from divvy.worker.claims import Coordinator, Lease, Source
+from divvy.worker.service import Config, Worker
 
 from .helpers import answering, serving
 
@@ -31,8 +32,14 @@ def _without_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(claims, "REPORT_PAUSE", 0.0)
 
 
-def lease() -> Lease:
-    return Lease("attempt", "job", [{"index": 0, "payload": {}}], 1.0, SOURCE)
+def lease(tasks: int = 1) -> Lease:
+    return Lease("attempt", "job", [{"index": index, "payload": {}} for index in range(tasks)], 1.0, SOURCE)
+
+
+def worker_at(url: str, monkeypatch: pytest.MonkeyPatch) -> Worker:
+    """A worker without processes."""
+    monkeypatch.setattr(service, "Watcher", lambda _context: None)
+    return Worker(Config(url, "one", 1))
 
 
 @pytest.mark.parametrize("status", [302, 401, 403, 404, 500, 507])
@@ -147,6 +154,44 @@ def test_a_lease_that_goes_back_fails_where_the_coordinator_takes_none_back() ->
         coordinator.hand_back(lease())
         coordinator.hand_back(lease())
     assert asked(targets) == ["release", "fail", "fail"]
+
+
+@pytest.mark.parametrize(
+    ("status", "kept", "targets"),
+    [
+        (204, 2, ["release", "complete"]),
+        # The lease cannot be divided.
+        (422, 4, ["release", "fail"]),
+        # It is lost.
+        (409, 4, ["release"]),
+    ],
+)
+def test_results_that_are_too_long_together_are_reported_as_far_as_they_fit(
+    monkeypatch: pytest.MonkeyPatch, status: int, kept: int, targets: list[str]
+) -> None:
+    monkeypatch.setattr(service, "MAX_REPORT_BYTES", 10)
+    reported: list[str] = []
+    with serving(lambda *_: True, answering(status), answering(204), targets=reported) as (url, _):
+        worker = worker_at(url, monkeypatch)
+        long = lease(4)
+        long.name = {"worker_id": "one", "job": "job", "first": 0, "beyond": 4}
+        long.outcomes = dict.fromkeys(range(4), '"abc"')
+        with closing(worker._coordinator):
+            worker._report(long)
+    assert asked(reported) == targets
+    assert len(long.tasks) == kept
+
+
+def test_a_result_that_is_too_long_by_itself_fails_its_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(service, "MAX_REPORT_BYTES", 10)
+    reported: list[str] = []
+    with serving(lambda *_: True, answering(204), targets=reported) as (url, _):
+        worker = worker_at(url, monkeypatch)
+        long = lease(2)
+        long.outcomes = {0: '"eleven of"', 1: "2"}
+        with closing(worker._coordinator):
+            worker._report(long)
+    assert asked(reported) == ["fail"]
 
 
 @pytest.mark.parametrize(("status", "is_kept"), [(200, True), (401, None), (404, None), (409, False), (500, None)])

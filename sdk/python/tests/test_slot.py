@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from contextlib import closing
+from multiprocessing import process
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -193,8 +194,30 @@ def test_a_slot_whose_process_cannot_be_forked_says_so(monkeypatch: pytest.Monke
     assert len(machine.ends) == 2 and all(end.closed for end in machine.ends)
 
 
+class Listed(Unforkable):
+    """In place of a context and its process, which the standard library lists when it starts."""
+
+    children: Any = vars(process)["_children"]
+
+    def start(self) -> None:
+        self.children.add(self)
+
+
+def test_the_thread_of_a_slot_alone_looks_for_the_end_of_its_process() -> None:
+    listed = Listed()
+    context: Any = listed
+    watcher: Any = None
+    _, pipe = Slot(context, SlotOptions(), watcher)._fork()
+    pipe.close()
+    is_listed = listed in listed.children
+    listed.children.discard(listed)
+    assert not is_listed
+
+
 class Failing:
     """In place of a slot, at whose first call its worker drains and the slot fails."""
+
+    pid = None
 
     def __init__(self, worker: Worker, error: Exception) -> None:
         self._worker = worker
@@ -247,6 +270,25 @@ def test_a_slots_thread_that_dies_gives_its_lease_back(monkeypatch: pytest.Monke
             with pytest.raises(type(error), match="a defect"):
                 worker._run_slot(slot)
     assert targets == ["/v1/worker/tasks/attempt/release"]
+
+
+class Forked:
+    """In place of another slot, which has a process."""
+
+    pid = 1
+
+
+def test_a_slot_that_gets_no_process_does_not_end_the_slots_that_have_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(service, "UNSTARTED_FOR", 0.0)
+    with serving(lambda *_: True, answering(204)) as (url, _):
+        worker = worker_at(url, monkeypatch)
+        slot: Any = Failing(worker, SlotNotStarted("no process can be forked"))
+        other: Any = Forked()
+        worker._slots = [slot, other]
+        with closing(worker._coordinator):
+            assert worker._board.put(lease_of(1, is_chunks=False))
+            worker._run_slot(slot)
+    assert worker._board.open_leases() == []
 
 
 def test_a_module_that_makes_errors_of_warnings_does_not_end_the_fork_server(tmp_path: Path) -> None:

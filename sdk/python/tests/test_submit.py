@@ -286,6 +286,14 @@ def test_as_completed_without_time_raises_for_what_is_not_done(executor: GridExe
     assert slow.result(DEADLINE)
 
 
+def test_as_completed_leaves_no_callback_at_a_future_that_is_not_done() -> None:
+    future: Any = Future()
+    for _ in range(3):
+        with pytest.raises(TimeoutError):
+            list(divvy.as_completed([future], timeout=0))
+    assert future._done_callbacks == []
+
+
 def test_as_completed_keeps_no_future_alive_that_it_has_given_away() -> None:
     futures = [Future[None]() for _ in range(3)]
     for number in range(3):

@@ -99,6 +99,8 @@ class Collector:
 
     def add(self, batch: Batch) -> None:
         """Takes a job that was submitted."""
+        # Before the thread knows the job, whose end takes the watcher away.
+        self._client.hub.add(batch.id, self._watcher(batch))
         with self._changed:
             expected = USELESS_BEFORE * self._seconds_per_task * batch.total
             batch.due_at = batch.added_at + max(FIRST_PAUSE, min(expected, LONGEST_FIRST_PAUSE))
@@ -108,7 +110,6 @@ class Collector:
             future.on_cancel = lambda: self._note_cancel(batch)
         if any(future.cancelled() for future in list(batch.open.values())):
             self._note_cancel(batch)
-        self._client.hub.add(batch.id, self._watcher(batch))
 
     def is_idle(self) -> bool:
         """Whether no job is open and no cancel waits."""

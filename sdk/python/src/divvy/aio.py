@@ -35,7 +35,8 @@ class AsyncClient(AsyncRequests):
     """A grid's public interface for one event loop. Use it as ``async with AsyncClient(url) as client``.
 
     One that is kept open can be used in another loop, such as that of the next ``asyncio.run``, when the loop before is
-    closed, else it raises ``RuntimeError``. The arguments are those of ``Client``.
+    closed, else it raises ``RuntimeError``. The arguments are those of ``Client``; ``timeout`` is for a whole request
+    and its answer.
     """
 
     def _begin(self) -> None:

@@ -33,10 +33,10 @@ class Client:
     """A grid's public interface. Threads may share a client; it keeps one event stream for all jobs it waits for.
 
     ``url`` defaults to ``DIVVY_URL``, else ``http://127.0.0.1:8080``, and may be those of several coordinators with
-    commas between; ``token`` defaults to ``DIVVY_TOKEN``. ``retry_for`` is how long, in seconds, requests that are safe
-    to repeat are tried again while no coordinator answers. Without ``ssl_context`` TLS is as ``DIVVY_CA_FILE``,
-    ``DIVVY_CLIENT_CERT``, ``DIVVY_CLIENT_KEY`` and ``DIVVY_TLS_SERVER_NAME`` say. Requests are part of the span that
-    ``TRACEPARENT`` and ``TRACESTATE`` name.
+    commas between; ``token`` defaults to ``DIVVY_TOKEN``. ``timeout`` is how long, in seconds, a request waits for the
+    coordinator, and ``retry_for`` how long requests that are safe to repeat are tried again while none answers. Without
+    ``ssl_context`` TLS is as ``DIVVY_CA_FILE``, ``DIVVY_CLIENT_CERT``, ``DIVVY_CLIENT_KEY`` and
+    ``DIVVY_TLS_SERVER_NAME`` say. Requests are part of the span that ``TRACEPARENT`` and ``TRACESTATE`` name.
     """
 
     def __init__(

@@ -7,7 +7,7 @@ import math
 import queue
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from typing import Any, TypeVar, overload
 
@@ -69,6 +69,17 @@ def as_completed(items: Iterable[Any], timeout: float | None = None) -> Iterator
     finally:
         for job, watcher in watchers:
             job._client.hub.remove(job.id, watcher)
+        for item in pending:
+            if isinstance(item, Future):
+                _let_go(item, ended.put)
+
+
+def _let_go(future: Any, callback: Callable[[Any], None]) -> None:
+    """Takes a callback off a future that is not done: one that is waited for again and again would keep them all."""
+    with future._condition:
+        # The callbacks of one that is done may be about to be called.
+        if not future.done() and callback in future._done_callbacks:
+            future._done_callbacks.remove(callback)
 
 
 def _watcher(job: Any, ended: queue.SimpleQueue[Any]) -> Watcher:

@@ -43,6 +43,7 @@ class GridExecutor(Executor):
     call twice, when a worker is lost, late or stopped: calls should do no harm then.
 
     ``initializer(*initargs)`` runs in each worker process before its first call; if it fails, the executor is broken.
+    A call may take ``max_call_bytes`` as JSON. ``token`` is that of the ``Client`` which the executor makes of a URL.
     """
 
     def __init__(

@@ -130,7 +130,7 @@ def run(payload: dict[str, Any], session: str | None) -> tuple[str, str | None]:
             initializer, arguments = pickle.loads(b64decode(payload["initializer"]))
             initializer(*arguments)
         except BaseException as error:
-            message = f"the initializer failed with {type(error).__name__}: {words_of(error)}"
+            message = f"the initializer failed with {type(error).__name__}: {_words(error)}"
             field = error_field("BrokenGridExecutor", message, traceback=_traceback(error))
             return OUTCOME + error_outcome(field), session
         session = wanted
@@ -196,7 +196,7 @@ def _run_named(payload: dict[str, Any]) -> str:
     try:
         outcome = json.dumps(function(*payload.get("args", ()), **payload.get("kwargs", {})), allow_nan=False)
     except BaseException as error:
-        return f"{FAILURE}{type(error).__name__}: {words_of(error)}"
+        return f"{FAILURE}{type(error).__name__}: {_words(error)}"
     if len(outcome) > MAX_OUTCOME_BYTES:
         return f"{FAILURE}ResultTooLarge: the result takes {len(outcome)} bytes, {MAX_OUTCOME_BYTES} can be reported"
     return OUTCOME + outcome
@@ -210,18 +210,23 @@ def _raised(error: BaseException) -> str:
     if len(pickled) > MAX_EXCEPTION_BYTES:
         # Its name, message and traceback are worth more than what it holds.
         pickled = b""
-    message = words_of(error)[:MAX_TRACEBACK_CHARS]
+    message = _words(error)
     return error_field("raised", message, type_name=type(error).__name__, traceback=_traceback(error), pickled=pickled)
 
 
 def _unreadable(error: BaseException) -> str:
-    message = f"the call cannot be unpickled on the worker: {type(error).__name__}: {words_of(error)}"
+    message = f"the call cannot be unpickled on the worker: {type(error).__name__}: {_words(error)}"
     return error_field("NotPicklable", message, traceback=_traceback(error))
 
 
 def _not_picklable(error: BaseException) -> str:
-    message = f"the result cannot be pickled: {type(error).__name__}: {words_of(error)}"
+    message = f"the result cannot be pickled: {type(error).__name__}: {_words(error)}"
     return error_field("NotPicklable", message, traceback=_traceback(error))
+
+
+def _words(error: BaseException) -> str:
+    """The message of an exception, as far as it travels."""
+    return words_of(error)[:MAX_TRACEBACK_CHARS]
 
 
 def _traceback(error: BaseException) -> str:

@@ -18,6 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from email.utils import parsedate_to_datetime
+from itertools import accumulate
 from typing import Any
 from urllib.parse import quote
 
@@ -78,6 +79,14 @@ class Lease:
     #: Whether the coordinator has refused to divide the lease.
     is_whole: bool = False
     last_renewed_at: float = field(default_factory=time.monotonic)
+
+    def results(self) -> list[str]:
+        """The outcomes of all tasks, in their order."""
+        return [self.outcomes[position] for position in range(len(self.tasks))]
+
+    def fitting(self, size: int) -> int:
+        """The number of the first results that take at most so many bytes together."""
+        return sum(end <= size for end in accumulate(map(len, self.results())))
 
 
 @dataclass(frozen=True)

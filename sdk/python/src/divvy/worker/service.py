@@ -51,7 +51,7 @@ LAST_REPORTS = 5.0
 #: Seconds that a slot without a process takes no calls: other workers get them.
 UNSTARTED_PAUSE = 1.0
 
-#: Seconds after which a slot that still gets no process ends the worker: a new one may get some.
+#: Seconds after which a slot that still gets no process ends a worker without any process: a new one may get some.
 UNSTARTED_FOR = 60.0
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
@@ -123,7 +123,6 @@ class Worker:
             for slot in self._slots:
                 slot.start()
         except BaseException as error:
-            # The interpreter would wait at its end for those that have started.
             for slot in self._slots:
                 slot.stop()
             if isinstance(error, SlotEnded):
@@ -259,7 +258,8 @@ class Worker:
                 self._board.give_up(lease)
                 now = time.monotonic()
                 unstarted_since = now if unstarted_since is None else unstarted_since
-                if now - unstarted_since >= UNSTARTED_FOR:
+                # Slots with a process go on, and end no call for the sake of one without.
+                if now - unstarted_since >= UNSTARTED_FOR and all(each.pid is None for each in self._slots):
                     raise
             except (ArithmeticError, LookupError, MemoryError, RecursionError, TypeError, ValueError) as error:
                 # One payload ends no worker, whatever is wrong with it.
@@ -281,19 +281,28 @@ class Worker:
             self._coordinator.fail(lease, lease.failure)
         elif len(lease.outcomes) < len(lease.tasks):
             self._coordinator.hand_back(lease)
-        elif sum(map(len, lease.outcomes.values())) > MAX_REPORT_BYTES:
+        elif (kept := lease.fitting(MAX_REPORT_BYTES)) < len(lease.tasks):
+            # The next claim is smaller.
             self._board.learn(lease)
-            self._coordinator.fail(lease, "ResultTooLarge: the results of the tasks of one claim are too long together")
+            self._report_first(lease, kept)
         else:
-            results = [lease.outcomes[position] for position in range(len(lease.tasks))]
             # A slot that is done with a single call fetches its next one in the same request, unless chunks wait.
             is_last = lease.source.is_chunks or self._stopping.is_set() or self._board.has_ready_chunks()
-            following = self._coordinator.complete(lease, results, None if is_last else lease.source.claim(1, 0))
+            claim = None if is_last else lease.source.claim(1, 0)
+            following = self._coordinator.complete(lease, lease.results(), claim)
             if lease.source.is_chunks:
                 self._board.learn(lease)
         self._board.done(lease)
         if following is not None:
             self._accept(following)
+
+    def _report_first(self, lease: Lease, kept: int) -> None:
+        """Reports the first results of a lease, and hands its other tasks back. Fails one that cannot be divided."""
+        is_cut = kept > 0 and not lease.is_whole and self._coordinator.hand_back_rest(lease, kept)
+        if is_cut:
+            self._coordinator.complete(lease, lease.results(), None)
+        elif is_cut is not None:
+            self._coordinator.fail(lease, "ResultTooLarge: the results of the tasks of one claim are too long together")
 
     def _renew(self) -> None:
         while not (self._stopping.is_set() and not self._board.open_leases()):

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import get_context, resource_tracker
+from multiprocessing import process as processes
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
@@ -68,7 +69,8 @@ def leave_resource_tracker() -> None:
     started, and that have left the group of their slot, may have it open for ever.
     """
     tracker: Any = resource_tracker._resource_tracker
-    tracker._fd = None
+    # Its pipe stays: at the interpreter's end modules unregister their locks, which a new tracker would not know.
+    tracker._pid = None
 
 
 class Slot:
@@ -123,6 +125,7 @@ class Slot:
                 arguments = (theirs, self._options.modules, self._options.max_memory_bytes)
                 process = self._context.Process(target=child.main, args=arguments, name="divvy-slot")
                 fork(process)
+                take_off_list(process)
             except BaseException:
                 ours.close()
                 raise
@@ -219,6 +222,15 @@ def fork(process: BaseProcess) -> None:
         except (EOFError, OSError):
             time.sleep(pause)
     return process.start()
+
+
+def take_off_list(process: BaseProcess) -> None:
+    """Takes a process off the standard library's list: each start of a process looks for the ends of all on it.
+
+    Where the threads of two slots look for the same end at a time, one of them may get a wrong status, or fail.
+    """
+    module: Any = processes
+    module._children.discard(process)
 
 
 def kill(process: BaseProcess) -> None:

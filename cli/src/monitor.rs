@@ -118,6 +118,8 @@ fn read(arguments: &Monitor, stop: &AtomicBool) -> Result<(), Failure> {
             },
         }
     }
+    // After a failure the group reads the record again that was not printed.
+    follower.finish();
     Err(Failure::Quiet(INTERRUPTED))
 }
 

@@ -1,6 +1,7 @@
 //! The leases of the last hour, for the task stream: the latest ones one by one, and for all of them the activity of each slot
 //! in each step of time. Its memory is bounded, however many leases there are.
 
+mod ended;
 #[cfg(test)]
 mod tests;
 
@@ -11,9 +12,7 @@ use std::time::{Duration, Instant};
 use model::{AttemptId, JobId, JobKind, WorkerId};
 
 use crate::metrics::LeaseEnd;
-
-/// Leases that are kept one by one.
-const MAX_ENDED: usize = 50_000;
+use ended::Ended;
 
 /// Length of a step of time, and the number of steps that are kept: an hour.
 pub(crate) const STEP: Duration = Duration::from_secs(5);
@@ -78,11 +77,12 @@ pub(crate) struct LeaseLog {
     log: Mutex<Log>,
 }
 
-/// A copy of the log from some time on. It shares steps and slots with the log until they change there.
+/// A copy of the log from some time on. It shares ended leases, steps and slots with the log until they change there.
 #[derive(Debug)]
 pub(crate) struct Recent {
-    /// Leases that are kept one by one, the newest first: those that run, then those that ended.
-    pub(crate) leases: Vec<Logged>,
+    start: Instant,
+    running: Vec<Logged>,
+    ended: Ended,
     /// The time since which every lease is kept one by one; `None`: since the start.
     pub(crate) complete_since: Option<Instant>,
     pub(crate) steps: Vec<Arc<Step>>,
@@ -101,7 +101,7 @@ pub(crate) struct Log {
     open_at: HashMap<usize, u32>,
     /// The open lease of a job by its first task.
     begun: HashMap<(JobId, u64), AttemptId>,
-    ended: VecDeque<Logged>,
+    ended: Ended,
     steps: VecDeque<Arc<Step>>,
 }
 
@@ -172,25 +172,29 @@ impl LeaseLog {
     }
 }
 
+impl Recent {
+    /// Leases that are kept one by one, the newest first: those that run, then those that ended.
+    pub(crate) fn leases(&self) -> Vec<Logged> {
+        let ended = self.ended.newest_first().filter(|lease| lease.end.is_none_or(|(end, _)| end > self.start));
+        self.running.iter().copied().chain(ended).collect()
+    }
+}
+
 impl Log {
     /// A copy of the leases that run or ended after `start`, and of the steps that end after it.
     pub(crate) fn recent(&self, start: Instant) -> Recent {
         Recent {
-            leases: self.leases().filter(|lease| lease.end.is_none_or(|(end, _)| end > start)).collect(),
-            complete_since: self.complete_since(),
+            start,
+            running: self.running().collect(),
+            ended: self.ended.clone(),
+            complete_since: self.ended.complete_since(),
             steps: self.steps.iter().filter(|step| step.start + STEP > start).cloned().collect(),
             slots: Arc::clone(&self.slots),
         }
     }
 
-    fn leases(&self) -> impl Iterator<Item = Logged> {
-        let open = self.open.values().map(|(lease, _)| self.placed(*lease));
-        open.chain(self.ended.iter().rev().copied())
-    }
-
-    fn complete_since(&self) -> Option<Instant> {
-        let oldest = self.ended.front().filter(|_| self.ended.len() == MAX_ENDED)?;
-        oldest.end.map(|(at, _)| at)
+    fn running(&self) -> impl Iterator<Item = Logged> {
+        self.open.values().map(|(lease, _)| self.placed(*lease))
     }
 
     fn number(&mut self, worker: &WorkerId, slot: Option<u32>) -> usize {
@@ -238,10 +242,7 @@ impl Log {
         let lease = Logged { start: lease.start.min(now), end: Some((now, end)), ..lease };
         self.last_ends.insert(lease.slot, now);
         self.count(&lease, end, now);
-        if self.ended.len() == MAX_ENDED {
-            self.ended.pop_front();
-        }
-        self.ended.push_back(lease);
+        self.ended.push(lease);
     }
 
     /// Adds a lease that has ended to the steps that it covers.

@@ -178,6 +178,19 @@ fn monitor_in_a_group_goes_on_where_it_was_interrupted() {
 }
 
 #[test]
+fn monitor_in_a_group_reads_a_record_again_that_it_could_not_print() {
+    let broker = Broker::shared();
+    broker.change_topic("--create", "workers", &["--partitions", "1"]);
+    broker.produce("workers", &["first", "second"].map(worker), &[]);
+    let (reader, writer) = io::pipe().expect("a pipe");
+    drop(reader);
+    let arguments = ["monitor", "--from-beginning", "--group", broker.prefix(), "--output", "quiet"];
+    let ended = divvy(&arguments, &broker).stdout(writer).status().expect("start");
+    assert_eq!(ended.code(), Some(141), "nobody reads what it prints");
+    assert_eq!(read_in_group(&broker, "second"), ["first", "second"]);
+}
+
+#[test]
 fn replay_finds_the_stored_statistics_in_the_events_and_says_where_they_are_not() {
     let broker = Broker::shared();
     let grid = Grid::start(&broker);

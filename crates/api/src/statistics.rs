@@ -84,7 +84,7 @@ pub struct TaskFigures {
     pub failed: u64,
     /// Open when their job was canceled or failed.
     pub canceled: u64,
-    /// Opened again by a retry.
+    /// Opened again: by a retry, or because their worker was set aside.
     pub retried: u64,
     /// Tasks of the attempts that ended: a task counts once for each attempt at it.
     pub starts: u64,

@@ -102,6 +102,11 @@ impl Figures {
         *place = Some(PartFailure { error: error.to_owned(), at: Instant::now() });
     }
 
+    /// Whether a part cannot go on at the moment.
+    pub(crate) fn is_failing(&self, part: Part) -> bool {
+        self.errors.lock().unwrap_or_else(PoisonError::into_inner)[part as usize].is_some()
+    }
+
     /// Notes that a part has started.
     pub(crate) fn started(&self, part: Part) {
         if part == Part::Outbox {

@@ -83,6 +83,8 @@ pub struct Follower {
     /// topic.
     ends: Option<Ends>,
     is_grouped: bool,
+    /// Topic, partition and offset of the last record, whose place the group does not have yet.
+    last: Option<(String, i32, i64)>,
     events: String,
     without_leader: u64,
 }
@@ -154,7 +156,7 @@ impl Follower {
         }
         let (is_grouped, events) = (group.is_some(), settings.topics().events());
         let ends = (!is_grouped && names.len() == 1).then_some(ends);
-        Ok(Self { consumer, ends, is_grouped, events, without_leader })
+        Ok(Self { consumer, ends, is_grouped, last: None, events, without_leader })
     }
 
     /// The number of partitions that had no leader at the start: their records come only once they have one.
@@ -163,21 +165,20 @@ impl Follower {
         self.without_leader
     }
 
-    /// The next record; `None` if none has come within `patience`.
+    /// The next record; `None` if none has come within `patience`. A group goes on behind the record before it.
     ///
     /// # Errors
     /// The brokers refuse, or a record has another form than divvy publishes. The call waits for brokers that cannot be reached.
     pub fn next(&mut self, patience: Duration) -> Result<Option<Followed>, FollowerError> {
+        self.store_last();
         let Some(record) = self.consumer.poll(patience) else { return Ok(None) };
         match record {
             Ok(record) => {
                 if let Some(ends) = &mut self.ends {
                     ends.read(record.partition());
                 }
-                if self.is_grouped
-                    && let Err(error) = self.consumer.store_offset_from_message(&record)
-                {
-                    debug!(%error, "another member of the group has the partition");
+                if self.is_grouped {
+                    self.last = Some((record.topic().to_owned(), record.partition(), record.offset()));
                 }
                 self.read(&record.detach()).map(Some)
             }
@@ -188,6 +189,20 @@ impl Follower {
             // A follower without a group of its own does not need the right to a group.
             Err(error) if is_passing(&error) || (!self.is_grouped && is_of_group(&error)) => Ok(None),
             Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Ends the reading. A group goes on behind the last record; without this call the group reads it again.
+    pub fn finish(mut self) {
+        self.store_last();
+    }
+
+    /// Stores the place of the last record, before a call that may take its partition away.
+    fn store_last(&mut self) {
+        if let Some((topic, partition, offset)) = self.last.take()
+            && let Err(error) = self.consumer.store_offset(&topic, partition, offset)
+        {
+            debug!(%error, "another member of the group has the partition");
         }
     }
 

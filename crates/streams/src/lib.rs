@@ -13,6 +13,7 @@ mod intake;
 mod marks;
 mod outbox;
 mod partitions;
+mod patience;
 mod record;
 mod roster;
 mod settings;

@@ -18,9 +18,11 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext, Pur
 use store::{Advance, Advanced, OUTBOX, OUTBOX_LOST, Position, ReadError, Store, SubmitError};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
+use tracing::{debug, warn};
 
 use crate::client::{is_of_one_broker, log};
 use crate::figures::{Figures, Part};
+use crate::patience::Patience;
 use crate::record;
 use crate::settings::Settings;
 use crate::thread::Stop;
@@ -40,6 +42,8 @@ const LOST_INTERVAL: Duration = Duration::from_secs(10);
 const ALONE: Duration = Duration::from_secs(10);
 /// Time without an acknowledgement after which an event is reported.
 const LATE: Duration = Duration::from_secs(5);
+/// Bound on the time in which the brokers name the leaders: no event is sent meanwhile.
+const ASK_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time for which an idle relay waits before it checks whether it is to end.
 const IDLE: Duration = Duration::from_millis(100);
 /// Pause after a failure.
@@ -65,6 +69,8 @@ enum OutboxError {
     Kafka(#[from] KafkaError),
     #[error("an event was not delivered: {0}")]
     Delivery(String),
+    #[error("event {0} is not acknowledged, though each partition has a leader")]
+    Stuck(u64),
     #[error(transparent)]
     Read(#[from] ReadError),
     #[error(transparent)]
@@ -128,19 +134,38 @@ struct Session {
     alone_until: Option<Instant>,
     /// The first event that is not acknowledged, and the instant since which it is the first.
     waits: (u64, Instant),
+    /// Reports of this event as late, and the instant of the last one.
+    late: (u32, Instant),
+    patience: Patience,
     topic: Arc<str>,
     latest: watch::Receiver<u64>,
+}
+
+impl Session {
+    /// Whether each partition has a leader, as the brokers say.
+    fn is_led(&self) -> bool {
+        let asked = self.producer.client().fetch_metadata(Some(&*self.topic), ASK_TIMEOUT);
+        asked.is_ok_and(|metadata| {
+            metadata.topics().iter().all(|topic| {
+                topic.error().is_none() && topic.partitions().iter().all(|partition| partition.leader() >= 0)
+            })
+        })
+    }
 }
 
 impl Outbox {
     /// Publishes events until `stop` is set.
     pub fn run(self, stop: &Stop) {
         self.figures.started(Part::Outbox);
-        let mut is_careful = false;
+        let (mut is_careful, mut patience) = (false, Patience::default());
         while stop.wait_to_act() {
-            let ended = self.session(stop, is_careful);
+            let ended = self.session(stop, is_careful, patience);
             is_careful = ended.is_err();
             if let Err(error) = ended {
+                if let OutboxError::Stuck(event) = error {
+                    warn!(event, "an event is not acknowledged, though there are leaders: making the producer anew");
+                    patience = patience.after(event);
+                }
                 self.figures.failed(Part::Outbox, &error.to_string());
                 stop.sleep(RETRY_PAUSE);
             }
@@ -149,7 +174,23 @@ impl Outbox {
     }
 
     /// Publishes events from the store's position on, until an error.
-    fn session(&self, stop: &Stop, is_careful: bool) -> Result<(), OutboxError> {
+    fn session(&self, stop: &Stop, is_careful: bool, patience: Patience) -> Result<(), OutboxError> {
+        let mut session = self.begin(is_careful, patience)?;
+        let mut ended = Ok(());
+        while ended.is_ok() && stop.may_act() {
+            ended = self.step(&mut session, stop);
+        }
+        session.producer.poll(Duration::ZERO);
+        // Another coordinator publishes from the position on: a later event of this one would come after that coordinator's.
+        session.producer.purge(PurgeConfig::default().queue().inflight());
+        // Acknowledged events are not sent again. The store refuses the position if another coordinator leads.
+        if let Err(error) = self.store_position(&mut session, true) {
+            debug!(%error, "events that are acknowledged are published again");
+        }
+        ended
+    }
+
+    fn begin(&self, is_careful: bool, patience: Patience) -> Result<Session, OutboxError> {
         let (stored, lost) = self.positions()?;
         // Events count from 1.
         let next = stored.max(1);
@@ -162,20 +203,20 @@ impl Outbox {
         let (latest, stored_at) = (self.store.latest_event(), Instant::now());
         let (sent, topic, lost_at) = (next - 1, self.settings.topics().events().into(), stored_at);
         let (alone_until, waits) = (is_careful.then(|| stored_at + ALONE), (next, stored_at));
-        let mut session =
-            Session { producer, window, stored, stored_at, lost_at, sent, alone_until, waits, topic, latest };
-        let mut ended = Ok(());
-        while ended.is_ok() && stop.may_act() {
-            ended = self.step(&mut session, stop);
-        }
-        session.producer.poll(Duration::ZERO);
-        // Another coordinator publishes from the position on: a later event of this one would come after that coordinator's.
-        session.producer.purge(PurgeConfig::default().queue().inflight());
-        // Acknowledged events are not sent again. The store refuses the position if another coordinator leads.
-        if let Err(error) = self.store_position(&mut session, true) {
-            tracing::debug!(%error, "events that are acknowledged are published again");
-        }
-        ended
+        Ok(Session {
+            producer,
+            window,
+            stored,
+            stored_at,
+            lost_at,
+            sent,
+            alone_until,
+            waits,
+            late: (0, stored_at),
+            patience,
+            topic,
+            latest,
+        })
     }
 
     fn step(&self, session: &mut Session, stop: &Stop) -> Result<(), OutboxError> {
@@ -221,12 +262,13 @@ impl Outbox {
         let (warning, first) = (window.take_warning(), window.next());
         if window.len() == 0 || session.waits.0 != first {
             session.waits = (first, Instant::now());
+            session.late = (0, session.waits.1);
         }
         match warning {
             _ if window.len() == 0 => self.figures.recovered(Part::Outbox),
             Some(warning) => self.figures.failed(Part::Outbox, &warning),
-            None if session.waits.1.elapsed() >= LATE => {
-                session.waits.1 = Instant::now();
+            None if session.late.1.elapsed() >= LATE => {
+                session.late = (session.late.0.saturating_add(1), Instant::now());
                 let broker = window.broker().map_or_else(String::new, |broker| format!(": {broker}"));
                 let error = format!("event {first} and those behind it in its partition are not acknowledged{broker}");
                 self.figures.failed(Part::Outbox, &error);
@@ -266,11 +308,18 @@ impl Outbox {
         Ok(true)
     }
 
-    fn check(&self, session: &Session) -> Result<(), OutboxError> {
-        match lock(&session.window).failure() {
-            Some(error) => Err(OutboxError::Delivery(error.to_owned())),
-            None => Ok(()),
+    /// Fails if an event was not delivered, or waits for so long that its producer is to be made anew.
+    fn check(&self, session: &mut Session) -> Result<(), OutboxError> {
+        if let Some(error) = lock(&session.window).failure() {
+            return Err(OutboxError::Delivery(error.to_owned()));
         }
+        let event = session.waits.0;
+        if session.late.0 < session.patience.reports(event) {
+            return Ok(());
+        }
+        session.late.0 = 0;
+        // Without a leader a new producer cannot send the event either.
+        if session.is_led() { Err(OutboxError::Stuck(event)) } else { Ok(()) }
     }
 
     /// Moves the store's position to the first event that is not acknowledged.
@@ -297,7 +346,7 @@ impl Outbox {
         session.lost_at = Instant::now();
         match self.positions() {
             Ok((_, lost)) => self.figures.set_lost(lost),
-            Err(error) => tracing::debug!(%error, "the store does not say how many events were lost"),
+            Err(error) => debug!(%error, "the store does not say how many events were lost"),
         }
     }
 
@@ -306,5 +355,41 @@ impl Outbox {
         let positions = self.runtime.block_on(self.store.positions())?;
         let next = |stream: &str| positions.iter().find(|(name, _)| name == stream).map_or(0, |(_, place)| place.next);
         Ok((next(OUTBOX), next(OUTBOX_LOST)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rdkafka::mocking::MockCluster;
+    use store::Retention;
+    use store::memory::Memory;
+    use tokio::runtime::Runtime;
+
+    use super::*;
+
+    #[test]
+    fn an_event_that_is_late_again_and_again_ends_its_producer_where_each_partition_has_a_leader() {
+        let cluster = MockCluster::new(1).expect("a broker");
+        let settings = Settings::parse(&cluster.bootstrap_servers(), "").expect("valid");
+        let topic = settings.topics().events();
+        cluster.create_topic(&topic, 2, 1).expect("a topic");
+        let store = Arc::new(Memory::new().store(Retention::KEEP_ALL).expect("a thread"));
+        let runtime = Runtime::new().expect("a runtime");
+        let outbox = Outbox { settings, store, figures: Arc::default(), runtime: runtime.handle().clone() };
+        let mut session = outbox.begin(false, Patience::default()).expect("a producer");
+        session.waits.0 = 7;
+        session.late.0 = session.patience.reports(7) - 1;
+        assert!(outbox.check(&mut session).is_ok(), "it may still come");
+        session.late.0 += 1;
+        cluster.partition_leader(&topic, 1, None).expect("a partition");
+        assert!(outbox.check(&mut session).is_ok(), "a new producer does not find a leader either");
+        assert_eq!(session.late.0, 0, "the leaders are asked for again after as many reports");
+        cluster.partition_leader(&topic, 1, Some(1)).expect("a partition");
+        // For a minute at most, while the broker does not answer.
+        let is_stuck = (0..12).any(|_| {
+            session.late.0 = session.patience.reports(7);
+            matches!(outbox.check(&mut session), Err(OutboxError::Stuck(7)))
+        });
+        assert!(is_stuck);
     }
 }

@@ -15,6 +15,9 @@ use crate::thread::Stop;
 /// Interval at which the workers are published.
 const INTERVAL: Duration = Duration::from_secs(1);
 
+/// Time of failures after which the producer is made anew: librdkafka may keep to a broker that no longer leads a partition.
+const RENEWAL: Duration = Duration::from_mins(2);
+
 /// Most records of a batch.
 const TOGETHER: u32 = 10_000;
 
@@ -46,12 +49,19 @@ impl Roster {
         self.figures.ended(Part::Roster);
     }
 
-    /// Publishes until it may not act: unsent records are dropped with the producer.
+    /// The last moment without failures: now, or as `before`.
+    fn worked_at(&self, before: Instant) -> Instant {
+        if self.figures.is_failing(Part::Roster) { before } else { Instant::now() }
+    }
+
+    /// Publishes until it may not act, or is to go on with another producer: unsent records are dropped with the producer.
     fn session(&self, stop: &Stop) -> Result<(), KafkaError> {
         let producer: BaseProducer<Context> =
             self.settings.producer(Context::of(&self.figures, Part::Roster), TOGETHER)?;
-        let (topic, mut next) = (self.settings.topics().workers(), Instant::now());
-        while stop.may_act() {
+        let topic = self.settings.topics().workers();
+        let (mut next, mut worked_at) = (Instant::now(), Instant::now());
+        while stop.may_act() && worked_at.elapsed() < RENEWAL {
+            worked_at = self.worked_at(worked_at);
             let workers = (self.workers)();
             if workers.is_empty() {
                 self.figures.recovered(Part::Roster);
@@ -73,5 +83,26 @@ impl Roster {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_failure_of_its_own_brings_the_renewal_of_its_producer_nearer() {
+        let settings = Settings::parse("one:1", "").expect("valid");
+        let figures = Arc::new(Figures::default());
+        let workers = Box::new(Vec::<WorkerStatus>::new);
+        let roster = Roster { settings, workers, figures: Arc::clone(&figures) };
+        // A moment that no clock shows yet.
+        let before = Instant::now() + Duration::from_hours(1);
+        figures.failed(Part::Intake, "a topic is not there");
+        assert!(roster.worked_at(before) < before, "another part fails");
+        figures.failed(Part::Roster, "a record was not delivered");
+        assert_eq!(roster.worked_at(before), before);
+        figures.recovered(Part::Roster);
+        assert!(roster.worked_at(before) < before);
     }
 }

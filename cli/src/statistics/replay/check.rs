@@ -46,7 +46,8 @@ impl Check {
         let oldest =
             if grain == Grain::Day { None } else { Some(periods.first().map_or(Timestamp::MAX, |row| row.start)) };
         let periods = periods.into_iter().filter(|row| is_wanted(row.kind));
-        let tasks = tasks.into_iter().filter(|row| is_wanted(row.kind));
+        let is_kept = |start: Timestamp| oldest.is_none_or(|oldest| start >= oldest);
+        let tasks = tasks.into_iter().filter(|row| is_wanted(row.kind) && is_kept(row.start));
         let stored = Stored {
             oldest,
             periods: periods.map(|row| ((row.start, row.kind, None), row)).collect(),
@@ -140,5 +141,55 @@ impl Check {
 
     fn starts(&self, grain: Grain, start: Timestamp, end: Timestamp, kind: Option<JobKind>) -> Vec<TaskRow> {
         self.counted.tasks(&Self::query(grain, start, end, kind), None, usize::MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use api::TaskStarts;
+    use model::{Counts, EventKind, JobId};
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn minute(number: i64) -> Timestamp {
+        Timestamp::from_second(60 * number).expect("a time")
+    }
+
+    fn counts() -> Counts {
+        Counts { attempts: 1, task_starts: 1, ..Counts::default() }
+    }
+
+    fn event(seq: u64) -> JobEvent {
+        JobEvent {
+            seq,
+            job: JobId(Uuid::nil()),
+            kind: EventKind::Progress,
+            at: minute(i64::try_from(seq).expect("a small number")),
+            job_kind: Some(JobKind::SLEEP),
+            task: None,
+            tasks_done: None,
+            tasks_total: None,
+            error: None,
+            source: None,
+            counts: Box::new(counts()),
+        }
+    }
+
+    fn starts(number: i64) -> TaskStarts {
+        let (kind, task) = (JobKind::SLEEP, JobKind::SLEEP.to_string());
+        TaskStarts { start: minute(number), end: minute(number + 1), kind, task, starts: 1 }
+    }
+
+    #[test]
+    fn starts_that_are_kept_a_little_longer_than_their_period_are_no_difference() {
+        let mut check = Check::new(3, None);
+        let periods =
+            [2, 3].map(|number| PeriodStatistics::new(Grain::Minute, minute(number), JobKind::SLEEP, &counts()));
+        let tasks = [1, 2, 3].map(starts);
+        check.add(Grain::Minute, Rows { periods: periods.into(), tasks: tasks.into() });
+        (1..=3).for_each(|seq| check.count(&event(seq)));
+        check.end();
+        assert_eq!(check.outcome(Grain::Minute), (4, Vec::new()));
     }
 }

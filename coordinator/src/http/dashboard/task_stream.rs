@@ -64,18 +64,19 @@ fn look(log: &LeaseLog, seconds: u32) -> TaskStream {
         let start = now.checked_sub(window).unwrap_or(now);
         (now, start, log.recent(start))
     });
+    let leases = log.leases();
     let (rows, jobs, names, bars) = (HashMap::new(), HashMap::new(), Vec::new(), Vec::new());
     let mut gathering = Gathering { log: &log, start, now, rows, jobs, names, bars, uncounted: 0 };
     let since = log.complete_since.filter(|since| *since > start);
-    let is_aggregated = log.leases.len() > MAX_BARS || since.is_some();
+    let is_aggregated = leases.len() > MAX_BARS || since.is_some();
     if is_aggregated {
         // The first step from which on the log has every lease individually.
         let starts = || log.steps.iter().map(|step| step.start);
         let from = since.map(|since| starts().find(|start| *start >= since).unwrap_or(now));
         gathering.add_steps(from.unwrap_or(start));
-        gathering.add_columns(&log.leases, from.unwrap_or(start), window / COLUMNS);
+        gathering.add_columns(&leases, from.unwrap_or(start), window / COLUMNS);
     } else {
-        log.leases.iter().for_each(|lease| gathering.add(lease));
+        leases.iter().for_each(|lease| gathering.add(lease));
     }
     gathering.finish(seconds, is_aggregated)
 }

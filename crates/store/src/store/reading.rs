@@ -190,7 +190,8 @@ impl Store {
         page(query, after, limit, |query, after, limit| self.reads.periods(query, after, limit)).await
     }
 
-    /// The periods, with a row for each period and kind in which nothing was counted while jobs of the kind were open.
+    /// The periods, with a row for each period and kind in which nothing was counted while jobs of the kind were open, as far
+    /// back as this is known.
     ///
     /// # Errors
     /// The periods could not be read.
@@ -202,6 +203,7 @@ impl Store {
     ) -> Result<Vec<PeriodRow>, ReadError> {
         let (grain, kind) = (query.grain, query.kind);
         let start = after.map_or_else(|| grain.start_of(query.starts.start), |(start, _)| start);
+        let start = start.max(self.known_from(grain).await?);
         let starts = start..query.starts.end;
         let open = self.open_at(grain, start, kind).await?;
         // Rows of the first period that were on the page before are among these again.
@@ -211,6 +213,22 @@ impl Store {
         rows.retain(|row| after.is_none_or(|after| (row.start, row.kind) > after));
         rows.truncate(limit);
         Ok(rows)
+    }
+
+    /// The time from which on the rows of a grain tell what was open: the end of the last longer period whose rows of the grain
+    /// are all forgotten.
+    async fn known_from(&self, grain: Grain) -> Result<Timestamp, ReadError> {
+        let stored = grain.stored();
+        let all = Query { grain: stored, starts: Timestamp::MIN..Timestamp::MAX, kind: None };
+        let first = self.reads.periods(all, None, 1).await?.pop().map_or(Timestamp::MAX, |row| row.start);
+        for longer in Grain::STORED.into_iter().filter(|longer| *longer > stored) {
+            let rows = self.reads.pending(longer, longer.start_of(first)).await?;
+            // The rows of still longer periods are older, or tell it less exactly.
+            if let Some(end) = rows.iter().map(|row| longer.end_of(row.start)).max() {
+                return Ok(end);
+            }
+        }
+        Ok(Timestamp::MIN)
     }
 
     /// Open jobs and tasks by kind at the start of a period. Rows of shorter periods may be forgotten.

@@ -306,6 +306,11 @@ pub async fn minutes_and_hours_go_when_their_time_is_over_and_days_stay(harness:
     assert_eq!(days.last().map(|row| row.counts.jobs_pending), Some(4));
     let hours = every_period(&store, &all(Grain::Hour)).await;
     assert_eq!(hours.iter().map(|row| row.counts.computing.count()).sum::<u64>(), 3);
+    // The second job's minute is forgotten: its hour tells what was open from its end on.
+    let query = Query { starts: ago(35)..now, ..all(Grain::Minute) };
+    let filled = store.filled_periods(query, None, 100).await.expect("readable");
+    assert_eq!(filled.first().map(|row| row.start), Some(Grain::Hour.end_of(ago(30))));
+    assert!(filled.len() == 100 && filled.iter().all(|row| row.counts.jobs_pending == 2), "{filled:?}");
 }
 
 pub async fn periods_without_events_are_filled_while_something_is_open(harness: &dyn Harness) {

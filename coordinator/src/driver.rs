@@ -8,7 +8,7 @@ use async_channel::{Receiver, Sender};
 use dashmap::DashMap;
 use engine::{ClaimId, Effect, Engine, JobFailure, LeaseFailure, LeaseOrder, Now, PulledLease};
 use model::{AttemptId, JobId, JobKind, JobOptions};
-use scheduler::WorkerKey;
+use scheduler::{RandomState, WorkerKey};
 use store::Store;
 use tokio::sync::{Notify, oneshot};
 use tracing::{info, warn};
@@ -43,17 +43,17 @@ pub(crate) struct Queues {
 pub(crate) struct Driver {
     engine: Mutex<Locked>,
     store: Arc<Store>,
-    /// Leases and stops that threads which serve no requests leave to the sender's own thread.
+    /// Leases and stops of threads that serve no requests, such as timers'.
     outgoing: Sender<Outgoing>,
     /// The lease sender, which lives as long as the term.
     sender: OnceLock<Weak<LeaseSender>>,
     compositions: Sender<JobId>,
     /// Clients that wait for the answer of a job.
-    answers: DashMap<JobId, oneshot::Sender<Answer>>,
+    answers: DashMap<JobId, oneshot::Sender<Answer>, RandomState>,
     /// Claims that wait for tasks.
-    claims: DashMap<ClaimId, oneshot::Sender<PulledLease>>,
+    claims: DashMap<ClaimId, oneshot::Sender<PulledLease>, RandomState>,
     /// Leases that are to be sent or are being sent.
-    sent: DashMap<AttemptId, RevocationChannel>,
+    sent: DashMap<AttemptId, RevocationChannel, RandomState>,
     last_claim: AtomicU64,
     /// Whether the term is over: waiting clients and claims get no more answers.
     is_over: AtomicBool,
@@ -102,9 +102,9 @@ impl Driver {
             outgoing,
             sender: OnceLock::new(),
             compositions,
-            answers: DashMap::new(),
-            claims: DashMap::new(),
-            sent: DashMap::new(),
+            answers: DashMap::default(),
+            claims: DashMap::default(),
+            sent: DashMap::default(),
             last_claim: AtomicU64::new(0),
             is_over: AtomicBool::new(false),
             deadline: Notify::new(),

@@ -22,7 +22,7 @@ use crate::metrics::{CoordinatorMetrics, LeaseEnd};
 use crate::outcomes::{OutcomeBudget, OutcomePermit};
 use crate::outputs::{Reported, UncountedError};
 use crate::role::Trust;
-use crate::serving_threads::Clients;
+use crate::serving_threads::{Clients, ServingThreads};
 use crate::simulated_workers::SimulatedWorkers;
 use crate::spans::{lease_span, order_ended};
 use crate::supervisor::Supervisor;
@@ -48,6 +48,7 @@ pub(crate) struct LeaseSender {
     pub(crate) workers: Arc<Workers>,
     pub(crate) simulated: SimulatedWorkers,
     pub(crate) lease_log: Arc<LeaseLog>,
+    pub(crate) threads: Arc<ServingThreads>,
     pub(crate) clients: Arc<Clients>,
     /// `http` or `https`.
     pub(crate) scheme: &'static str,
@@ -73,10 +74,16 @@ enum Sent {
 }
 
 impl LeaseSender {
-    /// Sends the leases and stops of the driver's queue. Runs as long as the driver does.
+    /// Sends the leases and stops of the driver's queue, from threads that serve clients. Runs as long as the driver does.
     pub(crate) async fn run(self: Arc<Self>, outgoing: Receiver<Outgoing>) {
         while let Ok(next) = outgoing.recv().await {
-            Arc::clone(&self).send(next);
+            // An action that is never performed must not keep the store open.
+            let sender = Arc::downgrade(&self);
+            self.threads.perform(Box::new(move || {
+                if let Some(sender) = sender.upgrade() {
+                    sender.send(next);
+                }
+            }));
         }
     }
 

@@ -1,11 +1,15 @@
 //! Threads that serve requests send the leases that result from them, and read the answers: passing a lease to another thread,
-//! and its outcome back, would wake two threads, which takes longer than a small task.
+//! and its outcome back, would wake two threads, which takes longer than a small task. A lease that results from a timer goes to
+//! a thread that serves clients, since the leases that follow it on its slot stay on its thread.
 
 use std::cell::Cell;
 use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use api::client::{ClientTls, StartError, http_client_with};
+use async_channel::{Receiver, Sender};
 use reqwest::Client;
 use thread_local::ThreadLocal;
 use tracing::warn;
@@ -22,6 +26,65 @@ pub(crate) fn mark() {
 /// Whether this thread serves requests.
 pub(crate) fn is_marked() -> bool {
     SERVES.get()
+}
+
+/// An action that starts tasks on the thread that performs it.
+type Action = Box<dyn FnOnce() + Send>;
+
+/// The threads that serve clients, for actions of other threads.
+#[derive(Debug)]
+pub(crate) struct ServingThreads {
+    actions: Sender<Action>,
+    to_perform: Receiver<Action>,
+    count: AtomicUsize,
+}
+
+impl Default for ServingThreads {
+    fn default() -> Self {
+        let (actions, to_perform) = async_channel::unbounded();
+        Self { actions, to_perform, count: AtomicUsize::new(0) }
+    }
+}
+
+impl ServingThreads {
+    /// Lets this thread, which must run a runtime, perform actions for as long as the runtime lives.
+    pub(crate) fn join(self: &Arc<Self>) {
+        mark();
+        let member = Member::new(Arc::clone(self));
+        tokio::spawn(async move {
+            while let Ok(action) = member.0.to_perform.recv().await {
+                action();
+            }
+        });
+    }
+
+    /// Performs an action on one of the threads, or on this thread if there is none.
+    pub(crate) fn perform(&self, action: Action) {
+        if self.count.load(Ordering::SeqCst) == 0 {
+            return action();
+        }
+        // Both ends of the queue are here, so it is open.
+        if let Err(refused) = self.actions.try_send(action) {
+            refused.into_inner()();
+        }
+    }
+}
+
+/// One of the threads, until its runtime drops this.
+#[derive(Debug)]
+struct Member(Arc<ServingThreads>);
+
+impl Member {
+    fn new(threads: Arc<ServingThreads>) -> Self {
+        threads.count.fetch_add(1, Ordering::SeqCst);
+        Self(threads)
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        self.0.count.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 /// The HTTP clients of the threads that send. A connection lives on the thread that opened it, so each thread has its own
@@ -65,9 +128,40 @@ impl Clients {
 mod tests {
     use std::ptr::from_ref;
     use std::sync::Barrier;
+    use std::sync::mpsc::channel;
     use std::thread;
 
+    use tokio::runtime::Builder;
+
     use super::*;
+
+    #[test]
+    fn an_action_goes_to_a_serving_thread_while_there_is_one() {
+        let (threads, here) = (Arc::new(ServingThreads::default()), thread::current().id());
+        let performed_on = || {
+            let (performed, thread_of) = channel();
+            threads.perform(Box::new(move || performed.send(thread::current().id()).expect("the test waits")));
+            thread_of.recv().expect("it is performed")
+        };
+        assert_eq!(performed_on(), here, "nothing serves yet");
+        let (joined, has_joined) = channel();
+        let (end, ended) = tokio::sync::oneshot::channel::<()>();
+        let joining = Arc::clone(&threads);
+        let serving = thread::spawn(move || {
+            let runtime = Builder::new_current_thread().build().expect("a runtime");
+            runtime.block_on(async {
+                joining.join();
+                assert!(is_marked());
+                joined.send(()).expect("the test waits");
+                let _ = ended.await;
+            });
+        });
+        has_joined.recv().expect("it joins");
+        assert_eq!(performed_on(), serving.thread().id());
+        drop(end);
+        serving.join().expect("no panic");
+        assert_eq!(performed_on(), here, "nothing serves any more");
+    }
 
     #[test]
     fn each_serving_thread_has_a_client_of_its_own_and_all_others_share_one() {

@@ -34,7 +34,7 @@ use crate::programs::Programs;
 use crate::relay::{LeaderRelay, Port};
 use crate::role::Role;
 use crate::running_parts::RunningParts;
-use crate::serving_threads;
+use crate::serving_threads::{self, ServingThreads};
 use crate::term::{self, Term, TermParts};
 use crate::workers::{Evicted, SWEEP_INTERVAL, Workers};
 
@@ -165,9 +165,10 @@ impl Coordinator {
         background.spawn(http::run_dashboard(state.clone()));
         background.spawn(clock::run(clock));
         let (health, drain_timeout) = (state.health.clone(), Duration::from_millis(config.drain_timeout_ms));
-        let faces = Faces::new(&config, &state, &metrics, shared.is_some())?;
+        let threads = Arc::new(ServingThreads::default());
+        let faces = Faces::new(&config, &state, &metrics, &threads, shared.is_some())?;
         let lost = shared.as_ref().map(|shared| shared.lost());
-        let parts = TermParts::new(config, &state)?;
+        let parts = TermParts::new(config, &state, threads)?;
         let leadership = match shared {
             None => Terms::alone(role, parts, Arc::clone(&store)).await?,
             Some(shared) => Terms::shared(role, parts, &members, shared)?,
@@ -336,22 +337,30 @@ struct Faces {
     state: Data<State>,
     health: Health,
     metrics: Metrics,
+    threads: Arc<ServingThreads>,
     /// The relays to the public and to the internal port of the leader, where another coordinator can lead.
     relays: Option<(Data<LeaderRelay>, Data<LeaderRelay>)>,
 }
 
 impl Faces {
-    fn new(config: &Config, state: &Data<State>, metrics: &Metrics, is_shared: bool) -> anyhow::Result<Self> {
+    fn new(
+        config: &Config,
+        state: &Data<State>,
+        metrics: &Metrics,
+        threads: &Arc<ServingThreads>,
+        is_shared: bool,
+    ) -> anyhow::Result<Self> {
         let relay = |port| anyhow::Ok(Data::new(LeaderRelay::new(port, config, state)?));
         let relays = if is_shared { Some((relay(Port::Public)?, relay(Port::Internal)?)) } else { None };
-        Ok(Self { state: state.clone(), health: state.health.clone(), metrics: metrics.clone(), relays })
+        let (state, health, metrics) = (state.clone(), state.health.clone(), metrics.clone());
+        Ok(Self { state, health, metrics, threads: Arc::clone(threads), relays })
     }
 
     fn serve_public(&self, listener: Listener, stop_timeout: Duration) -> anyhow::Result<Server> {
-        let (health, state) = (self.health.clone(), self.state.clone());
+        let (health, state, threads) = (self.health.clone(), self.state.clone(), Arc::clone(&self.threads));
         let relay = self.relays.as_ref().map(|(public, _)| public.clone());
         let configure = move |config: &mut ServiceConfig| {
-            serving_threads::mark();
+            threads.join();
             add_relay(config, relay.as_ref());
             health.configure(config);
             http::public(config, &state);

@@ -30,7 +30,7 @@ use crate::metrics::CoordinatorMetrics;
 use crate::outcomes::OutcomeBudget;
 use crate::pull_workers::PullWorkers;
 use crate::role::Trust;
-use crate::serving_threads::Clients;
+use crate::serving_threads::{Clients, ServingThreads};
 use crate::simulated_workers::SimulatedWorkers;
 use crate::spans;
 use crate::submitted;
@@ -65,12 +65,13 @@ pub(crate) struct TermParts {
     health: Health,
     /// The time since which this process accepts heartbeats.
     started_at: Instant,
+    threads: Arc<ServingThreads>,
     clients: Arc<Clients>,
     scheme: &'static str,
 }
 
 impl TermParts {
-    pub(crate) fn new(config: Config, state: &State) -> anyhow::Result<Self> {
+    pub(crate) fn new(config: Config, state: &State, threads: Arc<ServingThreads>) -> anyhow::Result<Self> {
         let (scheme, tls) = config.doors.to_workers()?;
         let clients = Arc::new(Clients::new(CONNECT_TIMEOUT, tls).context("build the HTTP client")?);
         let (workers, events) = (Arc::clone(&state.workers), Arc::clone(&state.events));
@@ -89,6 +90,7 @@ impl TermParts {
             outcomes,
             health,
             started_at,
+            threads,
             clients,
             scheme,
         })
@@ -191,6 +193,7 @@ impl Term {
             workers: Arc::clone(&parts.workers),
             simulated: self.simulated.clone(),
             lease_log: Arc::clone(&parts.lease_log),
+            threads: Arc::clone(&parts.threads),
             clients: Arc::clone(&parts.clients),
             scheme: parts.scheme,
             token: parts.config.worker_token.clone(),

@@ -1,8 +1,8 @@
 //! Claims of pulling workers, answered immediately or when there are tasks.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
-use scheduler::{Lane, Lease, LeaseSize, WorkerKey};
+use scheduler::{IdMap, Lane, Lease, LeaseSize, WorkerKey};
 
 use crate::effect::{Effect, PulledLease};
 use crate::engine::Engine;
@@ -22,9 +22,9 @@ pub(crate) struct Waiting {
 #[derive(Debug, Default)]
 pub(crate) struct Claims {
     lanes: BTreeMap<Lane, Waiting>,
-    ids: HashMap<ClaimId, Lane>,
+    ids: IdMap<ClaimId, Lane>,
     /// The next lane of each worker with waiting claims.
-    next_slot: HashMap<WorkerKey, u32>,
+    next_slot: IdMap<WorkerKey, u32>,
 }
 
 impl Claims {

@@ -1,9 +1,10 @@
 //! Results that are put together from the results of single tasks: side by side, each with retries of its own.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use model::JobId;
+use scheduler::IdMap;
 
 use crate::effect::Effect;
 
@@ -25,7 +26,7 @@ pub enum ComposeFailure {
 
 #[derive(Debug, Default)]
 pub(crate) struct Composing {
-    jobs: HashMap<JobId, ComposingJob>,
+    jobs: IdMap<JobId, ComposingJob>,
     waiting: VecDeque<JobId>,
     retries: BTreeSet<(Instant, JobId)>,
     running: usize,

@@ -1,9 +1,9 @@
 //! Tracks the recorded changes that the store has committed, and the outcomes that wait for their commit.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
 
 use model::AttemptId;
-use scheduler::WorkerKey;
+use scheduler::{IdSet, WorkerKey};
 
 /// Recorded changes by the store's numbers: 1, 2, 3 and so on.
 #[derive(Debug, Default)]
@@ -12,7 +12,7 @@ pub(crate) struct Durability {
     stored: u64,
     /// Outcomes that count but are not committed, by the numbers of their changes.
     outcomes: VecDeque<(u64, AttemptId, WorkerKey)>,
-    pending: HashSet<AttemptId>,
+    pending: IdSet<AttemptId>,
 }
 
 impl Durability {

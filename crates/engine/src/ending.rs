@@ -1,8 +1,9 @@
 //! Keeps the last figures of jobs that have ended until their ends are stored: the store has older figures until then.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 
 use model::JobId;
+use scheduler::IdMap;
 
 use crate::view::JobView;
 
@@ -10,7 +11,7 @@ use crate::view::JobView;
 pub(crate) struct Ending {
     /// The jobs by the numbers of the changes that end them.
     ends: VecDeque<(u64, JobId)>,
-    figures: HashMap<JobId, (u64, JobView)>,
+    figures: IdMap<JobId, (u64, JobView)>,
 }
 
 impl Ending {

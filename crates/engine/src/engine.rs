@@ -1,11 +1,11 @@
 //! The engine's state and the inputs that concern it as a whole.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::num::NonZeroU64;
 use std::time::{Duration, Instant};
 
 use model::{AttemptId, JobId, WorkerId};
-use scheduler::{Event, Lane, Policy, Scheduler, WorkerKey};
+use scheduler::{Event, IdMap, Lane, Policy, Scheduler, WorkerKey};
 use store::{Change, ChangeKind};
 
 use crate::attempts::AttemptIds;
@@ -50,8 +50,8 @@ pub struct Settings {
 pub struct Engine {
     pub(crate) settings: Settings,
     pub(crate) scheduler: Scheduler,
-    pub(crate) jobs: HashMap<JobId, LiveJob>,
-    pub(crate) workers: HashMap<WorkerKey, Worker>,
+    pub(crate) jobs: IdMap<JobId, LiveJob>,
+    pub(crate) workers: IdMap<WorkerKey, Worker>,
     pub(crate) claims: Claims,
     pub(crate) composing: Composing,
     pub(crate) durability: Durability,
@@ -71,7 +71,7 @@ pub struct Engine {
     /// Jobs of the last coordinator whose workers have not announced their leases, and the end of the wait for them.
     pub(crate) recovering: Option<(Instant, Vec<JobId>)>,
     /// Attempts whose outcomes wait for another worker's, with their jobs.
-    pub(crate) unsettled: HashMap<AttemptId, JobId>,
+    pub(crate) unsettled: IdMap<AttemptId, JobId>,
     /// Attempts whose outcomes count with the change that is recorded next.
     pub(crate) agreed: Vec<(AttemptId, WorkerKey)>,
     pub(crate) set_aside: SetAside,
@@ -90,8 +90,8 @@ impl Engine {
             scheduler: Scheduler::new(settings.policy),
             attempts: AttemptIds::new(settings.epoch, settings.instance),
             settings,
-            jobs: HashMap::new(),
-            workers: HashMap::new(),
+            jobs: IdMap::default(),
+            workers: IdMap::default(),
             claims: Claims::default(),
             composing: Composing::default(),
             durability: Durability::default(),
@@ -103,7 +103,7 @@ impl Engine {
             head_starts: BTreeSet::new(),
             pauses: BTreeSet::new(),
             recovering: None,
-            unsettled: HashMap::new(),
+            unsettled: IdMap::default(),
             agreed: Vec::new(),
             set_aside: SetAside::default(),
             awaited: BTreeSet::new(),

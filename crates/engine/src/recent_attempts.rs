@@ -1,9 +1,10 @@
 //! The latest attempts with a remembered property, such as a failure: their workers list them until the coordinator settles
 //! them, and must not get them again.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
 
 use model::AttemptId;
+use scheduler::IdSet;
 
 /// Attempts that are remembered: more than fail between two heartbeats of their workers.
 const MAX_REMEMBERED: usize = 65_536;
@@ -12,7 +13,7 @@ const MAX_REMEMBERED: usize = 65_536;
 #[derive(Debug, Default)]
 pub(crate) struct RecentAttempts {
     order: VecDeque<AttemptId>,
-    attempts: HashSet<AttemptId>,
+    attempts: IdSet<AttemptId>,
 }
 
 impl RecentAttempts {

@@ -4,9 +4,10 @@
 //! Where a claim for an idle slot finds nothing, its worker is not offered again until something changes; where [`MAX_MISSES`]
 //! workers of the same ability have found nothing, none of them is.
 
+use std::collections::BTreeMap;
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, HashMap};
 
+use crate::id_map::IdMap;
 use crate::lease::WorkerKey;
 
 /// A claim that finds nothing has one of two causes. Either no worker of this ability can get the waiting tasks, or the worker
@@ -18,7 +19,7 @@ const MAX_MISSES: usize = 3;
 #[derive(Debug, Default)]
 pub(crate) struct IdleSlots {
     by_turn: BTreeMap<u64, u32>,
-    turns: HashMap<u32, u64>,
+    turns: IdMap<u32, u64>,
 }
 
 impl IdleSlots {

@@ -1,11 +1,12 @@
 //! A job: its tasks, the speed that workers have shown on it, and its place in the queue.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use model::{AttemptId, JobState, Priority, TaskCounts};
 
 use crate::figures::JobFigures;
+use crate::id_map::IdMap;
 use crate::lease::WorkerKey;
 use crate::queue::{ClassId, QueuePlace};
 use crate::spec::{History, JobSpec};
@@ -39,7 +40,7 @@ pub(crate) struct Job {
     pub(crate) place: Option<QueuePlace>,
     /// The job's last contribution to the scheduler's figures.
     pub(crate) counted: Option<JobFigures>,
-    speeds: HashMap<WorkerKey, Speed>,
+    speeds: IdMap<WorkerKey, Speed>,
     latest_speed: Option<Speed>,
     best_speed: Option<(WorkerKey, Speed)>,
 }
@@ -68,7 +69,7 @@ impl Job {
             passed_over: 0,
             place: None,
             counted: None,
-            speeds: HashMap::new(),
+            speeds: IdMap::default(),
             latest_speed: spec.task_estimate.map(|task| Speed::estimate(task, pace)),
             best_speed: None,
             spec,

@@ -7,6 +7,7 @@ mod abilities;
 mod event;
 mod explain;
 mod figures;
+mod id_map;
 mod idle;
 mod job;
 mod lease;
@@ -24,6 +25,7 @@ mod workers;
 
 pub use crate::event::{Event, JobError, WaitReason};
 pub use crate::figures::{Demand, JobCounts};
+pub use crate::id_map::{IdMap, IdSet, RandomState};
 pub use crate::lease::{
     ActiveLease, AdoptError, AttemptFailure, ComputedValue, Counted, Lane, Lease, LeaseSize, Revocation, StaleAttempt,
     UnknownJob, UnknownWorker, WorkerKey,

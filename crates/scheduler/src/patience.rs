@@ -1,20 +1,21 @@
 //! Limits of the wait for a first worker, by class: a class with a worker costs nothing, and all jobs of a class with equal
 //! limits cost one timer.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use model::JobId;
 
+use crate::id_map::IdMap;
 use crate::queue::ClassId;
 
 #[derive(Debug, Default)]
 pub(crate) struct Patience {
     /// The waiting jobs by their limit, each with the start of its wait.
-    waits: HashMap<ClassId, BTreeMap<Duration, BTreeSet<(Instant, JobId)>>>,
+    waits: IdMap<ClassId, BTreeMap<Duration, BTreeSet<(Instant, JobId)>>>,
     /// For each class without a worker, the instant at which its first job gives up.
     due: BTreeSet<(Instant, ClassId)>,
-    due_at: HashMap<ClassId, Instant>,
+    due_at: IdMap<ClassId, Instant>,
 }
 
 impl Patience {

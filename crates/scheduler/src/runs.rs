@@ -1,9 +1,10 @@
 //! A job's open tasks as disjoint runs, and the lanes that walk through them. Every query is logarithmic in the number
 //! of runs.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
+use crate::id_map::IdMap;
 use crate::lease::Lane;
 
 #[derive(Debug, Default)]
@@ -15,9 +16,9 @@ pub(crate) struct OpenRuns {
     /// Starts of the runs that no lane walks.
     unwalked: BTreeSet<u64>,
     /// The task at which each lane that walks this job continues.
-    steps: HashMap<Lane, u64>,
+    steps: IdMap<Lane, u64>,
     /// Number of lanes that continue at a task.
-    walkers: HashMap<u64, u32>,
+    walkers: IdMap<u64, u32>,
     tasks: u64,
 }
 
@@ -134,7 +135,7 @@ impl OpenRuns {
         assert!(ends.windows(2).all(|pair| pair[0].end < pair[1].start), "runs touch: {ends:?}");
         let by_length: BTreeSet<_> = self.iter().map(|run| (run.end - run.start, run.start)).collect();
         assert_eq!(self.by_length, by_length);
-        let mut walkers = HashMap::<u64, u32>::new();
+        let mut walkers = IdMap::<u64, u32>::default();
         self.steps.values().for_each(|task| *walkers.entry(*task).or_default() += 1);
         assert_eq!(self.walkers, walkers);
         let unwalked = self.runs.keys().copied().filter(|start| !walkers.contains_key(start)).collect();

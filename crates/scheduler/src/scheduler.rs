@@ -11,13 +11,14 @@ mod timeouts;
 mod view;
 mod workers;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use model::{AttemptId, JobId, TaskCounts};
 
 use crate::event::{Event, JobError};
 use crate::figures::{Figures, JobFigures};
+use crate::id_map::IdMap;
 use crate::job::Job;
 use crate::lease::{Lane, Revocation, UnknownJob, WorkerKey};
 use crate::patience::Patience;
@@ -60,10 +61,10 @@ struct LeaseRecord {
 #[derive(Debug)]
 pub struct Scheduler {
     policy: Policy,
-    jobs: HashMap<JobId, Job>,
+    jobs: IdMap<JobId, Job>,
     queue: Queue,
     workers: Workers,
-    leases: HashMap<AttemptId, LeaseRecord>,
+    leases: IdMap<AttemptId, LeaseRecord>,
     expiries: BTreeSet<(Instant, AttemptId)>,
     deadlines: BTreeSet<(Instant, JobId)>,
     /// Instants at which a run stops being held back from the worker that had it last.
@@ -76,7 +77,7 @@ pub struct Scheduler {
     offered: Option<Lane>,
     last_turn: u64,
     /// Recent duration of each class's tasks in multiples of their estimate, and the worker that showed it.
-    paces: HashMap<ClassId, (WorkerKey, f64)>,
+    paces: IdMap<ClassId, (WorkerKey, f64)>,
     figures: Figures,
     events: VecDeque<Event>,
     /// The last counts of jobs that have failed, until they are taken.
@@ -89,10 +90,10 @@ impl Scheduler {
     pub fn new(policy: Policy) -> Self {
         Self {
             policy,
-            jobs: HashMap::new(),
+            jobs: IdMap::default(),
             queue: Queue::default(),
             workers: Workers::default(),
-            leases: HashMap::new(),
+            leases: IdMap::default(),
             expiries: BTreeSet::new(),
             deadlines: BTreeSet::new(),
             holds: BTreeSet::new(),
@@ -101,7 +102,7 @@ impl Scheduler {
             walks: BTreeMap::new(),
             offered: None,
             last_turn: 0,
-            paces: HashMap::new(),
+            paces: IdMap::default(),
             figures: Figures::default(),
             events: VecDeque::new(),
             failed_counts: BTreeMap::new(),

@@ -1,10 +1,11 @@
 //! Leases that take far longer than others of their job, which an idle slot may run a second time.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use model::{AttemptId, JobId};
 
+use crate::id_map::IdMap;
 use crate::queue::ClassId;
 use crate::speed::Speed;
 
@@ -26,7 +27,7 @@ pub(crate) fn late_after(best: Option<Speed>, tasks: u64, setup: Duration, round
 #[derive(Debug, Default)]
 pub(crate) struct Stragglers {
     due: BTreeSet<(Instant, AttemptId)>,
-    late: HashMap<JobId, BTreeSet<AttemptId>>,
+    late: IdMap<JobId, BTreeSet<AttemptId>>,
     /// Jobs with late leases and without open tasks: a second attempt is worth a slot.
     ready: BTreeMap<ClassId, BTreeSet<JobId>>,
 }

@@ -9,6 +9,7 @@ use std::time::Instant;
 use model::{Affinity, AttemptId, JobKind, Requirements, WorkerId};
 
 use crate::abilities::{Abilities, Ability, AbilityId};
+use crate::id_map::IdMap;
 use crate::idle::IdleSlots;
 use crate::lease::{Lane, UnknownWorker, WorkerKey};
 use crate::queue::{ClassId, Suits};
@@ -35,7 +36,7 @@ pub(crate) struct Worker {
     pub(crate) held: BTreeSet<AttemptId>,
     pub(crate) availability: Availability,
     /// Number of leases of each slot that holds any.
-    busy: HashMap<u32, u32>,
+    busy: IdMap<u32, u32>,
     idle: IdleSlots,
     /// Affinity keys of its latest jobs, the latest last.
     keys: VecDeque<String>,
@@ -55,11 +56,11 @@ impl Worker {
 
 #[derive(Debug, Default)]
 pub(crate) struct Workers {
-    workers: HashMap<WorkerKey, Worker>,
+    workers: IdMap<WorkerKey, Worker>,
     abilities: Abilities,
     /// Slots of the active workers.
     slots: u64,
-    classes: HashMap<ClassId, Served>,
+    classes: IdMap<ClassId, Served>,
     /// Number of workers that are remembered for each key.
     key_holders: HashMap<String, u32>,
     idle_turn: u64,
@@ -94,7 +95,7 @@ impl Workers {
             slots,
             held: BTreeSet::new(),
             availability: Availability::Active,
-            busy: HashMap::new(),
+            busy: IdMap::default(),
             idle: IdleSlots::default(),
             keys: VecDeque::new(),
         };

@@ -140,10 +140,6 @@ impl Kind for Program {
     fn executor(&self) -> Option<Box<dyn Execute>> {
         None
     }
-
-    fn is_pushed(&self) -> bool {
-        true
-    }
 }
 
 /// The most that a task of a `program` job may print, by its parameters as they are stored.

@@ -64,6 +64,10 @@ impl Kind for Tasks {
     fn executor(&self) -> Option<Box<dyn Execute>> {
         None
     }
+
+    fn is_pushed(&self) -> bool {
+        false
+    }
 }
 
 impl Workload for TaskCount {

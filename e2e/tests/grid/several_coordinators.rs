@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::helpers::{
-    Group, Order, Signal, Worker, all_events, eventually, heavy, in_one_attempt, in_time, published_sum, request, send,
-    try_request,
+    Group, Order, Proxy, Signal, Worker, all_events, eventually, heavy, in_one_attempt, in_time, published_sum,
+    request, send, try_request,
 };
 
 /// Long enough that tasks are under way at each fault of a coordinator, short enough to wait for.
@@ -164,13 +164,31 @@ fn a_batch_whose_commit_was_not_answered_counts_once() {
     let _turn = heavy();
     let group = Group::start(2, &SMALL);
     let work = Work::start(&group);
-    let leader = group.leader();
-    for _ in 0..3 {
-        group.to_database[leader].swallow(b"COMMIT\0");
-        eventually("the answer to a commit is lost", || group.to_database[leader].has_swallowed().then_some(()));
-    }
+    let order = Order::sum(1, 6);
+    let submitted = (0..3).map(|round| {
+        // A machine that stands still may move the lead: the commits of each coordinator count.
+        for way in &group.to_database {
+            way.swallow(b"COMMIT\0");
+        }
+        let key = format!("round-{round}");
+        // Whatever else is stored, the job's own batch is, and the answer to one commit is lost before the job is acknowledged.
+        let id = eventually("a job is acknowledged", || {
+            let headers = [("idempotency-key", key.as_str())];
+            let answer = try_request(group.coordinators[0].public, "POST", "/v1/jobs", &headers, &order.body)?;
+            (answer.status < 300).then(|| answer.json()["id"].as_str().expect("an id").to_owned())
+        });
+        assert!(group.to_database.iter().any(Proxy::has_swallowed), "no answer to a commit is lost");
+        id
+    });
+    let submitted: Vec<_> = submitted.collect();
     let leader = group.leader();
     work.check(&group, leader);
+    for id in &submitted {
+        let result = eventually("a result", || group.client(leader).result(id));
+        assert_eq!(result, order.result);
+    }
+    let jobs = group.client(leader).jobs().len();
+    assert_eq!(jobs, 6, "each job is there once");
     check_events(&group);
 }
 

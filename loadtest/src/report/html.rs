@@ -30,7 +30,7 @@ pub(crate) fn page(run: &Report, baseline: Option<&Report>) -> String {
                     @if let Some(ramp) = &run.ramp { (steps(run, ramp, baseline)) }
                     (plots::at_one_rate(run, baseline))
                     (comparison(run, baseline))
-                    (limits(&run.checks))
+                    @if !run.checks.is_empty() { (limits(&run.checks)) }
                     (failures(&run.measured))
                     (conditions(run, baseline))
                 }
@@ -55,6 +55,9 @@ fn heading(run: &Report, baseline: Option<&Report>) -> Markup {
                 @if let Some(baseline) = baseline { span { "against" } span.key.base { (baseline.label) } }
             }
             p { span.verdict.(class) { (verdict) } }
+            @if baseline.is_some_and(|baseline| baseline.partial) {
+                p.warning { "The baseline was interrupted: its figures are of its beginning." }
+            }
             @if baseline.is_some_and(|baseline| !run.same_requests(baseline)) {
                 p.warning { "The baseline asked other requests or at another rate: compare with care." }
             }
@@ -80,6 +83,7 @@ fn tiles(run: &Report, baseline: Option<&Report>) -> Markup {
 fn steps(run: &Report, ramp: &RampResult, baseline: Option<&Report>) -> Markup {
     let found = match ramp.highest_rate_qps {
         Some(rate) => format!("Highest rate that keeps the limits: {} QPS", number(Some(rate))),
+        None if run.partial => "No rate was measured to its end".to_owned(),
         None => "No rate kept the limits".to_owned(),
     };
     html! {
@@ -97,7 +101,7 @@ fn steps(run: &Report, ramp: &RampResult, baseline: Option<&Report>) -> Markup {
                             td { (number(m.latency_ms.map(|l| l.p99))) }
                             td { (number(Some(m.throughput_qps))) }
                             td { (m.planned - m.correct) }
-                            td { (kept(step.kept)) }
+                            td { @if run.is_step_whole(step) { (kept(step.kept)) } @else { "interrupted" } }
                         }
                     }
                 }

@@ -31,6 +31,7 @@ pub(crate) struct Report {
     #[serde(default)]
     pub(crate) partial: bool,
     pub(crate) passed: bool,
+    /// Empty for an interrupted run.
     pub(crate) checks: Vec<Check>,
     /// The run; of a ramp, its highest step that kept the limits, or the first.
     pub(crate) measured: Measured,
@@ -76,6 +77,11 @@ impl Report {
 
     pub(crate) fn to_json(&self) -> Result<String> {
         serde_json::to_string_pretty(self).context("encode the report")
+    }
+
+    /// Whether a step has a verdict: the first step of an interrupted ramp is shown although it was cut short.
+    fn is_step_whole(&self, step: &Step) -> bool {
+        step.kept || !self.partial || self.ramp.as_ref().is_some_and(|ramp| ramp.highest_rate_qps.is_some())
     }
 
     /// Whether both runs asked the same requests at the same rate, so that only the service differs.

@@ -26,7 +26,7 @@ fn write_summary(
         writeln!(out, "PARTIAL: the run was interrupted, the figures are of what was sent until then")?;
     }
     if let Some(ramp) = &report.ramp {
-        write_ramp(out, ramp)?;
+        write_ramp(out, report, ramp)?;
     }
     writeln!(out, "{planned} requests at {} QPS, {sent} sent, over after {elapsed_s:.1} s", number(Some(*rate_qps)))?;
     writeln!(out, "latency from the intended send; a send is late after {} ms\n", LATE_AFTER.as_millis())?;
@@ -63,20 +63,27 @@ fn write_rows(out: &mut String, report: &Report, baseline: Option<&Report>) -> s
         }
         writeln!(out)?;
     }
+    if baseline.is_some_and(|baseline| baseline.partial) {
+        writeln!(out, "  The baseline was interrupted: its figures are of its beginning.")?;
+    }
     if baseline.is_some_and(|baseline| !baseline.same_requests(report)) {
         writeln!(out, "  The baseline asked other requests or at another rate.")?;
     }
     Ok(())
 }
 
-fn write_ramp(out: &mut String, ramp: &RampResult) -> std::fmt::Result {
+fn write_ramp(out: &mut String, report: &Report, ramp: &RampResult) -> std::fmt::Result {
     for step in &ramp.steps {
-        let verdict = if step.kept { "kept" } else { "missed" };
+        let verdict = match (step.kept, report.is_step_whole(step)) {
+            (true, _) => "limits kept",
+            (false, true) => "limits missed",
+            (false, false) => "interrupted",
+        };
         let p99 = number(step.measured.latency_ms.map(|latency| latency.p99));
         let failed = step.measured.failed_count() + step.measured.missed;
         writeln!(
             out,
-            "  {:>8} QPS  p99 {p99:>8} ms  {failed:>5} failed  limits {verdict}",
+            "  {:>8} QPS  p99 {p99:>8} ms  {failed:>5} failed  {verdict}",
             number(Some(step.measured.rate_qps))
         )?;
     }
@@ -84,6 +91,7 @@ fn write_ramp(out: &mut String, ramp: &RampResult) -> std::fmt::Result {
         Some(rate) => {
             writeln!(out, "highest rate that keeps the limits: {} QPS, whose figures follow", number(Some(rate)))
         }
+        None if report.partial => writeln!(out, "no rate was measured to its end; the figures of the first follow"),
         None => writeln!(out, "no rate kept the limits; the figures of the first follow"),
     }
 }

@@ -1,7 +1,7 @@
 //! A run that ends before its time, and the limits of its own process.
 
 use std::fs;
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -19,6 +19,47 @@ fn interrupted_run_writes_a_report_that_says_so() {
 fn an_interrupted_run_writes_a_report(signal: &str) {
     let server = Server::start(Behavior::Correct);
     let bench = Bench::steady(50, 60.0, &[]);
+    let output = interrupted(&bench, &server, signal);
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    assert!(stdout.contains("PARTIAL") && !stdout.contains("p99_limit_ms"), "no verdict on a limit: {stdout}");
+    let read = |name: &str| fs::read_to_string(bench.directory.path().join("report").join(name)).expect(name);
+    let report: Value = serde_json::from_str(&read("report.json")).expect("JSON");
+    assert_eq!((&report["partial"], &report["passed"]), (&true.into(), &false.into()));
+    let planned = report["measured"]["planned"].as_u64().expect("a number");
+    assert!((10..3000).contains(&planned) && report["measured"]["correct"] == planned, "{report}");
+    let html = read("report.html");
+    assert!(html.contains("Partial: interrupted before its end") && !html.contains("p99_limit_ms"), "{html}");
+}
+
+#[test]
+fn interrupted_ramp_gives_no_verdict_on_its_first_rate() {
+    let server = Server::start(Behavior::Correct);
+    let ramp = "[ramp]\nfirst_rate_qps = 50\nrate_factor = 2\nlast_rate_qps = 1000\nhalvings = 2\n\
+                step_duration_s = 60.0\nrate_floor_qps = 50";
+    let bench = Bench::scenario(ramp, &[]);
+    let output = interrupted(&bench, &server, "-INT");
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    assert!(stdout.contains("no rate was measured to its end") && !stdout.contains("rate_floor_qps"), "{stdout}");
+    assert!(!stdout.contains("limits missed"), "{stdout}");
+    let html = fs::read_to_string(bench.directory.path().join("report/report.html")).expect("a page");
+    assert!(html.contains("No rate was measured to its end") && !html.contains(">missed<"), "{html}");
+}
+
+#[test]
+fn comparison_with_an_interrupted_run_says_so() {
+    let server = Server::start(Behavior::Correct);
+    let bench = Bench::steady(50, 60.0, &[]);
+    interrupted(&bench, &server, "-INT");
+    let earlier = bench.directory.path().join("report/report.json");
+    let earlier = earlier.to_str().expect("UTF-8");
+    let ended = Bench::steady(50, 0.1, &[]).with(&["--baseline", earlier]).run(&[&server.url()]);
+    assert_eq!(ended.code, 0, "{}{}", ended.stdout, ended.stderr);
+    let warning = "The baseline was interrupted";
+    assert!(ended.stdout.contains(warning) && ended.html().contains(warning), "{}", ended.stdout);
+}
+
+/// The output of a run that gets a signal when it has sent some requests.
+fn interrupted(bench: &Bench, server: &Server, signal: &str) -> Output {
     // It minds the end of its terminal also where this test ignores it, as below `nohup`.
     let mut command = Command::new("env");
     command.args(["--default-signal=HUP", env!("CARGO_BIN_EXE_loadtest")]);
@@ -32,13 +73,7 @@ fn an_interrupted_run_writes_a_report(signal: &str) {
     assert!(Command::new("kill").args([signal, &process.id().to_string()]).status().expect("run kill").success());
     let output = process.wait_with_output().expect("wait for the binary");
     assert_eq!(output.status.code(), Some(130), "{signal}");
-    assert!(String::from_utf8_lossy(&output.stdout).contains("PARTIAL"));
-    let read = |name: &str| fs::read_to_string(bench.directory.path().join("report").join(name)).expect(name);
-    let report: Value = serde_json::from_str(&read("report.json")).expect("JSON");
-    assert_eq!((&report["partial"], &report["passed"]), (&true.into(), &false.into()));
-    let planned = report["measured"]["planned"].as_u64().expect("a number");
-    assert!((10..3000).contains(&planned) && report["measured"]["correct"] == planned, "{report}");
-    assert!(read("report.html").contains("Partial: interrupted before its end"));
+    output
 }
 
 #[test]

@@ -106,8 +106,12 @@ async fn ends_when_it_is_handed_back() -> bool {
     eventually("it runs", async || place("begun").exists().then_some(())).await;
     worker.signal(Signal::TERM);
     assert!(worker.exit_status().await.success());
-    let runs = fs::read_dir(place("programs/scratch")).expect("a directory").flatten();
-    let left = runs.flat_map(|run| fs::read_dir(run.path()).expect("a directory").flatten());
-    assert!(left.map(|entry| entry.file_name()).all(|name| name == "lock"), "no scratch directory is left");
+    // Where a slow machine lets the worker end before its slots, the supervisor removes the directory.
+    let is_clean = async || {
+        let runs = fs::read_dir(place("programs/scratch")).expect("a directory").flatten();
+        let mut left = runs.filter_map(|run| fs::read_dir(run.path()).ok()).flatten().flatten();
+        left.all(|entry| entry.file_name() == "lock").then_some(())
+    };
+    eventually("no scratch directory is left", is_clean).await;
     place("ended").exists()
 }

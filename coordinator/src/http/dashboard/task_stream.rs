@@ -214,9 +214,22 @@ impl Gathering<'_> {
         bars.sort_by_key(|bar| (bar.start_ms, bar.row));
         let ends_at_ms = now().at.as_millisecond();
         let rows = rows.into_iter().map(|(_, row)| row).collect();
-        let (jobs, uncounted_leases) = (names, uncounted);
+        let (jobs, uncounted_leases) = (jobs_of(&mut bars, &names), uncounted);
         TaskStream { seconds, ends_at_ms, rows, hidden_rows, uncounted_leases, jobs, bars, is_aggregated }
     }
+}
+
+/// The jobs that bars refer to, and no others: a window may have as many jobs as leases. Each bar gets its job's new place.
+fn jobs_of(bars: &mut [StreamBar], names: &[(String, String)]) -> Vec<(String, String)> {
+    let (mut places, mut jobs) = (HashMap::new(), Vec::new());
+    for bar in bars {
+        let before = bar.job;
+        bar.job = *places.entry(before).or_insert_with(|| {
+            jobs.push(names[before].clone());
+            jobs.len() - 1
+        });
+    }
+    jobs
 }
 
 /// The sort key of a name: `worker-2` comes before `worker-10`.
@@ -234,8 +247,12 @@ mod tests {
     use model::{AttemptId, WorkerId};
 
     fn lease(log: &LeaseLog, number: u128, slot: u32, from: Instant, to: Instant) {
+        lease_of(log, JobId(Uuid::nil()), number, slot, from, to);
+    }
+
+    fn lease_of(log: &LeaseLog, job: JobId, number: u128, slot: u32, from: Instant, to: Instant) {
         let worker: WorkerId = "w".parse().expect("a name");
-        let (attempt, job) = (AttemptId(Uuid::from_u128(number)), JobId(Uuid::nil()));
+        let attempt = AttemptId(Uuid::from_u128(number));
         let (kind, first) = (JobKind::SLEEP, number as u64);
         log.began(Begun { attempt, worker: &worker, slot: Some(slot), job, kind, tasks: &(first..first + 1) }, from);
         log.ended(attempt, End::Done, to);
@@ -257,6 +274,22 @@ mod tests {
         assert!(many.is_aggregated && many.bars.len() <= 2 * COLUMNS as usize + 2, "{}", many.bars.len());
         let counted: u64 = many.bars.iter().map(|bar| bar.leases).sum();
         assert_eq!((counted, many.rows.iter().map(|row| row.leases).sum::<u64>()), (4_000, 4_000));
+    }
+
+    #[test]
+    fn jobs_without_a_bar_are_not_named() {
+        let (log, now) = (LeaseLog::new(true), Instant::now());
+        let before = |milliseconds| now.checked_sub(Duration::from_millis(milliseconds)).expect("the machine is up");
+        let job = |number: u64| JobId(Uuid::from_u128(number.into()));
+        for number in 0..4_000u64 {
+            lease_of(&log, job(number), number.into(), 0, before(4_100 - number), before(4_099 - number));
+        }
+        let many = look(&log, 30);
+        assert!(many.is_aggregated && many.jobs.len() <= many.bars.len(), "{} jobs", many.jobs.len());
+        assert!(many.bars.iter().all(|bar| bar.job < many.jobs.len()));
+        lease_of(&log, job(4_000), 4_000, 1, before(2_000), before(90));
+        let named: Vec<_> = look(&log, 30).jobs.into_iter().map(|(id, _)| id).collect();
+        assert!(named.contains(&job(4_000).to_string()), "it has all bars of its slot");
     }
 
     #[test]

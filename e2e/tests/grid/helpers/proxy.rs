@@ -70,9 +70,12 @@ impl Proxy {
 
     /// The next answer of the server that has this text does not arrive: its connection breaks.
     pub(crate) fn swallow(&self, text: &[u8]) {
-        *self.way.swallowed.lock().unwrap_or_else(PoisonError::into_inner) = Some(text.to_owned());
+        let mut swallowed = self.way.swallowed.lock().unwrap_or_else(PoisonError::into_inner);
+        self.way.has_swallowed.store(false, Ordering::SeqCst);
+        *swallowed = Some(text.to_owned());
     }
 
+    /// Whether an answer has been lost since the last call of [`Self::swallow`].
     pub(crate) fn has_swallowed(&self) -> bool {
         self.way.has_swallowed.load(Ordering::SeqCst)
     }

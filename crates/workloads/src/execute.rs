@@ -79,3 +79,17 @@ pub(crate) fn parse_work<'a, T: serde::Deserialize<'a>>(work: &'a RawValue) -> R
     serde_json::from_str(work.get())
         .map_err(|error| ExecuteError::Unsupported(format!("cannot read the work: {error}")))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn leases_of_every_kind_with_an_executor_are_sent_to_workers() {
+        for kind in KINDS.iter().filter(|kind| kind.executor().is_some()) {
+            assert!(kind.is_pushed(), "{}", kind.name());
+        }
+        let pulled: Vec<_> = KINDS.iter().filter(|kind| !kind.is_pushed()).map(|kind| kind.name()).collect();
+        assert_eq!(pulled, [JobKind::TASKS]);
+    }
+}

@@ -124,8 +124,9 @@ pub(crate) fn conditions(signals: Signals, truncate_is_caged: bool) -> Result<Bp
                 rule([masked(3, MAP_HUGETLB, MAP_HUGETLB)?])?,
             ],
         ),
-        // A process that is not dumpable hides its descriptors.
-        (libc::SYS_prctl, vec![rule([is(0, libc::PR_SET_DUMPABLE)?])?]),
+        // A process that is not dumpable hides its descriptors. A process with a core scheduling cookie of its own keeps
+        // the other threads of its processor's core idle, which other slots may need.
+        (libc::SYS_prctl, each([libc::PR_SET_DUMPABLE, libc::PR_SCHED_CORE].map(|option| is(0, option)))?),
         (libc::SYS_ioctl, each(REFUSED_IOCTLS.map(|request| masked(1, u64::from(u32::MAX), request)))?),
         (libc::SYS_fcntl, each(REFUSED_FCNTLS.map(|command| is(1, command)))?),
         // Limits, priorities and processors of other processes.

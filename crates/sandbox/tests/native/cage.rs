@@ -30,6 +30,8 @@ fn nothing_outside_can_be_reached() {
     let host = std::process::id().to_string();
     let lines = lines(grid.hostile(&call(&["reach outside", &host, secret.to_str().expect("UTF-8")])));
     assert_contained(&lines);
+    // By the filter's answer: a kernel without core scheduling refuses it with another error.
+    assert!(lines.contains(&("take a core alone".to_owned(), "EPERM".to_owned())), "{lines:?}");
     assert_eq!(std::fs::read_to_string(secret).expect("still there"), "untouched");
 }
 

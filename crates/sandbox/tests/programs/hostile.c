@@ -121,6 +121,8 @@ static void reach_outside(pid_t host, const char *file) {
     say("shared memory segment", syscall(SYS_shmget, 0, 4096, 0600));
     say("shared anonymous memory", mmap(0, 4096, PROT_READ, MAP_SHARED | MAP_ANONYMOUS, -1, 0) == MAP_FAILED ? -1 : 0);
     say("hide from the watch", prctl(PR_SET_DUMPABLE, 0));
+    /* PR_SCHED_CORE, PR_SCHED_CORE_CREATE */
+    say("take a core alone", prctl(62, 1, 0, 0, 0));
     say("own table of descriptors", syscall(SYS_close_range, 100, 200, 2));
     say("thread with an own table", syscall(SYS_clone, CLONE_VM | CLONE_SIGHAND | CLONE_THREAD, buffer, 0, 0, 0));
 }

@@ -114,10 +114,10 @@ fn beat(connections: &mut [Connection], is_over: &AtomicBool) -> anyhow::Result<
     Ok(latest)
 }
 
-/// Path and body of a worker's heartbeat. No job is there for its kind, so nobody connects to its port.
+/// Path and body of a worker's heartbeat. No job is there for its kinds, so nobody connects to its port.
 fn heartbeat(number: usize) -> (String, String) {
     let body = format!(
-        r#"{{"port":9,"boot_id":"00000000-0000-4000-8000-{number:012}","slots":1,"running":0,"cpu_load":0.5,"free_memory_bytes":1000000000,"kinds":["sleep"],"version":"bench"}}"#
+        r#"{{"port":9,"boot_id":"00000000-0000-4000-8000-{number:012}","slots":1,"running":0,"cpu_load":0.5,"free_memory_bytes":1000000000,"kinds":["count-primes","sleep"],"version":"bench"}}"#
     );
     (format!("/worker/register/bench-{number}"), body)
 }

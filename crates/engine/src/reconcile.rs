@@ -57,8 +57,9 @@ pub struct Reconciled {
 impl Engine {
     /// Takes a heartbeat of a pushed worker, with the leases of stored jobs that it holds.
     pub fn heartbeat(&mut self, key: WorkerKey, held: &[HeldLease], now: Now) -> Reconciled {
-        self.note_alive(key, now);
+        // A worker that is resumed gets leases, which wait in their slots behind those that it lists.
         let reconciled = self.reconcile(key, held, now);
+        self.note_alive(key, now);
         if !held.is_empty() {
             self.dispatch(now);
         }

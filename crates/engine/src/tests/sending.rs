@@ -138,6 +138,21 @@ fn an_unreachable_worker_gets_nothing_until_its_pause_is_over_and_it_lives() {
 }
 
 #[test]
+fn a_worker_that_is_resumed_gets_nothing_in_place_of_a_lease_that_it_lists_after_all() {
+    let mut grid = Harness::new();
+    let (key, _) = grid.worker("w", 1, &[]);
+    grid.take_up(1, JobKind::SLEEP, 1);
+    let late = grid.order(1, 0);
+    grid.engine.fail(late.attempt, LeaseFailure::Undeliverable, grid.now).expect("leased");
+    assert_eq!(grid.effects(), ["suspend w: it did not take a lease"]);
+    assert_eq!(grid.wait(SECOND), Vec::<String>::new());
+    let reconciled = grid.engine.heartbeat(key, &[held(&late, HeldState::Running)], grid.now);
+    assert_eq!(reconciled.settled, []);
+    assert_eq!(grid.effects(), Vec::<String>::new(), "its task runs");
+    assert_eq!(grid.engine.worker(key).expect("known").standing, Standing::Ready);
+}
+
+#[test]
 fn a_worker_that_does_not_run_a_kind_gets_no_more_of_it_and_no_attempt_is_counted() {
     let mut grid = Harness::new();
     let (key, _) = grid.worker("w", 1, &[]);

@@ -161,6 +161,8 @@ def run(lanes, longest):
 def main():
     """Reads the plan and runs it."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
+    # A shell without job control lets what it starts in the background ignore Ctrl-C. Tests press it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     lanes = read_plan(sys.stdin.read().splitlines(), read_build(sys.argv[1]))
     failed = run(lanes, float(os.environ.get("TEST_SECONDS", "3600")))
     for command in failed:

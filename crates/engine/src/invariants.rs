@@ -2,10 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use model::JobId;
 use scheduler::Lane;
 
 use crate::engine::Engine;
 use crate::standing::WorkerStanding;
+use crate::time::Now;
 
 /// The entries that the engine keeps beside jobs, workers and leases: each entry belongs to a job, a worker or a lease.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -39,6 +41,12 @@ impl Engine {
             pending: self.durability.pending_outcomes(),
             unsettled: self.unsettled.len(),
         }
+    }
+
+    /// Number of a job's open tasks that are held back from the worker that had them last.
+    #[must_use]
+    pub fn held_back_tasks(&self, job: JobId, now: Now) -> u64 {
+        self.scheduler.held_back_tasks(job, now.instant)
     }
 
     /// Checks every invariant that the present state can show.

@@ -377,6 +377,13 @@ impl TaskSet {
         self.failed_tasks = 0;
     }
 
+    /// Number of returned tasks that are held back from the worker that had them last.
+    #[cfg(any(test, feature = "invariants"))]
+    pub(crate) fn held_back(&self, now: Instant) -> u64 {
+        let held_back = self.returned.iter().filter(|run| run.held_back_until.is_some_and(|until| now < until));
+        held_back.map(Run::len).sum()
+    }
+
     /// Checks that every task is in one place only, and that the counters agree with the places.
     #[cfg(any(test, feature = "invariants"))]
     pub(crate) fn check(&self, leased: impl Iterator<Item = Range<u64>>) {

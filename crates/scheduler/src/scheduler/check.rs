@@ -1,8 +1,9 @@
 //! The invariants of the whole state, for tests and simulations.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
 
-use model::{AttemptId, JobKind, JobState};
+use model::{AttemptId, JobId, JobKind, JobState};
 
 use super::{LeaseRecord, Scheduler};
 use crate::figures::{Demand, JobCounts};
@@ -24,6 +25,12 @@ impl Scheduler {
     #[must_use]
     pub fn is_idle(&self, lane: Lane) -> bool {
         self.workers.is_idle(lane)
+    }
+
+    /// Number of a job's open tasks that are held back from the worker that had them last.
+    #[must_use]
+    pub fn held_back_tasks(&self, job: JobId, now: Instant) -> u64 {
+        self.jobs.get(&job).map_or(0, |job| job.tasks.held_back(now))
     }
 
     /// Checks every invariant that the present state can show.

@@ -17,13 +17,16 @@ impl World {
         let (id, own) = (self.jobs[leased].new.id, tasks * self.jobs[leased].task_time);
         self.audit.overtaken.insert(id, Overtaken { own, ..Overtaken::default() });
         let Some(coordinator) = self.coordinator.as_ref() else { return };
+        let now = self.clock();
         let waits = |job: &&SimJob| {
             let is_rival = job.new.kind == kind && job.new.options.priority >= priority && job.paused_since.is_none();
             let pending = coordinator.engine.job(job.new.id).map_or(0, |live| live.counts.pending);
+            // Tasks with one attempt left wait up to a minute for a worker that has not failed at them.
+            let held_back = coordinator.engine.held_back_tasks(job.new.id, now);
             // Tasks of a verified job may wait for a certain worker.
             is_rival
                 && job.new.options.verify.is_none()
-                && pending > 0
+                && pending > held_back
                 && coordinator.disk.job(job.new.id).is_some_and(|found| found.state != JobState::Paused)
         };
         let rivals = self.jobs.iter().enumerate().filter(|(number, job)| *number != leased && waits(job));

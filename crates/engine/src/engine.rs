@@ -58,7 +58,7 @@ pub struct Engine {
     pub(crate) ending: Ending,
     /// Attempts that have failed: each counts once.
     pub(crate) voided: RecentAttempts,
-    /// Attempts that have expired: a late report is taken while their tasks are open.
+    /// Attempts that have expired or did not arrive in time: a late report is taken while their tasks are open.
     pub(crate) expired: RecentAttempts,
     pub(crate) attempts: AttemptIds,
     pub(crate) throughput: Throughput,

@@ -174,8 +174,10 @@ impl Engine {
         for attempt in never_came {
             // A worker that loses its leases gets nothing more for a while; the tasks are not at fault.
             self.blame(key, Blame::Connection, now);
-            // The lease may have ended meanwhile; it is adopted if it arrives after all.
-            let _ = self.take_back(attempt, now);
+            // The lease may have ended meanwhile; it is adopted if it arrives after all, and so is a report on it.
+            if self.take_back(attempt, now).is_ok() {
+                self.expired.insert(attempt);
+            }
         }
     }
 }

@@ -298,6 +298,7 @@ fn a_lease_that_arrives_after_it_was_given_up_is_adopted() {
         grid.engine.heartbeat(key, &[], grid.now);
     }
     assert!(!grid.engine.is_leased(order.attempt));
+    assert!(!grid.engine.has_ended(order.attempt), "a report on it may come before a list");
     let listed = [held(&order, HeldState::Running)];
     assert_eq!(grid.engine.heartbeat(key, &listed, grid.now), Reconciled::default());
     assert!(grid.engine.is_leased(order.attempt));

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import get_context, resource_tracker
-from multiprocessing import process as processes
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
@@ -19,7 +18,7 @@ from typing import Any
 
 from . import child
 from .framing import Inbox
-from .watcher import Watcher, kill_groups
+from .watcher import Watcher, kill_groups, take_off_list
 
 #: Seconds that a killed process may take to end.
 END_TIMEOUT = 10.0
@@ -222,15 +221,6 @@ def fork(process: BaseProcess) -> None:
         except (EOFError, OSError):
             time.sleep(pause)
     return process.start()
-
-
-def take_off_list(process: BaseProcess) -> None:
-    """Takes a process off the standard library's list: each start of a process looks for the ends of all on it.
-
-    Where the threads of two slots look for the same end at a time, one of them may get a wrong status, or fail.
-    """
-    module: Any = processes
-    module._children.discard(process)
 
 
 def kill(process: BaseProcess) -> None:

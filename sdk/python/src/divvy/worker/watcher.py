@@ -11,8 +11,11 @@ import signal
 import threading
 from collections.abc import Iterable
 from contextlib import suppress
+from multiprocessing import process as processes
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext
+from multiprocessing.process import BaseProcess
+from typing import Any
 
 
 class Watcher:
@@ -20,9 +23,10 @@ class Watcher:
 
     def __init__(self, context: ForkServerContext) -> None:
         reader, self._pipe = context.Pipe(duplex=False)
-        # A daemon is ended when the worker ends by itself, at a time when no slot is left.
-        self._process = context.Process(target=main, args=(reader,), name="divvy-watcher", daemon=True)
+        # The pipe ends with the worker, also when it ends by itself, at a time when no slot is left.
+        self._process = context.Process(target=main, args=(reader,), name="divvy-watcher")
         self._process.start()
+        take_off_list(self._process)
         reader.close()
         self._lock = threading.Lock()
 
@@ -43,8 +47,6 @@ class Watcher:
 def main(pipe: Connection) -> None:
     """Waits for the worker's end, out of reach of signals to its group, and then kills the groups of its slots."""
     os.setsid()
-    # Its worker ends it by this signal.
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     groups: set[int] = set()
     with suppress(EOFError, OSError):
         while True:
@@ -54,6 +56,16 @@ def main(pipe: Connection) -> None:
             else:
                 groups.discard(-number)
     kill_groups(groups)
+
+
+def take_off_list(process: BaseProcess) -> None:
+    """Takes a process off the standard library's list, for whose processes the interpreter waits when it ends.
+
+    Each start of a process looks for the ends of all on the list. Where the threads of two slots look for the same end at a
+    time, one of them may get a wrong status, or fail.
+    """
+    module: Any = processes
+    module._children.discard(process)
 
 
 def kill_groups(groups: Iterable[int]) -> None:

@@ -98,6 +98,31 @@ def test_a_worker_ends_where_its_second_slot_cannot_start(start: Callable[..., A
     assert "error: a slot cannot start: its process exited with status 3; see above" in worker.lines
 
 
+#: A module with which the process that kills what calls have started ends with its pipe alone, by no signal.
+HEARS_NO_SIGNAL = """
+from contextlib import suppress
+
+from divvy.worker import watcher
+
+
+def until_the_end(pipe):
+    with suppress(EOFError):
+        while True:
+            pipe.recv()
+
+
+watcher.main = until_the_end
+"""
+
+
+def test_a_worker_waits_at_its_end_for_no_process_that_ends_with_it(start: Callable[..., Any], tmp_path: Path) -> None:
+    (tmp_path / "ends_the_second_slot.py").write_text(ENDS_THE_SECOND_SLOT + HEARS_NO_SIGNAL)
+    command = [sys.executable, "-m", "divvy.worker", "--coordinator", dead_url(), "--slots", "2"]
+    path = os.pathsep.join([str(SDK), str(tmp_path)])
+    worker = start(Process, [*command, "--import", "ends_the_second_slot"], {"PYTHONPATH": path})
+    assert worker.wait() == 1, worker.lines
+
+
 def test_a_call_whose_process_does_not_start_in_time_is_told_so() -> None:
     class NeverStarts:
         """In place of a slot."""

@@ -61,8 +61,8 @@ def main(pipe: Connection) -> None:
 def take_off_list(process: BaseProcess) -> None:
     """Takes a process off the standard library's list, for whose processes the interpreter waits when it ends.
 
-    Each start of a process looks for the ends of all on the list. Where the threads of two slots look for the same end at
-    a time, one of them may get a wrong status, or fail.
+    Each start of a process looks for the ends of all on the list. Where the threads of two slots look for the same end
+    at a time, one of them may get a wrong status, or fail.
     """
     module: Any = processes
     module._children.discard(process)

@@ -36,6 +36,7 @@ type Action = Box<dyn FnOnce() + Send>;
 pub(crate) struct ServingThreads {
     actions: Sender<Action>,
     to_perform: Receiver<Action>,
+    /// Number of threads that perform actions.
     count: AtomicUsize,
 }
 
@@ -70,7 +71,7 @@ impl ServingThreads {
     }
 }
 
-/// One of the threads, until its runtime drops this.
+/// Counts a thread among those that perform actions. The thread's runtime owns the value and drops it when the runtime ends.
 #[derive(Debug)]
 struct Member(Arc<ServingThreads>);
 

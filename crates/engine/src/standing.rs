@@ -170,14 +170,14 @@ impl Engine {
 
     /// The suspended workers in words, one of them with its reason; `None` if there is none.
     pub(crate) fn suspended(&self) -> Option<String> {
-        let mut suspended = Vec::new();
-        for worker in self.workers.values() {
-            if let WorkerStanding::Suspended { reason, .. } = worker.standing {
-                suspended.push((&worker.id, reason));
-            }
-        }
-        let (id, reason) = suspended.iter().min_by_key(|(id, _)| *id)?;
-        let others = match suspended.len() - 1 {
+        let suspended = || {
+            self.workers.values().filter_map(|worker| match worker.standing {
+                WorkerStanding::Suspended { reason, .. } => Some((&worker.id, reason)),
+                WorkerStanding::Ready { .. } | WorkerStanding::Draining | WorkerStanding::SetAside => None,
+            })
+        };
+        let (id, reason) = suspended().min_by_key(|(id, _)| *id)?;
+        let others = match suspended().count() - 1 {
             0 => String::new(),
             others => format!(" (and {others} more)"),
         };

@@ -75,9 +75,9 @@ def as_completed(items: Iterable[Any], timeout: float | None = None) -> Iterator
 
 
 def _let_go(future: Any, callback: Callable[[Any], None]) -> None:
-    """Takes a callback off a future that is not done: one that is waited for again and again would keep them all."""
+    """Takes a callback off a future that is not done, which would else keep the callbacks of all waits for it."""
     with future._condition:
-        # The callbacks of one that is done may be about to be called.
+        # The callbacks of a future that is done may be about to be called.
         if not future.done() and callback in future._done_callbacks:
             future._done_callbacks.remove(callback)
 

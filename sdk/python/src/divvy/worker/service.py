@@ -297,7 +297,7 @@ class Worker:
             self._accept(following)
 
     def _report_first(self, lease: Lease, kept: int) -> None:
-        """Reports the first results of a lease, and hands its other tasks back. Fails a lease that cannot be divided."""
+        """Reports the first results of a lease, and hands its other tasks back. Fails a lease that has no parts."""
         is_cut = kept > 0 and not lease.is_whole and self._coordinator.hand_back_rest(lease, kept)
         if is_cut:
             self._coordinator.complete(lease, lease.results(), None)

@@ -237,7 +237,7 @@ impl Engine {
             }
         }
         for (attempt, lane) in &vacated {
-            self.free_slot(*attempt, *lane);
+            self.free_slot(*attempt, *lane, now);
         }
         for (_, lane) in vacated {
             self.fill_slot(lane, now);

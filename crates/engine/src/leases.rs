@@ -75,7 +75,7 @@ impl Engine {
         let is_check = work.is_check(&tasks);
         let is_individual = work.profile().is_individual;
         let Verdict::Counts(Accepted { value, check, results }) = self.verify(&lease, accepted, busy, now)? else {
-            self.scheduler.slot_goes_on(lane, claimed_at, now.instant);
+            self.slot_goes_on(lane, claimed_at, now);
             self.note_completed(lane, &tasks, numbers, busy);
             self.settle(now);
             self.end_at_worker(attempt, lane, now);
@@ -83,7 +83,7 @@ impl Engine {
             return Ok(());
         };
         let counted = self.scheduler.complete(attempt, ComputedValue { value, busy })?;
-        self.scheduler.slot_goes_on(lane, claimed_at, now.instant);
+        self.slot_goes_on(lane, claimed_at, now);
         self.note_completed(lane, &tasks, numbers, busy);
         if let Some(live) = self.jobs.get_mut(&job) {
             live.ended_attempts += 1;
@@ -148,7 +148,7 @@ impl Engine {
             LeaseFailure::Undeliverable | LeaseFailure::Unsupported => self.scheduler.undeliverable(attempt)?,
             LeaseFailure::TaskFailed(error) => {
                 self.scheduler.fail(attempt, AttemptFailure::Refused(error), now.instant)?;
-                self.scheduler.slot_goes_on(lane, claimed_at, now.instant);
+                self.slot_goes_on(lane, claimed_at, now);
             }
             LeaseFailure::WorkerFailed(cause) => self.scheduler.fail(attempt, cause, now.instant)?,
         }
@@ -307,15 +307,26 @@ impl Engine {
 
     /// Frees the worker's slot of an attempt and fills it again.
     fn end_at_worker(&mut self, attempt: AttemptId, lane: Lane, now: Now) {
-        self.free_slot(attempt, lane);
+        self.free_slot(attempt, lane, now);
         self.fill_slot(lane, now);
     }
 
     /// Frees the worker's slot of an attempt.
-    pub(crate) fn free_slot(&mut self, attempt: AttemptId, lane: Lane) {
+    pub(crate) fn free_slot(&mut self, attempt: AttemptId, lane: Lane, now: Now) {
         if let Some(worker) = self.workers.get_mut(&lane.worker) {
             worker.detached.remove(&attempt);
+            if worker.is_pushed() {
+                self.scheduler.begin_limits(lane, now.instant);
+            }
             self.vacate(lane);
+        }
+    }
+
+    /// Notes that the worker has ended a lease and runs the next one of the slot. The leases of a worker that pulls wait for no
+    /// other.
+    fn slot_goes_on(&mut self, lane: Lane, ended_claim_at: Instant, now: Now) {
+        if self.workers.get(&lane.worker).is_some_and(crate::workers::Worker::is_pushed) {
+            self.scheduler.slot_goes_on(lane, ended_claim_at, now.instant);
         }
     }
 

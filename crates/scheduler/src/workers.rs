@@ -35,17 +35,17 @@ pub(crate) struct Worker {
     pub(crate) slots: u32,
     pub(crate) held: BTreeSet<AttemptId>,
     pub(crate) availability: Availability,
-    /// Number of leases of each slot that holds any.
-    busy: IdMap<u32, u32>,
+    /// The leases of each slot that holds any.
+    busy: IdMap<u32, BTreeSet<AttemptId>>,
     idle: IdleSlots,
     /// Affinity keys of its latest jobs, the latest last.
     keys: VecDeque<String>,
 }
 
 impl Worker {
-    /// Number of leases that a new lease of the slot waits for.
-    pub(crate) fn leases_of_slot(&self, slot: u32) -> u32 {
-        self.busy.get(&slot).copied().unwrap_or(0)
+    /// The leases of a slot.
+    pub(crate) fn leases_of_slot(&self, slot: u32) -> impl Iterator<Item = &AttemptId> {
+        self.busy.get(&slot).into_iter().flatten()
     }
 
     /// The turn of its first idle slot, if it may get leases.
@@ -183,18 +183,17 @@ impl Workers {
         let worker = self.workers.get_mut(&lane.worker).expect("the claimant is known");
         let before = worker.busy_slots();
         worker.held.insert(attempt);
-        *worker.busy.entry(lane.slot).or_default() += 1;
+        worker.busy.entry(lane.slot).or_default().insert(attempt);
         self.recount_busy(lane.worker, before);
     }
 
     pub(crate) fn let_go(&mut self, lane: Lane, attempt: AttemptId) {
         let Some(worker) = self.workers.get_mut(&lane.worker) else { return };
         let before = worker.busy_slots();
-        if worker.held.remove(&attempt)
-            && let Some(leases) = worker.busy.get_mut(&lane.slot)
-        {
-            *leases -= 1;
-            if *leases == 0 {
+        worker.held.remove(&attempt);
+        if let Some(leases) = worker.busy.get_mut(&lane.slot) {
+            leases.remove(&attempt);
+            if leases.is_empty() {
                 worker.busy.remove(&lane.slot);
             }
         }
@@ -372,7 +371,7 @@ impl Workers {
         let is_ghost = |worker: &Worker| worker.availability == Availability::Retired && worker.held.is_empty();
         assert!(!self.workers.values().any(is_ghost), "a ghost worker");
         for worker in self.workers.values() {
-            assert_eq!(worker.busy.values().sum::<u32>() as usize, worker.held.len());
+            assert_eq!(worker.busy.values().flatten().collect::<BTreeSet<_>>(), worker.held.iter().collect());
         }
         let active = || self.workers.iter().filter(|(_, worker)| worker.availability == Availability::Active);
         let slots_of = |worker: &Worker| u64::from(worker.slots);

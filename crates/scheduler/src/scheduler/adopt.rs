@@ -14,7 +14,8 @@ impl Scheduler {
     /// Leases exactly these tasks to an attempt that its worker has already, as if it had claimed them at `begun_at`, or now if
     /// it waits for its slot and `begun_at` is `None`. All of the tasks must be open; the failures of their earlier attempts
     /// still count. The worker may be suspended or retired. The attempt that runs in a slot is to be adopted before the attempt
-    /// that waits for the slot: the time limit of the latter includes that of both.
+    /// that waits for the slot: the time limit of the latter includes that of both, and begins at the end of the former if that has
+    /// none.
     ///
     /// A lease that has expired by now ends at the next timeout unless it is renewed.
     ///

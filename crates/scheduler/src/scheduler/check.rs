@@ -84,7 +84,7 @@ impl Scheduler {
             assert!(self.jobs.contains_key(&record.job), "a lease without a job");
             let worker = self.workers.get(record.lane.worker).expect("a lease without a worker");
             assert!(worker.held.contains(attempt), "a lease that its worker does not list");
-            assert!(worker.leases_of_slot(record.lane.slot) > 0, "a lease in an empty slot");
+            assert!(worker.leases_of_slot(record.lane.slot).any(|other| other == attempt), "a lease in no slot");
             assert!(self.expiries.contains(&(record.expires_at, *attempt)), "a lease that never expires");
             assert!(record.limit_at.is_none_or(|limit| record.expires_at <= limit), "a lease beyond its time limit");
             if let Some(rival) = record.rival {

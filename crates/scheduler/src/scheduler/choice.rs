@@ -114,18 +114,12 @@ impl Scheduler {
         let offer = job.tasks.offer(job.spec.order, &claimant)?;
         let is_long = || job.speed(lane.worker).is_some_and(|speed| speed.expect(1) > LONGEST_AHEAD);
         // A waiting lease's time limit begins at the latest when that of the lease ahead ends: the lease ahead must have one.
-        let is_untimely = || job.spec.task_timeout.is_some() && self.has_open_end(worker, lane);
+        let is_untimely = || job.spec.task_timeout.is_some() && self.has_open_end(lane);
         let is_due = job.passed_over >= MAX_PASSED_OVER;
         let suits = if is_due { Suits::Here } else { self.workers.suits(worker, &job.spec.affinity) };
         let aged = job.aged_level(level, self.policy.aging_interval, seeker.now);
         let rank = Rank { level: aged, suits, turn: Reverse(turn) };
         Some(Candidate { rank, level, job: id, offer, is_too_long: seeker.is_ahead && (is_long() || is_untimely()) })
-    }
-
-    /// Whether a lease of the slot has no time limit.
-    fn has_open_end(&self, worker: &Worker, lane: Lane) -> bool {
-        let mut held = worker.held.iter().filter_map(|attempt| self.leases.get(attempt));
-        held.any(|record| record.lane == lane && record.limit_at.is_none())
     }
 
     /// Whether at least as many of the tasks that this worker could run are open as there are slots for them.

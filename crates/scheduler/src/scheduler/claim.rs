@@ -50,7 +50,7 @@ impl Scheduler {
         now: Instant,
     ) -> Result<Option<Lease>, UnknownWorker> {
         let worker = self.workers.active(lane.worker)?;
-        let is_ahead = size == LeaseSize::Fitting && worker.leases_of_slot(lane.slot) > 0;
+        let is_ahead = size == LeaseSize::Fitting && worker.leases_of_slot(lane.slot).next().is_some();
         let most = match size {
             LeaseSize::Fitting => u64::MAX,
             LeaseSize::AtMost(tasks) => tasks,
@@ -180,12 +180,15 @@ impl Scheduler {
     /// Records a lease.
     pub(super) fn start(&mut self, id: JobId, run: Run, lane: Lane, attempt: AttemptId, start: Start) -> Lease {
         let Start { claimed_at, continues, rounds, is_pushed } = start;
-        let has_limit = self.jobs[&id].spec.task_timeout.is_some();
-        let waits_until = if rounds > 0 && has_limit { self.limit_of_slot(lane) } else { None };
+        let waits_with_limit = rounds > 0 && self.jobs[&id].spec.task_timeout.is_some();
+        let waits_until = if waits_with_limit { self.limit_of_slot(lane) } else { None };
+        // The limit begins when the leases ahead that have none have ended.
+        let is_limited_later = waits_with_limit && self.has_open_end(lane);
         let job = self.jobs.get_mut(&id).expect("the job is there");
         let (spec, tasks) = (&job.spec, run.len());
         let expected = job.speed(lane.worker).map_or(Duration::ZERO, |speed| speed.expect(tasks));
-        let each = spec.task_timeout.map(|limit| times(limit, tasks).saturating_add(spec.lease_slack));
+        let task_timeout = spec.task_timeout.filter(|_| !is_limited_later);
+        let each = task_timeout.map(|limit| times(limit, tasks).saturating_add(spec.lease_slack));
         let limit = each.map(|each| each.saturating_mul(rounds.saturating_add(1)));
         let time = match limit {
             Some(limit) => limit,
@@ -229,12 +232,23 @@ impl Scheduler {
 
     /// The latest time limit of the leases of a slot.
     fn limit_of_slot(&self, lane: Lane) -> Option<Instant> {
-        let held = self.workers.get(lane.worker)?.held.iter().filter_map(|attempt| self.leases.get(attempt));
-        held.filter(|record| record.lane == lane).filter_map(|record| record.limit_at).max()
+        self.slot_records(lane).filter_map(|(_, record)| record.limit_at).max()
+    }
+
+    /// Whether a lease of the slot has no time limit.
+    pub(super) fn has_open_end(&self, lane: Lane) -> bool {
+        self.slot_records(lane).any(|(_, record)| record.limit_at.is_none())
+    }
+
+    /// The leases of a slot.
+    pub(super) fn slot_records(&self, lane: Lane) -> impl Iterator<Item = (AttemptId, &LeaseRecord)> {
+        let of_slot =
+            self.workers.get(lane.worker).into_iter().flat_map(move |worker| worker.leases_of_slot(lane.slot));
+        of_slot.filter_map(|attempt| Some((*attempt, self.leases.get(attempt)?)))
     }
 
     /// Number of leases that a new lease of the slot waits for.
     pub(super) fn leases_ahead(&self, lane: Lane) -> u32 {
-        self.workers.get(lane.worker).map_or(0, |worker| worker.leases_of_slot(lane.slot))
+        u32::try_from(self.slot_records(lane).count()).unwrap_or(u32::MAX)
     }
 }

@@ -212,10 +212,8 @@ impl Scheduler {
     /// The attempt holds no lease.
     pub fn restart_limit(&mut self, attempt: AttemptId, now: Instant) -> Result<(), StaleAttempt> {
         let record = self.leases.get(&attempt).ok_or(StaleAttempt)?;
-        let spec = &self.jobs[&record.job].spec;
-        let Some((limit, before)) = spec.task_timeout.zip(record.limit_at) else { return Ok(()) };
-        let time = times(limit, record.run.len()).saturating_add(spec.lease_slack);
-        self.set_limit(attempt, before.max(now + time.min(MAX_LEASE_TIME)));
+        let Some((time, before)) = self.limited_time(record).zip(record.limit_at) else { return Ok(()) };
+        self.set_limit(attempt, before.max(now + time));
         Ok(())
     }
 
@@ -231,11 +229,9 @@ impl Scheduler {
         let (lane, claimed_at) = (record.lane, record.claimed_at);
         let Some((before, limit_at)) = before.zip(record.limit_at) else { return Ok(()) };
         let later = limit_at.saturating_duration_since(before);
-        let waits = |other: &LeaseRecord| other.lane == lane && other.has_waited && other.claimed_at >= claimed_at;
-        let of_worker = self.workers.get(lane.worker).into_iter().flat_map(|worker| &worker.held);
-        let others = of_worker.filter(|other| **other != attempt);
-        let found = others.filter_map(|other| Some((*other, self.leases.get(other).filter(|other| waits(other))?)));
-        let waiting: Vec<_> = found.filter_map(|(other, record)| Some((other, record.limit_at? + later))).collect();
+        let waits = |other: &LeaseRecord| other.has_waited && other.claimed_at >= claimed_at;
+        let waiting = self.slot_records(lane).filter(|(other, record)| *other != attempt && waits(record));
+        let waiting: Vec<_> = waiting.filter_map(|(other, record)| Some((other, record.limit_at? + later))).collect();
         for (other, limit_at) in waiting {
             self.set_limit(other, limit_at);
         }
@@ -245,19 +241,41 @@ impl Scheduler {
     /// Notes that the worker has ended a lease of the slot, claimed at `ended_claim_at`, and runs the next lease. The time
     /// limit of the next lease, which allowed for the longest wait, begins now.
     pub fn slot_goes_on(&mut self, lane: Lane, ended_claim_at: Instant, now: Instant) {
-        let of_worker = self.workers.get(lane.worker).into_iter().flat_map(|worker| &worker.held);
-        let of_slot = of_worker.filter_map(|attempt| Some((*attempt, self.leases.get(attempt)?)));
-        let of_slot = of_slot.filter(|(_, record)| record.lane == lane);
-        let Some((attempt, record)) = of_slot.min_by_key(|(attempt, record)| (record.claimed_at, *attempt)) else {
-            return;
-        };
-        let spec = &self.jobs[&record.job].spec;
-        let Some((limit, before)) = spec.task_timeout.zip(record.limit_at) else { return };
-        let time = times(limit, record.run.len()).saturating_add(spec.lease_slack).min(MAX_LEASE_TIME);
+        let first = self.slot_records(lane).min_by_key(|(attempt, record)| (record.claimed_at, *attempt));
+        let Some((attempt, record)) = first else { return };
+        let Some((time, before)) = self.limited_time(record).zip(record.limit_at) else { return };
         let has_waited = record.has_waited && record.claimed_at >= ended_claim_at;
         if has_waited && now + time < before {
             self.set_limit(attempt, now + time);
         }
+    }
+
+    /// Begins the time limits of the leases of a slot that have waited for one without a limit, as far as that one has ended. To
+    /// be called at each end of a lease of a pushed worker.
+    pub fn begin_limits(&mut self, lane: Lane, now: Instant) {
+        let mut of_slot: Vec<_> = self.slot_records(lane).collect();
+        of_slot.sort_by_key(|(attempt, record)| (record.claimed_at, *attempt));
+        let mut free_at = now;
+        let mut begun = Vec::new();
+        for (attempt, record) in of_slot {
+            // Without a limit of its own, the lease keeps those behind it waiting.
+            let Some(time) = self.limited_time(record) else { break };
+            let limit_at = record.limit_at.unwrap_or(free_at + time);
+            if record.limit_at.is_none() {
+                begun.push((attempt, limit_at));
+            }
+            free_at = free_at.max(limit_at);
+        }
+        for (attempt, limit_at) in begun {
+            self.set_limit(attempt, limit_at);
+        }
+    }
+
+    /// Time that the time limit of its tasks gives to a lease, if there is one.
+    fn limited_time(&self, record: &LeaseRecord) -> Option<Duration> {
+        let spec = &self.jobs[&record.job].spec;
+        let limit = spec.task_timeout?;
+        Some(times(limit, record.run.len()).saturating_add(spec.lease_slack).min(MAX_LEASE_TIME))
     }
 
     fn set_limit(&mut self, attempt: AttemptId, limit_at: Instant) {

@@ -67,6 +67,34 @@ fn the_time_limit_of_an_adopted_lease_that_waits_for_another_of_its_slot_is_that
 }
 
 #[test]
+fn the_time_limit_of_an_adopted_lease_that_waits_for_one_without_a_limit_begins_when_that_one_ends() {
+    let mut grid = Harness::with_workers(1);
+    let limit = Duration::from_secs(20);
+    grid.submit_spec(1, spec(10));
+    grid.submit_spec(2, JobSpec { task_timeout: Some(limit), ..spec(10) });
+    let running = adopt(&mut grid, 1, reported(1), 0..1).expect("open tasks");
+    let now = grid.now;
+    for (number, tasks) in [(2, 0..1), (3, 1..2)] {
+        grid.scheduler.adopt(lane(1), reported(number), job(2), tasks, None, now).expect("open tasks");
+    }
+    for _ in 0..10 {
+        grid.wait(Duration::from_secs(20));
+        for number in 1..=3 {
+            assert_eq!(grid.scheduler.renew(reported(number), grid.now), Ok(grid.now + POLICY.lease_timeout));
+        }
+    }
+    grid.scheduler.release(running.attempt, grid.now).expect("leased");
+    grid.scheduler.begin_limits(lane(1), grid.now);
+    grid.scheduler.check();
+    let ended_at = grid.now;
+    assert_eq!(grid.scheduler.renew(reported(2), grid.now), Ok(ended_at + limit));
+    assert_eq!(grid.scheduler.renew(reported(3), grid.now), Ok(ended_at + limit * 2));
+    grid.wait(limit);
+    assert!(!grid.scheduler.holds(reported(2)));
+    assert!(grid.scheduler.holds(reported(3)), "its limit allows for the lease ahead");
+}
+
+#[test]
 fn only_open_tasks_are_adopted() {
     let mut grid = Harness::with_workers(2);
     let history = History { over: std::iter::once(8..9).collect(), ..History::default() };

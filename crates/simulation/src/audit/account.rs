@@ -95,12 +95,20 @@ impl Account {
     fn end(&mut self, attempt: AttemptId, now: Micros, is_reported: bool) -> Option<Leased> {
         let ended = self.leases.remove(&attempt)?;
         let of_slot = self.leases.values_mut().filter(|lease| ended.slot.is_some() && lease.slot == ended.slot);
-        if let Some(next) = of_slot.min_by_key(|lease| lease.order) {
+        let mut of_slot: Vec<_> = of_slot.collect();
+        of_slot.sort_by_key(|lease| lease.order);
+        if let Some(next) = of_slot.first_mut() {
             let since = *next.since.get_or_insert(now);
             if is_reported && since == now {
                 let by_limit = next.limit.map(|limit| now + limit);
-                next.latest_end = next.latest_end.min(by_limit);
+                next.latest_end = next.latest_end.or(by_limit).min(by_limit);
             }
+        }
+        // The limit of a lease that has waited for one without a limit begins.
+        let mut free_at = now;
+        for lease in of_slot {
+            let Some(limit) = lease.limit else { break };
+            free_at = free_at.max(*lease.latest_end.get_or_insert(free_at + limit));
         }
         Some(ended)
     }
@@ -117,15 +125,20 @@ impl World {
         account.last_order += 1;
         lease.order = account.last_order;
         let ahead = account.leases.values().filter(|other| lease.slot.is_some() && other.slot == lease.slot);
-        let ahead: Vec<_> = ahead.map(|other| other.latest_end.unwrap_or(now)).collect();
+        let ahead: Vec<_> = ahead.map(|other| other.latest_end).collect();
         let waits = begun_at.is_none() && !ahead.is_empty();
         lease.since = if waits { None } else { Some(begun_at.unwrap_or(now)) };
         lease.limit = limit;
-        lease.latest_end = limit.map(|limit| match lease.since {
+        lease.latest_end = limit.and_then(|limit| match lease.since {
             // The limit may be reached before the lease is adopted.
-            Some(since) => (since + limit).max(now),
-            // The time limit of the lease ahead may be longer.
-            None => (now + (1 + ahead.len() as u64) * limit).max(ahead.iter().max().copied().unwrap_or(now) + limit),
+            Some(since) => Some((since + limit).max(now)),
+            // The time limit of the lease ahead may be longer; behind a lease without one, the limit begins at that lease's end.
+            None => {
+                let ahead: Option<Vec<_>> = ahead.into_iter().collect();
+                let ahead = ahead?;
+                let free_at = ahead.iter().max().copied().unwrap_or(now);
+                Some((now + (1 + ahead.len() as u64) * limit).max(free_at + limit))
+            }
         });
         account.leases.insert(attempt, lease);
     }

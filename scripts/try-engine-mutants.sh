@@ -56,8 +56,9 @@ mutant an-attempt-is-recorded-for-every-job $ENGINE/engine.rs '/fn note_failed_a
 mutant a-lost-worker-keeps-its-leases $ENGINE/workers.rs 's/self\.scheduler\.worker_lost\(key, now\.instant\);//'
 mutant a-lease-that-is-handed-back-counts $ENGINE/leases.rs 's/LeaseFailure::HandedBack => self\.scheduler\.release\(attempt, now\.instant\)\?/LeaseFailure::HandedBack => self.scheduler.fail(attempt, AttemptFailure::Expired, now.instant)?/'
 mutant a-time-limit-comes-too-early $SCHEDULER/claim.rs 's/\|limit\| times\(limit, tasks\)\.saturating_add/|limit| (times(limit, tasks) \/ 2).saturating_add/'
-mutant a-time-limit-passes-before-its-lease-runs $SCHEDULER/choice.rs 's/ \(is_long\(\) \|\| is_untimely\(\)\)/ is_long()/'
-mutant a-time-limit-begins-too-late $ENGINE/leases.rs 's/^        self\.scheduler\.slot_goes_on\(lane, claimed_at, now\.instant\);$//'
+mutant a-time-limit-passes-before-its-lease-runs $SCHEDULER/claim.rs 's/let is_limited_later = .*;/let is_limited_later = false;/'
+mutant a-time-limit-never-begins $ENGINE/leases.rs 's/self\.scheduler\.begin_limits\(lane, now\.instant\);//'
+mutant a-time-limit-begins-too-late $ENGINE/leases.rs 's/^        self\.slot_goes_on\(lane, claimed_at, now\);$//'
 mutant second-attempts-follow-each-other-for-ever $SCHEDULER/claim.rs 's/is_others \&\& may_both_fail \&\&/is_others \&\&/'
 mutant a-failure-counts-as-two $SCHEDULER/outcome.rs 's/^        run\.failures \+= 1;/        run.failures += 2;/'
 

@@ -106,6 +106,31 @@ fn an_adopted_lease_that_waits_for_its_slot_has_the_time_of_the_one_before_it_to
 }
 
 #[test]
+fn an_adopted_lease_that_waits_for_one_without_a_time_limit_has_its_time_from_that_one_s_end_on() {
+    let mut grid = Harness::of_epoch(2);
+    let (mut open, mut limited) = (grid.stored(1, JobKind::SLEEP, 1), grid.stored(2, JobKind::SLEEP, 1));
+    open.record.started_at = Some(grid.now.at);
+    limited.record.started_at = Some(grid.now.at);
+    limited.record.options.timeout.task_seconds = NonZeroU32::new(20);
+    assert!(grid.engine.recover(vec![open, limited], grid.now).is_empty());
+    let lease = |number: u128, age| {
+        let attempt = AttemptId(Uuid::from_u128(number));
+        HeldLease { attempt, job: job(number), tasks: 0..1, slot: 0, age, state: HeldState::Running }
+    };
+    let listed = [lease(2, Duration::ZERO), lease(1, SECOND)];
+    let (key, _) = grid.worker("w", 1, &listed);
+    for _ in 0..100 {
+        grid.wait(SECOND);
+        assert_eq!(grid.engine.heartbeat(key, &listed, grid.now), Reconciled::default());
+    }
+    grid.engine.cancel(job(1), grid.now);
+    grid.wait(19 * SECOND);
+    assert!(grid.engine.is_leased(listed[0].attempt), "it has run for 19 of its 20 seconds");
+    grid.wait(SECOND);
+    assert!(!grid.engine.is_leased(listed[0].attempt));
+}
+
+#[test]
 fn an_adopted_lease_has_no_time_of_kept_outcomes_of_its_slot() {
     let mut grid = Harness::of_epoch(2);
     let mut stored = grid.stored(1, JobKind::SLEEP, 3);

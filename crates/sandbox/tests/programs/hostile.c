@@ -244,6 +244,13 @@ int main(int argc, char **argv) {
         write_all(open("closed/one", O_CREAT | O_WRONLY, 0600), number / 2);
         write_all(open("closed/two", O_CREAT | O_WRONLY, 0600), number / 2);
         for (;;) pause();
+    } else if (is(mode, "fill an unsearchable directory")) {
+        mkdir("closed", 0700);
+        int one = open("closed/one", O_CREAT | O_WRONLY, 0600), two = open("closed/two", O_CREAT | O_WRONLY, 0600);
+        fchmod(open("closed", O_RDONLY), 0400);
+        write_all(one, number / 2);
+        write_all(two, number / 2);
+        for (;;) pause();
     } else if (is(mode, "fill with nameless files")) {
         for (int file = 0; file < 8; file++) write_all(open_new(file), number / 8);
         for (;;) pause();

@@ -80,6 +80,7 @@ static void reach_outside(pid_t host, const char *file) {
     say("write a file", open(file, O_WRONLY));
     say("truncate a file", truncate(file, 0));
     say("change a mode", chmod(file, 0777));
+    say("change the mode of a command", fchmod(open("/usr/bin/env", O_RDONLY), 0755));
     say("change an owner", chown(file, getuid(), getgid()));
     say("change times", utimensat(AT_FDCWD, file, NULL, 0) < 0 ? -1 : 0);
     say("remove a file", unlink(file));

@@ -74,6 +74,21 @@ fn a_pulling_worker_takes_its_free_slots_again_and_forgotten_leases_end() {
 }
 
 #[test]
+fn sweeps_look_at_all_leases_in_turn() {
+    let (log, now) = (LeaseLog::new(true), Instant::now());
+    for number in 0..=10_000 {
+        begin(&log, number, Some(0), 0..1, now);
+    }
+    let sweep = |is_held: &dyn Fn(AttemptId) -> bool| {
+        log.sweep(now + Duration::from_secs(1), now, is_held);
+        log.view(|log| log.open.len())
+    };
+    let is_held = |held: AttemptId| held != attempt(10_000);
+    assert_eq!([sweep(&is_held), sweep(&is_held)], [10_001, 10_000], "the last one comes in the second sweep");
+    assert_eq!(sweep(&|_| false), 0, "the third sweep begins with the first one again");
+}
+
+#[test]
 fn a_copy_stays_as_it_was_while_leases_begin_and_end() {
     let (log, start) = (LeaseLog::new(true), Instant::now());
     let at = |seconds| start + Duration::from_secs(seconds);

@@ -115,9 +115,8 @@ impl Session {
 }
 
 impl Outbox {
-    /// Publishes events until `stop` is set.
+    /// Publishes events until `stop` is set. The figures are told of the start before, and here of the end.
     pub fn run(self, stop: &Stop) {
-        self.figures.started(Part::Outbox);
         let (mut is_careful, mut patience, mut before) = (false, Patience::default(), None);
         while stop.wait_to_act() {
             let ended = self.session(stop, is_careful, patience, &mut before);

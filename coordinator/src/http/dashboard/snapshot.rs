@@ -193,7 +193,7 @@ fn sweep_leases(state: &State) {
     let term = state.role.term();
     let is_held = |attempt| {
         let driver = term.as_ref().map(|term| &term.driver);
-        driver.is_some_and(|driver| driver.view(|engine| engine.lease(attempt, crate::clock::now()).is_some()))
+        driver.is_some_and(|driver| driver.view(|engine| engine.is_leased(attempt)))
     };
     state.lease_log.sweep(old, now, is_held);
 }

@@ -2,6 +2,7 @@
 //! in each step of time. Its memory is bounded, however many leases there are.
 
 mod ended;
+mod failed;
 #[cfg(test)]
 mod tests;
 
@@ -14,6 +15,7 @@ use model::{AttemptId, JobId, JobKind, WorkerId};
 
 use crate::metrics::LeaseEnd;
 use ended::Ended;
+use failed::Failed;
 
 /// Length of a step of time, and the number of steps that are kept: an hour.
 pub(crate) const STEP: Duration = Duration::from_secs(5);
@@ -47,7 +49,7 @@ pub(crate) struct Logged {
     pub(crate) start: Instant,
     /// `None` while the lease runs.
     pub(crate) end: Option<(Instant, End)>,
-    /// Whether its tasks had another lease at its start.
+    /// Whether its tasks had another lease at its start, or one before that failed.
     pub(crate) is_second: bool,
 }
 
@@ -104,6 +106,7 @@ pub(crate) struct Log {
     open_at: HashMap<usize, u32>,
     /// The open lease of a job by its first task.
     begun: HashMap<(JobId, u64), AttemptId>,
+    failed: Failed,
     ended: Ended,
     steps: VecDeque<Arc<Step>>,
 }
@@ -132,7 +135,7 @@ impl LeaseLog {
         let mut log = self.lock();
         let slot = log.number(lease.worker, lease.slot);
         let first = lease.tasks.start;
-        let is_second = log.begun.contains_key(&(lease.job, first));
+        let is_second = log.begun.contains_key(&(lease.job, first)) || log.failed.has(lease.job, first);
         log.begun.insert((lease.job, first), lease.attempt);
         let tasks = lease.tasks.end - first;
         let logged = Logged { slot, job: lease.job, kind: lease.kind, tasks, start: now, end: None, is_second };
@@ -248,6 +251,9 @@ impl Log {
             if *open == 0 {
                 self.open_at.remove(&lease.slot);
             }
+        }
+        if end == End::Failed {
+            self.failed.note(lease.job, first, first.saturating_add(lease.tasks));
         }
         let lease = self.placed(lease);
         let lease = Logged { start: lease.start.min(now), end: Some((now, end)), ..lease };

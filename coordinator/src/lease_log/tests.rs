@@ -49,6 +49,19 @@ fn a_lease_of_tasks_that_are_leased_already_is_a_second_attempt() {
 }
 
 #[test]
+fn a_lease_of_tasks_of_a_failed_one_is_a_second_attempt() {
+    let (log, now) = (LeaseLog::new(true), Instant::now());
+    begin(&log, 1, Some(0), 4..12, now);
+    log.ended(attempt(1), End::Failed, now);
+    // It is tried again in halves, beside its neighbours.
+    for (number, tasks) in [(2, 4..8), (3, 8..12), (4, 12..16), (5, 0..4)] {
+        begin(&log, number, Some(0), tasks, now);
+    }
+    let seconds: Vec<_> = log.view(|log| log.open.values().map(|(lease, _)| lease.is_second).collect());
+    assert_eq!(seconds, [true, true, false, false]);
+}
+
+#[test]
 fn a_lease_whose_last_tasks_have_gone_back_has_the_others() {
     let (log, now) = (LeaseLog::new(true), Instant::now());
     begin(&log, 1, None, 2..10, now);

@@ -2,10 +2,12 @@
 //! in each step of time. Its memory is bounded, however many leases there are.
 
 mod ended;
+mod failed;
 #[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -13,6 +15,7 @@ use model::{AttemptId, JobId, JobKind, WorkerId};
 
 use crate::metrics::LeaseEnd;
 use ended::Ended;
+use failed::Failed;
 
 /// Length of a step of time, and the number of steps that are kept: an hour.
 pub(crate) const STEP: Duration = Duration::from_secs(5);
@@ -24,7 +27,7 @@ const MAX_SLOTS_PER_STEP: usize = 256;
 /// Slots that have a number. Workers come and go under new names: with one more, the log begins anew.
 const MAX_SLOTS: usize = 65_536;
 
-/// Leases without an end that are looked at in one sweep.
+/// Leases without an end that are looked at in one sweep; the next sweep looks at others.
 const MAX_SWEPT: usize = 10_000;
 
 /// The end of a lease.
@@ -46,7 +49,7 @@ pub(crate) struct Logged {
     pub(crate) start: Instant,
     /// `None` while the lease runs.
     pub(crate) end: Option<(Instant, End)>,
-    /// Whether its tasks had another lease at its start.
+    /// Whether its tasks had another lease at its start, or one before that failed.
     pub(crate) is_second: bool,
 }
 
@@ -96,11 +99,14 @@ pub(crate) struct Log {
     numbers: HashMap<(WorkerId, u32), usize>,
     /// End of the last lease of each slot: a lease that was sent ahead begins then.
     last_ends: HashMap<usize, Instant>,
-    open: HashMap<AttemptId, (Logged, u64)>,
+    open: BTreeMap<AttemptId, (Logged, u64)>,
+    /// The last open lease that the last sweep has looked at; `None` where it came to the end.
+    swept: Option<AttemptId>,
     /// Number of open leases of each slot.
     open_at: HashMap<usize, u32>,
     /// The open lease of a job by its first task.
     begun: HashMap<(JobId, u64), AttemptId>,
+    failed: Failed,
     ended: Ended,
     steps: VecDeque<Arc<Step>>,
 }
@@ -129,7 +135,7 @@ impl LeaseLog {
         let mut log = self.lock();
         let slot = log.number(lease.worker, lease.slot);
         let first = lease.tasks.start;
-        let is_second = log.begun.contains_key(&(lease.job, first));
+        let is_second = log.begun.contains_key(&(lease.job, first)) || log.failed.has(lease.job, first);
         log.begun.insert((lease.job, first), lease.attempt);
         let tasks = lease.tasks.end - first;
         let logged = Logged { slot, job: lease.job, kind: lease.kind, tasks, start: now, end: None, is_second };
@@ -149,14 +155,12 @@ impl LeaseLog {
         self.lock().end(attempt, end, now);
     }
 
-    /// Ends the leases for which `is_held` is false: their end was not noted here.
+    /// Ends the leases for which `is_held` is false: their end was not noted here. Looks at a bounded number of leases; calls
+    /// that follow each other look at all of them in turn.
     pub(crate) fn sweep(&self, older_than: Instant, now: Instant, is_held: impl Fn(AttemptId) -> bool) {
-        let mut log = self.lock();
-        let old = log.open.iter().filter(|(_, (lease, _))| lease.start < older_than).map(|(attempt, _)| *attempt);
-        let old: Vec<_> = old.take(MAX_SWEPT).collect();
-        drop(log);
+        let old = self.lock().next_to_sweep(older_than);
         let gone: Vec<_> = old.into_iter().filter(|attempt| !is_held(*attempt)).collect();
-        log = self.lock();
+        let mut log = self.lock();
         for attempt in gone {
             log.end(attempt, End::Stopped, now);
         }
@@ -195,6 +199,16 @@ impl Log {
 
     fn running(&self) -> impl Iterator<Item = Logged> {
         self.open.values().map(|(lease, _)| self.placed(*lease))
+    }
+
+    /// The open leases from before a time, the next ones after those that the last call returned.
+    fn next_to_sweep(&mut self, older_than: Instant) -> Vec<AttemptId> {
+        let start = self.swept.map_or(Bound::Unbounded, Bound::Excluded);
+        let later = self.open.range((start, Bound::Unbounded));
+        let old = later.filter(|(_, (lease, _))| lease.start < older_than).map(|(attempt, _)| *attempt);
+        let old: Vec<_> = old.take(MAX_SWEPT).collect();
+        self.swept = old.last().copied().filter(|_| old.len() == MAX_SWEPT);
+        old
     }
 
     fn number(&mut self, worker: &WorkerId, slot: Option<u32>) -> usize {
@@ -237,6 +251,9 @@ impl Log {
             if *open == 0 {
                 self.open_at.remove(&lease.slot);
             }
+        }
+        if end == End::Failed {
+            self.failed.note(lease.job, first, first.saturating_add(lease.tasks));
         }
         let lease = self.placed(lease);
         let lease = Logged { start: lease.start.min(now), end: Some((now, end)), ..lease };

@@ -194,6 +194,16 @@ test("a lease that is longer than the window stays picked, also when a row comes
   await context.close();
 });
 
+test("the time of a lease has no sixty seconds beside its minutes", async () => {
+  const first = { ends_at_ms: WINDOW_END, is_aggregated: false, rows: [slot("b")], bars: [[0, 0, 119_700, 0, 1, 0, 0, 100, 7]] };
+  const { context, page } = await openWindows(first, first);
+  await page.locator("#stream canvas").waitFor();
+  await page.focus("#stream canvas");
+  await page.keyboard.press("ArrowDown");
+  await page.locator("#stream output", { hasText: "for 1 min 59 s · 7 tasks" }).waitFor();
+  await context.close();
+});
+
 test("the keyboard walks on from a bar of several leases after the window has moved", async () => {
   // Bars of 250 ms, each with its place as the number of its leases.
   const bars = Array.from({ length: 120 }, (_, place) => [0, 250 * place, 250, 0, place, 0, 0, 50, 0]);

@@ -148,6 +148,23 @@ test("the end of a job is told by a notification where its user allowed it, and 
   await context.close();
 });
 
+test("a page asks no more for the end of a job that it has told", async () => {
+  const job = await tasks([1]);
+  const { context, page } = await open(`/jobs/${job.id}?submitted=${job.id}`);
+  await grid.report(await grid.claim("puller"), "complete", { results: [1] });
+  await page.locator("#toasts .toast", { hasText: "succeeded" }).waitFor();
+  const requests = [];
+  page.on("request", (request) => requests.push(new URL(request.url()).pathname));
+  // The first renewal may belong to the job's end; with the second one the page has heard of another change.
+  for (let renewals = 1; renewals <= 2; renewals += 1) {
+    const other = await tasks([renewals]);
+    await until("the page is renewed", () => requests.filter((path) => path === `/jobs/${job.id}`).length >= renewals);
+    await grid.call("POST", `/v1/jobs/${other.id}/cancel`);
+  }
+  assert.ok(!requests.includes("/jobs/states"), requests.join(" "));
+  await context.close();
+});
+
 test("many jobs are paused, resumed and retried by their filter", async () => {
   const requires = { labels: { nowhere: "yes" } };
   const jobs = [];

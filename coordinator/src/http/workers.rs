@@ -37,7 +37,7 @@ pub(super) async fn list(state: Data<State>) -> Json<Vec<WorkerSummary>> {
 pub(super) fn summaries(state: &State) -> Vec<WorkerSummary> {
     let (now, term) = (Instant::now(), state.role.term());
     let pushed = state.workers.snapshot();
-    let pushed = pushed.into_iter().map(|(id, worker)| of_pushed(term.as_deref(), id, &worker, now));
+    let pushed = pushed.into_iter().map(|(id, worker)| of_pushed(term.as_deref(), id, worker, now));
     let pulled = term.iter().flat_map(|term| {
         let known = term.pull_workers.snapshot();
         known.into_iter().map(|(id, worker)| of_pulled(term, id, worker, now))
@@ -83,24 +83,27 @@ pub(super) async fn drain_by_name(state: &State, name: &str) -> Result<(), ApiEr
     Ok(())
 }
 
-fn of_pushed(term: Option<&Term>, id: WorkerId, registration: &Registration, now: Instant) -> WorkerSummary {
-    let heartbeat = &registration.heartbeat;
-    let view = term.zip(registration.key).and_then(|(term, key)| term.driver.view(|engine| engine.worker(key)));
+fn of_pushed(term: Option<&Term>, id: WorkerId, registration: Registration, now: Instant) -> WorkerSummary {
+    let Registration { key, address, heartbeat, last_seen_at, .. } = registration;
+    let view = term.zip(key).and_then(|(term, key)| term.driver.view(|engine| engine.worker(key)));
     let is_unknown = view.is_none();
-    let lacks = view.as_ref().map_or_else(Vec::new, |view| view.lacks.clone());
+    let mut kinds = heartbeat.kinds;
+    if let Some(view) = &view {
+        kinds.retain(|kind| !view.lacks.contains(kind));
+    }
     let mut summary = WorkerSummary {
         delivery: Delivery::Pushed,
         boot_id: Some(heartbeat.boot_id),
-        address: Some(registration.address),
+        address: Some(address),
         slots: heartbeat.slots,
         running: heartbeat.running,
         cpu_load: heartbeat.cpu_load,
         free_memory_bytes: heartbeat.free_memory_bytes,
-        labels: heartbeat.labels.clone(),
+        labels: heartbeat.labels,
         resources: heartbeat.resources,
-        kinds: heartbeat.kinds.iter().copied().filter(|kind| !lacks.contains(kind)).collect(),
-        version: heartbeat.version.clone(),
-        ..summary(view, id, now.saturating_duration_since(registration.last_seen_at))
+        kinds,
+        version: heartbeat.version,
+        ..summary(view, id, now.saturating_duration_since(last_seen_at))
     };
     // A standby knows from heartbeats that a worker drains.
     if is_unknown && heartbeat.is_draining {

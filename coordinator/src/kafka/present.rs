@@ -8,7 +8,7 @@ use api::{KafkaStats, WorkerState, WorkerStatus};
 use engine::Standing;
 use prometheus_client::registry::Registry;
 use store::Store;
-use streams::{Figures, Intake, Outbox, Roster, Settings};
+use streams::{Figures, Intake, Outbox, Part, Roster, Settings};
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 use tracing::info;
@@ -76,7 +76,11 @@ impl Kafka {
         // Until the outbox knows its position, no job is forgotten for its age alone.
         term.store.keep_events_from(0);
         let outbox = Outbox { settings: settings(), store: store(), figures: figures(), runtime: runtime() };
-        background.spawn(streams::start("kafka-events", trust(), |stop| outbox.run(stop)).context("start a thread")?);
+        // Before the term is known: its figures tell from the first moment on how many events wait.
+        figures().started(Part::Outbox);
+        let events = streams::start("kafka-events", trust(), |stop| outbox.run(stop));
+        let events = events.inspect_err(|_| figures().ended(Part::Outbox)).context("start a thread")?;
+        background.spawn(events);
         let (driver, workers) = (Arc::clone(&term.driver), Arc::clone(workers));
         let pull_workers = Arc::clone(&term.pull_workers);
         let workers = Box::new(move || roster(&driver, &workers, &pull_workers));

@@ -49,6 +49,19 @@ fn a_lease_of_tasks_that_are_leased_already_is_a_second_attempt() {
 }
 
 #[test]
+fn a_lease_of_tasks_of_a_failed_one_is_a_second_attempt() {
+    let (log, now) = (LeaseLog::new(true), Instant::now());
+    begin(&log, 1, Some(0), 4..12, now);
+    log.ended(attempt(1), End::Failed, now);
+    // It is tried again in halves, beside its neighbours.
+    for (number, tasks) in [(2, 4..8), (3, 8..12), (4, 12..16), (5, 0..4)] {
+        begin(&log, number, Some(0), tasks, now);
+    }
+    let seconds: Vec<_> = log.view(|log| log.open.values().map(|(lease, _)| lease.is_second).collect());
+    assert_eq!(seconds, [true, true, false, false]);
+}
+
+#[test]
 fn a_lease_whose_last_tasks_have_gone_back_has_the_others() {
     let (log, now) = (LeaseLog::new(true), Instant::now());
     begin(&log, 1, None, 2..10, now);
@@ -71,6 +84,21 @@ fn a_pulling_worker_takes_its_free_slots_again_and_forgotten_leases_end() {
     log.sweep(now + Duration::from_secs(1), now, |held| held == attempt(3));
     let open: Vec<_> = log.view(|log| log.open.keys().copied().collect());
     assert_eq!(open, [attempt(3)]);
+}
+
+#[test]
+fn sweeps_look_at_all_leases_in_turn() {
+    let (log, now) = (LeaseLog::new(true), Instant::now());
+    for number in 0..=10_000 {
+        begin(&log, number, Some(0), 0..1, now);
+    }
+    let sweep = |is_held: &dyn Fn(AttemptId) -> bool| {
+        log.sweep(now + Duration::from_secs(1), now, is_held);
+        log.view(|log| log.open.len())
+    };
+    let is_held = |held: AttemptId| held != attempt(10_000);
+    assert_eq!([sweep(&is_held), sweep(&is_held)], [10_001, 10_000], "the last one comes in the second sweep");
+    assert_eq!(sweep(&|_| false), 0, "the third sweep begins with the first one again");
 }
 
 #[test]

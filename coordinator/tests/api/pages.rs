@@ -30,7 +30,7 @@ async fn every_page_has_one_heading_a_title_and_a_policy_without_inline_code() {
 }
 
 #[tokio::test]
-async fn assets_may_be_kept_for_ever_and_are_found_under_their_hash_alone() {
+async fn assets_may_be_kept_for_ever_under_their_own_hash_alone() {
     let coordinator = TestCoordinator::start(config());
     let html = coordinator.get("/").await.text().await.expect("text");
     let paths: Vec<_> = html.split('"').filter(|part| part.starts_with("/assets/")).collect();
@@ -41,6 +41,10 @@ async fn assets_may_be_kept_for_ever_and_are_found_under_their_hash_alone() {
         assert_eq!(response.headers()[header::CACHE_CONTROL], "public, max-age=31536000, immutable");
     }
     assert_eq!(coordinator.get("/assets/style.css").await.status(), 404);
+    // Of a page that a coordinator of another release has made.
+    let other = coordinator.get("/assets/style.0000000000000000.css").await;
+    assert_eq!(other.status(), 200);
+    assert_eq!(other.headers()[header::CACHE_CONTROL], "no-store");
 }
 
 #[tokio::test]

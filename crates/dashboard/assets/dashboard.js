@@ -272,7 +272,7 @@
   }
 
   async function askForEnds(version) {
-    const ids = awaited();
+    const ids = awaited().filter((id) => document.getElementById(`toast-${id}`) === null);
     const question = `${version} ${ids}`;
     if (ids.length === 0 || question === askedFor) return;
     askedFor = question;

@@ -1,5 +1,5 @@
 //! The style sheet and the scripts, each under a name that holds a hash of its content, so that a browser may keep it for
-//! ever and never shows a page with those of another version.
+//! ever and does not show a page with those of an earlier version.
 
 use std::sync::LazyLock;
 
@@ -46,7 +46,26 @@ fn script(stem: &str, content: &'static str) -> Asset {
 /// The asset at a path.
 #[must_use]
 pub fn asset(path: &str) -> Option<&'static Asset> {
-    [&*STYLE, &*SCRIPT, &*CONTROLS, &*TICKS, &*STREAM, &*ICON].into_iter().find(|asset| asset.path == path)
+    all().find(|asset| asset.path == path)
+}
+
+/// The asset in place of one of another version: a page may come from a coordinator of another release than its assets.
+#[must_use]
+pub fn stand_in(path: &str) -> Option<&'static Asset> {
+    let wanted = stem_and_extension(path)?;
+    all().find(|asset| stem_and_extension(&asset.path) == Some(wanted))
+}
+
+fn all() -> impl Iterator<Item = &'static Asset> {
+    [&*STYLE, &*SCRIPT, &*CONTROLS, &*TICKS, &*STREAM, &*ICON].into_iter()
+}
+
+/// The parts of an asset's path that are the same in each version.
+fn stem_and_extension(path: &str) -> Option<(&str, &str)> {
+    let mut parts = path.strip_prefix("/assets/")?.split('.');
+    let (stem, hash, extension) = (parts.next()?, parts.next()?, parts.next()?);
+    let is_hash = hash.len() == 16 && hash.bytes().all(|byte| byte.is_ascii_hexdigit());
+    (is_hash && parts.next().is_none()).then_some((stem, extension))
 }
 
 #[cfg(test)]
@@ -57,5 +76,20 @@ mod tests {
     fn an_asset_is_found_under_its_hash_alone() {
         assert_eq!(asset(&STYLE.path).expect("it is there").content, STYLE.content);
         assert!(asset("/assets/style.css").is_none() && asset("/assets/style.0000000000000000.css").is_none());
+    }
+
+    #[test]
+    fn an_asset_stands_in_for_the_same_one_of_another_version() {
+        let found = stand_in("/assets/ticks.0000000000000000.js").expect("it is there");
+        assert_eq!(found.content, TICKS.content);
+        for path in [
+            "/assets/style.css",
+            "/assets/style.0.css",
+            "/assets/style.0000000000000000.js",
+            "/assets/style.0000000000000000.css.css",
+            "/style.0000000000000000.css",
+        ] {
+            assert!(stand_in(path).is_none(), "{path}");
+        }
     }
 }

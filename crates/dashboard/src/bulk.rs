@@ -52,6 +52,7 @@ pub fn bulk_page(viewer: &Viewer, change: &BulkChange<'_>) -> Markup {
     let BulkChange { action, query, count: jobs, is_more, newest } = change;
     let verb = format!("{}{}", action[..1].to_uppercase(), &action[1..]);
     let title = match (jobs, is_more) {
+        (0, true) => format!("{verb} jobs"),
         (_, true) => format!("{verb} more than {} jobs", count(*jobs)),
         (_, false) => format!("{verb} {}", counted(*jobs, "job", "jobs")),
     };
@@ -59,7 +60,10 @@ pub fn bulk_page(viewer: &Viewer, change: &BulkChange<'_>) -> Markup {
     let target = format!("/jobs/all/{action}?{}", query.filter());
     let about = html! {
         p { "The filter: " @for (name, value) in query.fields() { span.tag { (name) "=" (value) } " " } }
-        @if *jobs == 0 { p.empty { "No job of this filter can be " (done(action).unwrap_or("changed")) "." } }
+        @let done = done(action).unwrap_or("changed");
+        @if *jobs == 0 && *is_more {
+            p.empty { "None of the newest jobs, which were searched for the text, can be " (done) "; older ones may. Filter by kind, tag or time too." }
+        } @else if *jobs == 0 { p.empty { "No job of this filter can be " (done) "." } }
         @if *action == "retry" && query.states.is_empty() {
             p.quiet { "Canceled jobs are left out: filter by their state to retry them." }
         }
@@ -99,6 +103,19 @@ mod tests {
         assert!(shown("retry", "tag=a"));
         assert!(!shown("retry", "tag=a&state=canceled"));
         assert!(!shown("cancel", "tag=a"));
+    }
+
+    #[test]
+    fn a_search_that_ended_before_the_first_job_does_not_say_that_there_is_none() {
+        let query = JobQuery::parse("text=needle").expect("a filter");
+        let shown = |is_more| {
+            let change = BulkChange { action: "cancel", query: &query, count: 0, is_more, newest: &[] };
+            bulk_page(&samples::viewer(), &change).0
+        };
+        let html = shown(true);
+        assert!(html.contains("Cancel jobs?") && html.contains("can be canceled; older ones may"), "{html}");
+        assert!(!html.contains("more than 0") && !html.contains("No job of this filter"), "{html}");
+        assert!(shown(false).contains("No job of this filter can be canceled."));
     }
 
     #[test]

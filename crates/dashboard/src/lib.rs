@@ -27,7 +27,7 @@ mod task_stream;
 mod words;
 mod workers;
 
-pub use assets::{Asset, asset};
+pub use assets::{Asset, asset, stand_in};
 pub use bulk::{BulkChange, bulk_outcome, bulk_page};
 pub use coordinators::coordinators_page;
 pub use error_page::error_page;

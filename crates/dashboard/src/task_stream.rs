@@ -45,7 +45,7 @@ pub struct StreamRow {
     pub leases: u64,
     /// Failed leases.
     pub failed: u64,
-    /// Leases whose tasks had another lease at their start.
+    /// Leases whose tasks had another lease at their start, or one before that failed.
     pub seconds: u64,
 }
 

@@ -8,8 +8,8 @@ use crate::layout::{NavigationPage, Page, Viewer, page};
 use crate::marks;
 use crate::words::{bytes, count, counted, seen, short};
 
-/// Rows of a page.
-const SHOWN: usize = 500;
+/// Rows of a page. On a busy grid every viewer fetches all of them each second.
+const SHOWN: usize = 200;
 
 /// The page at `/grid/workers`: those that are set aside, then the others, each by name; from after a name on.
 #[must_use]

@@ -108,14 +108,14 @@ impl Figures {
     }
 
     /// Notes that a part has started.
-    pub(crate) fn started(&self, part: Part) {
+    pub fn started(&self, part: Part) {
         if part == Part::Outbox {
             self.relays.fetch_add(1, Ordering::Relaxed);
         }
     }
 
     /// Notes that a part has ended, for another coordinator to go on.
-    pub(crate) fn ended(&self, part: Part) {
+    pub fn ended(&self, part: Part) {
         if part == Part::Outbox {
             self.relays.fetch_sub(1, Ordering::Relaxed);
         }

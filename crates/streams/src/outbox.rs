@@ -2,31 +2,32 @@
 //!
 //! The store has the number of the first event that is not published. It moves behind what the brokers have acknowledged
 //! without a gap, so an event is published at least once, and in each partition in the order of the numbers: after a
-//! failure everything from the gap on is sent again, and the numbers tell a reader what it has seen. After a failure one event
-//! goes alone, so that an event which the brokers never take does not bring those behind it again and again. Nothing is sent
+//! failure everything from the gap on is sent again, and the numbers tell a reader what it has seen. A producer that is made anew
+//! for an event that waits sends again only what is not acknowledged. After a failure one event goes alone, so that an event which the brokers never take does not bring those behind it again and again. Nothing is sent
 //! without the trust to lead: what a coordinator held that was paused is thrown away when it wakes up.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+mod deliveries;
+#[cfg(test)]
+mod tests;
+
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use model::JobEvent;
-use rdkafka::ClientContext;
-use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{DeliveryResult, Message};
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext, PurgeConfig};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer, PurgeConfig};
 use store::{Advance, Advanced, OUTBOX, OUTBOX_LOST, Position, ReadError, Store, SubmitError};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tracing::{debug, warn};
 
-use crate::client::{is_of_one_broker, log};
 use crate::figures::{Figures, Part};
 use crate::patience::Patience;
 use crate::record;
 use crate::settings::Settings;
 use crate::thread::Stop;
 use crate::window::Window;
+use deliveries::{Deliveries, lock};
 
 /// Events read at a time.
 const PAGE: usize = 2_000;
@@ -79,46 +80,6 @@ enum OutboxError {
     Overtaken(Position),
 }
 
-/// Receives the results of deliveries.
-#[derive(Debug)]
-struct Deliveries {
-    window: Arc<Mutex<Window>>,
-}
-
-fn lock(window: &Mutex<Window>) -> MutexGuard<'_, Window> {
-    // No code that holds it can panic half way through a change.
-    window.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl ClientContext for Deliveries {
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        log(level, facility, message);
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::Fatal) {
-            lock(&self.window).fail(reason.to_owned());
-        } else if is_of_one_broker(&error) {
-            // Partitions get other leaders. An event that waits for this broker is reported when it is late.
-            lock(&self.window).note_broker(reason.to_owned());
-        } else {
-            lock(&self.window).warn(reason.to_owned());
-        }
-    }
-}
-
-impl ProducerContext for Deliveries {
-    type DeliveryOpaque = usize;
-
-    fn delivery(&self, delivery: &DeliveryResult<'_>, seq: usize) {
-        match delivery {
-            Ok(message) if message.offset() >= 0 => lock(&self.window).acknowledged(seq as u64),
-            Ok(_) => lock(&self.window).fail("librdkafka does not know where the broker wrote it".to_owned()),
-            Err((error, _)) => lock(&self.window).fail(error.to_string()),
-        }
-    }
-}
-
 /// A producer and its unacknowledged events.
 struct Session {
     producer: BaseProducer<Deliveries>,
@@ -154,12 +115,11 @@ impl Session {
 }
 
 impl Outbox {
-    /// Publishes events until `stop` is set.
+    /// Publishes events until `stop` is set. The figures are told of the start before, and here of the end.
     pub fn run(self, stop: &Stop) {
-        self.figures.started(Part::Outbox);
-        let (mut is_careful, mut patience) = (false, Patience::default());
+        let (mut is_careful, mut patience, mut before) = (false, Patience::default(), None);
         while stop.wait_to_act() {
-            let ended = self.session(stop, is_careful, patience);
+            let ended = self.session(stop, is_careful, patience, &mut before);
             is_careful = ended.is_err();
             if let Err(error) = ended {
                 if let OutboxError::Stuck(event) = error {
@@ -173,9 +133,16 @@ impl Outbox {
         self.figures.ended(Part::Outbox);
     }
 
-    /// Publishes events from the store's position on, until an error.
-    fn session(&self, stop: &Stop, is_careful: bool, patience: Patience) -> Result<(), OutboxError> {
-        let mut session = self.begin(is_careful, patience)?;
+    /// Publishes events from the store's position on, until an error. `before` is the window that the producer before has left
+    /// to this one, and then the window that this one leaves.
+    fn session(
+        &self,
+        stop: &Stop,
+        is_careful: bool,
+        patience: Patience,
+        before: &mut Option<Window>,
+    ) -> Result<(), OutboxError> {
+        let mut session = self.begin(is_careful, patience, before.take())?;
         let mut ended = Ok(());
         while ended.is_ok() && stop.may_act() {
             ended = self.step(&mut session, stop);
@@ -187,17 +154,21 @@ impl Outbox {
         if let Err(error) = self.store_position(&mut session, true) {
             debug!(%error, "events that are acknowledged are published again");
         }
+        // Behind an event that waits, events of other partitions are acknowledged.
+        *before = matches!(ended, Err(OutboxError::Stuck(_))).then(|| lock(&session.window).handed_on());
         ended
     }
 
-    fn begin(&self, is_careful: bool, patience: Patience) -> Result<Session, OutboxError> {
+    fn begin(&self, is_careful: bool, patience: Patience, before: Option<Window>) -> Result<Session, OutboxError> {
         let (stored, lost) = self.positions()?;
         // Events count from 1.
         let next = stored.max(1);
         self.store.keep_events_from(next);
         self.figures.set_published(next);
         self.figures.set_lost(lost);
-        let window = Arc::new(Mutex::new(Window::new(next)));
+        // From another position on, another coordinator may have published.
+        let window = before.filter(|before| before.next() == next).unwrap_or_else(|| Window::new(next));
+        let window = Arc::new(Mutex::new(window));
         let deliveries = Deliveries { window: Arc::clone(&window) };
         let producer = self.settings.ordered_producer(deliveries)?;
         let (latest, stored_at) = (self.store.latest_event(), Instant::now());
@@ -277,10 +248,14 @@ impl Outbox {
         }
     }
 
-    /// Sends an event. Returns whether it was sent: no later event may be sent before an unsent one.
+    /// Sends an event that is not acknowledged. Returns whether it was sent: no later event may be sent before an unsent one.
     fn send(&self, session: &mut Session, event: &JobEvent, stop: &Stop) -> Result<bool, OutboxError> {
         if !stop.may_act() {
             return Ok(false);
+        }
+        if lock(&session.window).skips(event.seq) {
+            session.sent = event.seq;
+            return Ok(true);
         }
         let (job, topic) = (event.job.to_string(), Arc::clone(&session.topic));
         let value = serde_json::to_string(event).expect("an event is JSON");
@@ -355,41 +330,5 @@ impl Outbox {
         let positions = self.runtime.block_on(self.store.positions())?;
         let next = |stream: &str| positions.iter().find(|(name, _)| name == stream).map_or(0, |(_, place)| place.next);
         Ok((next(OUTBOX), next(OUTBOX_LOST)))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use rdkafka::mocking::MockCluster;
-    use store::Retention;
-    use store::memory::Memory;
-    use tokio::runtime::Runtime;
-
-    use super::*;
-
-    #[test]
-    fn an_event_that_is_late_again_and_again_ends_its_producer_where_each_partition_has_a_leader() {
-        let cluster = MockCluster::new(1).expect("a broker");
-        let settings = Settings::parse(&cluster.bootstrap_servers(), "").expect("valid");
-        let topic = settings.topics().events();
-        cluster.create_topic(&topic, 2, 1).expect("a topic");
-        let store = Arc::new(Memory::new().store(Retention::KEEP_ALL).expect("a thread"));
-        let runtime = Runtime::new().expect("a runtime");
-        let outbox = Outbox { settings, store, figures: Arc::default(), runtime: runtime.handle().clone() };
-        let mut session = outbox.begin(false, Patience::default()).expect("a producer");
-        session.waits.0 = 7;
-        session.late.0 = session.patience.reports(7) - 1;
-        assert!(outbox.check(&mut session).is_ok(), "it may still come");
-        session.late.0 += 1;
-        cluster.partition_leader(&topic, 1, None).expect("a partition");
-        assert!(outbox.check(&mut session).is_ok(), "a new producer does not find a leader either");
-        assert_eq!(session.late.0, 0, "the leaders are asked for again after as many reports");
-        cluster.partition_leader(&topic, 1, Some(1)).expect("a partition");
-        // For a minute at most, while the broker does not answer.
-        let is_stuck = (0..12).any(|_| {
-            session.late.0 = session.patience.reports(7);
-            matches!(outbox.check(&mut session), Err(OutboxError::Stuck(7)))
-        });
-        assert!(is_stuck);
     }
 }

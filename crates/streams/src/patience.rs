@@ -2,7 +2,7 @@
 //!
 //! After two changes of a partition's leader within a moment librdkafka may keep to a broker that does not lead the partition.
 //! No later answer about the leaders changes that, and the partition's events are refused until there is another leader. A new
-//! producer asks for the leaders anew. It also sends again what is published behind the waiting event, so it is made seldom.
+//! producer asks for the leaders anew. It also sends again what is under way, so it is made seldom.
 
 /// Reports of the same late event before the producer is made anew for the first time.
 const SHORTEST: u32 = 24;

@@ -10,6 +10,10 @@ pub(crate) struct Window {
     beyond: u64,
     /// The number after the last number without an event.
     passed: u64,
+    /// The number after the last event that earlier producers have sent.
+    sent_before: u64,
+    /// Those of their events that are not acknowledged.
+    unacknowledged_before: BTreeSet<u64>,
     /// Whether any event is acknowledged.
     is_proved: bool,
     failed: Option<String>,
@@ -33,6 +37,23 @@ impl Window {
     /// Notes that there are no events up to this number beside those that were sent.
     pub(crate) fn passed(&mut self, seq: u64) {
         self.passed = self.passed.max(seq + 1);
+    }
+
+    /// Whether an earlier producer has published this event, the next one. It counts as sent and acknowledged then.
+    pub(crate) fn skips(&mut self, seq: u64) -> bool {
+        let is_published = seq < self.sent_before && !self.unacknowledged_before.contains(&seq);
+        if is_published {
+            self.beyond = seq + 1;
+        }
+        is_published
+    }
+
+    /// The window of a new producer, which sends the events that are not acknowledged and no others again.
+    pub(crate) fn handed_on(&self) -> Self {
+        let (beyond, sent_before) = (self.next(), self.beyond.max(self.sent_before));
+        let unsent = self.unacknowledged_before.range(self.beyond..);
+        let unacknowledged_before = self.outstanding.iter().chain(unsent).copied().collect();
+        Self { beyond, sent_before, unacknowledged_before, ..Self::default() }
     }
 
     pub(crate) fn acknowledged(&mut self, seq: u64) {
@@ -117,5 +138,26 @@ mod tests {
         window.fail("first".to_owned());
         window.fail("second".to_owned());
         assert_eq!(window.failure(), Some("first"));
+    }
+
+    #[test]
+    fn producers_one_after_the_other_publish_each_event_once() {
+        let mut first = Window::new(5);
+        for seq in 5..=9 {
+            first.sent(seq);
+        }
+        for seq in [6, 7, 9] {
+            first.acknowledged(seq);
+        }
+        let mut second = first.handed_on();
+        assert_eq!((second.next(), second.len(), second.is_proved(), second.skips(5)), (5, 0, false, false));
+        second.sent(5);
+        assert!(second.skips(6));
+        assert_eq!(second.next(), 5);
+        // It ends before it comes to the rest.
+        second.acknowledged(5);
+        assert_eq!(second.next(), 7);
+        let mut third = second.handed_on();
+        assert_eq!([7, 8, 9, 10].map(|seq| third.skips(seq)), [true, false, true, false]);
     }
 }

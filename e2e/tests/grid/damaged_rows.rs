@@ -24,6 +24,11 @@ fn tells_of(coordinator: &Coordinator, damaged: &str) {
         assert_eq!(get(coordinator.public, page).status, 200, "{page}");
     }
     assert!(get(coordinator.public, "/").body.contains("cannot be read by this version"));
+    assert_eq!(
+        get(coordinator.public, &format!("/jobs/states?id={damaged}")).body,
+        "[]",
+        "it is neither over nor gone"
+    );
 }
 
 fn listed(coordinator: &Coordinator) -> Vec<String> {

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use model::{InvalidJob, JobId};
 use serde::Serialize;
 use service::ApiError;
-use store::{Cursor, JobFilter, JobRecord};
+use store::{Cursor, JobFilter, JobRecord, ReadError};
 
 use super::super::State;
 use super::super::errors::{from_invalid, from_read};
@@ -78,13 +78,14 @@ pub(super) async fn states(state: Data<State>, request: HttpRequest) -> Result<H
     let mut over = Vec::new();
     for (_, id) in ids {
         let Ok(id) = job_id(id) else { continue };
-        let record = state.store.job_if_readable(id).await.map_err(from_read)?;
-        let ended = match record {
-            Some(record) if record.state.is_over() => {
+        let ended = match state.store.job(id).await {
+            Ok(Some(record)) if record.state.is_over() => {
                 Ended { id, kind: record.kind.to_string(), state: record.state.as_str() }
             }
-            Some(_) => continue,
-            None => Ended { id, kind: "job".to_owned(), state: "forgotten" },
+            // A job that cannot be read waits for a coordinator that can read it.
+            Ok(Some(_)) | Err(ReadError::Unreadable { .. }) => continue,
+            Ok(None) => Ended { id, kind: "job".to_owned(), state: "forgotten" },
+            Err(error) => return Err(from_read(error).into()),
         };
         over.push(ended);
     }

@@ -21,6 +21,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::super::State;
 use super::super::errors::from_read;
 use super::super::{stats, workers};
+use super::shared_streams::SharedStreams;
 use crate::clock::now;
 
 /// The age up to which a snapshot is served.
@@ -79,6 +80,7 @@ pub(crate) struct Dashboard {
     history: Mutex<VecDeque<Sample>>,
     /// The versions of the last snapshot; they change once a second while a browser listens.
     ticks: watch::Sender<String>,
+    pub(super) streams: SharedStreams,
 }
 
 impl Snapshot {
@@ -96,6 +98,7 @@ impl Dashboard {
             changes: AtomicU64::new(0),
             history: Mutex::default(),
             ticks: watch::Sender::new(String::new()),
+            streams: SharedStreams::default(),
         }
     }
 
@@ -190,7 +193,7 @@ fn sweep_leases(state: &State) {
     let term = state.role.term();
     let is_held = |attempt| {
         let driver = term.as_ref().map(|term| &term.driver);
-        driver.is_some_and(|driver| driver.view(|engine| engine.lease(attempt, crate::clock::now()).is_some()))
+        driver.is_some_and(|driver| driver.view(|engine| engine.is_leased(attempt)))
     };
     state.lease_log.sweep(old, now, is_held);
 }

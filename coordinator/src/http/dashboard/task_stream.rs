@@ -1,6 +1,8 @@
 //! `/task-stream` and `/task-stream/data`: the activity of the slots, from the log of leases.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix_web::http::{StatusCode, header};
@@ -8,11 +10,12 @@ use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse};
 use dashboard::{StreamBar, StreamRow, TaskStream, WINDOWS, task_stream_page};
 use model::{JobId, JobKind};
+use service::ApiError;
 
 use super::super::State;
 use super::overview::dashboard_of;
 use super::page::{PageError, Visit, html};
-use crate::clock::now;
+use super::shared_streams::SharedStream;
 use crate::lease_log::{End, LeaseLog, Logged, Recent, STEP};
 
 /// Rows that a page shows.
@@ -27,13 +30,21 @@ const COLUMNS: u32 = 120;
 pub(super) async fn show(state: Data<State>, request: HttpRequest, visit: Visit) -> Result<HttpResponse, PageError> {
     let dashboard = dashboard_of(&state)?;
     let version = dashboard.version(&*dashboard.snapshot(&state).await?);
-    let stream = look(&state.lease_log, window(request.query_string()));
-    Ok(html(StatusCode::OK, &task_stream_page(&visit.viewer(&version), &stream)))
+    let shared = shared(&state, &request)?;
+    Ok(html(StatusCode::OK, &task_stream_page(&visit.viewer(&version), shared.stream())))
 }
 
-pub(super) async fn data(state: Data<State>, request: HttpRequest) -> HttpResponse {
-    let stream = look(&state.lease_log, window(request.query_string()));
-    HttpResponse::Ok().insert_header((header::CACHE_CONTROL, "no-store")).json(stream)
+pub(super) async fn data(state: Data<State>, request: HttpRequest) -> Result<HttpResponse, PageError> {
+    let json = shared(&state, &request)?.json();
+    Ok(HttpResponse::Ok()
+        .content_type("application/json")
+        .insert_header((header::CACHE_CONTROL, "no-store"))
+        .body(json))
+}
+
+fn shared(state: &State, request: &HttpRequest) -> Result<Arc<SharedStream>, ApiError> {
+    let seconds = window(request.query_string());
+    Ok(dashboard_of(state)?.streams.get(seconds, Instant::now(), || look(&state.lease_log, seconds)))
 }
 
 fn window(query: &str) -> u32 {
@@ -47,10 +58,12 @@ struct Gathering<'a> {
     log: &'a Recent,
     start: Instant,
     now: Instant,
-    rows: HashMap<usize, StreamRow>,
+    /// The figures of each slot.
+    figures: HashMap<usize, StreamRow>,
+    /// The rows of the slots that are drawn.
+    places: HashMap<usize, usize>,
     jobs: HashMap<JobId, usize>,
     names: Vec<(String, String)>,
-    /// The bars, with the number of the slot in place of the row.
     bars: Vec<StreamBar>,
     /// Leases whose slots a step has not kept.
     uncounted: u64,
@@ -64,26 +77,58 @@ fn look(log: &LeaseLog, seconds: u32) -> TaskStream {
         let start = now.checked_sub(window).unwrap_or(now);
         (now, start, log.recent(start))
     });
+    stream_of(&log, start, now, seconds)
+}
+
+/// The stream of a window from `start` to `now`, from a copy of the log since `start`.
+fn stream_of(log: &Recent, start: Instant, now: Instant, seconds: u32) -> TaskStream {
     let leases = log.leases();
-    let (rows, jobs, names, bars) = (HashMap::new(), HashMap::new(), Vec::new(), Vec::new());
-    let mut gathering = Gathering { log: &log, start, now, rows, jobs, names, bars, uncounted: 0 };
+    let (figures, places, jobs) = (HashMap::new(), HashMap::new(), HashMap::new());
+    let (names, bars) = (Vec::new(), Vec::new());
+    let mut gathering = Gathering { log, start, now, figures, places, jobs, names, bars, uncounted: 0 };
     let since = log.complete_since.filter(|since| *since > start);
+    // The first step from which on the log has every lease individually.
+    let from = since.map(|since| log.steps.iter().map(|step| step.start).find(|start| *start >= since).unwrap_or(now));
     let is_aggregated = leases.len() > MAX_BARS || since.is_some();
+    if let Some(from) = from {
+        gathering.count_steps(from);
+    }
+    for lease in &leases {
+        gathering.count_lease(lease, from.unwrap_or(start));
+    }
+    let (rows, hidden_rows) = gathering.choose_rows();
+    if let Some(from) = from {
+        gathering.add_steps(from, seconds);
+    }
     if is_aggregated {
-        // The first step from which on the log has every lease individually.
-        let starts = || log.steps.iter().map(|step| step.start);
-        let from = since.map(|since| starts().find(|start| *start >= since).unwrap_or(now));
-        gathering.add_steps(from.unwrap_or(start));
-        gathering.add_columns(&leases, from.unwrap_or(start), window / COLUMNS);
+        gathering.add_columns(&leases, from.unwrap_or(start), Duration::from_secs(seconds.into()) / COLUMNS);
     } else {
         leases.iter().for_each(|lease| gathering.add(lease));
     }
-    gathering.finish(seconds, is_aggregated)
+    let Gathering { names: jobs, mut bars, uncounted: uncounted_leases, .. } = gathering;
+    bars.sort_by_key(|bar| (bar.start_ms, bar.row));
+    let ends_at_ms = crate::clock::now().at.as_millisecond();
+    TaskStream { seconds, ends_at_ms, rows, hidden_rows, uncounted_leases, jobs, bars, is_aggregated }
+}
+
+/// The share of `whole_ms` in which a slot was busy, in percent: 0 is drawn as a stopped lease.
+fn to_percent(busy_ms: u64, whole_ms: u64) -> u64 {
+    (busy_ms * 100 / whole_ms.max(1)).clamp(1, 100)
 }
 
 impl Gathering<'_> {
     fn milliseconds(&self, at: Instant) -> u64 {
         u64::try_from(at.saturating_duration_since(self.start).as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Start and end of the part of a lease that is after `from`; `None` where there is no such part.
+    fn part(&self, lease: &Logged, from: Instant) -> Option<(u64, u64)> {
+        let end = lease.end.map_or(self.now, |(end, _)| end);
+        if end < from {
+            return None;
+        }
+        let start_ms = self.milliseconds(lease.start.max(from));
+        Some((start_ms, self.milliseconds(end).max(start_ms)))
     }
 
     fn job(&mut self, id: JobId, kind: JobKind) -> usize {
@@ -95,141 +140,129 @@ impl Gathering<'_> {
     }
 
     fn count(&mut self, slot: usize, busy_ms: u64, leases: u64, failed: u64, seconds: u64) {
-        let row = self.rows.entry(slot).or_default();
+        let row = self.figures.entry(slot).or_default();
         row.busy_ms += busy_ms;
         row.leases += leases;
         row.failed += failed;
         row.seconds += seconds;
     }
 
-    /// Adds a lease as a bar of its own.
-    fn add(&mut self, lease: &Logged) {
-        let (start_ms, end_ms) =
-            (self.milliseconds(lease.start), self.milliseconds(lease.end.map_or(self.now, |(end, _)| end)));
-        let length_ms = end_ms.saturating_sub(start_ms);
-        let has_failed = lease.end.is_some_and(|(_, end)| end == End::Failed);
-        // A stopped lease is drawn hollow.
-        let busy = if lease.end.is_some_and(|(_, end)| end == End::Stopped) { 0 } else { 100 };
-        let (job, seconds) = (self.job(lease.job, lease.kind), u64::from(lease.is_second));
-        self.count(lease.slot, length_ms, u64::from(lease.end.is_some()), u64::from(has_failed), seconds);
-        let (failed, tasks) = (u64::from(has_failed), lease.tasks);
-        self.bars.push(StreamBar {
-            row: lease.slot,
-            start_ms,
-            length_ms,
-            job,
-            leases: 1,
-            failed,
-            seconds,
-            busy,
-            tasks,
-        });
-    }
-
-    /// Adds the activity of the slots in the steps that begin before `until`.
-    fn add_steps(&mut self, until: Instant) {
+    /// Counts the activity of the slots in the steps that begin before `until`.
+    fn count_steps(&mut self, until: Instant) {
         let log = self.log;
         for step in log.steps.iter().filter(|step| step.start < until) {
             self.uncounted += step.uncounted;
             for (slot, share) in &step.shares {
-                let job = self.job(share.job, share.kind);
-                let busy_ms = u64::try_from(share.busy.as_millis()).unwrap_or(u64::MAX);
                 let (leases, failed, seconds) = (share.leases.into(), share.failed.into(), share.seconds.into());
-                self.count(*slot, busy_ms, leases, failed, seconds);
-                let (start_ms, length_ms) = (self.milliseconds(step.start), STEP.as_millis() as u64);
-                let busy = (busy_ms * 100 / length_ms).max(1);
-                self.bars.push(StreamBar {
-                    row: *slot,
-                    start_ms,
-                    length_ms,
-                    job,
-                    leases,
-                    failed,
-                    seconds,
-                    busy,
-                    tasks: 0,
-                });
+                self.count(*slot, milliseconds_of(share.busy), leases, failed, seconds);
             }
         }
     }
 
-    /// Adds leases merged by slot and column.
-    fn add_columns(&mut self, leases: &[Logged], from: Instant, width: Duration) {
-        let width_ms = u64::try_from(width.as_millis()).unwrap_or(u64::MAX).max(1);
-        let mut columns: BTreeMap<(u64, usize), StreamBar> = BTreeMap::new();
-        for lease in leases {
-            let (start, end) = (lease.start.max(from), lease.end.map_or(self.now, |(end, _)| end));
-            if end < from {
-                continue;
-            }
-            let job = self.job(lease.job, lease.kind);
-            let (start_ms, end_ms) = (self.milliseconds(start), self.milliseconds(end).max(self.milliseconds(start)));
-            let has_failed = u64::from(lease.end.is_some_and(|(_, end)| end == End::Failed));
-            let (has_ended, is_second) = (u64::from(lease.end.is_some()), u64::from(lease.is_second));
-            self.count(lease.slot, end_ms - start_ms, has_ended, has_failed, is_second);
-            let last = end_ms / width_ms;
-            for column in start_ms / width_ms..=last {
-                let left = column * width_ms;
-                let none = StreamBar {
-                    row: lease.slot,
-                    start_ms: left,
-                    length_ms: width_ms,
-                    job,
-                    leases: 0,
-                    failed: 0,
-                    seconds: 0,
-                    busy: 0,
-                    tasks: 0,
-                };
-                let bar = columns.entry((column, lease.slot)).or_insert(none);
-                let covered = end_ms.min(left + width_ms).saturating_sub(start_ms.max(left));
-                // Milliseconds until all leases are added, percent then.
-                bar.busy += covered;
-                if column == last {
-                    (bar.leases, bar.failed, bar.seconds) =
-                        (bar.leases + has_ended, bar.failed + has_failed, bar.seconds + is_second);
-                }
-            }
-        }
-        let to_percent = |bar: StreamBar| StreamBar { busy: (bar.busy * 100 / width_ms).clamp(1, 100), ..bar };
-        self.bars.extend(columns.into_values().map(to_percent));
+    /// Counts the part of a lease that is after `from`.
+    fn count_lease(&mut self, lease: &Logged, from: Instant) {
+        let Some((start_ms, end_ms)) = self.part(lease, from) else { return };
+        let has_failed = lease.end.is_some_and(|(_, end)| end == End::Failed);
+        let ended = u64::from(lease.end.is_some());
+        self.count(lease.slot, end_ms - start_ms, ended, has_failed.into(), lease.is_second.into());
     }
 
-    /// The busiest slots, in the order of their names, with their bars.
-    fn finish(self, seconds: u32, is_aggregated: bool) -> TaskStream {
-        let Self { log, rows, names, mut bars, uncounted, .. } = self;
-        let mut rows: Vec<(usize, StreamRow)> = rows.into_iter().collect();
-        rows.sort_by_key(|(slot, row)| (std::cmp::Reverse(row.busy_ms), *slot));
+    /// The busiest slots, in the order of their names, and the number of the others. Only they get bars.
+    fn choose_rows(&mut self) -> (Vec<StreamRow>, usize) {
+        let mut rows: Vec<(usize, StreamRow)> = std::mem::take(&mut self.figures).into_iter().collect();
+        rows.sort_by_key(|(slot, row)| (Reverse(row.busy_ms), *slot));
         let hidden_rows = rows.len().saturating_sub(MAX_ROWS);
         rows.truncate(MAX_ROWS);
         for (number, row) in &mut rows {
-            let Some((worker, slot)) = log.slots.get(*number) else { continue };
+            let Some((worker, slot)) = self.log.slots.get(*number) else { continue };
             (row.worker, row.slot) = (worker.to_string(), *slot);
         }
         rows.sort_by(|(_, one), (_, other)| {
             natural(&one.worker).cmp(&natural(&other.worker)).then(one.slot.cmp(&other.slot))
         });
-        let places: HashMap<usize, usize> = rows.iter().enumerate().map(|(place, (slot, _))| (*slot, place)).collect();
-        bars.retain_mut(|bar| places.get(&bar.row).map(|place| bar.row = *place).is_some());
-        bars.sort_by_key(|bar| (bar.start_ms, bar.row));
-        let ends_at_ms = now().at.as_millisecond();
-        let rows = rows.into_iter().map(|(_, row)| row).collect();
-        let (jobs, uncounted_leases) = (jobs_of(&mut bars, &names), uncounted);
-        TaskStream { seconds, ends_at_ms, rows, hidden_rows, uncounted_leases, jobs, bars, is_aggregated }
+        self.places = rows.iter().enumerate().map(|(place, (slot, _))| (*slot, place)).collect();
+        (rows.into_iter().map(|(_, row)| row).collect(), hidden_rows)
+    }
+
+    /// Adds a lease as a bar of its own.
+    fn add(&mut self, lease: &Logged) {
+        let Some(row) = self.places.get(&lease.slot).copied() else { return };
+        let (start_ms, end_ms) =
+            (self.milliseconds(lease.start), self.milliseconds(lease.end.map_or(self.now, |(end, _)| end)));
+        let has_failed = lease.end.is_some_and(|(_, end)| end == End::Failed);
+        // A stopped lease is drawn hollow.
+        let busy = if lease.end.is_some_and(|(_, end)| end == End::Stopped) { 0 } else { 100 };
+        let job = self.job(lease.job, lease.kind);
+        self.bars.push(StreamBar {
+            row,
+            start_ms,
+            length_ms: end_ms.saturating_sub(start_ms),
+            job,
+            leases: 1,
+            failed: has_failed.into(),
+            seconds: lease.is_second.into(),
+            busy,
+            tasks: lease.tasks,
+        });
+    }
+
+    /// Adds the activity of the slots in the steps that begin before `until`. In a long window a bar stands for several steps,
+    /// so that a row has no more bars than there are columns.
+    fn add_steps(&mut self, until: Instant, seconds: u32) {
+        let log = self.log;
+        let steps: Vec<_> = log.steps.iter().filter(|step| step.start < until).collect();
+        let steps_of_bar = u64::from(seconds).div_ceil(STEP.as_secs() * u64::from(COLUMNS));
+        for group in steps.chunks(usize::try_from(steps_of_bar).unwrap_or(usize::MAX).max(1)) {
+            let (Some(first), Some(last)) = (group.first(), group.last()) else { continue };
+            let start_ms = self.milliseconds(first.start);
+            let length_ms = milliseconds_of(last.start + STEP - first.start);
+            let mut bars: BTreeMap<usize, StreamBar> = BTreeMap::new();
+            // The newest first: its job stands for all of the bar.
+            for (slot, share) in group.iter().rev().flat_map(|step| &step.shares) {
+                let Some(row) = self.places.get(slot).copied() else { continue };
+                let bar = bars.entry(*slot).or_insert_with(|| {
+                    let job = self.job(share.job, share.kind);
+                    StreamBar { row, start_ms, length_ms, job, leases: 0, failed: 0, seconds: 0, busy: 0, tasks: 0 }
+                });
+                // Milliseconds until all steps are added, percent then.
+                bar.busy += milliseconds_of(share.busy);
+                bar.leases += u64::from(share.leases);
+                bar.failed += u64::from(share.failed);
+                bar.seconds += u64::from(share.seconds);
+            }
+            self.bars.extend(bars.into_values().map(|bar| StreamBar { busy: to_percent(bar.busy, length_ms), ..bar }));
+        }
+    }
+
+    /// Adds leases merged by slot and column.
+    fn add_columns(&mut self, leases: &[Logged], from: Instant, width: Duration) {
+        let width_ms = milliseconds_of(width).max(1);
+        let mut columns: BTreeMap<(u64, usize), StreamBar> = BTreeMap::new();
+        for lease in leases {
+            let Some(row) = self.places.get(&lease.slot).copied() else { continue };
+            let Some((start_ms, end_ms)) = self.part(lease, from) else { continue };
+            let last = end_ms / width_ms;
+            for column in start_ms / width_ms..=last {
+                let left = column * width_ms;
+                let bar = columns.entry((column, row)).or_insert_with(|| {
+                    let (start_ms, length_ms, job) = (left, width_ms, self.job(lease.job, lease.kind));
+                    StreamBar { row, start_ms, length_ms, job, leases: 0, failed: 0, seconds: 0, busy: 0, tasks: 0 }
+                });
+                // Milliseconds until all leases are added, percent then.
+                bar.busy += end_ms.min(left + width_ms).saturating_sub(start_ms.max(left));
+                if column == last {
+                    bar.leases += u64::from(lease.end.is_some());
+                    bar.failed += u64::from(lease.end.is_some_and(|(_, end)| end == End::Failed));
+                    bar.seconds += u64::from(lease.is_second);
+                }
+            }
+        }
+        self.bars.extend(columns.into_values().map(|bar| StreamBar { busy: to_percent(bar.busy, width_ms), ..bar }));
     }
 }
 
-/// The jobs that bars refer to, and no others: a window may have as many jobs as leases. Each bar gets its job's new place.
-fn jobs_of(bars: &mut [StreamBar], names: &[(String, String)]) -> Vec<(String, String)> {
-    let (mut places, mut jobs) = (HashMap::new(), Vec::new());
-    for bar in bars {
-        let before = bar.job;
-        bar.job = *places.entry(before).or_insert_with(|| {
-            jobs.push(names[before].clone());
-            jobs.len() - 1
-        });
-    }
-    jobs
+fn milliseconds_of(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// The sort key of a name: `worker-2` comes before `worker-10`.
@@ -274,6 +307,37 @@ mod tests {
         assert!(many.is_aggregated && many.bars.len() <= 2 * COLUMNS as usize + 2, "{}", many.bars.len());
         let counted: u64 = many.bars.iter().map(|bar| bar.leases).sum();
         assert_eq!((counted, many.rows.iter().map(|row| row.leases).sum::<u64>()), (4_000, 4_000));
+    }
+
+    #[test]
+    fn a_full_hour_has_a_bounded_number_of_bars_and_loses_no_lease() {
+        let (log, start) = (LeaseLog::new(true), Instant::now());
+        let at = |seconds| start + Duration::from_secs(seconds);
+        // Steps begin with the first end: no later one is where two steps meet.
+        lease(&log, 0, 0, at(0), at(1));
+        for number in 0..720 * 120u32 {
+            let second = 5 * u64::from(number / 120);
+            lease(&log, (number + 1).into(), number % 120, at(second), at(second + 5));
+        }
+        let stream = stream_of(&log.view(|log| log.recent(start)), start, at(3_600), 3_600);
+        assert_eq!((stream.is_aggregated, stream.rows.len(), stream.hidden_rows), (true, MAX_ROWS, 20));
+        assert!(stream.bars.len() <= MAX_ROWS * (COLUMNS as usize + 2), "{}", stream.bars.len());
+        let counted: u64 = stream.bars.iter().map(|bar| bar.leases).sum();
+        assert_eq!((counted, stream.rows.iter().map(|row| row.leases).sum::<u64>()), (72_001, 72_001));
+        assert!(stream.bars.iter().all(|bar| bar.row < MAX_ROWS && (1..=100).contains(&bar.busy)));
+    }
+
+    #[test]
+    fn leases_of_the_step_in_which_the_window_begins_count_once() {
+        let (log, first) = (LeaseLog::new(true), Instant::now());
+        let at = |seconds| first + Duration::from_secs(seconds);
+        lease(&log, 0, 0, first, first);
+        for number in 1..=4_000 {
+            lease(&log, number, 1, at(3), at(3));
+        }
+        let stream = stream_of(&log.view(|log| log.recent(at(2))), at(2), at(32), 30);
+        let counted: u64 = stream.bars.iter().map(|bar| bar.leases).sum();
+        assert_eq!((stream.is_aggregated, stream.rows.len(), stream.rows[0].leases, counted), (true, 1, 4_000, 4_000));
     }
 
     #[test]

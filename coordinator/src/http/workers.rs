@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use actix_web::HttpResponse;
 use actix_web::web::{Data, Json, Path};
-use api::{Delivery, Problem, WorkerState, WorkerSummary};
-use engine::{Standing, WorkerView};
+use api::{Delivery, Problem, WorkerState, WorkerSummary, WorkerSuspension};
+use engine::{Standing, Suspension, WorkerView};
 use model::WorkerId;
 use service::ApiError;
 use store::WriteError;
@@ -100,7 +100,7 @@ fn of_pushed(term: Option<&Term>, id: WorkerId, registration: &Registration, now
         resources: heartbeat.resources,
         kinds: heartbeat.kinds.iter().copied().filter(|kind| !lacks.contains(kind)).collect(),
         version: heartbeat.version.clone(),
-        ..summary(view, id, now.saturating_duration_since(registration.last_seen_at))
+        ..summary(view, id, registration.last_seen_at, now)
     };
     // A standby knows from heartbeats that a worker drains.
     if is_unknown && heartbeat.is_draining {
@@ -111,13 +111,13 @@ fn of_pushed(term: Option<&Term>, id: WorkerId, registration: &Registration, now
 
 fn of_pulled(term: &Term, id: WorkerId, worker: PullWorker, now: Instant) -> WorkerSummary {
     let view = term.driver.view(|engine| engine.worker(worker.key));
-    let summary = summary(view, id, now.saturating_duration_since(worker.last_seen_at));
+    let summary = summary(view, id, worker.last_seen_at, now);
     let PullWorker { labels, resources, kinds, .. } = worker;
     WorkerSummary { running: summary.busy, labels, resources, kinds, ..summary }
 }
 
 /// A worker's summary from the engine's view of it.
-fn summary(view: Option<WorkerView>, id: WorkerId, silent: Duration) -> WorkerSummary {
+fn summary(view: Option<WorkerView>, id: WorkerId, last_seen_at: Instant, now: Instant) -> WorkerSummary {
     let standing = view.as_ref().map(|view| view.standing);
     let speed = view.as_ref().and_then(|view| view.numbers_per_second);
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a figure for people, never negative")]
@@ -130,12 +130,13 @@ fn summary(view: Option<WorkerView>, id: WorkerId, silent: Duration) -> WorkerSu
         slots: 1,
         busy: view.as_ref().map_or(0, |view| u32::try_from(view.leases).unwrap_or(u32::MAX)),
         running: 0,
-        last_seen_ms_ago: u64::try_from(silent.as_millis()).unwrap_or(u64::MAX),
+        last_seen_ms_ago: milliseconds(now.saturating_duration_since(last_seen_at)),
         state: match standing {
             Some(Standing::Suspended) => WorkerState::Suspended,
             Some(Standing::Draining) => WorkerState::Draining,
             Some(Standing::Ready) | None => WorkerState::Ready,
         },
+        suspension: view.as_ref().and_then(|view| view.suspension).map(|suspension| of_suspension(suspension, now)),
         completed_tasks: view.map_or(0, |WorkerView { completed_tasks, .. }| completed_tasks),
         speed_numbers_per_s,
         cpu_load: 0.0,
@@ -145,4 +146,13 @@ fn summary(view: Option<WorkerView>, id: WorkerId, silent: Duration) -> WorkerSu
         kinds: Vec::new(),
         version: String::new(),
     }
+}
+
+fn of_suspension(Suspension { reason, until }: Suspension, now: Instant) -> WorkerSuspension {
+    let ends_in_ms = until.map(|until| milliseconds(until.saturating_duration_since(now)));
+    WorkerSuspension { reason: reason.to_string(), ends_in_ms }
+}
+
+fn milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }

@@ -100,7 +100,7 @@ fn of_pushed(term: Option<&Term>, id: WorkerId, registration: &Registration, now
         resources: heartbeat.resources,
         kinds: heartbeat.kinds.iter().copied().filter(|kind| !lacks.contains(kind)).collect(),
         version: heartbeat.version.clone(),
-        ..summary(view, id, registration.last_seen_at, now)
+        ..summary(view, id, now.saturating_duration_since(registration.last_seen_at))
     };
     // A standby knows from heartbeats that a worker drains.
     if is_unknown && heartbeat.is_draining {
@@ -111,13 +111,13 @@ fn of_pushed(term: Option<&Term>, id: WorkerId, registration: &Registration, now
 
 fn of_pulled(term: &Term, id: WorkerId, worker: PullWorker, now: Instant) -> WorkerSummary {
     let view = term.driver.view(|engine| engine.worker(worker.key));
-    let summary = summary(view, id, worker.last_seen_at, now);
+    let summary = summary(view, id, now.saturating_duration_since(worker.last_seen_at));
     let PullWorker { labels, resources, kinds, .. } = worker;
     WorkerSummary { running: summary.busy, labels, resources, kinds, ..summary }
 }
 
 /// A worker's summary from the engine's view of it.
-fn summary(view: Option<WorkerView>, id: WorkerId, last_seen_at: Instant, now: Instant) -> WorkerSummary {
+fn summary(view: Option<WorkerView>, id: WorkerId, silent: Duration) -> WorkerSummary {
     let standing = view.as_ref().map(|view| view.standing);
     let speed = view.as_ref().and_then(|view| view.numbers_per_second);
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a figure for people, never negative")]
@@ -130,13 +130,13 @@ fn summary(view: Option<WorkerView>, id: WorkerId, last_seen_at: Instant, now: I
         slots: 1,
         busy: view.as_ref().map_or(0, |view| u32::try_from(view.leases).unwrap_or(u32::MAX)),
         running: 0,
-        last_seen_ms_ago: milliseconds(now.saturating_duration_since(last_seen_at)),
+        last_seen_ms_ago: milliseconds(silent),
         state: match standing {
             Some(Standing::Suspended) => WorkerState::Suspended,
             Some(Standing::Draining) => WorkerState::Draining,
             Some(Standing::Ready) | None => WorkerState::Ready,
         },
-        suspension: view.as_ref().and_then(|view| view.suspension).map(|suspension| of_suspension(suspension, now)),
+        suspension: view.as_ref().and_then(|view| view.suspension).map(of_suspension),
         completed_tasks: view.map_or(0, |WorkerView { completed_tasks, .. }| completed_tasks),
         speed_numbers_per_s,
         cpu_load: 0.0,
@@ -148,8 +148,8 @@ fn summary(view: Option<WorkerView>, id: WorkerId, last_seen_at: Instant, now: I
     }
 }
 
-fn of_suspension(Suspension { reason, until }: Suspension, now: Instant) -> WorkerSuspension {
-    let ends_in_ms = until.map(|until| milliseconds(until.saturating_duration_since(now)));
+fn of_suspension(Suspension { reason, until }: Suspension) -> WorkerSuspension {
+    let ends_in_ms = until.map(|until| milliseconds(until.saturating_duration_since(Instant::now())));
     WorkerSuspension { reason: reason.to_string(), ends_in_ms }
 }
 

@@ -170,12 +170,8 @@ impl Engine {
 
     /// The suspended workers in words, one of them with its reason; `None` if there is none.
     pub(crate) fn suspended(&self) -> Option<String> {
-        let suspended = || {
-            self.workers.values().filter_map(|worker| match worker.standing {
-                WorkerStanding::Suspended { reason, .. } => Some((&worker.id, reason)),
-                WorkerStanding::Ready { .. } | WorkerStanding::Draining | WorkerStanding::SetAside => None,
-            })
-        };
+        let suspended =
+            || self.workers.values().filter_map(move |worker| Some((&worker.id, self.suspension(worker)?.reason)));
         let (id, reason) = suspended().min_by_key(|(id, _)| *id)?;
         let others = match suspended().count() - 1 {
             0 => String::new(),

@@ -75,6 +75,21 @@ async fn a_sum_is_told_to_a_reader_but_stored_for_a_submitter_alone() {
 }
 
 #[actix_web::test]
+async fn the_question_before_a_change_shows_jobs_to_readers_alone() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("tokens.toml");
+    let (submitter, both) = (add(&file, "submitter", "submit"), add(&file, "both", "read,submit"));
+    let grid = TestCoordinator::start(guarded(&file));
+    let request = grid.client.post(format!("http://{}/v1/jobs", grid.public)).bearer_auth(&submitter);
+    let submitted = request.json(&json!({"kind": "sleep", "params": {"seconds": 0}})).send().await.expect("an answer");
+    let job: Job = read(submitted, 201).await;
+    for path in ["/jobs/all/cancel?state=queued".to_owned(), format!("/jobs/{}/cancel", job.id)] {
+        assert_eq!(grid.ask_as(&submitter, Method::GET, &path).await.status(), 403, "{path}");
+        assert_eq!(grid.ask_as(&both, Method::GET, &path).await.status(), 200, "{path}");
+    }
+}
+
+#[actix_web::test]
 async fn every_described_path_has_its_right_in_the_table() {
     let directory = tempfile::tempdir().expect("a directory");
     let file = directory.path().join("tokens.toml");

@@ -25,6 +25,8 @@ impl Store {
     pub async fn put_program(&self, mut upload: ProgramUpload, record: ProgramRecord) -> Result<bool, UploadError> {
         self.refuse_to_follow()?;
         let _lock = self.programs.write().await;
+        // A leader that was followed leaves no object without a row.
+        self.confirm().await?;
         upload.finish().await?;
         let unreadable = |error: ReadError| WriteError::Unavailable(error.to_string());
         let is_new = self.reads.program(record.hash).await.map_err(unreadable)?.is_none();
@@ -132,25 +134,43 @@ mod tests {
     use crate::memory::Memory;
     use crate::suite::helpers::*;
 
-    async fn put(store: &Store, bytes: &[u8]) -> ProgramHash {
-        let hash = ProgramHash(Sha256::digest(bytes).into());
-        let record = ProgramRecord {
-            hash,
+    fn record(bytes: &[u8]) -> ProgramRecord {
+        ProgramRecord {
+            hash: ProgramHash(Sha256::digest(bytes).into()),
             bytes: bytes.len() as u64,
             kind: ProgramKind::Wasm,
             uploaded_at: at(1),
             uploaded_by: None,
-        };
-        let mut upload = store.upload_program(hash).await;
+        }
+    }
+
+    async fn upload(store: &Store, bytes: &[u8]) -> ProgramUpload {
+        let mut upload = store.upload_program(record(bytes).hash).await;
         upload.push(bytes).await.expect("room");
-        assert_eq!(store.put_program(upload, record).await, Ok(true));
-        hash
+        upload
+    }
+
+    async fn put(store: &Store, bytes: &[u8]) -> ProgramHash {
+        let upload = upload(store, bytes).await;
+        assert_eq!(store.put_program(upload, record(bytes)).await, Ok(true));
+        record(bytes).hash
+    }
+
+    #[tokio::test]
+    async fn an_upload_that_ends_after_the_lead_is_lost_leaves_no_object() {
+        let memory = Memory::new();
+        let last = memory.store(KEEP_ALL).expect("a thread");
+        let upload = upload(&last, b"one").await;
+        let next = memory.store(KEEP_ALL).expect("a thread");
+        let refused = last.put_program(upload, record(b"one")).await;
+        assert!(matches!(refused, Err(UploadError::Write(WriteError::Superseded { .. }))), "{refused:?}");
+        assert_eq!(next.objects.has_program(record(b"one").hash).await, Ok(false));
     }
 
     #[tokio::test]
     async fn a_late_deletion_by_the_last_leader_leaves_what_was_uploaded_to_the_next_one() {
         // One is sent whole, the other in parts.
-        for bytes in [vec![1; 10], vec![2; 9 << 20]] {
+        for bytes in [vec![1_u8; 10], vec![2_u8; 9 << 20]] {
             let memory = Memory::new();
             let last = memory.store(KEEP_ALL).expect("a thread");
             let hash = put(&last, &bytes).await;

@@ -20,6 +20,9 @@ use crate::error::{PruneError, ReadError, UploadError, WriteError};
 /// Age after which an object without a row was left by a process that ended between the two.
 const LEFTOVER_AGE: Duration = Duration::from_hours(24);
 
+/// Hexadecimal digits that tell the further objects of a program apart.
+const RANDOM_CHARS: usize = 16;
+
 /// An upload of a program into the object store. The program is visible there once it is complete and its hash is right.
 #[derive(Debug)]
 pub struct ProgramUpload {
@@ -106,7 +109,9 @@ impl Objects {
 
     /// A path beside [`Self::program_path`] that no other upload has.
     fn further_path(&self, hash: ProgramHash) -> Path {
-        self.programs().join(format!("{hash}.{}", Uuid::new_v4().simple()))
+        let random = Uuid::new_v4().simple().to_string();
+        // Some servers of S3 make a file's name of the whole path: it stays below 150 characters.
+        self.programs().join(format!("{hash}.{}", &random[..RANDOM_CHARS]))
     }
 
     /// The objects of a program that are not in its place.

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use model::{JobId, ProgramHash};
 use object_store::ObjectStoreExt;
 use object_store::path::Path;
+use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::parts::Parts;
@@ -22,6 +23,9 @@ const LEFTOVER_AGE: Duration = Duration::from_hours(24);
 
 /// Hexadecimal digits that tell the further objects of a program apart.
 const RANDOM_CHARS: usize = 16;
+
+/// Longest time that the body of an upload waits for the look at its place.
+const LOOK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// An upload of a program into the object store. The program is visible there once it is complete and its hash is right.
 #[derive(Debug)]
@@ -53,8 +57,11 @@ impl ProgramBytes {
 impl ProgramUpload {
     pub(crate) async fn begin(objects: &Objects, reads: &dyn Reads, hash: ProgramHash) -> Self {
         let place = objects.program_path(hash);
-        let is_unnamed =
-            matches!(reads.program(hash).await, Ok(None)) && matches!(objects.is_there(&place).await, Ok(true));
+        let look = async {
+            matches!(reads.program(hash).await, Ok(None)) && matches!(objects.is_there(&place).await, Ok(true))
+        };
+        // Where neither answers, the end of the upload fails too.
+        let is_unnamed = timeout(LOOK_TIMEOUT, look).await.unwrap_or(false);
         Self::at(objects, hash, if is_unnamed { objects.further_path(hash) } else { place })
     }
 

@@ -24,8 +24,8 @@ const LEFTOVER_AGE: Duration = Duration::from_hours(24);
 /// Hexadecimal digits that tell the further objects of a program apart.
 const RANDOM_CHARS: usize = 16;
 
-/// Longest time that the body of an upload waits for the look at its place: listeners close a connection whose body is not read for
-/// three times as long.
+/// Longest time that the body of an upload waits for the look at its place: a third of the time after which a listener closes a
+/// connection whose body is not read.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// An upload of a program into the object store. The program is visible there once it is complete and its hash is right.

@@ -30,7 +30,10 @@ impl StoreLocation {
             let path = Url::parse(text).ok().and_then(|url| url.to_file_path().ok());
             return Ok(Self::Directory(path.with_context(|| format!("{text} is not the URL of a directory"))?));
         }
-        ensure!(!text.contains("://"), "a store is a data directory or postgres://…, not {text}");
+        // The rest may hold a password.
+        if let Some((scheme, _)) = text.split_once("://") {
+            bail!("a store is a data directory or postgres://…, and not of {scheme}://");
+        }
         Ok(Self::Directory(Path::new(text).to_owned()))
     }
 
@@ -78,7 +81,11 @@ impl Request {
                 "--to" => to = Some(StoreLocation::parse(value()?)?),
                 "--from-results" => from_results = Some(Url::parse(value()?).context("read --from-results")?),
                 "--to-results" => to_results = Some(Url::parse(value()?).context("read --to-results")?),
-                _ => bail!("{option} is no option of migrate\n\n{USAGE}"),
+                other => {
+                    // It may be a URL with a password.
+                    let shown = other.split("://").next().unwrap_or_default();
+                    bail!("{shown} is no option of migrate\n\n{USAGE}")
+                }
             }
         }
         let from = from.with_context(|| format!("--from is missing\n\n{USAGE}"))?;
@@ -121,4 +128,22 @@ pub fn migrate(arguments: &[String]) -> anyhow::Result<String> {
     }
     text.push_str(&format!("results above 64 KiB: {}\noutputs above 64 KiB: {outputs}\n", names.len()));
     Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_that_are_wrong_are_told_without_a_password() {
+        for (arguments, told) in [
+            (vec!["--from", "postgress://me:secret@db/jobs", "--to", "there"], "not of postgress://"),
+            (vec!["postgres://me:secret@db/jobs", "there"], "postgres is no option"),
+            (vec!["--form", "there"], "--form is no option"),
+        ] {
+            let arguments: Vec<_> = arguments.into_iter().map(str::to_owned).collect();
+            let error = format!("{:#}", migrate(&arguments).expect_err("they are wrong"));
+            assert!(error.contains(told) && !error.contains("secret"), "{error}");
+        }
+    }
 }

@@ -98,10 +98,15 @@ pub(super) async fn of_job(
         }
     }
     let wanted = Wanted { job, tasks, wait };
-    if let Some(after) = after.filter(|after| after.epoch == epoch)
-        && let Some(page) = changes(&state, &store, &wanted, after).await?
-    {
-        return Ok(Json(page));
+    if let Some(after) = after.filter(|after| after.epoch == epoch) {
+        let page = tokio::select! {
+            page = changes(&state, &store, &wanted, after) => page?,
+            // Workers report to the next leader.
+            () = state.role.term_over(epoch) => return Err(ApiError::NotLeading),
+        };
+        if let Some(page) = page {
+            return Ok(Json(page));
+        }
     }
     list(&state, &store, wanted, from.unwrap_or(0), epoch).await.map(Json)
 }

@@ -78,7 +78,7 @@ pub(super) async fn put(
         ApiError::TooManyRequests("as many programs as allowed are being uploaded; try again later".to_owned())
     })?;
     let store = Arc::clone(&state.term()?.store);
-    let mut upload = store.upload_program(hash);
+    let mut upload = store.upload_program(hash).await;
     let received = tokio::time::timeout(UPLOAD_TIMEOUT, receive(&mut upload, body, max_bytes, too_large)).await;
     let kind = match received.unwrap_or(Err(ApiError::BodyTimeout(UPLOAD_TIMEOUT))) {
         Ok(kind) => kind,
@@ -126,7 +126,7 @@ pub(super) async fn put_whole(
     let kind = ProgramKind::of(&start).ok_or_else(no_kind)?;
     let hash = ProgramHash(digest.finalize().into());
     let store = Arc::clone(&state.term()?.store);
-    let mut upload = store.upload_program(hash);
+    let mut upload = store.upload_program(hash).await;
     let mut file = open().await?;
     while let Some(piece) = file.next().await? {
         if let Err(error) = upload.push(&piece).await {

@@ -4,13 +4,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use api::{CoordinatorList, CoordinatorRole, Job};
+use api::{CoordinatorList, CoordinatorRole, Job, LogPage};
 use coordinator::config::Config;
 use model::{EventKind, JobState, Labels};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
+use store::Shared;
 use store::memory::{Memory, MemoryShared, StoreClock};
-use store::shared::LEASE;
+use store::shared::{Acquired, LEASE};
+use uuid::Uuid;
 
 use crate::helpers::{
     EventStream, PATIENCE, TestCoordinator, TestWorker, claim, config, numbered_tasks, pause, problem, read, sleeps,
@@ -22,6 +24,7 @@ use crate::lost_claims::{claim_and_break, complete_and_break};
 pub(crate) struct Grid {
     pub(crate) coordinators: Vec<TestCoordinator>,
     ways: Vec<MemoryShared>,
+    memory: Memory,
     /// Time of the store's clock, in seconds.
     seconds: Arc<AtomicU64>,
 }
@@ -43,9 +46,9 @@ impl Grid {
         let (memory, seconds) = (Memory::new(), Arc::new(AtomicU64::new(0)));
         let time = Arc::clone(&seconds);
         let clock: StoreClock = Arc::new(move || Duration::from_secs(time.load(Ordering::SeqCst)));
-        let mut grid = Self { coordinators: Vec::new(), ways: Vec::new(), seconds };
+        let mut grid = Self { coordinators: Vec::new(), ways: Vec::new(), memory, seconds };
         for number in 0..count {
-            let way = memory.shared(Arc::clone(&clock)).with_lease(lease);
+            let way = grid.memory.shared(Arc::clone(&clock)).with_lease(lease);
             let own = Config {
                 coordinator_id: Some(format!("coordinator-{number}")),
                 recovery_ms: config.recovery_ms.max(2_500),
@@ -80,6 +83,13 @@ impl Grid {
             assert!(Instant::now() < deadline, "{list:?}");
             pause().await;
         }
+    }
+
+    /// Takes the lease from the leader, which lives, for another coordinator: it has expired by a clock that is far ahead.
+    fn give_lease_to(&self, instance: Uuid) {
+        let ahead: StoreClock = Arc::new(|| Duration::from_hours(10_000));
+        let acquired = self.memory.shared(ahead).leadership().acquire(instance).expect("a store");
+        assert!(matches!(acquired, Acquired::Leads(_)), "{acquired:?}");
     }
 
     async fn until_leads(&self, id: &str) {
@@ -286,4 +296,35 @@ async fn a_claim_that_a_standby_passed_on_and_that_never_came_to_its_worker_is_n
     standby.complete(&second, &json!(["done"])).await;
     let done = leader.job_in(job, JobState::Succeeded).await;
     assert_eq!(done.attempts, 2, "{done:?}");
+}
+
+#[actix_web::test]
+async fn a_wait_for_logs_goes_on_at_the_next_leader() {
+    let grid = Grid::start(2).await;
+    let (old, next) = (&grid.coordinators[0], grid.list().await.coordinators[1].instance);
+    let job = old.submit(&numbered_tasks(1)).await.id;
+    let epoch = |page: &LogPage| {
+        let (epoch, _) = page.cursor.split_once('-').expect("an epoch and a change");
+        epoch.parse::<u64>().expect("a number")
+    };
+    let first: LogPage = read(old.get(&format!("/v1/jobs/{job}/logs")).await, 200).await;
+    let path = format!("/v1/jobs/{job}/logs?after={}&wait=60", first.cursor);
+    let waiting = async {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let response = old.get(&path).await;
+            // The next leader may take its time to begin.
+            if response.status() != StatusCode::SERVICE_UNAVAILABLE || Instant::now() > deadline {
+                return read::<LogPage>(response, 200).await;
+            }
+            pause().await;
+        }
+    };
+    let taking_over = async {
+        // Answered after the request that waits has been sent.
+        assert_eq!(old.get("/livez").await.status(), StatusCode::OK);
+        grid.give_lease_to(next);
+    };
+    let (page, ()) = tokio::join!(waiting, taking_over);
+    assert!(epoch(&page) > epoch(&first), "{page:?} after {first:?}");
 }

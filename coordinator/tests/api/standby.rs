@@ -278,3 +278,53 @@ async fn a_form_that_the_leader_takes_is_not_too_long_for_a_standby() {
     let page = html(post(&[("kind", "tasks"), ("p.list", &too_long)]).await, 413).await;
     assert!(page.contains("The body is longer than"), "{page}");
 }
+
+#[actix_web::test]
+async fn a_standby_answers_reads_as_the_leader_does() {
+    let grid = Grid::start(2).await;
+    let (leader, standby) = (&grid.coordinators[0], &grid.coordinators[1]);
+    let body = with(numbered_tasks(2), &json!({"output": "numbers", "tags": {"user": "ann"}}));
+    let job = standby.submit(&body).await.id;
+    for _ in 0..2 {
+        let claimed = standby.claimed("puller", &json!({"wait_seconds": 30.0, "max_tasks": 1})).await;
+        standby.complete(&claimed, &json!(["done"])).await;
+    }
+    standby.job_in(job, JobState::Succeeded).await;
+    let of_job = |rest: &str| format!("/v1/jobs/{job}{rest}");
+    for (path, status) in [
+        ("/v1/jobs".to_owned(), 200),
+        ("/v1/jobs?state=succeeded&tag=user:ann".to_owned(), 200),
+        ("/v1/jobs?limit=0".to_owned(), 400),
+        (of_job(""), 200),
+        (of_job("/tasks"), 200),
+        (of_job("/tasks?state=failed"), 200),
+        (of_job("/tasks/1/result"), 200),
+        (of_job("/tasks/2/result"), 404),
+        (of_job("/result"), 200),
+        (of_job("/result?wait=1"), 200),
+        (of_job("/events?follow=false"), 200),
+        (of_job("/events?after=1&follow=false"), 200),
+        (of_job("/explain"), 200),
+        (of_job("/logs"), 200),
+        (of_job("/logs?task=2"), 404),
+        ("/v1/events?after=0&follow=false".to_owned(), 200),
+        ("/v1/events?after=999&follow=false".to_owned(), 200),
+        ("/v1/results/numbers".to_owned(), 200),
+        ("/v1/results/none".to_owned(), 404),
+        ("/v1/programs".to_owned(), 200),
+        ("/v1/programs/names".to_owned(), 200),
+        ("/v1/statistics".to_owned(), 200),
+        ("/v1/statistics/tasks".to_owned(), 200),
+        (format!("/v1/jobs/{}", Uuid::nil()), 404),
+        (format!("/v1/jobs/{}/events", Uuid::nil()), 404),
+    ] {
+        let answer = async |grid: &TestCoordinator| {
+            let response = grid.get(&path).await;
+            let (found, kind) = (response.status(), response.headers()[header::CONTENT_TYPE].clone());
+            (found, kind, response.text().await.expect("text"))
+        };
+        let (own, passed_on) = (answer(leader).await, answer(standby).await);
+        assert_eq!(own.0, status, "{path}: {}", own.2);
+        assert_eq!(passed_on, own, "{path}");
+    }
+}

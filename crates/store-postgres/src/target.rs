@@ -92,7 +92,7 @@ impl Uri {
         let host = text.find('@').unwrap_or(0);
         let end = text[host..].find('?').map_or(text.len(), |place| host + place);
         // The text behind the first @ is the rest of a password, and would be shown as a host or a parameter.
-        let unescaped = || OpenError::Url("an @ in the user's name or the password must be written as %40".to_owned());
+        let unescaped = || OpenError::Url("an @ in a name or the password must be written as %40".to_owned());
         if text[host..end].matches('@').count() > 1 {
             return Err(unescaped());
         }

@@ -2,12 +2,12 @@
 
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto::Builder;
-use model::{AttemptId, JobKind, JobState, OutputObject, ProgramHash, ProgramOutput};
+use model::{AttemptId, JobKind, JobState, OutputObject, ProgramHash, ProgramKind, ProgramOutput};
 use s3s::auth::SimpleAuth;
 use s3s::service::S3ServiceBuilder;
 use sha2::{Digest, Sha256};
 use store::suite::helpers::*;
-use store::{ChangeKind, NewJob, Objects, Retention, Store, memory::Memory};
+use store::{ChangeKind, NewJob, Objects, ProgramRecord, Retention, Store, memory::Memory};
 use tempfile::TempDir;
 use url::Url;
 
@@ -118,6 +118,42 @@ async fn outputs_go_to_s3_piece_by_piece_and_are_copied_and_deleted_with_their_j
     store.commit(change(id(1), at(1), ChangeKind::Canceled)).await.expect("room");
     assert_eq!(store.prune().await.map(|pruned| pruned.jobs), Ok(1));
     assert_eq!(objects.names().await, Ok(Vec::new()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn programs_go_to_s3_beside_objects_without_a_row_and_are_deleted_with_them() {
+    let directory = TempDir::new().expect("room");
+    let endpoint = serve(&directory).await;
+    let objects = open("s3://bucket", &endpoint, "secret").of_store(uuid::Uuid::from_u128(7));
+    let start = || {
+        let mut parts = Memory::new().open();
+        parts.objects = objects.clone();
+        Store::start(parts, KEEP_ALL).expect("a thread")
+    };
+    // Each has no row for the objects of the other one.
+    let (one, other) = (start(), start());
+    for bytes in [100, 20_000_000] {
+        let content = large(bytes);
+        let hash = ProgramHash(Sha256::digest(&content).into());
+        for store in [&one, &other] {
+            let mut upload = store.upload_program(hash).await;
+            for piece in content.as_bytes().chunks(300_007) {
+                upload.push(piece).await.expect("room");
+            }
+            let (bytes, kind) = (content.len() as u64, ProgramKind::Wasm);
+            let record = ProgramRecord { hash, bytes, kind, uploaded_at: at(1), uploaded_by: None };
+            assert_eq!(store.put_program(upload, record).await, Ok(true));
+            let mut read = store.program_bytes(hash).await.expect("readable").expect("there");
+            let mut found = Vec::new();
+            while let Some(piece) = read.next().await.expect("whole") {
+                found.extend_from_slice(&piece);
+            }
+            assert!(found == content.as_bytes(), "{} bytes", found.len());
+        }
+        assert_eq!(objects.names().await.map(|names| names.len()), Ok(2));
+        assert_eq!(other.delete_program(hash).await, Ok(true));
+        assert_eq!(objects.names().await, Ok(Vec::new()));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -63,6 +63,16 @@ fn a_wrong_password_or_database_is_told_at_once() {
 }
 
 #[test]
+fn a_database_has_any_name_that_its_server_allows() {
+    let (server, results) = (Server::shared(), TempDir::new().expect("there is room"));
+    let name = "Odd é/'%?@ name";
+    server.psql("postgres", &format!("CREATE DATABASE \"{name}\""));
+    let shared = open(&server.url("Odd%20%C3%A9%2F%27%25%3F%40%20name"), &results);
+    let epoch = lead(&shared).epoch.0;
+    assert_eq!(server.psql(name, "SELECT epoch FROM divvy.fence"), epoch.to_string());
+}
+
+#[test]
 fn a_database_that_cannot_store_every_text_is_refused() {
     let (server, results) = (Server::shared(), TempDir::new().expect("there is room"));
     server.psql("postgres", "CREATE DATABASE latin ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0");

@@ -24,7 +24,14 @@ impl Objects {
     /// # Errors
     /// The program cannot be read or written.
     pub async fn copy_program(&self, hash: ProgramHash, to: &Self) -> Result<(), TransferError> {
-        self.copy_object(&self.program_path(hash), to, to.program_path(hash)).await
+        let unread = |error: object_store::Error| TransferError::of("a program", error);
+        let mut path = self.program_path(hash);
+        if !self.is_there(&path).await.map_err(unread)?
+            && let Some(further) = self.further_programs(hash).await.map_err(unread)?.pop()
+        {
+            path = further;
+        }
+        self.copy_object(&path, to, to.program_path(hash)).await
     }
 
     /// Copies the outputs of a store's tasks as [`Self::copy`] does. Both places must be marked by [`Self::of_store`]. Returns

@@ -136,7 +136,8 @@ mod tests {
         let piece = vec![b'1'; PART_BYTES + 1];
         let (mut programs, mut results) = (Vec::new(), Vec::new());
         for objects in [&own, &other] {
-            let mut program = ProgramUpload::new(objects, ProgramHash([1; 32]));
+            let hash = ProgramHash([1; 32]);
+            let mut program = ProgramUpload::at(objects, hash, objects.program_path(hash));
             program.push(&piece).await.expect("room");
             programs.push(program);
             let mut result = ResultWriter::new(objects, JobId(Uuid::from_u128(7)));

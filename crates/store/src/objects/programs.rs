@@ -1,4 +1,6 @@
-//! Programs as objects, named by their hashes below the tag of their store.
+//! Programs as objects, named by their hashes below the tag of their store. Where an object without a row is in the place of a
+//! program, an upload adds an object with a name of its own beside it: the leader that has deleted the row may delete the object
+//! late, when another coordinator leads. All objects of a program have the same bytes, so any of them will do.
 
 use std::time::Duration;
 
@@ -8,6 +10,7 @@ use jiff::Timestamp;
 use model::{JobId, ProgramHash};
 use object_store::ObjectStoreExt;
 use object_store::path::Path;
+use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::parts::Parts;
@@ -17,6 +20,13 @@ use crate::error::{PruneError, ReadError, UploadError, WriteError};
 
 /// Age after which an object without a row was left by a process that ended between the two.
 const LEFTOVER_AGE: Duration = Duration::from_hours(24);
+
+/// Hexadecimal digits that tell the further objects of a program apart.
+const RANDOM_CHARS: usize = 16;
+
+/// Longest time that the body of an upload waits for the look at its place: a third of the time after which a listener closes a
+/// connection whose body is not read.
+const LOOK_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// An upload of a program into the object store. The program is visible there once it is complete and its hash is right.
 #[derive(Debug)]
@@ -46,8 +56,18 @@ impl ProgramBytes {
 }
 
 impl ProgramUpload {
-    pub(crate) fn new(objects: &Objects, hash: ProgramHash) -> Self {
-        Self { hash, parts: Parts::new(objects.store.clone(), objects.program_path(hash)) }
+    pub(crate) async fn begin(objects: &Objects, reads: &dyn Reads, hash: ProgramHash) -> Self {
+        let place = objects.program_path(hash);
+        let look = async {
+            matches!(reads.program(hash).await, Ok(None)) && matches!(objects.is_there(&place).await, Ok(true))
+        };
+        // Where neither answers, the end of the upload fails too.
+        let is_unnamed = timeout(LOOK_TIMEOUT, look).await.unwrap_or(false);
+        Self::at(objects, hash, if is_unnamed { objects.further_path(hash) } else { place })
+    }
+
+    pub(super) fn at(objects: &Objects, hash: ProgramHash, path: Path) -> Self {
+        Self { hash, parts: Parts::new(objects.store.clone(), path) }
     }
 
     /// The program.
@@ -95,23 +115,63 @@ impl Objects {
         self.programs().join(hash.to_string())
     }
 
-    /// Whether the object exists.
-    pub(crate) async fn has_program(&self, hash: ProgramHash) -> Result<bool, ReadError> {
-        match self.store.head(&self.program_path(hash)).await {
+    /// A path beside [`Self::program_path`] that no other upload has.
+    fn further_path(&self, hash: ProgramHash) -> Path {
+        let random = Uuid::new_v4().simple().to_string();
+        // Some servers of S3 make a file's name of the whole path: it stays below 150 characters.
+        self.programs().join(format!("{hash}.{}", &random[..RANDOM_CHARS]))
+    }
+
+    /// The objects of a program that are not in its place.
+    pub(crate) async fn further_programs(&self, hash: ProgramHash) -> object_store::Result<Vec<Path>> {
+        let place = self.program_path(hash);
+        let mut objects = self.store.list(Some(&self.programs()));
+        let mut found = Vec::new();
+        while let Some(object) = objects.next().await {
+            let path = object?.location;
+            if path != place && path.filename().and_then(program_of) == Some(hash) {
+                found.push(path);
+            }
+        }
+        Ok(found)
+    }
+
+    /// Whether an object exists.
+    pub(super) async fn is_there(&self, path: &Path) -> object_store::Result<bool> {
+        match self.store.head(path).await {
             Ok(_) => Ok(true),
             Err(object_store::Error::NotFound { .. }) => Ok(false),
-            Err(error) => Err(ReadError::Unavailable(error.to_string())),
+            Err(error) => Err(error),
         }
+    }
+
+    /// Whether the program has an object.
+    pub(crate) async fn has_program(&self, hash: ProgramHash) -> Result<bool, ReadError> {
+        Ok(self.is_there(&self.program_path(hash)).await.map_err(|error| unread(&error))?
+            || !self.further_programs(hash).await.map_err(|error| unread(&error))?.is_empty())
     }
 
     pub(crate) async fn read_program(&self, hash: ProgramHash, bytes: u64) -> Result<ProgramBytes, ReadError> {
         // The objects of a result and a program differ in their names only; a program belongs to no job.
         let nobody = JobId(Uuid::nil());
-        Ok(ProgramBytes(self.read(nobody, &self.program_path(hash), bytes, hash.0.to_vec()).await?))
+        match self.read(nobody, &self.program_path(hash), bytes, hash.0.to_vec()).await {
+            Err(gone @ ReadError::Corrupt { .. }) => {
+                match self.further_programs(hash).await.map_err(|error| unread(&error))?.pop() {
+                    Some(path) => Ok(ProgramBytes(self.read(nobody, &path, bytes, hash.0.to_vec()).await?)),
+                    None => Err(gone),
+                }
+            }
+            read => read.map(ProgramBytes),
+        }
     }
 
-    pub(crate) async fn delete_program(&self, hash: ProgramHash) -> Result<(), WriteError> {
-        self.delete_at(&self.program_path(hash)).await
+    /// Deletes the object in the place of a program, and those of [`Self::further_programs`].
+    pub(crate) async fn delete_program(&self, hash: ProgramHash, further: &[Path]) -> Result<(), WriteError> {
+        self.delete_at(&self.program_path(hash)).await?;
+        for path in further {
+            self.delete_at(path).await?;
+        }
+        Ok(())
     }
 
     /// Deletes old objects of programs that have no row. Returns their number.
@@ -120,18 +180,27 @@ impl Objects {
         let mut objects = self.store.list(Some(&self.programs()));
         let mut deleted = 0;
         while let Some(object) = objects.next().await {
-            let object = object.map_err(|error| ReadError::Unavailable(error.to_string()))?;
-            let hash = object.location.filename().and_then(|name| name.parse().ok());
+            let object = object.map_err(|error| unread(&error))?;
+            let hash = object.location.filename().and_then(program_of);
             if object.last_modified.timestamp() < oldest
                 && let Some(hash) = hash
                 && has_no_row(reads, hash).await?
             {
-                self.delete_program(hash).await?;
+                self.delete_at(&object.location).await?;
                 deleted += 1;
             }
         }
         Ok(deleted)
     }
+}
+
+/// The program of an object of this name.
+fn program_of(name: &str) -> Option<ProgramHash> {
+    name.split('.').next()?.parse().ok()
+}
+
+fn unread(error: &object_store::Error) -> ReadError {
+    ReadError::Unavailable(error.to_string())
 }
 
 async fn has_no_row(reads: &dyn Reads, hash: ProgramHash) -> Result<bool, ReadError> {

@@ -24,7 +24,7 @@ fn record(bytes: &[u8]) -> ProgramRecord {
 }
 
 pub(super) async fn put(store: &Store, bytes: &[u8]) -> Result<bool, UploadError> {
-    let mut upload = store.upload_program(hash_of(bytes));
+    let mut upload = store.upload_program(hash_of(bytes)).await;
     for piece in bytes.chunks(1_000_003) {
         upload.push(piece).await.expect("room");
     }
@@ -72,7 +72,7 @@ pub async fn bytes_of_another_hash_are_no_program(harness: &dyn Harness) {
     for length in [10, 9 << 20] {
         let bytes = vec![1; length];
         let expected = hash_of(b"another");
-        let mut upload = store.upload_program(expected);
+        let mut upload = store.upload_program(expected).await;
         upload.push(&bytes).await.expect("room");
         let refused = store.put_program(upload, ProgramRecord { hash: expected, ..record(&bytes) }).await;
         assert_eq!(refused, Err(UploadError::Mismatch { expected, found: hash_of(&bytes) }));

@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # Applies an overlay of k8s/ in two steps: first Jobs start its images with its settings and end; where one of them fails, or
 # its image cannot be had, nothing is changed. Then the overlay is applied, and undone for coordinators that do not get ready.
+# Secrets and ConfigMaps of the overlay that the Jobs read and the cluster does not have, such as generated ones, are created for
+# the Jobs and deleted again where one of them fails. Those that the cluster has are read as they are.
 #
 #   scripts/upgrade.sh [OVERLAY [NAMESPACE]]       default: k8s divvy
 #
@@ -15,10 +17,16 @@ preflight_seconds=${PREFLIGHT_SECONDS:-180}
 rollout_seconds=${ROLLOUT_SECONDS:-300}
 jobs=app.kubernetes.io/component=preflight
 work=$(mktemp -d)
+created=()
 
 in_namespace() { kubectl --namespace "$namespace" "$@"; }
 
 clean_up() {
+  local file
+  # An empty list is an unset one to older versions of bash.
+  for file in ${created[@]+"${created[@]}"}; do
+    in_namespace delete --filename "$file" --ignore-not-found --wait=false >/dev/null 2>&1 || true
+  done
   in_namespace delete job --selector "$jobs" --ignore-not-found --wait=false >/dev/null 2>&1 || true
   rm -rf "$work"
 }
@@ -39,6 +47,39 @@ refuse() {
 
 # The revision that the coordinator's pods are to have; none before the first apply.
 revision() { in_namespace get statefulset divvy-coordinator --ignore-not-found --output 'jsonpath={.status.updateRevision}'; }
+
+# Writes the Jobs of the manifests to $work/jobs, and each Secret and ConfigMap of the namespace to $work/settings/KIND-NAME.yaml.
+split_manifests() {
+  mkdir "$work/settings"
+  awk -v namespace="$namespace" -v work="$work" '
+    function finish() {
+      if (kind == "Job") printf "%s", text >(work "/jobs")
+      if ((kind == "Secret" || kind == "ConfigMap") && within == namespace)
+        printf "%s", text >(work "/settings/" kind "-" name ".yaml")
+      kind = name = within = text = ""
+    }
+    /^---$/ { finish(); next }
+    { text = text $0 "\n" }
+    /^[^ ]/ { section = $1 }
+    /^kind: / { kind = $2 }
+    section == "metadata:" && /^  name: / { name = $2 }
+    section == "metadata:" && /^  namespace: / { within = $2 }
+    END { finish() }' "$work/all.yaml"
+}
+
+# Creates the settings that the Jobs name and the cluster does not have.
+create_settings() {
+  local file name found
+  for file in "$work"/settings/*.yaml; do
+    [ -e "$file" ] || continue
+    name=$(basename "$file" .yaml)
+    grep --quiet --line-regexp " *name: ${name#*-}" "$work/jobs" || continue
+    found=$(in_namespace get --filename "$file" --ignore-not-found --output name)
+    [ -z "$found" ] || continue
+    in_namespace create --filename "$file" --save-config
+    created+=("$file")
+  done
+}
 
 components=(preflight)
 workloads=(deployment/divvy-worker)
@@ -63,10 +104,18 @@ END
 for component in "${components[@]}"; do
   echo "  - $(realpath --relative-to "$work" "$repository/k8s/components/$component")" >>"$work/kustomization.yaml"
 done
+# In the namespace of the generated Secrets, or kustomize would leave their old names in the Jobs.
+cat >>"$work/kustomization.yaml" <<END
+patches:
+  - target: {kind: Job, labelSelector: "$jobs"}
+    patch: '[{"op": "add", "path": "/metadata/namespace", "value": "$namespace"}]'
+END
 kubectl kustomize "$work" >"$work/all.yaml"
+split_manifests
 
 # A Job cannot be changed.
 in_namespace delete job --selector "$jobs" --ignore-not-found --wait >/dev/null
+create_settings
 in_namespace apply --filename "$work/all.yaml" --selector "$jobs"
 deadline=$((SECONDS + preflight_seconds))
 until now=$(states) && [ "$(grep --count '=1/$' <<<"$now")" = "$wanted" ]; do
@@ -75,6 +124,8 @@ until now=$(states) && [ "$(grep --count '=1/$' <<<"$now")" = "$wanted" ]; do
   sleep 1
 done
 echo 'the images start with these settings'
+# From here on they are the overlay's.
+created=()
 
 before=$(revision)
 kubectl apply --kustomize "$overlay"

@@ -156,6 +156,39 @@ fn jobs_go_where_the_grid_is() {
     assert!(calls.iter().any(|call| call.starts_with("--namespace other apply --filename")), "{calls:?}");
 }
 
+/// The cluster has no Secret of that name before the apply: the name changes with the content.
+#[test]
+fn generated_secrets_are_there_for_the_jobs_and_go_where_one_fails() {
+    let overlay = overlay(&["k8s"], &[], "divvy");
+    let file = overlay.path().join("kustomization.yaml");
+    let written = fs::read_to_string(&file).expect("an overlay");
+    let mut kustomization: Value = serde_json::from_str(&written).expect("JSON");
+    kustomization["secretGenerator"] = json!([
+        {"name": "divvy-worker-token", "literals": ["token=generated"]},
+        {"name": "divvy-of-nothing-here", "literals": ["token=generated"]},
+    ]);
+    fs::write(&file, kustomization.to_string()).expect("write an overlay");
+    let passed = "divvy-coordinator-preflight=1/\\ndivvy-worker-preflight=1/\\n";
+    let failed = "divvy-coordinator-preflight=/1\\ndivvy-worker-preflight=1/\\n";
+    for (jobs, is_refused) in [(passed, false), (failed, true)] {
+        let (output, calls) = upgrade(overlay.path(), "divvy", jobs, 0);
+        assert_eq!(output.status.success(), !is_refused, "{output:?}");
+        let places_of = |verb: &str| -> Vec<usize> {
+            let of_secrets = |call: &&String| call.contains(verb) && call.contains("/settings/");
+            let found = calls.iter().enumerate().filter(|(_, call)| of_secrets(call));
+            found.map(|(place, _)| place).collect()
+        };
+        let created = places_of(" create ");
+        assert!(
+            created.len() == 1 && calls[created[0]].contains("/settings/Secret-divvy-worker-token-"),
+            "the Jobs read one Secret: {calls:?}"
+        );
+        let tried = calls.iter().position(|call| call.contains(" apply --filename "));
+        assert!(created.first() < tried.as_ref(), "{calls:?}");
+        assert_eq!(places_of(" delete ").len(), usize::from(is_refused), "{calls:?}");
+    }
+}
+
 /// The output of the script and its calls of kubectl, for Jobs with this end.
 fn upgrade(overlay: &Path, namespace: &str, jobs: &str, rollout: u8) -> (Output, Vec<String>) {
     upgrade_between(["one", "two"], overlay, namespace, jobs, rollout)
@@ -190,9 +223,13 @@ fn upgrade_between(
         .output()
         .expect("run the script");
     let applied = fs::read_to_string(applied).expect("the Jobs are applied");
-    for object in serde_saphyr::from_multiple::<Value>(&applied).expect("valid YAML") {
-        let named = &object["metadata"]["namespace"];
-        assert!(object["kind"] != "Job" || named.is_null() || named == namespace, "kubectl refuses {object:#}");
+    let objects = serde_saphyr::from_multiple::<Value>(&applied).expect("valid YAML");
+    for job in objects.iter().filter(|object| object["kind"] == "Job") {
+        let (named, name) = (&job["metadata"]["namespace"], job["metadata"]["name"].as_str().expect("a name"));
+        assert!(named.is_null() || named == namespace, "kubectl refuses {job:#}");
+        let workload = pod(&objects, name.strip_suffix("-preflight").expect("the workload of a Job"));
+        let of_job = &job["spec"]["template"]["spec"]["containers"][0]["env"];
+        assert_eq!(*of_job, workload["containers"][0]["env"], "the Job reads other Secrets than the pods");
     }
     let calls = fs::read_to_string(calls).unwrap_or_default();
     (output, calls.lines().map(str::to_owned).collect())

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds what a cluster is made of and is not there yet: Kubernetes, CoreDNS and kube-network-policies from their Go modules;
 # containerd, runc, etcd and the CNI plugins from Debian's packages; the images of the grid. About 20 minutes of CPU the first time.
-# BINARIES is a directory with the grid's programs, where they are built already.
+# BINARIES is a directory with the grid's programs, where they are built already: with Kafka, as the images have it.
 set -euo pipefail
 LAB=$1
 here=$(cd "$(dirname "$0")" && pwd)
@@ -18,9 +18,10 @@ step() { printf '== %s\n' "$*"; }
 packages() {
   local missing=()
   local name
-  for name in iptables conntrack gcc openssl curl psql:postgresql ip:iproute2; do
+  for name in iptables conntrack gcc g++ make pkg-config openssl curl psql:postgresql ip:iproute2; do
     command -v "${name%:*}" >/dev/null || missing+=("${name#*:}")
   done
+  [ -e /usr/include/openssl/ssl.h ] || missing+=(libssl-dev)
   if [ "${#missing[@]}" -gt 0 ]; then
     apt-get update -qq
     apt-get install -y -qq --no-install-recommends "${missing[@]}"
@@ -102,7 +103,8 @@ grid() {
   local service tag binaries
   step 'images of the grid'
   binaries=${BINARIES:-$here/../../target/release}
-  [ -n "${BINARIES:-}" ] || (cd "$here/../.." && cargo build --release --locked --package coordinator --package worker --bins)
+  [ -n "${BINARIES:-}" ] ||
+    (cd "$here/../.." && cargo build --release --locked --package coordinator --package worker --features coordinator/kafka --bins)
   printf 'root:x:0:0::/:/bin/false\nnonroot:x:65532:65532::/:/bin/false\n' >"$LAB/images/passwd"
   for service in coordinator worker; do
     cp "$binaries/divvy-$service" "$LAB/images/divvy-$service"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # A cluster of three nodes on one machine, in network namespaces of its own, with a load balancer, a PostgreSQL and enforced
-# network policies: lab.sh LAB up | down | node N | lose N | inside N COMMAND… | balance PORT | version | k …
+# network policies: lab.sh LAB up | down | node N | lose N | inside N COMMAND… | balance PORT | kafka | collector | version | k …
 #
 # LAB is the absolute path of the directory that build.sh has filled. Nothing outside it and /sys/fs/cgroup is changed.
 set -euo pipefail
@@ -11,7 +11,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 bin=$LAB/bin root=$LAB/root run=$LAB/run pki=$LAB/run/pki
 nodes="1 2 3"
 hierarchies="cpu cpuacct cpuset memory devices freezer blkio pids systemd"
-outside="balancer postgres"
+outside="balancer postgres kafka collector"
 control_plane="kube-scheduler kube-controller-manager kube-apiserver etcd"
 
 # start NAME COMMAND…
@@ -261,6 +261,21 @@ database() {
     -c "unix_socket_directories=$directory"
   until_true 30 'the database answers' in_control env PGPASSWORD=divvy \
     psql -h 172.30.0.1 -U divvy postgres -c 'CREATE DATABASE divvy'
+}
+
+# A broker of Kafka beside the cluster; scripts/kafka/fetch.sh has fetched it.
+kafka() {
+  ! in_control kcat -b 172.30.0.1:9092 -L -m 2 >/dev/null 2>&1 || return 0
+  start kafka nsenter --net=/run/netns/kc "$here/../kafka/broker.sh" 9092 "$run/kafka" 172.30.0.1
+  until_true 120 'the broker answers' in_control kcat -b 172.30.0.1:9092 -L -m 2
+}
+
+# What takes spans beside the cluster.
+collector() {
+  : >"$run/spans"
+  ! in_control curl --silent --fail --data-binary '' http://172.30.0.1:4318/v1/traces >/dev/null || return 0
+  start collector nsenter --net=/run/netns/kc "$here/collector.py" 172.30.0.1 4318 "$run/spans"
+  until_true 20 'the collector answers' in_control curl --silent --fail --data-binary '' http://172.30.0.1:4318/v1/traces
 }
 
 up() {

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Applies an overlay of k8s/ in two steps: first Jobs start its images with its settings and end; where one of them fails, or
-# its image cannot be had, nothing is changed. Then the overlay is applied, and undone for coordinators that do not get ready.
+# its image cannot be had, nothing is changed. Then the overlay is applied. Where coordinators do not get ready, their pods are undone,
+# and those of workers and fronts, which would not go with them.
 # Secrets and ConfigMaps of the overlay that the Jobs read and the cluster does not have, such as generated ones, are created for
 # the Jobs and deleted again where one of them fails. Those that the cluster has are read as they are.
 #
@@ -45,8 +46,12 @@ refuse() {
   exit 1
 }
 
-# The revision that the coordinator's pods are to have; none before the first apply.
-revision() { in_namespace get statefulset divvy-coordinator --ignore-not-found --output 'jsonpath={.status.updateRevision}'; }
+# The revision that the pods of a workload are to have; none before the first apply.
+revision() {
+  local path=.status.updateRevision
+  if [[ $1 = deployment/* ]]; then path='.metadata.annotations.deployment\.kubernetes\.io/revision'; fi
+  in_namespace get "$1" --ignore-not-found --output "jsonpath={$path}"
+}
 
 # Writes the Jobs of the manifests to $work/jobs, and each Secret and ConfigMap of the namespace to $work/settings/KIND-NAME.yaml.
 split_manifests() {
@@ -127,13 +132,19 @@ echo 'the images start with these settings'
 # From here on they are the overlay's.
 created=()
 
-before=$(revision)
+every=(statefulset/divvy-coordinator "${workloads[@]}")
+before=()
+for workload in "${every[@]}"; do before+=("$(revision "$workload")"); done
+# An undo of pods that this apply has not changed would bring back a revision that is older still.
+is_changed() { [ -n "${before[$1]}" ] && [ "$(revision "${every[$1]}")" != "${before[$1]}" ]; }
+
 kubectl apply --kustomize "$overlay"
 if ! in_namespace rollout status statefulset/divvy-coordinator --timeout "${rollout_seconds}s"; then
-  # An undo of pods that this apply has not changed would bring back a revision that is older still.
-  if [ -n "$before" ] && [ "$(revision)" != "$before" ]; then
-    echo 'the coordinator does not get ready: its rollout is undone' >&2
-    in_namespace rollout undo statefulset/divvy-coordinator
+  if is_changed 0; then
+    echo 'the coordinator does not get ready: the rollout is undone' >&2
+    for index in "${!every[@]}"; do
+      if is_changed "$index"; then in_namespace rollout undo "${every[$index]}"; fi
+    done
   else
     echo 'the coordinator does not get ready, and this apply has no earlier revision of its pods to go back to' >&2
   fi

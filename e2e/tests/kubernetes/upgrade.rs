@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use crate::helpers::{overlay, read, render_overlay, repository};
 
 /// Renders as the real one does, tells everything else to a file, and answers for the Jobs what `JOBS` says. The overlay changes the
-/// coordinator's revision from `BEFORE` to `AFTER`.
+/// revisions of the coordinator and the workers from `BEFORE` to `AFTER`.
 const KUBECTL: &str = r#"#!/usr/bin/env bash
 set -euo pipefail
 if [ "$1" = kustomize ]; then
@@ -24,7 +24,7 @@ case "$*" in
   "--namespace "*" apply --filename "*) cp "$5" "$APPLIED" ;;
   *"get job"*) printf '%b' "$JOBS" ;;
   "apply --kustomize"*) touch "$CALLS.overlay" ;;
-  *"get statefulset"*) if [ -e "$CALLS.overlay" ]; then printf '%s' "$AFTER"; else printf '%s' "$BEFORE"; fi ;;
+  *"get statefulset/divvy-coordinator"*|*"get deployment/divvy-worker"*) if [ -e "$CALLS.overlay" ]; then printf '%s' "$AFTER"; else printf '%s' "$BEFORE"; fi ;;
   *"rollout status statefulset"*) exit "$ROLLOUT" ;;
 esac
 "#;
@@ -105,7 +105,10 @@ fn an_image_that_starts_is_rolled_out_and_undone_where_it_does_not_get_ready() {
         let place = |part: &str| calls.iter().position(|call| call.contains(part));
         let (tried, applied) = (place("--selector app.kubernetes.io/component=preflight"), place("apply --kustomize"));
         assert!(tried.is_some() && tried < place("get job") && place("get job") < applied, "{calls:?}");
-        assert_eq!(place("rollout undo statefulset/divvy-coordinator").is_some(), is_undone, "{calls:?}");
+        // Workers with the new settings would not go with a coordinator that has the old ones.
+        for workload in ["statefulset/divvy-coordinator", "deployment/divvy-worker"] {
+            assert_eq!(place(&format!("rollout undo {workload}")).is_some(), is_undone, "{workload}: {calls:?}");
+        }
     }
 }
 

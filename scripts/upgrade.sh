@@ -151,5 +151,8 @@ if ! in_namespace rollout status statefulset/divvy-coordinator --timeout "${roll
   exit 1
 fi
 for workload in "${workloads[@]}"; do
-  in_namespace rollout status "$workload" --timeout "${rollout_seconds}s"
+  if ! in_namespace rollout status "$workload" --timeout "${rollout_seconds}s"; then
+    echo "the coordinator is ready; $workload is not rolled out within $rollout_seconds s, and its rollout goes on" >&2
+    exit 1
+  fi
 done

@@ -1,5 +1,5 @@
 # Components of k8s/ on a cluster, with a check of each. For scripts/try-cluster.sh, which has `kd`, `ask`, `overlay`, `fail` and the
-# load. Not among them: autoscaling, which needs KEDA or an adapter for metrics, and Python workers, which need an image with Python.
+# load. Not among them: autoscaling by KEDA, and Python workers, which need an image with Python.
 
 authority=$LAB/run/pki/ca
 
@@ -167,6 +167,64 @@ K
   echo "$LAB/lab-patches"
 }
 
+# For two cores, and within minutes: fewer workers, and less patience.
+few_workers() {
+  mkdir -p "$LAB/few-workers"
+  cat >"$LAB/few-workers/kustomization.yaml" <<'K'
+apiVersion: kustomize.config.k8s.io/v1alpha1
+kind: Component
+patches:
+  - target: {kind: HorizontalPodAutoscaler, name: divvy-worker}
+    patch: |
+      - op: replace
+        path: /spec/maxReplicas
+        value: 6
+      - op: replace
+        path: /spec/behavior/scaleDown/stabilizationWindowSeconds
+        value: 15
+K
+  echo "$LAB/few-workers"
+}
+
+# Writes once a second the slots that all kinds but `tasks` want, for the adapter, until the script ends.
+write_wanted_slots() {
+  while sleep 1 && kill -0 $$ 2>/dev/null; do
+    from_own_node divvy-coordinator-0 8081 /metrics --fail | awk \
+      '/^divvy_wanted_slots_by_kind[{]/ && !/kind="tasks"/ { sum += $2 } END { print int(sum) }' >"$LAB/run/wanted.new" || continue
+    mv "$LAB/run/wanted.new" "$LAB/run/wanted"
+  done
+}
+
+workers_are() {
+  local replicas
+  replicas=$(kd get deployment divvy-worker --output jsonpath='{.spec.replicas}')
+  [ "$replicas" "$@" ]
+}
+
+# The autoscaler of Kubernetes adds workers while a job waits, and takes them away again.
+assert_autoscaler() {
+  local id
+  id=$(submit '{"kind":"sum-of-primes","params":{"a":1,"b":20000000000}}')
+  until_seen 180 'workers are added' workers_are -ge 3
+  until_seen 900 'the job succeeds' job_succeeded "$id"
+  until_seen 600 'one worker is left' workers_are -eq 1
+  echo 'the autoscaler adds workers and takes them away'
+}
+
+with_autoscaler() {
+  local writer
+  step 'the autoscaler of Kubernetes'
+  grid=k8s component=
+  lab adapter
+  kd delete statefulset divvy-coordinator --ignore-not-found >/dev/null
+  bring_up "$(overlay autoscaler k8s "k8s/components/autoscaling-hpa $(few_workers)")"
+  write_wanted_slots &
+  writer=$!
+  assert_autoscaler
+  kill "$writer"
+  kd delete horizontalpodautoscaler divvy-worker >/dev/null
+}
+
 with_components() {
   step 'components over one coordinator'
   local plain tool names=k8s/components
@@ -203,4 +261,5 @@ with_components() {
   k delete --kustomize "$(overlay components-tls k8s "$plain $names/tls")" >/dev/null
   unset CURL_CA_BUNDLE SSL_CERT_FILE
   url=http://172.30.0.100
+  with_autoscaler
 }

@@ -225,6 +225,26 @@ with_autoscaler() {
   kd delete horizontalpodautoscaler divvy-worker >/dev/null
 }
 
+# generating TOKEN TAG: an overlay with that worker token in a Secret that it generates.
+generating() {
+  local directory
+  directory=$(overlay "generating-$2" k8s '' "$2")
+  printf 'namespace: divvy\nsecretGenerator: [{name: divvy-worker-token, literals: [token=%s]}]\n' "$1" >>"$directory/kustomization.yaml"
+  echo "$directory"
+}
+generated_secrets() { kd get secrets --output name | grep --count '^secret/divvy-worker-token-' || true; }
+
+# An upgrade brings the Secrets along that its overlay generates, and leaves none where it is refused.
+assert_generated_secrets() {
+  local log=$LAB/upgrade.log
+  upgrade_to "$(generating first next)" >"$log" 2>&1 || fail "the upgrade: $(tail --lines 5 "$log")"
+  [ "$(generated_secrets)" = 1 ] || fail 'no generated Secret is there'
+  if PREFLIGHT_SECONDS=20 upgrade_to "$(generating second bad)" >"$log" 2>&1; then fail 'an image that is not there was rolled out'; fi
+  grep --quiet 'nothing was changed' "$log" || fail "the upgrade: $(tail --lines 5 "$log")"
+  [ "$(generated_secrets)" = 1 ] || fail 'a refused upgrade leaves its Secret'
+  echo 'an upgrade brings the Secrets along that its overlay generates'
+}
+
 with_components() {
   step 'components over one coordinator'
   local plain tool names=k8s/components
@@ -262,4 +282,6 @@ with_components() {
   unset CURL_CA_BUNDLE SSL_CERT_FILE
   url=http://172.30.0.100
   with_autoscaler
+  step 'Secrets that an overlay generates'
+  assert_generated_secrets
 }

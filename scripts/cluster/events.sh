@@ -57,13 +57,14 @@ token_changed() {
   sleep 8
 }
 
-# upgrade TAG: scripts/upgrade.sh, with this cluster's kubectl.
-upgrade() {
+# upgrade_to DIRECTORY: scripts/upgrade.sh, with this cluster's kubectl.
+upgrade_to() {
   mkdir -p "$LAB/tools"
   printf '#!/bin/sh\nexec "%s" "%s" k "$@"\n' "$here/lab.sh" "$LAB" >"$LAB/tools/kubectl"
   chmod +x "$LAB/tools/kubectl"
-  PATH=$LAB/tools:$PATH scripts/upgrade.sh "$(overlay "upgrade-$1" "$grid" "$component" "$1")"
+  PATH=$LAB/tools:$PATH scripts/upgrade.sh "$1"
 }
+upgrade() { upgrade_to "$(overlay "upgrade-$1" "$grid" "$component" "$1")"; }
 image_upgraded() { upgrade next >"$LAB/upgrade.log" 2>&1 || fail "the upgrade: $(tail --lines 5 "$LAB/upgrade.log")"; }
 bad_image_upgraded() {
   if PREFLIGHT_SECONDS=20 upgrade bad >"$LAB/upgrade.log" 2>&1; then fail 'an image that is not there was rolled out'; fi

@@ -1,5 +1,5 @@
 # Components of k8s/ on a cluster, with a check of each. For scripts/try-cluster.sh, which has `kd`, `ask`, `overlay`, `fail` and the
-# load. Not among them: autoscaling by KEDA, and Python workers, which need an image with Python.
+# load. Not among them: autoscaling by KEDA.
 
 authority=$LAB/run/pki/ca
 
@@ -107,6 +107,16 @@ assert_kafka() {
   echo 'a job came by Kafka, and its events went there'
 }
 
+# A Python worker runs a task that its image names, without API tokens.
+assert_python_workers() {
+  local id result
+  id=$(submit '{"kind":"tasks","params":{"list":[{"divvy":1,"task":"double","args":[21]}]},"requires":{"labels":{"python-task.double":"yes"}}}')
+  until_seen 180 'a Python worker runs a task' job_succeeded "$id"
+  result=$(ask "$url/v1/jobs/$id/result" | field 'it["tasks"]')
+  [ "$result" = '[42]' ] || fail "the task of a Python worker gives $result"
+  echo 'Python workers run tasks'
+}
+
 # issue SECRET NAME…: a Secret with a new certificate of the cluster's authority for these names.
 issue() {
   local secret=$1 directory=$LAB/certificates/$1
@@ -137,7 +147,7 @@ certificates_changed() {
   until_seen 240 'the new certificate is shown' new_certificate_is_shown
 }
 
-# The endpoint and the policy as an overlay patches them: the collector is beside the cluster. The broker is, too.
+# What an overlay patches: the endpoint and the policy, since the collector is beside the cluster, and the module of the Python workers.
 lab_patches() {
   mkdir -p "$LAB/lab-patches"
   cat >"$LAB/lab-patches/kustomization.yaml" <<'K'
@@ -163,6 +173,11 @@ patches:
       - op: replace
         path: /spec/egress/0/to
         value: [{ipBlock: {cidr: 172.30.0.1/32}}]
+  - target: {kind: Deployment, name: divvy-python-worker}
+    patch: |
+      - op: add
+        path: /spec/template/spec/containers/0/args/-
+        value: --import=lab_tasks
 K
   echo "$LAB/lab-patches"
 }
@@ -253,7 +268,7 @@ with_components() {
   done
   grid=k8s component=
   # Traces are named last: the patches of the lab change the first variables.
-  plain="$names/service-account-identity $names/deletion-cost $names/ipv6 $names/kafka $names/traces $(lab_patches)"
+  plain="$names/python-workers $names/service-account-identity $names/deletion-cost $names/ipv6 $names/kafka $names/traces $(lab_patches)"
   scripts/kafka/fetch.sh
   lab kafka
   lab collector
@@ -267,6 +282,7 @@ with_components() {
   assert_deletion_cost
   assert_traces
   assert_kafka
+  assert_python_workers
 
   step 'the same over TLS'
   issue_both
@@ -275,6 +291,7 @@ with_components() {
   url=https://172.30.0.100
   grid_is_ready
   until ask --output /dev/null "$url/sum-of-primes?a=10&b=100"; do sleep 0.5; done
+  assert_python_workers
   table_of 'One coordinator over TLS'
   event 'certificates changed' certificates_changed
   event 'workers rolled out' workers_rolled_out

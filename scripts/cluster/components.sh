@@ -1,14 +1,14 @@
-# Components of k8s/ on a cluster, with a check of each. For scripts/try-cluster.sh, which has `kd`, `ask`, `overlay`, `fail` and the
-# load. Not among them: autoscaling by KEDA.
+# Components of k8s/ on a cluster, with a check of each. For scripts/try-cluster.sh, which has `kd`, `ask`, `overlay`, `fail`, the load and
+# the functions of events.sh. Not among them: autoscaling by KEDA.
 
 authority=$LAB/run/pki/ca
 
 # until_seen SECONDS WHAT COMMAND…
 until_seen() {
-  local deadline=$((SECONDS + $1)) what=$2
+  local deadline=$((SECONDS + $1)) what="$2, within $1 s"
   shift 2
   until "$@" >/dev/null 2>&1; do
-    [ "$SECONDS" -lt "$deadline" ] || fail "not in $1 s: $what"
+    [ "$SECONDS" -lt "$deadline" ] || fail "not so: $what"
     sleep 1
   done
 }
@@ -24,8 +24,6 @@ from_own_node() {
 field() { python3 -c "import json, sys; it = json.load(sys.stdin); print($1)"; }
 
 submit() { ask --header 'content-type: application/json' --data "$1" "$url/v1/jobs" | field 'it["id"]'; }
-
-job_succeeded() { ask "$url/v1/jobs/$1" | grep '"succeeded"' >/dev/null; }
 
 # Workers are accepted by the tokens of their service accounts, and nobody without one.
 assert_identity() {

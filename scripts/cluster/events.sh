@@ -116,6 +116,9 @@ wanted_slots() {
     awk '$1 == "divvy_wanted_slots" { print ($2 > 10 ? 10 : int($2)) }'
 }
 
+# By the state: the counts of tasks have a member of the same name.
+job_succeeded() { ask "$url/v1/jobs/$1" | grep '"state":"succeeded"' >/dev/null; }
+
 # Scales as an autoscaler does: as many workers as there are wanted slots, to zero and back. Stored jobs lose nothing by it.
 autoscaled() {
   local wanted id round most=0
@@ -126,7 +129,7 @@ autoscaled() {
     wanted=$(wanted_slots)
     [ "$wanted" -le "$most" ] || most=$wanted
     kd scale deployment/divvy-worker --replicas="$wanted" >/dev/null
-    if ask "$url/v1/jobs/$id" | grep --quiet '"succeeded"' && [ "$wanted" = 0 ]; then
+    if job_succeeded "$id" && [ "$wanted" = 0 ]; then
       echo "autoscaled from 0 workers to $most and back to 0 in $((round * 2)) s, the job succeeded" | tee --append "$table"
       kd scale deployment/divvy-worker --replicas=10 >/dev/null
       grid_is_ready

@@ -12,7 +12,8 @@ use tempfile::TempDir;
 use crate::helpers::{overlay, read, render_overlay, repository};
 
 /// Renders as the real one does, tells everything else to a file, and answers for the Jobs what `JOBS` says. The overlay changes the
-/// revisions of the coordinator and the workers from `BEFORE` to `AFTER`.
+/// revisions of the coordinator and the workers from `BEFORE` to `AFTER`. With `ROLLOUT` 1 the coordinator does not get ready, with 2
+/// the workers do not.
 const KUBECTL: &str = r#"#!/usr/bin/env bash
 set -euo pipefail
 if [ "$1" = kustomize ]; then
@@ -25,7 +26,8 @@ case "$*" in
   *"get job"*) printf '%b' "$JOBS" ;;
   "apply --kustomize"*) touch "$CALLS.overlay" ;;
   *"get statefulset/divvy-coordinator"*|*"get deployment/divvy-worker"*) if [ -e "$CALLS.overlay" ]; then printf '%s' "$AFTER"; else printf '%s' "$BEFORE"; fi ;;
-  *"rollout status statefulset"*) exit "$ROLLOUT" ;;
+  *"rollout status statefulset"*) exit "$((ROLLOUT == 1))" ;;
+  *"rollout status deployment"*) exit "$((ROLLOUT == 2))" ;;
 esac
 "#;
 
@@ -110,6 +112,18 @@ fn an_image_that_starts_is_rolled_out_and_undone_where_it_does_not_get_ready() {
             assert_eq!(place(&format!("rollout undo {workload}")).is_some(), is_undone, "{workload}: {calls:?}");
         }
     }
+}
+
+#[test]
+fn workers_that_take_longer_are_told_from_a_coordinator_that_does_not_get_ready() {
+    let jobs = "divvy-coordinator-preflight=1/\\ndivvy-worker-preflight=1/\\n";
+    let (output, calls) = upgrade(&repository("k8s"), "divvy", jobs, 2);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        !output.status.success() && said.contains("the coordinator is ready; deployment/divvy-worker is not"),
+        "{said}"
+    );
+    assert!(!calls.iter().any(|call| call.contains("rollout undo")), "{calls:?}");
 }
 
 /// Their pods say why they wait, and the deadline of a Job takes them away.

@@ -6,8 +6,8 @@
 # It builds what is missing (about 20 minutes of CPU the first time), brings the cluster up in network namespaces of its own,
 # applies the grid, its monitoring and its autoscaling, and takes all of it down again. LAB is where the cluster lives, by
 # default target/cluster; KEEP=1 leaves it running, KEPT=1 uses one that was left; RATE is the requests a second, by default 15;
-# AROUND the seconds of load before and after each event, by default 10; GRIDS which of `one`, `front` and `several`, EVENTS which
-# events.
+# AROUND the seconds of load before and after each event, by default 10; GRIDS which of `one`, `front` and `several`, and of `components`,
+# which is not among them by default and needs Java, Maven and kcat; EVENTS which events.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -19,6 +19,7 @@ url=http://172.30.0.100
 table=$LAB/table.md
 
 . scripts/cluster/events.sh
+. scripts/cluster/components.sh
 
 lab() { "$here/lab.sh" "$LAB" "$@"; }
 k() { lab k "$@"; }
@@ -32,10 +33,10 @@ clean_up() {
   [ -n "${KEEP:-}" ] || lab down
 }
 
-# overlay NAME RESOURCE [COMPONENT [TAG]]: the resource as this machine can run it. Two cores do not hold eleven CPUs: the
-# requests shrink, the limits and with them the slots stay.
+# overlay NAME RESOURCE [COMPONENTS [TAG]]: the resource as this machine can run it, with components with blanks between. Two cores
+# do not hold eleven CPUs: the requests shrink, the limits and with them the slots stay.
 overlay() {
-  local directory=$LAB/overlay-$1 resource=$2 component=${3:-} tag=${4:-}
+  local directory=$LAB/overlay-$1 resource=$2 components=${3:-} tag=${4:-} named
   mkdir -p "$directory"
   cat >"$directory/kustomization.yaml" <<K
 apiVersion: kustomize.config.k8s.io/v1beta1
@@ -52,8 +53,11 @@ K
     cp "$here/manifests/shared-results.yaml" "$directory/"
     echo '  - path: shared-results.yaml' >>"$directory/kustomization.yaml"
   fi
-  if [ -n "$component" ]; then
-    printf 'components: [%s]\n' "$(realpath --relative-to="$directory" "$component")" >>"$directory/kustomization.yaml"
+  if [ -n "$components" ]; then
+    echo 'components:' >>"$directory/kustomization.yaml"
+    for named in $components; do
+      echo "  - $(realpath --relative-to="$directory" "$named")" >>"$directory/kustomization.yaml"
+    done
   fi
   if [ -n "$tag" ]; then
     printf 'images: [{name: divvy-coordinator, newTag: %s}, {name: divvy-worker, newTag: %s}]\n' "$tag" "$tag" \
@@ -200,6 +204,7 @@ for which in ${GRIDS:-one front several}; do
     one) one_coordinator ;;
     front) one_behind_the_front ;;
     several) several_coordinators ;;
+    components) with_components ;;
     *) fail "$which is no grid" ;;
   esac
 done

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds what a cluster is made of and is not there yet: Kubernetes, CoreDNS and kube-network-policies from their Go modules;
 # containerd, runc, etcd and the CNI plugins from Debian's packages; the images of the grid. About 20 minutes of CPU the first time.
-# BINARIES is a directory with the grid's programs, where they are built already.
+# BINARIES is a directory with the grid's programs, where they are built already: with Kafka, as the images have it.
 set -euo pipefail
 LAB=$1
 here=$(cd "$(dirname "$0")" && pwd)
@@ -18,9 +18,10 @@ step() { printf '== %s\n' "$*"; }
 packages() {
   local missing=()
   local name
-  for name in iptables conntrack gcc openssl curl psql:postgresql ip:iproute2; do
+  for name in iptables conntrack gcc g++ make pkg-config openssl curl psql:postgresql ip:iproute2; do
     command -v "${name%:*}" >/dev/null || missing+=("${name#*:}")
   done
+  [ -e /usr/include/openssl/ssl.h ] || missing+=(libssl-dev)
   if [ "${#missing[@]}" -gt 0 ]; then
     apt-get update -qq
     apt-get install -y -qq --no-install-recommends "${missing[@]}"
@@ -102,7 +103,8 @@ grid() {
   local service tag binaries
   step 'images of the grid'
   binaries=${BINARIES:-$here/../../target/release}
-  [ -n "${BINARIES:-}" ] || (cd "$here/../.." && cargo build --release --locked --package coordinator --package worker --bins)
+  [ -n "${BINARIES:-}" ] ||
+    (cd "$here/../.." && cargo build --release --locked --package coordinator --package worker --features coordinator/kafka --bins)
   printf 'root:x:0:0::/:/bin/false\nnonroot:x:65532:65532::/:/bin/false\n' >"$LAB/images/passwd"
   for service in coordinator worker; do
     cp "$binaries/divvy-$service" "$LAB/images/divvy-$service"
@@ -119,6 +121,33 @@ grid() {
   done
 }
 
+# The Python of Debian with the package of these sources and a module with a named task, for the grid `components` alone.
+python_worker() {
+  local version site file files=() directory=$LAB/images/python
+  [[ " ${GRIDS:-} " = *" components "* ]] || return 0
+  step 'image of the Python workers'
+  if ! /usr/bin/python3 -c 'import ensurepip' 2>/dev/null; then
+    apt-get update -qq
+    apt-get install -y -qq --no-install-recommends python3-venv
+  fi
+  version=$(/usr/bin/python3 -c 'import sys; print(f"{sys.version_info.major}.{sys.version_info.minor}")')
+  site=$directory/lib/python$version/site-packages
+  /usr/bin/python3 -m venv --clear "$directory"
+  "$directory/bin/pip" install --quiet --disable-pip-version-check "$here/../../sdk/python[executor]"
+  printf 'import divvy\n\n\n@divvy.task("double")\ndef double(value):\n    return 2 * value\n' >"$site/lab_tasks.py"
+  printf '#!/usr/bin/python3\nfrom divvy.worker.cli import main\n\nraise SystemExit(main())\n' >"$directory/divvy-python-worker"
+  files=("/usr/bin/python3=/usr/bin/python3" "$directory/divvy-python-worker=/usr/local/bin/divvy-python-worker"
+    "$LAB/images/passwd=/etc/passwd")
+  while read -r file; do files+=("$file=$file"); done < <(
+    find -L "/usr/lib/python$version" -type f ! -path '*/__pycache__/*' ! -path '*/test/*' ! -path '*/dist-packages/*'
+    ldd /usr/bin/python3 "/usr/lib/python$version"/lib-dynload/*.so | grep --only-matching '/lib[^ ]*' | grep --invert-match ':$' | sort --unique)
+  while read -r file; do files+=("$site/$file=/usr/local/lib/python$version/dist-packages/$file"); done < <(
+    cd "$site" && find divvy cloudpickle lab_tasks.py -type f ! -path '*/__pycache__/*' &&
+      find . -path './divvy-*' -type f -printf '%P\n')
+  python3 "$here/image.py" "$LAB/images/python-worker-0.1.0.tar" docker.io/library/divvy-python-worker:0.1.0 65532:65532 \
+    /usr/local/bin/divvy-python-worker -- "${files[@]}"
+}
+
 mkdir -p "$LAB/bin" "$LAB/images"
 packages
 kubernetes
@@ -126,3 +155,4 @@ coredns
 policies
 pause
 grid
+python_worker

@@ -57,13 +57,14 @@ token_changed() {
   sleep 8
 }
 
-# upgrade TAG: scripts/upgrade.sh, with this cluster's kubectl.
-upgrade() {
+# upgrade_to DIRECTORY: scripts/upgrade.sh, with this cluster's kubectl.
+upgrade_to() {
   mkdir -p "$LAB/tools"
   printf '#!/bin/sh\nexec "%s" "%s" k "$@"\n' "$here/lab.sh" "$LAB" >"$LAB/tools/kubectl"
   chmod +x "$LAB/tools/kubectl"
-  PATH=$LAB/tools:$PATH scripts/upgrade.sh "$(overlay "upgrade-$1" "$grid" "$component" "$1")"
+  PATH=$LAB/tools:$PATH scripts/upgrade.sh "$1"
 }
+upgrade() { upgrade_to "$(overlay "upgrade-$1" "$grid" "$component" "$1")"; }
 image_upgraded() { upgrade next >"$LAB/upgrade.log" 2>&1 || fail "the upgrade: $(tail --lines 5 "$LAB/upgrade.log")"; }
 bad_image_upgraded() {
   if PREFLIGHT_SECONDS=20 upgrade bad >"$LAB/upgrade.log" 2>&1; then fail 'an image that is not there was rolled out'; fi
@@ -115,6 +116,9 @@ wanted_slots() {
     awk '$1 == "divvy_wanted_slots" { print ($2 > 10 ? 10 : int($2)) }'
 }
 
+# By the state: the counts of tasks have a member of the same name.
+job_succeeded() { ask "$url/v1/jobs/$1" | grep '"state":"succeeded"' >/dev/null; }
+
 # Scales as an autoscaler does: as many workers as there are wanted slots, to zero and back. Stored jobs lose nothing by it.
 autoscaled() {
   local wanted id round most=0
@@ -125,7 +129,7 @@ autoscaled() {
     wanted=$(wanted_slots)
     [ "$wanted" -le "$most" ] || most=$wanted
     kd scale deployment/divvy-worker --replicas="$wanted" >/dev/null
-    if ask "$url/v1/jobs/$id" | grep --quiet '"succeeded"' && [ "$wanted" = 0 ]; then
+    if job_succeeded "$id" && [ "$wanted" = 0 ]; then
       echo "autoscaled from 0 workers to $most and back to 0 in $((round * 2)) s, the job succeeded" | tee --append "$table"
       kd scale deployment/divvy-worker --replicas=10 >/dev/null
       grid_is_ready

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # A cluster of three nodes on one machine, in network namespaces of its own, with a load balancer, a PostgreSQL and enforced
-# network policies: lab.sh LAB up | down | node N | lose N | inside N COMMAND… | balance PORT | version | k …
+# network policies: lab.sh LAB up | down | node N | lose N | inside N COMMAND… | balance PORT | kafka | collector | adapter |
+# version | k …
 #
 # LAB is the absolute path of the directory that build.sh has filled. Nothing outside it and /sys/fs/cgroup is changed.
 set -euo pipefail
@@ -11,7 +12,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 bin=$LAB/bin root=$LAB/root run=$LAB/run pki=$LAB/run/pki
 nodes="1 2 3"
 hierarchies="cpu cpuacct cpuset memory devices freezer blkio pids systemd"
-outside="balancer postgres"
+outside="balancer postgres kafka collector adapter"
 control_plane="kube-scheduler kube-controller-manager kube-apiserver etcd"
 
 # start NAME COMMAND…
@@ -106,7 +107,7 @@ control() {
     --client-ca-file="$pki/ca.crt" --tls-cert-file="$pki/apiserver.crt" --tls-private-key-file="$pki/apiserver.key" \
     --service-account-issuer=https://kubernetes.default.svc --service-account-key-file="$pki/sa.pub" \
     --service-account-signing-key-file="$pki/sa.key" --kubelet-client-certificate="$pki/admin.crt" \
-    --kubelet-client-key="$pki/admin.key" --kubelet-preferred-address-types=InternalIP
+    --kubelet-client-key="$pki/admin.key" --kubelet-preferred-address-types=InternalIP --enable-aggregator-routing
   until_true 120 'the API server is ready' k get --raw /readyz
   k apply -f "$here/manifests/policies.yaml" >/dev/null
   mkdir -p "$run/identity"
@@ -261,6 +262,31 @@ database() {
     -c "unix_socket_directories=$directory"
   until_true 30 'the database answers' in_control env PGPASSWORD=divvy \
     psql -h 172.30.0.1 -U divvy postgres -c 'CREATE DATABASE divvy'
+}
+
+# A broker of Kafka beside the cluster; scripts/kafka/fetch.sh has fetched it.
+kafka() {
+  ! in_control kcat -b 172.30.0.1:9092 -L -m 2 >/dev/null 2>&1 || return 0
+  start kafka nsenter --net=/run/netns/kc "$here/../kafka/broker.sh" 9092 "$run/kafka" 172.30.0.1
+  until_true 120 'the broker answers' in_control kcat -b 172.30.0.1:9092 -L -m 2
+}
+
+# What takes spans beside the cluster.
+collector() {
+  : >"$run/spans"
+  ! in_control curl --silent --fail --data-binary '' http://172.30.0.1:4318/v1/traces >/dev/null || return 0
+  start collector nsenter --net=/run/netns/kc "$here/collector.py" 172.30.0.1 4318 "$run/spans"
+  until_true 20 'the collector answers' in_control curl --silent --fail --data-binary '' http://172.30.0.1:4318/v1/traces
+}
+
+# What gives the autoscaler the number in the file `wanted`, by the API server.
+adapter() {
+  local question=/apis/external.metrics.k8s.io/v1beta1
+  k apply -f "$here/manifests/external-metrics.yaml" >/dev/null
+  ! k get --raw "$question" >/dev/null 2>&1 || return 0
+  echo 0 >"$run/wanted"
+  start adapter nsenter --net=/run/netns/kc "$here/adapter.py" 172.30.0.1 6444 "$pki/apiserver.crt" "$pki/apiserver.key" "$run/wanted"
+  until_true 120 'the API server has external metrics' k get --raw "$question"
 }
 
 up() {

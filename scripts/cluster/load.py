@@ -2,7 +2,7 @@
 """Asks a grid at a fixed rate, a new connection each, until SIGTERM: load.py URL RATE REPORT.
 
 Requests leave on schedule whatever the answers do. REPORT gets one line of JSON: sent, failed, the longest wait for a right
-answer in seconds, and what failed how often.
+answer in seconds, and what failed how often. Over https SSL_CERT_FILE names the authority.
 """
 
 import collections
@@ -30,7 +30,8 @@ def ask() -> None:
     global longest
     asked_at = time.monotonic()
     try:
-        connection = http.client.HTTPConnection(url.hostname, url.port or 80, timeout=TIMEOUT_SECONDS)
+        kind = http.client.HTTPSConnection if url.scheme == "https" else http.client.HTTPConnection
+        connection = kind(url.hostname, url.port, timeout=TIMEOUT_SECONDS)
         connection.request("GET", TARGET, headers={"connection": "close"})
         response = connection.getresponse()
         body = response.read().decode()

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# A broker of Apache Kafka on 127.0.0.1:PORT with its data in DIRECTORY, in the foreground: broker.sh PORT DIRECTORY
+# A broker of Apache Kafka on ADDRESS:PORT with its data in DIRECTORY, in the foreground: broker.sh PORT DIRECTORY [ADDRESS]
 set -euo pipefail
-port=$1 directory=$2
+port=$1 directory=$2 address=${3:-127.0.0.1}
 "$(dirname "$0")/fetch.sh"
 cd "$(dirname "$0")/../.."
 libs=$PWD/target/kafka/libs
@@ -9,8 +9,8 @@ mkdir -p "$directory"
 cat > "$directory/server.properties" <<PROPERTIES
 process.roles=broker,controller
 node.id=1
-listeners=PLAINTEXT://127.0.0.1:$port,CONTROLLER://127.0.0.1:$((port + 1))
-advertised.listeners=PLAINTEXT://127.0.0.1:$port
+listeners=PLAINTEXT://$address:$port,CONTROLLER://127.0.0.1:$((port + 1))
+advertised.listeners=PLAINTEXT://$address:$port
 controller.listener.names=CONTROLLER
 controller.quorum.bootstrap.servers=127.0.0.1:$((port + 1))
 listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT

@@ -12,7 +12,8 @@ use tempfile::TempDir;
 use crate::helpers::{overlay, read, render_overlay, repository};
 
 /// Renders as the real one does, tells everything else to a file, and answers for the Jobs what `JOBS` says. The overlay changes the
-/// coordinator's revision from `BEFORE` to `AFTER`.
+/// revisions of the coordinator and the workers from `BEFORE` to `AFTER`. With `ROLLOUT` 1 the coordinator does not get ready, with 2
+/// the workers do not.
 const KUBECTL: &str = r#"#!/usr/bin/env bash
 set -euo pipefail
 if [ "$1" = kustomize ]; then
@@ -24,8 +25,9 @@ case "$*" in
   "--namespace "*" apply --filename "*) cp "$5" "$APPLIED" ;;
   *"get job"*) printf '%b' "$JOBS" ;;
   "apply --kustomize"*) touch "$CALLS.overlay" ;;
-  *"get statefulset"*) if [ -e "$CALLS.overlay" ]; then printf '%s' "$AFTER"; else printf '%s' "$BEFORE"; fi ;;
-  *"rollout status statefulset"*) exit "$ROLLOUT" ;;
+  *"get statefulset/divvy-coordinator"*|*"get deployment/divvy-worker"*) if [ -e "$CALLS.overlay" ]; then printf '%s' "$AFTER"; else printf '%s' "$BEFORE"; fi ;;
+  *"rollout status statefulset"*) exit "$((ROLLOUT == 1))" ;;
+  *"rollout status deployment"*) exit "$((ROLLOUT == 2))" ;;
 esac
 "#;
 
@@ -105,8 +107,23 @@ fn an_image_that_starts_is_rolled_out_and_undone_where_it_does_not_get_ready() {
         let place = |part: &str| calls.iter().position(|call| call.contains(part));
         let (tried, applied) = (place("--selector app.kubernetes.io/component=preflight"), place("apply --kustomize"));
         assert!(tried.is_some() && tried < place("get job") && place("get job") < applied, "{calls:?}");
-        assert_eq!(place("rollout undo statefulset/divvy-coordinator").is_some(), is_undone, "{calls:?}");
+        // Workers with the new settings would not go with a coordinator that has the old ones.
+        for workload in ["statefulset/divvy-coordinator", "deployment/divvy-worker"] {
+            assert_eq!(place(&format!("rollout undo {workload}")).is_some(), is_undone, "{workload}: {calls:?}");
+        }
     }
+}
+
+#[test]
+fn workers_that_take_longer_are_told_from_a_coordinator_that_does_not_get_ready() {
+    let jobs = "divvy-coordinator-preflight=1/\\ndivvy-worker-preflight=1/\\n";
+    let (output, calls) = upgrade(&repository("k8s"), "divvy", jobs, 2);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        !output.status.success() && said.contains("the coordinator is ready; deployment/divvy-worker is not"),
+        "{said}"
+    );
+    assert!(!calls.iter().any(|call| call.contains("rollout undo")), "{calls:?}");
 }
 
 /// Their pods say why they wait, and the deadline of a Job takes them away.
@@ -156,6 +173,39 @@ fn jobs_go_where_the_grid_is() {
     assert!(calls.iter().any(|call| call.starts_with("--namespace other apply --filename")), "{calls:?}");
 }
 
+/// The cluster has no Secret of that name before the apply: the name changes with the content.
+#[test]
+fn generated_secrets_are_there_for_the_jobs_and_go_where_one_fails() {
+    let overlay = overlay(&["k8s"], &[], "divvy");
+    let file = overlay.path().join("kustomization.yaml");
+    let written = fs::read_to_string(&file).expect("an overlay");
+    let mut kustomization: Value = serde_json::from_str(&written).expect("JSON");
+    kustomization["secretGenerator"] = json!([
+        {"name": "divvy-worker-token", "literals": ["token=generated"]},
+        {"name": "divvy-of-nothing-here", "literals": ["token=generated"]},
+    ]);
+    fs::write(&file, kustomization.to_string()).expect("write an overlay");
+    let passed = "divvy-coordinator-preflight=1/\\ndivvy-worker-preflight=1/\\n";
+    let failed = "divvy-coordinator-preflight=/1\\ndivvy-worker-preflight=1/\\n";
+    for (jobs, is_refused) in [(passed, false), (failed, true)] {
+        let (output, calls) = upgrade(overlay.path(), "divvy", jobs, 0);
+        assert_eq!(output.status.success(), !is_refused, "{output:?}");
+        let places_of = |verb: &str| -> Vec<usize> {
+            let of_secrets = |call: &&String| call.contains(verb) && call.contains("/settings/");
+            let found = calls.iter().enumerate().filter(|(_, call)| of_secrets(call));
+            found.map(|(place, _)| place).collect()
+        };
+        let created = places_of(" create ");
+        assert!(
+            created.len() == 1 && calls[created[0]].contains("/settings/Secret-divvy-worker-token-"),
+            "the Jobs read one Secret: {calls:?}"
+        );
+        let tried = calls.iter().position(|call| call.contains(" apply --filename "));
+        assert!(created.first() < tried.as_ref(), "{calls:?}");
+        assert_eq!(places_of(" delete ").len(), usize::from(is_refused), "{calls:?}");
+    }
+}
+
 /// The output of the script and its calls of kubectl, for Jobs with this end.
 fn upgrade(overlay: &Path, namespace: &str, jobs: &str, rollout: u8) -> (Output, Vec<String>) {
     upgrade_between(["one", "two"], overlay, namespace, jobs, rollout)
@@ -190,9 +240,13 @@ fn upgrade_between(
         .output()
         .expect("run the script");
     let applied = fs::read_to_string(applied).expect("the Jobs are applied");
-    for object in serde_saphyr::from_multiple::<Value>(&applied).expect("valid YAML") {
-        let named = &object["metadata"]["namespace"];
-        assert!(object["kind"] != "Job" || named.is_null() || named == namespace, "kubectl refuses {object:#}");
+    let objects = serde_saphyr::from_multiple::<Value>(&applied).expect("valid YAML");
+    for job in objects.iter().filter(|object| object["kind"] == "Job") {
+        let (named, name) = (&job["metadata"]["namespace"], job["metadata"]["name"].as_str().expect("a name"));
+        assert!(named.is_null() || named == namespace, "kubectl refuses {job:#}");
+        let workload = pod(&objects, name.strip_suffix("-preflight").expect("the workload of a Job"));
+        let of_job = &job["spec"]["template"]["spec"]["containers"][0]["env"];
+        assert_eq!(*of_job, workload["containers"][0]["env"], "the Job reads other Secrets than the pods");
     }
     let calls = fs::read_to_string(calls).unwrap_or_default();
     (output, calls.lines().map(str::to_owned).collect())

@@ -129,8 +129,9 @@ fn check(entry: Entry) -> anyhow::Result<NamedProgram> {
         })?;
         ensure!(directory.join(command_name).exists(), "{command_name} is not in {}", directory.display());
     }
-    let mut words = command.iter().chain(environment.iter().flat_map(|(name, value)| [name, value]));
-    ensure!(!words.any(|word| word.contains('\0')), "command or environment has a NUL");
+    let has_nul = |word: &String| word.contains('\0');
+    let is_whole = !command.iter().chain(environment.keys()).chain(environment.values()).any(has_nul);
+    ensure!(is_whole, "command or environment has a NUL");
     if let Some(name) = environment.keys().find(|name| name.is_empty() || name.contains('=')) {
         bail!("environment: {name:?} is no name of a variable");
     }

@@ -229,7 +229,7 @@ impl Access {
 /// Resolves when the token of a request has lost a right, since the file of tokens has changed: for an answer without an end.
 /// Never resolves for a request without a token.
 pub fn until_revoked(request: &HttpRequest, right: Right) -> impl Future<Output = ()> + use<> {
-    let access: Option<&Access> = request.app_data::<Data<Access>>().map(|access| &***access);
+    let access = request.app_data::<Data<Access>>().map(Data::get_ref);
     let tokens = access.and_then(|Access(tokens)| tokens.clone());
     let name = Caller::of(request).name;
     async move {

@@ -22,6 +22,8 @@ use crate::sandbox::CompileLimits;
 
 /// The module is not valid.
 const IS_BAD: u8 = 65;
+/// The exit code of a Rust program that panics.
+const PANICKED: i32 = 101;
 /// The first bytes of a module's name section would be enough; what is wrong is told in a line or a few.
 const MESSAGE_BYTES: usize = 2048;
 /// A compiler has one thread; the engine may start a few more.
@@ -73,8 +75,13 @@ pub(super) fn compile(
         // The machine is out of memory, whatever the module.
         Reason::Signal { signal: libc::SIGKILL } => Reason::sandbox("compile it", "the compiler was killed"),
         // A panic or a crash of the compiler is the module's doing.
-        Reason::Exit { .. } | Reason::Signal { .. } => {
-            Reason::BadModule { message: format!("the compiler fails on it ({}): {}", failure.reason, text()) }
+        Reason::Exit { code: PANICKED }
+        | Reason::Signal {
+            signal: libc::SIGABRT | libc::SIGBUS | libc::SIGFPE | libc::SIGILL | libc::SIGSEGV | libc::SIGTRAP,
+        } => Reason::BadModule { message: format!("the compiler fails on it ({}): {}", failure.reason, text()) },
+        // The compiler does not start, has no engine or gets a signal: whatever the module, and perhaps only now.
+        Reason::Exit { .. } | Reason::Signal { .. } | Reason::NotExecutable { .. } => {
+            Reason::sandbox("compile it", format!("the compiler failed ({}): {}", failure.reason, text()))
         }
         reason => reason,
     };
@@ -106,5 +113,37 @@ fn precompile(engine: &Engine, module: &[u8]) -> wasmtime::Result<Vec<u8>> {
         engine.precompile_component(module)
     } else {
         engine.precompile_module(module)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::failure::{FailedCall, Finished, Usage};
+
+    #[test]
+    fn a_compiler_that_fails_without_a_crash_tells_nothing_about_the_module() {
+        let reason_for = |reason: Reason| {
+            let failure = FailedCall { reason, stderr_tail: b"why".to_vec(), usage: Usage::default() };
+            let run = |_: &Call| -> Result<Finished, Box<FailedCall>> { Err(Box::new(failure.clone())) };
+            compile(Input::Empty, &CompileLimits::default(), &run, &AtomicBool::new(false)).err().expect("no code")
+        };
+        let invalid = Reason::Exit { code: i32::from(IS_BAD) };
+        assert_eq!(reason_for(invalid), Reason::BadModule { message: "why".to_owned() });
+        for crash in [Reason::Exit { code: PANICKED }, Reason::Signal { signal: libc::SIGSEGV }] {
+            let Reason::BadModule { message } = reason_for(crash) else { panic!("it is the module's doing") };
+            assert!(message.starts_with("the compiler fails on it (") && message.ends_with("why"), "{message}");
+        }
+        for of_the_worker in [
+            Reason::Exit { code: 1 },
+            // The dynamic linker has not found a library.
+            Reason::Exit { code: 127 },
+            Reason::Signal { signal: libc::SIGTERM },
+            Reason::Signal { signal: libc::SIGKILL },
+            Reason::NotExecutable { message: "Cannot allocate memory (os error 12)".to_owned() },
+        ] {
+            let told = reason_for(of_the_worker.clone());
+            assert!(matches!(told, Reason::Sandbox { .. }), "{of_the_worker}: {told}");
+        }
     }
 }

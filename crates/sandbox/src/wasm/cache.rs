@@ -50,6 +50,8 @@ impl Cache {
     /// Keeps what a program was compiled to, and removes what was not used for longest if it gets too much. A cache that
     /// cannot be written costs time only.
     pub(super) fn put(&self, program: ProgramHash, artifact: &Artifact) -> io::Result<()> {
+        // A cleaner of temporary files removes a directory that is not used for long.
+        private_directory(&self.directory)?;
         let mut file = tempfile::Builder::new().prefix("new-").tempfile_in(&self.directory)?;
         file.write_all(MAGIC)?;
         file.write_all(&self.checksum(program, artifact.bytes()))?;

@@ -160,6 +160,14 @@ fn a_module_is_compiled_once_for_all_that_ask_and_kept_for_the_next_start() {
 }
 
 #[test]
+fn a_directory_that_is_removed_meanwhile_is_made_again() {
+    let grid = grid();
+    std::fs::remove_dir_all(&grid.directory).expect("removed");
+    assert_eq!(text(&grid.run(&hello("again"), &call(&[])).expect("finished").stdout), "again");
+    assert_eq!(grid.compiled_files().len(), 1, "it is kept");
+}
+
+#[test]
 fn a_tampered_cache_file_is_never_loaded() {
     let program = hello("mine");
     type Tamper = fn(&std::path::Path, &std::path::Path);

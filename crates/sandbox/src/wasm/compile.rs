@@ -10,7 +10,8 @@ use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use wasmtime::Engine;
+use wasmparser::{Parser, Payload};
+use wasmtime::{Engine, format_err};
 
 use super::Compile;
 use super::engine::engine;
@@ -28,6 +29,9 @@ const PANICKED: i32 = 101;
 const MESSAGE_BYTES: usize = 2048;
 /// A compiler has one thread; the engine may start a few more.
 const PROCESSES: u32 = 16;
+/// Imports and globals of one module. Each takes up to 32 bytes of every instance, which a task's limit of memory does not count,
+/// and a component may have many instances.
+const MOST_FIELDS: usize = 100_000;
 
 /// Compiles a module in a child.
 pub(super) fn compile(
@@ -109,11 +113,27 @@ pub(crate) fn compile_on_standard_streams() -> i32 {
 }
 
 fn precompile(engine: &Engine, module: &[u8]) -> wasmtime::Result<Vec<u8>> {
-    if wasmparser::Parser::is_component(module) {
-        engine.precompile_component(module)
-    } else {
-        engine.precompile_module(module)
+    check_fields(module)?;
+    if Parser::is_component(module) { engine.precompile_component(module) } else { engine.precompile_module(module) }
+}
+
+/// Refuses a module, also within a component, whose instances take much memory beside their linear memories and tables.
+#[expect(clippy::wildcard_enum_match_arm, reason = "of all sections only imports and globals matter")]
+fn check_fields(module: &[u8]) -> wasmtime::Result<()> {
+    let mut fields = 0;
+    // The compiler tells what is wrong with bytes that cannot be parsed.
+    for payload in Parser::new(0).parse_all(module).map_while(Result::ok) {
+        match payload {
+            Payload::Version { .. } => fields = 0,
+            Payload::ImportSection(section) => fields += section.into_imports().count(),
+            Payload::GlobalSection(section) => fields += section.into_iter().count(),
+            _ => {}
+        }
+        if fields > MOST_FIELDS {
+            return Err(format_err!("a module has more than {MOST_FIELDS} imports and globals"));
+        }
     }
+    Ok(())
 }
 
 #[cfg(test)]

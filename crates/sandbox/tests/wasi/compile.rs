@@ -71,6 +71,17 @@ fn a_gigabyte_is_refused_before_it_is_read() {
     assert_eq!(reason(grid.run(&large, &call(&[]))), Reason::TooLarge { bytes: 1 << 30, limit: 64 << 20 });
 }
 
+#[test]
+fn a_module_whose_instances_take_much_memory_that_no_limit_counts_is_refused() {
+    let grid = grid();
+    let globals = "(global i32 (i32.const 0))".repeat(100_001);
+    let main = format!("(module {globals} (func (export \"_start\")))");
+    for wat in [main, format!("(component (core module {globals}))")] {
+        let Reason::BadModule { message } = reason(grid.run(&module(&wat), &call(&[]))) else { panic!("it ran") };
+        assert!(message.contains("more than 100000 imports and globals"), "{message}");
+    }
+}
+
 /// Blocks with many locals each live across a table of branches: far more work for the compiler than bytes.
 fn compile_bomb() -> LocalProgram {
     let locals: String = (0..2000).map(|_| "(local i64)").collect();

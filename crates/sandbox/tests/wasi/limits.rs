@@ -67,6 +67,20 @@ fn a_stopped_program_ends_whether_it_computes_or_sleeps() {
 }
 
 #[test]
+fn a_program_is_stopped_in_the_middle_of_a_long_write() {
+    let grid = grid();
+    let writes = writer(
+        "(func (export \"_start\")
+          (drop (call $write (i32.const 2) (i32.const 1)))
+          (drop (call $write (i32.const 1) (i32.const 1900000))))",
+    );
+    let (call, stop) = (with_limits(|limits| limits.output_bytes = 4 << 20), AtomicBool::new(false));
+    // The host takes stderr when the guest waits: once it has written a part.
+    let mut on_stderr = |_: &[u8]| stop.store(true, Ordering::Relaxed);
+    assert_eq!(reason(grid.sandbox.run(&module(&writes), &call, &stop, &mut on_stderr)), Reason::Canceled);
+}
+
+#[test]
 fn memory_has_a_bound_at_the_start_and_later() {
     let grid = grid();
     let limit = Reason::MemoryLimit { limit: limits().memory_bytes };

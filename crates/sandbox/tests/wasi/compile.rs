@@ -52,6 +52,14 @@ fn what_no_worker_has_is_named() {
 }
 
 #[test]
+fn a_long_name_is_told_by_its_beginning() {
+    let grid = grid();
+    let wat = format!(r#"(module (import "env" "{}" (func)) (func (export "_start")))"#, "ü".repeat(40_000));
+    let Reason::BadModule { message } = reason(grid.run(&module(&wat), &call(&[]))) else { panic!("it ran") };
+    assert!(message.contains("env::ü") && message.len() <= 2048, "{}", message.len());
+}
+
+#[test]
 fn a_module_with_another_hash_is_not_compiled() {
     let grid = grid();
     let bytes = wat::parse_str(NOTHING).expect("WAT");

@@ -31,7 +31,7 @@ const MESSAGE_BYTES: usize = 2048;
 const PROCESSES: u32 = 16;
 /// Imports and globals of one module. Each takes up to 32 bytes of every instance, which a task's limit of memory does not count,
 /// and a component may have many instances.
-const MOST_FIELDS: usize = 100_000;
+const MOST_FIELDS: usize = 50_000;
 
 /// Compiles a module in a child.
 pub(super) fn compile(

@@ -115,3 +115,32 @@ impl Cache {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::wasm::engine::engine;
+
+    #[test]
+    fn the_module_that_was_not_used_for_longest_makes_room() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let (bytes, engine) = (vec![7; 1000], engine().expect("an engine"));
+        let room = 3 * (HEAD_BYTES + bytes.len()) as u64;
+        let cache = Cache::open(&directory.path().join("compiled"), &engine, room).expect("a cache");
+        let artifact = Artifact::fresh(bytes);
+        let keep = |name: &str, age: u64| {
+            let program = ProgramHash::of(name.as_bytes());
+            cache.put(program, &artifact).expect("written");
+            let file = File::options().append(true).open(cache.path(program)).expect("there");
+            file.set_modified(SystemTime::now() - Duration::from_secs(age)).expect("its owner");
+            program
+        };
+        let [used, oldest, newer] = [("a", 300), ("b", 200), ("c", 100)].map(|(name, age)| keep(name, age));
+        assert!(cache.get(used).is_some());
+        let last = keep("d", 0);
+        let kept = [used, oldest, newer, last].map(|program| cache.get(program).is_some());
+        assert_eq!(kept, [true, false, true, true]);
+    }
+}

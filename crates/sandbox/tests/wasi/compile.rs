@@ -213,7 +213,12 @@ fn a_tampered_cache_file_is_never_loaded() {
         std::fs::remove_file(file).expect("removed");
         std::os::unix::fs::symlink(other, file).expect("linked");
     };
-    for tamper in [flip, cut, swap, open_up, link] {
+    let pipe: Tamper = |file, _| {
+        std::fs::remove_file(file).expect("removed");
+        let (kind, mode) = (rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR);
+        rustix::fs::mknodat(rustix::fs::CWD, file, kind, mode, 0).expect("made");
+    };
+    for tamper in [flip, cut, swap, open_up, link, pipe] {
         let grid = grid();
         grid.run(&program, &call(&[])).expect("finished");
         let file = grid.compiled_files().pop().expect("compiled");

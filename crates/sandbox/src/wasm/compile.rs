@@ -10,7 +10,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use wasmparser::{Parser, Payload};
+use wasmparser::{Element, ElementItems, ElementKind, Parser, Payload};
 use wasmtime::{Engine, format_err};
 
 use super::Compile;
@@ -29,8 +29,8 @@ const PANICKED: i32 = 101;
 const MESSAGE_BYTES: usize = 2048;
 /// A compiler has one thread; the engine may start a few more.
 const PROCESSES: u32 = 16;
-/// Imports and globals of one module. Each takes up to 32 bytes of every instance, which a task's limit of memory does not count,
-/// and a component may have many instances.
+/// Imports, globals and elements of passive segments of one module. Each takes up to 32 bytes of every instance, which a task's limit
+/// of memory does not count, and a component may have many instances.
 const MOST_FIELDS: usize = 50_000;
 
 /// Compiles a module in a child.
@@ -118,7 +118,7 @@ fn precompile(engine: &Engine, module: &[u8]) -> wasmtime::Result<Vec<u8>> {
 }
 
 /// Refuses a module, also within a component, whose instances take much memory beside their linear memories and tables.
-#[expect(clippy::wildcard_enum_match_arm, reason = "of all sections only imports and globals matter")]
+#[expect(clippy::wildcard_enum_match_arm, reason = "the other sections take nothing of an instance")]
 fn check_fields(module: &[u8]) -> wasmtime::Result<()> {
     let mut fields = 0;
     // The compiler tells what is wrong with bytes that cannot be parsed.
@@ -127,13 +127,28 @@ fn check_fields(module: &[u8]) -> wasmtime::Result<()> {
             Payload::Version { .. } => fields = 0,
             Payload::ImportSection(section) => fields += section.into_imports().count(),
             Payload::GlobalSection(section) => fields += section.into_iter().count(),
+            Payload::ElementSection(section) => {
+                fields += section.into_iter().map_while(Result::ok).map(kept_elements).sum::<usize>();
+            }
             _ => {}
         }
         if fields > MOST_FIELDS {
-            return Err(format_err!("a module has more than {MOST_FIELDS} imports and globals"));
+            return Err(format_err!("a module has more than {MOST_FIELDS} imports, globals and passive elements"));
         }
     }
     Ok(())
+}
+
+/// The elements of a segment of which each instance has its own.
+fn kept_elements(segment: Element<'_>) -> usize {
+    let elements = match segment.items {
+        ElementItems::Functions(functions) => functions.count(),
+        ElementItems::Expressions(_, expressions) => expressions.count(),
+    };
+    match segment.kind {
+        ElementKind::Passive => elements as usize,
+        ElementKind::Active { .. } | ElementKind::Declared => 0,
+    }
 }
 
 #[cfg(test)]

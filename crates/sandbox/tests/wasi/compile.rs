@@ -83,10 +83,14 @@ fn a_gigabyte_is_refused_before_it_is_read() {
 fn a_module_whose_instances_take_much_memory_that_no_limit_counts_is_refused() {
     let grid = grid();
     let globals = "(global i32 (i32.const 0))".repeat(50_001);
-    let main = format!("(module {globals} (func (export \"_start\")))");
-    for wat in [main, format!("(component (core module {globals}))")] {
+    let elements = "$main ".repeat(50_001);
+    for wat in [
+        format!("(module {globals} (func (export \"_start\")))"),
+        format!("(module (func $main (export \"_start\")) (elem func {elements}))"),
+        format!("(component (core module {globals}))"),
+    ] {
         let Reason::BadModule { message } = reason(grid.run(&module(&wat), &call(&[]))) else { panic!("it ran") };
-        assert!(message.contains("more than 50000 imports and globals"), "{message}");
+        assert!(message.contains("more than 50000 imports, globals and passive elements"), "{message}");
     }
 }
 

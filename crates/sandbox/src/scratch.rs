@@ -358,20 +358,6 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_that_was_removed_is_made_again_and_is_locked() {
-        let directory = tempfile::tempdir().expect("a directory");
-        let path = directory.path().join("root");
-        let living = ScratchRoot::open(&path).expect("a root");
-        fs::remove_dir_all(&path).expect("removed");
-        assert_eq!(living.create().expect_err("removed").kind(), io::ErrorKind::NotFound);
-        living.restore().expect("made again");
-        let kept = living.create().expect("created");
-        living.restore().expect("it is there");
-        drop(ScratchRoot::open(&path).expect("another root"));
-        assert!(kept.path().exists(), "its owner lives");
-    }
-
-    #[test]
     fn processes_that_start_at_the_same_time_keep_their_directories() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("root");

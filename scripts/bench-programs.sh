@@ -124,8 +124,8 @@ running() { "$bin/divvy" job show "$1" --output json | python3 -c 'import json, 
 median() { sort -n | awk '{ all[NR] = $1 } END { print NR % 2 ? all[(NR + 1) / 2] : (all[NR / 2] + all[NR / 2 + 1]) / 2 }'; }
 # A row of the table: the sieve alone and beside a program that is run again and again, in turns; the median of the ratios.
 beside() {
-  local name=$1 arguments=$2 id alone round
-  for _ in $(seq 10000); do echo "$arguments"; done > "$directory/arguments.jsonl"
+  local name=$1 arguments=$2 tasks=${3:-10000} id alone round
+  for _ in $(seq "$tasks"); do echo "$arguments"; done > "$directory/arguments.jsonl"
   for round in $(seq "$ROUNDS"); do
     alone=$(sieve_time)
     id=$(submit --program "$hostile" --args-file "$directory/arguments.jsonl" --max-attempts 1 --memory 256MiB)
@@ -144,4 +144,6 @@ echo '|---|---|'
 beside 'fork bomb' '["fork"]'
 beside 'memory bomb' '["memory", 100000000000]'
 beside 'output flood' '["write", 1000000000000]'
+# One task, which keeps its slot until its job is canceled.
+beside '32 busy threads' '["busy threads", 32]' 1
 beside 'scratch fill' '["fill", 1000000000]'

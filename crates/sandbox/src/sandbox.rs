@@ -152,6 +152,15 @@ impl Sandbox {
         &self.capabilities
     }
 
+    /// Makes [`Config::directory`] again if it was removed, as cleaners of temporary files do. What belongs below it is made again
+    /// when it is needed.
+    ///
+    /// # Errors
+    /// The directory cannot be made, or other users can enter the one that is there.
+    pub fn restore_directory(&self) -> io::Result<()> {
+        private_directory(&self.config.directory)
+    }
+
     /// Does what needs to be done once for a program, so that it is no part of a task's time: compiles a module, hashes
     /// an executable. [`Self::run`] does the same when it was not done.
     ///
@@ -289,7 +298,13 @@ impl Sandbox {
     }
 
     fn scratch(&self) -> Result<Scratch, Reason> {
-        self.scratch.create().map_err(|error| Reason::sandbox("make a scratch directory", error))
+        let made = match self.scratch.create() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.restore_directory().and_then(|()| self.scratch.restore()).and_then(|()| self.scratch.create())
+            }
+            made => made,
+        };
+        made.map_err(|error| Reason::sandbox("make a scratch directory", error))
     }
 
     /// Runs the host's own binary as a compiler, in the cage where there is one.

@@ -11,6 +11,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use rustix::fs::{
     AtFlags, CWD, Dir, DirEntry, FileType, FlockOperation, Mode, OFlags, chmodat, fchmod, flock, fstat, openat,
@@ -35,7 +36,7 @@ const DIRECTORY: OFlags = OFlags::DIRECTORY.union(OFlags::NOFOLLOW).union(OFlags
 pub(crate) struct ScratchRoot {
     directory: PathBuf,
     next: AtomicU64,
-    _lock: File,
+    lock: Mutex<File>,
 }
 
 impl ScratchRoot {
@@ -49,7 +50,11 @@ impl ScratchRoot {
         }
         for _ in 0..MOST_TRIES {
             if let Some((directory, lock)) = make_and_lock(root)? {
-                return Ok(Self { directory: directory.canonicalize()?, next: AtomicU64::new(0), _lock: lock });
+                return Ok(Self {
+                    directory: directory.canonicalize()?,
+                    next: AtomicU64::new(0),
+                    lock: Mutex::new(lock),
+                });
             }
         }
         Err(io::Error::other("other processes remove its directory over and over"))
@@ -61,6 +66,22 @@ impl ScratchRoot {
         let path = self.directory.join(format!("task-{number}"));
         DirBuilder::new().mode(0o700).create(&path)?;
         Ok(Scratch { path })
+    }
+
+    /// Makes its directory again, and locks it, after a cleaner of temporary files has removed it.
+    pub(crate) fn restore(&self) -> io::Result<()> {
+        // Two threads may have found it missing.
+        let mut lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        let path = self.directory.join(LOCK);
+        if path.exists() {
+            return Ok(());
+        }
+        self.directory.parent().map_or(Ok(()), private_directory)?;
+        private_directory(&self.directory)?;
+        let made = File::create_new(&path)?;
+        flock(&made, FlockOperation::NonBlockingLockExclusive)?;
+        *lock = made;
+        Ok(())
     }
 }
 

@@ -37,9 +37,15 @@ struct LogConfig {
     log_format: LogFormat,
 }
 
-/// Target of actix-web's errors about connections that a client breaks off or fills with garbage. Answers that end early for
-/// reasons of the service's own are logged by [`crate::connection`].
-const CONNECTIONS: &str = "actix_http::h1::dispatcher";
+/// Targets of which clients and programs cause as many lines as they like. Each is logged only if the filter's text has the word
+/// before it.
+const OF_OTHERS: [(&str, &str); 2] = [
+    // actix-web's errors about connections that a client breaks off or fills with garbage. Answers that end early for reasons of
+    // the service's own are logged by [`crate::connection`].
+    ("actix_http", "actix_http::h1::dispatcher"),
+    // The WASI engine has a span for each call of a program, and a warning for each call about a socket.
+    ("wasmtime_wasi", "wasmtime_wasi"),
+];
 
 /// The variables that every program with a log has.
 pub(crate) fn variables() -> Vec<Variable> {
@@ -82,8 +88,8 @@ fn settings(default_filter: &str) -> anyhow::Result<(EnvFilter, LogFormat)> {
     Ok((filter(config.log.as_deref().unwrap_or(default_filter))?, config.log_format))
 }
 
-/// The filter of a text. Clients' connections are logged only if the text names their module. A word that is no level would be
-/// taken for the name of an unknown module, and nothing would be logged.
+/// The filter of a text, without the targets of [`OF_OTHERS`] that it does not name. A word that is no level would be taken for
+/// the name of an unknown module, and nothing would be logged.
 fn filter(text: &str) -> anyhow::Result<EnvFilter> {
     let parts: Vec<_> = text.split(',').map(str::trim).filter(|part| !part.is_empty()).collect();
     for part in &parts {
@@ -95,11 +101,11 @@ fn filter(text: &str) -> anyhow::Result<EnvFilter> {
     }
     // The text of this error already ends with that of its cause: as a context it would be shown twice.
     let filter = EnvFilter::try_new(parts.join(","));
-    let filter = filter.map_err(|error| anyhow!("DIVVY_LOG is not valid: {text:?}: {error}"))?;
-    if text.contains("actix_http") {
-        return Ok(filter);
+    let mut filter = filter.map_err(|error| anyhow!("DIVVY_LOG is not valid: {text:?}: {error}"))?;
+    for (_, target) in OF_OTHERS.into_iter().filter(|(word, _)| !text.contains(word)) {
+        filter = filter.add_directive(format!("{target}=off").parse().context("the filter of a target")?);
     }
-    Ok(filter.add_directive(format!("{CONNECTIONS}=off").parse().context("the filter of connections")?))
+    Ok(filter)
 }
 
 /// Writes the error that ends the process as one line, whatever the filter of the logs is, also if logging could not be started:
@@ -182,5 +188,22 @@ mod tests {
         let twice = filter("info,coordinator=verbose").expect_err("no level");
         assert_eq!(format!("{twice:#}").matches("parsing level filter").count(), 1, "{twice:#}");
         assert!(filter("=x=").is_err());
+    }
+
+    #[test]
+    fn lines_that_clients_and_programs_cause_are_logged_only_by_name() {
+        let logged = |text: &str| {
+            let logs = tracing_subscriber::fmt().with_env_filter(filter(text).expect("valid")).finish();
+            tracing::subscriber::with_default(logs, || {
+                let of_clients = tracing::enabled!(target: "actix_http::h1::dispatcher", tracing::Level::ERROR);
+                let of_programs = tracing::enabled!(target: "wasmtime_wasi::p1", tracing::Level::WARN);
+                let own = tracing::enabled!(target: "worker", tracing::Level::WARN);
+                [of_clients, of_programs, own]
+            })
+        };
+        assert_eq!(logged(DEFAULT_LOG), [false, false, true]);
+        assert_eq!(logged("debug"), [false, false, true]);
+        assert_eq!(logged("info,actix_http=error"), [true, false, true]);
+        assert_eq!(logged("info,wasmtime_wasi=warn"), [false, true, true]);
     }
 }

@@ -174,6 +174,22 @@ fn hostile_wasm_programs_fail_alone_and_the_worker_lives() {
 }
 
 #[test]
+fn program_writes_no_lines_into_the_log_of_its_worker() {
+    let grid = ProgramGrid::start();
+    let worker = grid.worker("worker", &[]);
+    // The engine warns of each call about a socket.
+    let asks = r#"(module
+      (import "wasi_snapshot_preview1" "sock_shutdown" (func $shut_down (param i32 i32) (result i32)))
+      (memory (export "memory") 1)
+      (func (export "_start") (drop (call $shut_down (i32.const 1) (i32.const 1)))))"#;
+    let asks = grid.put(&grid.write("sockets", wat::parse_str(asks).expect("WAT")));
+    let job = grid.submit(&asks, &["--range", "0..1", "--step", "1"]);
+    grid.result(&job);
+    let log = worker.log();
+    assert!(!log.iter().any(|line| line.contains("wasmtime")), "{log:?}");
+}
+
+#[test]
 fn file_of_a_program_that_was_changed_on_the_workers_disk_is_fetched_again() {
     let grid = ProgramGrid::start();
     let program = grid.put(&grid.native_example());

@@ -43,9 +43,15 @@ pub(crate) struct ProgramCache {
 
 impl ProgramCache {
     pub(crate) fn open(directory: &Path, max_bytes: u64) -> io::Result<Self> {
-        fs::create_dir_all(directory)?;
-        fs::set_permissions(directory, Permissions::from_mode(0o700))?;
-        Ok(Self { directory: directory.to_owned(), max_bytes, fetching: Mutex::default() })
+        let cache = Self { directory: directory.to_owned(), max_bytes, fetching: Mutex::default() };
+        cache.make_directory()?;
+        Ok(cache)
+    }
+
+    /// Makes the directory, also again after it was removed. The directory above it is there.
+    pub(crate) fn make_directory(&self) -> io::Result<()> {
+        fs::create_dir_all(&self.directory)?;
+        fs::set_permissions(&self.directory, Permissions::from_mode(0o700))
     }
 
     /// The file of a program, fetched if it is not there. The sandbox verifies what it runs.

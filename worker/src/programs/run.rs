@@ -57,6 +57,9 @@ impl Programs {
     ) -> Result<Report, ExecuteError> {
         let work: ProgramWork = serde_json::from_str(work.get())
             .map_err(|error| ExecuteError::Unsupported(format!("cannot read the work: {error}")))?;
+        self.restore_directories().map_err(|error| {
+            ExecuteError::Broken(format!("the directory of programs cannot be made again: {error}"))
+        })?;
         let (mut results, mut inputs) = (Vec::new(), Vec::new().into_iter());
         for task in tasks.clone() {
             let input = match (&work.range, work.has_inputs) {
@@ -82,6 +85,15 @@ impl Programs {
             results.push(serde_json::value::to_raw_value(&output).expect("text is JSON"));
         }
         Ok(Report { results, ..Report::default() })
+    }
+
+    /// Makes the directories again where a cleaner of temporary files has removed them.
+    fn restore_directories(&self) -> io::Result<()> {
+        if self.cache.directory().is_dir() {
+            return Ok(());
+        }
+        self.sandbox.restore_directory()?;
+        self.cache.make_directory()
     }
 
     fn inputs(

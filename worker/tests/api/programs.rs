@@ -131,6 +131,15 @@ async fn the_last_words_of_a_program_are_reported_until_a_coordinator_takes_them
 }
 
 #[tokio::test]
+async fn a_worker_whose_directory_is_removed_makes_it_again() {
+    let (first, _second, worker, directory) = grid().await;
+    fs::remove_dir_all(directory.path().join("programs")).expect("remove the directory");
+    let lease = lease(&worker, "flood");
+    let _connection = worker.begin(&lease);
+    first.wait("the output comes", |state| state.outputs == [70_000]).await;
+}
+
+#[tokio::test]
 async fn what_a_killed_worker_with_the_same_process_number_left_keeps_no_program_from_being_fetched() {
     let (first, _second, worker, directory) = grid().await;
     let program = b"#!/bin/sh\n".to_vec();

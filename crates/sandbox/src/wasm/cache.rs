@@ -50,6 +50,8 @@ impl Cache {
     /// Keeps what a program was compiled to, and removes what was not used for longest if it gets too much. A cache that
     /// cannot be written costs time only.
     pub(super) fn put(&self, program: ProgramHash, artifact: &Artifact) -> io::Result<()> {
+        // A cleaner of temporary files removes a directory that is not used for long.
+        private_directory(&self.directory)?;
         let mut file = tempfile::Builder::new().prefix("new-").tempfile_in(&self.directory)?;
         file.write_all(MAGIC)?;
         file.write_all(&self.checksum(program, artifact.bytes()))?;
@@ -64,7 +66,9 @@ impl Cache {
     }
 
     fn read(&self, path: &Path, program: ProgramHash) -> Option<Artifact> {
-        let mut file = File::options().read(true).custom_flags(libc::O_NOFOLLOW).open(path).ok()?;
+        // Nobody may ever write to a pipe that stands there.
+        let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
+        let mut file = File::options().read(true).custom_flags(flags).open(path).ok()?;
         let status = file.metadata().ok()?;
         let own = rustix::process::geteuid().as_raw();
         if !status.is_file() || status.uid() != own || status.mode() & 0o022 != 0 || status.len() > self.limit_bytes {
@@ -111,5 +115,34 @@ impl Cache {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::wasm::engine::engine;
+
+    #[test]
+    fn the_module_that_was_not_used_for_longest_makes_room() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let (bytes, engine) = (vec![7; 1000], engine().expect("an engine"));
+        let room = 3 * (HEAD_BYTES + bytes.len()) as u64;
+        let cache = Cache::open(&directory.path().join("compiled"), &engine, room).expect("a cache");
+        let artifact = Artifact::fresh(bytes);
+        let keep = |name: &str, age: u64| {
+            let program = ProgramHash::of(name.as_bytes());
+            cache.put(program, &artifact).expect("written");
+            let file = File::options().append(true).open(cache.path(program)).expect("there");
+            file.set_modified(SystemTime::now() - Duration::from_secs(age)).expect("its owner");
+            program
+        };
+        let [used, oldest, newer] = [("a", 300), ("b", 200), ("c", 100)].map(|(name, age)| keep(name, age));
+        assert!(cache.get(used).is_some());
+        let last = keep("d", 0);
+        let kept = [used, oldest, newer, last].map(|program| cache.get(program).is_some());
+        assert_eq!(kept, [true, false, true, true]);
     }
 }

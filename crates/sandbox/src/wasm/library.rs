@@ -259,3 +259,30 @@ fn verify(expected: ProgramHash, source: &Source, limit: u64) -> Result<(), Reas
     };
     if found == expected { Ok(()) } else { Err(Reason::HashMismatch { expected, found }) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::failure::{FailedCall, Finished};
+    use crate::program::Call;
+    use crate::wasm::engine::engine;
+
+    #[test]
+    fn a_failure_of_the_worker_is_not_remembered() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let engine = engine().expect("an engine");
+        let cache = Cache::open(&directory.path().join("compiled"), &engine, 1 << 20).expect("a cache");
+        let module = wat::parse_str(r#"(module (func (export "_start")))"#).expect("WAT");
+        let compiled = engine.precompile_module(&module).expect("compiled");
+        let library = Library::new(engine, cache, CompileLimits::default()).expect("a library");
+        let (program, source) = (ProgramHash::of(&module), Source::Bytes(module.into()));
+        let stop = AtomicBool::new(false);
+        let fails = |_: &Call| -> Result<Finished, Box<FailedCall>> { Err(Reason::Exit { code: 1 }.into()) };
+        let failed = library.get(program, &source, &fails, &stop).expect_err("there is no compiler");
+        assert!(matches!(failed, Reason::Sandbox { .. }), "{failed}");
+        let compiles = |_: &Call| -> Result<Finished, Box<FailedCall>> {
+            Ok(Finished { stdout: compiled.clone(), ..Finished::default() })
+        };
+        library.get(program, &source, &compiles, &stop).expect("there is one again");
+    }
+}

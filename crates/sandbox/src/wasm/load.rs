@@ -10,6 +10,9 @@ use wasmtime_wasi::p2::bindings::CommandPre;
 use super::run::{Guest, Preview1, Preview2};
 use crate::failure::Reason;
 
+/// A module may name what it imports at length, and messages of failures are remembered.
+const MESSAGE_BYTES: usize = 2048;
+
 /// Compiled code of this crate's own making: fresh from a compiler that it started, or from the cache with its checksum
 /// verified. Nothing else makes one.
 pub(super) struct Artifact(Vec<u8>);
@@ -96,7 +99,9 @@ fn check_entry(module: &Module) -> Result<(), Reason> {
 }
 
 fn bad(error: wasmtime::Error) -> Reason {
-    Reason::BadModule { message: format!("{error:#}") }
+    let mut message = format!("{error:#}");
+    message.truncate(message.floor_char_boundary(MESSAGE_BYTES));
+    Reason::BadModule { message }
 }
 
 fn damaged(error: wasmtime::Error) -> Reason {

@@ -21,6 +21,9 @@ use crate::output::{Output, Spool};
 
 /// Largest number of bytes that a guest writes or reads at a time.
 const CHUNK_BYTES: usize = 64 << 10;
+/// After so many bytes of stdout the guest waits for the host, which looks at its time and its stop flag: a guest writes all of
+/// its memory in one call.
+const TURN_BYTES: usize = 1 << 20;
 
 /// stdout: all of it, up to a limit.
 #[derive(Clone)]
@@ -31,11 +34,14 @@ struct Written {
     limit: u64,
     /// The reason why the guest was ended.
     refused: Option<Reason>,
+    /// Bytes since the guest waited.
+    in_turn: usize,
 }
 
 impl Stdout {
     pub(super) fn new(limit: u64, spool: Option<Spool>) -> Self {
-        Self(Arc::new(Mutex::new(Written { output: Output::new(limit, spool), limit, refused: None })))
+        let output = Output::new(limit, spool);
+        Self(Arc::new(Mutex::new(Written { output, limit, refused: None, in_turn: 0 })))
     }
 
     /// The written bytes, and the reason why they are not all, if some are missing.
@@ -47,11 +53,18 @@ impl Stdout {
 
 impl Sink for Stdout {
     fn room(&self) -> usize {
-        CHUNK_BYTES
+        let mut written = lock(&self.0);
+        if written.in_turn < TURN_BYTES {
+            return CHUNK_BYTES;
+        }
+        // There is room again as soon as the guest has waited.
+        written.in_turn = 0;
+        0
     }
 
     fn push(&self, chunk: &[u8]) -> StreamResult<()> {
         let mut written = lock(&self.0);
+        written.in_turn += chunk.len();
         if written.output.push(chunk) {
             return Ok(());
         }
@@ -233,7 +246,22 @@ fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
+    use std::task::Waker;
+
     use super::*;
+
+    #[test]
+    fn a_guest_that_writes_much_to_stdout_waits_for_the_host_now_and_then() {
+        let stream = Stream(Stdout::new(u64::MAX, None));
+        let context = Context::from_waker(Waker::noop());
+        for _ in 0..2 {
+            for _ in 0..TURN_BYTES / CHUNK_BYTES {
+                assert!(stream.poll_room(&context).is_ready());
+                assert!(stream.0.push(&[0; CHUNK_BYTES]).is_ok());
+            }
+            assert!(stream.poll_room(&context).is_pending());
+        }
+    }
 
     #[test]
     fn a_guest_that_writes_more_to_stderr_than_is_taken_is_ended() {

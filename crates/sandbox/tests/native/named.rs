@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use sandbox::{LocalProgram, NamedCommand, Reason};
+use sandbox::{Config, LocalProgram, NamedCommand, Reason, Sandbox};
 
 use crate::helpers::{call, command, grid, reason, text};
 
@@ -41,4 +41,15 @@ fn a_command_that_is_not_there_is_told_so() {
     assert!(matches!(reason(grid.run(&command(&["no-such-command"]), &call(&[]))), Reason::NotExecutable { .. }));
     assert!(matches!(reason(grid.run(&command(&[]), &call(&[]))), Reason::BadCall { .. }));
     grid.assert_nothing_is_left();
+}
+
+#[test]
+fn a_directory_that_is_removed_meanwhile_is_made_again_and_other_processes_leave_it() {
+    let grid = grid();
+    std::fs::remove_dir_all(&grid.directory).expect("removed");
+    grid.run(&command(&["true"]), &call(&[])).expect("finished");
+    let processes = || std::fs::read_dir(grid.directory.join("scratch")).expect("there").count();
+    assert_eq!(processes(), 1);
+    let _other = Sandbox::open(Config::new(&grid.directory, 1)).expect("a sandbox");
+    assert_eq!(processes(), 2, "the owner of the first directory lives");
 }

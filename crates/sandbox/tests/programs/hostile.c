@@ -146,6 +146,11 @@ static void reach_inside(void) {
     say("run a command", system("exit 0") == 0 ? 0 : -1);
 }
 
+static void *compute(void *unused) {
+    for (;;) ;
+    return unused;
+}
+
 static volatile sig_atomic_t terminations;
 
 static void count_termination(int number) {
@@ -227,6 +232,9 @@ int main(int argc, char **argv) {
         sleep(60);
     } else if (is(mode, "threads")) {
         for (pthread_t thread;;) pthread_create(&thread, NULL, take_memory_in_thread, NULL);
+    } else if (is(mode, "busy threads")) {
+        for (pthread_t thread; --number > 0;) pthread_create(&thread, NULL, compute, NULL);
+        compute(NULL);
     } else if (is(mode, "orphan")) {
         orphan(0, marker);
         if (number) for (;;) pause();

@@ -52,6 +52,14 @@ fn what_no_worker_has_is_named() {
 }
 
 #[test]
+fn a_long_name_is_told_by_its_beginning() {
+    let grid = grid();
+    let wat = format!(r#"(module (import "env" "{}" (func)) (func (export "_start")))"#, "ü".repeat(40_000));
+    let Reason::BadModule { message } = reason(grid.run(&module(&wat), &call(&[]))) else { panic!("it ran") };
+    assert!(message.contains("env::ü") && message.len() <= 2048, "{}", message.len());
+}
+
+#[test]
 fn a_module_with_another_hash_is_not_compiled() {
     let grid = grid();
     let bytes = wat::parse_str(NOTHING).expect("WAT");
@@ -69,6 +77,21 @@ fn a_gigabyte_is_refused_before_it_is_read() {
     File::create(&path).expect("made").set_len(1 << 30).expect("sparse");
     let large = LocalProgram::Wasm { sha256: ProgramHash::of(b""), source: Source::File(path) };
     assert_eq!(reason(grid.run(&large, &call(&[]))), Reason::TooLarge { bytes: 1 << 30, limit: 64 << 20 });
+}
+
+#[test]
+fn a_module_whose_instances_take_much_memory_that_no_limit_counts_is_refused() {
+    let grid = grid();
+    let globals = "(global i32 (i32.const 0))".repeat(50_001);
+    let elements = "$main ".repeat(50_001);
+    for wat in [
+        format!("(module {globals} (func (export \"_start\")))"),
+        format!("(module (func $main (export \"_start\")) (elem func {elements}))"),
+        format!("(component (core module {globals}))"),
+    ] {
+        let Reason::BadModule { message } = reason(grid.run(&module(&wat), &call(&[]))) else { panic!("it ran") };
+        assert!(message.contains("more than 50000 imports, globals and passive elements"), "{message}");
+    }
 }
 
 /// Blocks with many locals each live across a table of branches: far more work for the compiler than bytes.
@@ -160,6 +183,14 @@ fn a_module_is_compiled_once_for_all_that_ask_and_kept_for_the_next_start() {
 }
 
 #[test]
+fn a_directory_that_is_removed_meanwhile_is_made_again() {
+    let grid = grid();
+    std::fs::remove_dir_all(&grid.directory).expect("removed");
+    assert_eq!(text(&grid.run(&hello("again"), &call(&[])).expect("finished").stdout), "again");
+    assert_eq!(grid.compiled_files().len(), 1, "it is kept");
+}
+
+#[test]
 fn a_tampered_cache_file_is_never_loaded() {
     let program = hello("mine");
     type Tamper = fn(&std::path::Path, &std::path::Path);
@@ -186,7 +217,12 @@ fn a_tampered_cache_file_is_never_loaded() {
         std::fs::remove_file(file).expect("removed");
         std::os::unix::fs::symlink(other, file).expect("linked");
     };
-    for tamper in [flip, cut, swap, open_up, link] {
+    let pipe: Tamper = |file, _| {
+        std::fs::remove_file(file).expect("removed");
+        let (kind, mode) = (rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR);
+        rustix::fs::mknodat(rustix::fs::CWD, file, kind, mode, 0).expect("made");
+    };
+    for tamper in [flip, cut, swap, open_up, link, pipe] {
         let grid = grid();
         grid.run(&program, &call(&[])).expect("finished");
         let file = grid.compiled_files().pop().expect("compiled");

@@ -34,6 +34,20 @@ fn an_endless_loop_ends_at_its_time_limit() {
 }
 
 #[test]
+fn a_function_that_runs_before_the_entry_has_the_same_bounds() {
+    let grid = grid();
+    let starts = |body: &str| {
+        let wat = r#"(module (memory (export "memory") 1) (start $first) (func $first BODY) (func (export "_start")))"#;
+        module(&wat.replace("BODY", body))
+    };
+    let short = with_limits(|limits| limits.wall_time = SHORT);
+    let failure = grid.hostile(&starts("(loop $again (br $again))"), &short).expect_err("endless");
+    assert_eq!(failure.reason, Reason::TimeLimit { limit: SHORT });
+    let Reason::Trap { message } = reason(grid.hostile(&starts("unreachable"), &call(&[]))) else { panic!("no trap") };
+    assert!(message.contains("unreachable"), "{message}");
+}
+
+#[test]
 fn a_stopped_program_ends_whether_it_computes_or_sleeps() {
     let grid = grid();
     for endless in [ENDLESS, ASLEEP] {
@@ -53,6 +67,20 @@ fn a_stopped_program_ends_whether_it_computes_or_sleeps() {
 }
 
 #[test]
+fn a_program_is_stopped_in_the_middle_of_a_long_write() {
+    let grid = grid();
+    let writes = writer(
+        "(func (export \"_start\")
+          (drop (call $write (i32.const 2) (i32.const 1)))
+          (drop (call $write (i32.const 1) (i32.const 1900000))))",
+    );
+    let (call, stop) = (with_limits(|limits| limits.output_bytes = 4 << 20), AtomicBool::new(false));
+    // The host takes stderr when the guest waits: once it has written a part.
+    let mut on_stderr = |_: &[u8]| stop.store(true, Ordering::Relaxed);
+    assert_eq!(reason(grid.sandbox.run(&module(&writes), &call, &stop, &mut on_stderr)), Reason::Canceled);
+}
+
+#[test]
 fn memory_has_a_bound_at_the_start_and_later() {
     let grid = grid();
     let limit = Reason::MemoryLimit { limit: limits().memory_bytes };
@@ -67,7 +95,10 @@ fn memory_has_a_bound_at_the_start_and_later() {
           (if (i32.eq (memory.grow (i32.const 16)) (i32.const -1)) (then (unreachable)))
           (drop (table.grow (ref.null func) (i64.const -1)))
           (br $again))))"#;
-    for hostile in [grows, starts_large, table, fails_between] {
+    let several = r#"(module (memory (export "memory") 600) (memory 600) (func (export "_start")))"#;
+    let wide = r#"(module (memory (export "memory") i64 1)
+        (func (export "_start") (loop $again (drop (memory.grow (i64.const 16))) (br $again))))"#;
+    for hostile in [grows, starts_large, table, fails_between, several, wide] {
         let failure = grid.hostile(&module(hostile), &call(&[])).expect_err("too much");
         assert_eq!(failure.reason, limit);
         assert!(failure.usage.peak_memory_bytes <= limits().memory_bytes);
@@ -194,8 +225,13 @@ fn an_exit_code_comes_with_the_end_of_stderr() {
     let failure = grid.hostile(&module(&leaves), &call(&[])).expect_err("failed");
     assert_eq!(failure.reason, Reason::Exit { code: 7 });
     assert_eq!(failure.to_string(), "it exited with code 7; the end of its stderr: leaving");
-    let leaves_in_a_way_unknown_to_wasi = writer("(func (export \"_start\") (call $exit (i32.const -1)))");
-    assert_eq!(reason(grid.hostile(&module(&leaves_in_a_way_unknown_to_wasi), &call(&[]))), Reason::ExitUnknown);
+    let exits = |code: i32| module(&writer(&format!("(func (export \"_start\") (call $exit (i32.const {code})))")));
+    for code in [1, 125] {
+        assert_eq!(reason(grid.hostile(&exits(code), &call(&[]))), Reason::Exit { code });
+    }
+    for unknown_to_wasi in [126, 255, 256, -1] {
+        assert_eq!(reason(grid.hostile(&exits(unknown_to_wasi), &call(&[]))), Reason::ExitUnknown);
+    }
     let leaves_well = writer("(func (export \"_start\") (call $exit (i32.const 0)))");
     assert_eq!(text(&grid.hostile(&module(&leaves_well), &call(&[])).expect("finished").stdout), "");
 }

@@ -32,7 +32,7 @@ impl StoreLocation {
         }
         // The rest may hold a password.
         if let Some((scheme, _)) = text.split_once("://") {
-            bail!("a store is a data directory or postgres://…, and not of {scheme}://");
+            bail!("a store is a data directory or postgres://…, and {scheme}:// is neither");
         }
         Ok(Self::Directory(Path::new(text).to_owned()))
     }

@@ -133,7 +133,7 @@ fn migrate_says_what_it_needs() {
         (&["migrate", "--form", "x"], "no option of migrate"),
         (&["migrate", "--version"], "no option of migrate"),
         (&["migrate", "--from", "x", "--to", "x"], "the same store"),
-        (&["migrate", "--from", "mysql://host/db", "--to", "x"], "mysql://host/db"),
+        (&["migrate", "--from", "mysql://host/db", "--to", "x"], "mysql:// is neither"),
         (&["migrate", "--from", "/nowhere/at/all", "--to", "x"], "divvy.db"),
     ] {
         let output = run(arguments);

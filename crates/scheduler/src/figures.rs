@@ -38,6 +38,8 @@ pub(crate) struct JobFigures {
     pub(crate) priority: Priority,
     pub(crate) state: JobState,
     pub(crate) counts: TaskCounts,
+    /// Pending tasks that could be leased now: none of a paused job, and no task that waits for others of its job.
+    pub(crate) claimable: u64,
     pub(crate) wanted_slots: u64,
 }
 
@@ -76,7 +78,7 @@ impl Figures {
     }
 
     fn apply(&mut self, job: &JobFigures, is_served: bool, change: fn(&mut u64, u64)) {
-        let JobFigures { kind, priority, state, counts, wanted_slots } = *job;
+        let JobFigures { kind, priority, state, counts, wanted_slots, .. } = *job;
         let all = &mut self.counts;
         change(&mut all.total, counts.total);
         change(&mut all.pending, counts.pending);

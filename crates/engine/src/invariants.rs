@@ -79,7 +79,7 @@ impl Engine {
     }
 
     fn check_workers(&self) {
-        let (mut head_starts, mut pauses) = (BTreeSet::new(), BTreeSet::new());
+        let (mut head_starts, mut pauses, mut suspended) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
         for (key, worker) in &self.workers {
             let mut by_slot = BTreeMap::<u32, usize>::new();
             let mut attempts = BTreeSet::new();
@@ -103,9 +103,11 @@ impl Engine {
             // The timer of a pause is gone once the pause has passed; the worker then waits for a heartbeat.
             if let WorkerStanding::Suspended { until, .. } = worker.standing {
                 pauses.extend(self.pauses.get(&(until, *key)));
+                suspended.insert((worker.id.clone(), *key));
             }
         }
         assert_eq!(self.head_starts, head_starts);
         assert_eq!(self.pauses, pauses);
+        assert_eq!(self.suspended, suspended);
     }
 }

@@ -162,6 +162,7 @@ impl Engine {
             && until <= now.instant
         {
             worker.standing = WorkerStanding::Ready { failures };
+            self.suspended.remove(&(worker.id.clone(), key));
             self.pauses.remove(&(until, key));
             self.scheduler.worker_resumed(key);
             self.dispatch(now);
@@ -170,14 +171,9 @@ impl Engine {
 
     /// The suspended workers in words, one of them with its reason; `None` if there is none.
     pub(crate) fn suspended(&self) -> Option<String> {
-        let suspended = || {
-            self.workers.values().filter_map(|worker| match worker.standing {
-                WorkerStanding::Suspended { reason, .. } => Some((&worker.id, reason)),
-                WorkerStanding::Ready { .. } | WorkerStanding::Draining | WorkerStanding::SetAside => None,
-            })
-        };
-        let (id, reason) = suspended().min_by_key(|(id, _)| *id)?;
-        let others = match suspended().count() - 1 {
+        let (id, key) = self.suspended.first()?;
+        let WorkerStanding::Suspended { reason, .. } = self.workers.get(key)?.standing else { return None };
+        let others = match self.suspended.len() - 1 {
             0 => String::new(),
             others => format!(" (and {others} more)"),
         };
@@ -185,14 +181,17 @@ impl Engine {
     }
 
     pub(crate) fn end_pause_of(&mut self, key: WorkerKey) {
-        if let Some(WorkerStanding::Suspended { until, .. }) = self.workers.get(&key).map(|worker| &worker.standing) {
-            self.pauses.remove(&(*until, key));
+        let Some(worker) = self.workers.get(&key) else { return };
+        if let WorkerStanding::Suspended { until, .. } = worker.standing {
+            self.suspended.remove(&(worker.id.clone(), key));
+            self.pauses.remove(&(until, key));
         }
     }
 
     fn suspend(&mut self, key: WorkerKey, failures: u32, until: Instant, reason: SuspensionReason, now: Now) {
         let Some(worker) = self.workers.get_mut(&key) else { return };
         worker.standing = WorkerStanding::Suspended { failures, since: now.instant, until, is_alive: false, reason };
+        self.suspended.insert((worker.id.clone(), key));
         self.effects.push(Effect::Suspended { worker: worker.id.clone(), reason });
         self.pauses.insert((until, key));
         self.scheduler.worker_suspended(key, now.instant);

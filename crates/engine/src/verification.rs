@@ -135,15 +135,15 @@ impl Verification {
         own.into_iter().chain([inherited]).filter(|work| !work.tasks.is_empty()).collect()
     }
 
-    fn is_vote_of(&self, worker: &WorkerId, attempt: AttemptId) -> bool {
-        let mut votes = self.checks.values().flat_map(|check| &check.votes);
-        votes.any(|vote| vote.attempt == attempt && vote.worker == *worker)
-    }
-
-    fn forget_votes(&mut self, worker: &WorkerId) {
+    /// Forgets the outcomes of this worker that wait. Returns their attempts.
+    fn forget_votes(&mut self, worker: &WorkerId) -> Vec<AttemptId> {
+        let mut attempts = Vec::new();
         for check in self.checks.values_mut() {
+            let own = check.votes.iter().filter(|vote| vote.worker == *worker);
+            attempts.extend(own.map(|vote| vote.attempt));
             check.votes.retain(|vote| vote.worker != *worker);
         }
+        attempts
     }
 }
 
@@ -322,8 +322,9 @@ impl Engine {
         let name = &worker.id;
         let Some(live) = self.jobs.get_mut(&job) else { return };
         let Some(verification) = live.verification.as_mut() else { return };
-        self.unsettled.retain(|attempt, _| !verification.is_vote_of(name, *attempt));
-        verification.forget_votes(name);
+        for attempt in verification.forget_votes(name) {
+            self.unsettled.remove(&attempt);
+        }
         let doubtful = verification.take_unchecked(name);
         if doubtful.is_empty() && !has_shown_it {
             return;

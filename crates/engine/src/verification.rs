@@ -68,6 +68,7 @@ struct Check {
 struct Vote {
     worker: WorkerId,
     key: WorkerKey,
+    delivery: Delivery,
     attempt: AttemptId,
     values: (u128, u128),
 }
@@ -250,9 +251,10 @@ impl Engine {
     ) -> Result<Verdict, StaleAttempt> {
         let ActiveLease { attempt, job, tasks, lane, .. } = lease.clone();
         let secret = self.settings.secret;
-        let Some(worker) = self.workers.get(&lane.worker).map(|worker| worker.id.clone()) else {
+        let Some(Worker { id, delivery, .. }) = self.workers.get(&lane.worker) else {
             return Ok(Verdict::Counts(accepted));
         };
+        let (worker, delivery) = (id.clone(), *delivery);
         let Some(verification) = self.jobs.get_mut(&job).and_then(|live| live.verification.as_mut()) else {
             return Ok(Verdict::Counts(accepted));
         };
@@ -262,7 +264,7 @@ impl Engine {
             verification.unchecked.entry(worker).or_default().add(tasks, values);
             return Ok(Verdict::Counts(accepted));
         }
-        let vote = Vote { worker: worker.clone(), key: lane.worker, attempt, values };
+        let vote = Vote { worker: worker.clone(), key: lane.worker, delivery, attempt, values };
         let check =
             verification.checks.entry(tasks.start).or_insert_with(|| Check { tasks: tasks.clone(), votes: Vec::new() });
         let is_decided = check.votes.iter().any(|other| other.values == values);
@@ -295,17 +297,19 @@ impl Engine {
             }
         }
         self.record(job, ChangeKind::Compared { is_mismatch }, now);
-        for vote in wrong {
-            self.set_worker_aside(&vote.worker, job, now);
+        for vote in &wrong {
+            self.set_worker_aside(vote, job, now);
         }
     }
 
     /// Sets aside a worker that has reported a wrong outcome: it gets nothing more, and work that only it vouches for is computed
     /// anew.
-    fn set_worker_aside(&mut self, name: &WorkerId, shown_by: JobId, now: Now) {
+    fn set_worker_aside(&mut self, vote: &Vote, shown_by: JobId, now: Now) {
+        let name = &vote.worker;
         let registered = self.workers.iter().filter(|(_, worker)| worker.id == *name);
         let registered: Vec<_> = registered.map(|(key, worker)| (*key, worker.delivery)).collect();
-        let delivery = registered.last().map_or(Delivery::Pulled, |(_, delivery)| *delivery);
+        // A worker that has left may come back as the same process.
+        let delivery = registered.last().map_or(vote.delivery, |(_, delivery)| *delivery);
         let worker = SetAsideWorker { id: name.clone(), boot: boot(&delivery), at: now.at };
         self.set_aside.insert(worker.id.clone(), worker.boot, now.instant);
         for (key, _) in registered {

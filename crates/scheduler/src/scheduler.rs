@@ -256,7 +256,7 @@ impl Scheduler {
         let (class, due) = (job.class, job.place_due());
         let figures = job.figures(self.policy.lease_target);
         let before = job.counted.replace(figures);
-        let has_more = due.is_some() && before.is_none_or(|before| before.claimable < figures.claimable);
+        let has_more = due.is_some() && before.is_none_or(|before| figures.offers_more_than(&before));
         if job.place != due {
             if due.is_none() || job.place.is_none() {
                 self.leave_patience(id);

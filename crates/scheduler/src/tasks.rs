@@ -199,6 +199,11 @@ impl TaskSet {
         self.open.tasks() + self.returned_tasks
     }
 
+    /// Number of these tasks that may be leased now.
+    pub(crate) fn claimable(&self) -> u64 {
+        if self.contested >= MAX_CONTESTED { self.returned_tasks } else { self.unclaimed() }
+    }
+
     pub(crate) fn done(&self) -> u64 {
         self.done
     }

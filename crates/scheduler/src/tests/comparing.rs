@@ -93,8 +93,14 @@ fn so_many_contested_runs_keep_other_tasks_back() {
         contested += 1;
     }
     assert_eq!(contested, 256);
+    grid.scheduler.slot_idle(lane(1));
     grid.join(2, slots(1));
+    assert_eq!(grid.scheduler.next_idle(grid.now), Some(lane(1)));
+    assert_eq!(grid.claim(1), None);
+    grid.scheduler.slot_idle(lane(1));
+    assert_eq!(grid.scheduler.next_idle(grid.now), None);
     let lease = grid.claim(2).expect("the first of them");
+    assert_eq!(grid.scheduler.next_idle(grid.now), Some(lane(1)), "there is room again");
     grid.complete(&lease).expect("it holds the lease");
     assert_eq!(grid.claim(1).expect("there is room again").tasks, 256..257);
 }

@@ -220,6 +220,11 @@ impl TaskSet {
         self.retries > 0
     }
 
+    /// Whether some of the returned tasks wait for another worker's outcome.
+    pub(crate) fn has_contested(&self) -> bool {
+        self.contested > 0
+    }
+
     /// The place from which a lease for a lane would be cut: returned runs go first, except those held back from its worker. A
     /// run that another lane walks is split only if the far half is worth a set-up.
     pub(crate) fn offer(&self, order: Order, claimant: &Claimant<'_>) -> Option<Offer> {

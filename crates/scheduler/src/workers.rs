@@ -259,10 +259,10 @@ impl Workers {
         abilities.map(|id| self.abilities.get(*id).idle.len() as u64).sum()
     }
 
-    /// Notes that a claim for one of the worker's slots found nothing.
-    pub(crate) fn note_miss(&mut self, key: WorkerKey) {
+    /// Notes that a claim for one of the worker's slots found nothing, and whether that tells of its ability's other workers.
+    pub(crate) fn note_miss(&mut self, key: WorkerKey, tells_of_others: bool) {
         let Some(worker) = self.workers.get(&key) else { return };
-        self.abilities.get_mut(worker.ability).idle.miss(key, self.change);
+        self.abilities.get_mut(worker.ability).idle.miss(key, self.change, tells_of_others);
     }
 
     /// Notes that idle slots may find work of the class that they did not find before.

@@ -124,6 +124,7 @@ impl Scheduler {
         let (class, is_new) = self.queue.enter(spec.kind, &spec.requires);
         if is_new {
             self.workers.add_class(class, spec.kind, &spec.requires, now);
+            self.queue.set_served(class, self.workers.slots_for(class) > 0);
         }
         self.deadlines.extend(spec.deadline.map(|deadline| (deadline, id)));
         self.last_turn += 1;

@@ -43,7 +43,7 @@ impl Scheduler {
         self.check_figures();
         let timed = self.jobs.iter().filter_map(|(id, job)| Some((job.spec.deadline?, *id)));
         assert_eq!(self.deadlines, timed.collect(), "a deadline for each job that has a time limit");
-        self.queue.check();
+        self.queue.check(|class| self.workers.slots_for(class) > 0);
         self.workers.check(self.leases.len());
     }
 

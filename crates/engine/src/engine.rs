@@ -68,7 +68,7 @@ pub struct Engine {
     pub(crate) head_starts: BTreeSet<(Instant, Lane)>,
     /// Suspended workers, by the end of their pause.
     pub(crate) pauses: BTreeSet<(Instant, WorkerKey)>,
-    /// Suspended workers, by their names.
+    /// Suspended workers, those that were set aside included, by their names.
     pub(crate) suspended: BTreeSet<(WorkerId, WorkerKey)>,
     /// Jobs of the last coordinator whose workers have not announced their leases, and the end of the wait for them.
     pub(crate) recovering: Option<(Instant, Vec<JobId>)>,

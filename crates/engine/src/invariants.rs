@@ -8,6 +8,7 @@ use scheduler::Lane;
 use crate::engine::Engine;
 use crate::standing::WorkerStanding;
 use crate::time::Now;
+use crate::workers::Standing;
 
 /// The entries that the engine keeps beside jobs, workers and leases: each entry belongs to a job, a worker or a lease.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -103,6 +104,8 @@ impl Engine {
             // The timer of a pause is gone once the pause has passed; the worker then waits for a heartbeat.
             if let WorkerStanding::Suspended { until, .. } = worker.standing {
                 pauses.extend(self.pauses.get(&(until, *key)));
+            }
+            if worker.standing() == Standing::Suspended {
                 suspended.insert((worker.id.clone(), *key));
             }
         }

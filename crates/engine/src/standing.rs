@@ -8,7 +8,7 @@ use scheduler::WorkerKey;
 use crate::effect::{Effect, SuspensionReason};
 use crate::engine::Engine;
 use crate::time::Now;
-use crate::workers::{Standing, Worker};
+use crate::workers::{Standing, Suspension, Worker};
 
 /// Pause after a failure; it doubles up to [`LONGEST_PAUSE`] while a worker fails several jobs.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
@@ -140,6 +140,7 @@ impl Engine {
         self.end_pause_of(key);
         if let Some(worker) = self.workers.get_mut(&key) {
             worker.standing = WorkerStanding::SetAside;
+            self.suspended.insert((worker.id.clone(), key));
         }
         self.scheduler.worker_set_aside(key, now.instant);
         self.settle(now);
@@ -172,7 +173,7 @@ impl Engine {
     /// The suspended workers in words, one of them with its reason; `None` if there is none.
     pub(crate) fn suspended(&self) -> Option<String> {
         let (id, key) = self.suspended.first()?;
-        let WorkerStanding::Suspended { reason, .. } = self.workers.get(key)?.standing else { return None };
+        let Suspension { reason, .. } = self.suspension(self.workers.get(key)?)?;
         let others = match self.suspended.len() - 1 {
             0 => String::new(),
             others => format!(" (and {others} more)"),
@@ -180,10 +181,23 @@ impl Engine {
         Some(format!("the worker {id} is suspended: {reason}{others}"))
     }
 
+    /// The reason for which a worker gets no leases for a while, and until when.
+    pub(crate) fn suspension(&self, worker: &Worker) -> Option<Suspension> {
+        match worker.standing {
+            WorkerStanding::Suspended { reason, until, .. } => Some(Suspension { reason, until: Some(until) }),
+            WorkerStanding::SetAside => {
+                let until = self.set_aside.readmitted_at(&worker.id);
+                Some(Suspension { reason: SuspensionReason::WrongOutcome, until })
+            }
+            WorkerStanding::Ready { .. } | WorkerStanding::Draining => None,
+        }
+    }
+
+    /// Ends the suspension of a worker for another standing.
     pub(crate) fn end_pause_of(&mut self, key: WorkerKey) {
         let Some(worker) = self.workers.get(&key) else { return };
+        self.suspended.remove(&(worker.id.clone(), key));
         if let WorkerStanding::Suspended { until, .. } = worker.standing {
-            self.suspended.remove(&(worker.id.clone(), key));
             self.pauses.remove(&(until, key));
         }
     }

@@ -64,7 +64,7 @@ impl Scheduler {
             assert!(counts.pending + counts.running > 0, "a finished job is still here");
             waiting += usize::from(job.place.is_some());
             let is_ready = self.stragglers.ready_jobs(job.class).any(|ready| ready == *id);
-            assert_eq!(is_ready, self.stragglers.has_late(*id) && !job.is_paused && counts.pending == 0);
+            assert_eq!(is_ready, self.stragglers.has_late(*id) && !job.is_paused && job.tasks.unclaimed() == 0);
             self.check_patience(job);
         }
         assert_eq!(self.queue.jobs().count(), waiting);

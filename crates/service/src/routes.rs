@@ -3,6 +3,7 @@
 //! demands [`Right::Admin`] and takes no parameter, and other methods of a resource in the table are refused.
 
 use std::rc::Rc;
+use std::sync::OnceLock;
 
 use actix_web::dev::{ResourceDef, ServiceRequest};
 use actix_web::http::Method;
@@ -273,20 +274,26 @@ impl Routes {
     }
 }
 
-/// The routes of a table with their compiled patterns. A listener makes them once: actix-router never frees the names of a
-/// pattern's parameters.
+/// The routes of a table with their compiled patterns. A listener compiles them once, for its first unknown path: actix-router
+/// never frees the names of a pattern's parameters.
 #[derive(Debug)]
-pub(crate) struct Resources(Vec<(ResourceDef, &'static Route)>);
+pub(crate) struct Resources {
+    routes: Routes,
+    compiled: OnceLock<Vec<(ResourceDef, &'static Route)>>,
+}
 
 impl Resources {
     pub(crate) fn of(routes: Routes) -> Self {
-        let routes = routes.all().filter(|route| route.pattern != ELSEWHERE);
-        Self(routes.map(|route| (ResourceDef::new(route.pattern), route)).collect())
+        Self { routes, compiled: OnceLock::new() }
     }
 
     /// The methods of the routes that `path` belongs to, for the header `Allow`. Empty where there is none.
     pub(crate) fn methods_of(&self, path: &str) -> String {
-        let fitting = self.0.iter().filter(|(resource, _)| resource.is_match(path));
+        let compiled = self.compiled.get_or_init(|| {
+            let routes = self.routes.all().filter(|route| route.pattern != ELSEWHERE);
+            routes.map(|route| (ResourceDef::new(route.pattern), route)).collect()
+        });
+        let fitting = compiled.iter().filter(|(resource, _)| resource.is_match(path));
         with_head(&fitting.map(|(_, route)| route.method).collect::<Vec<_>>().join(", "))
     }
 }

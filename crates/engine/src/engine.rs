@@ -68,6 +68,8 @@ pub struct Engine {
     pub(crate) head_starts: BTreeSet<(Instant, Lane)>,
     /// Suspended workers, by the end of their pause.
     pub(crate) pauses: BTreeSet<(Instant, WorkerKey)>,
+    /// Suspended workers, those that were set aside included, by their names.
+    pub(crate) suspended: BTreeSet<(WorkerId, WorkerKey)>,
     /// Jobs of the last coordinator whose workers have not announced their leases, and the end of the wait for them.
     pub(crate) recovering: Option<(Instant, Vec<JobId>)>,
     /// Attempts whose outcomes wait for another worker's, with their jobs.
@@ -102,6 +104,7 @@ impl Engine {
             progressed: BTreeSet::new(),
             head_starts: BTreeSet::new(),
             pauses: BTreeSet::new(),
+            suspended: BTreeSet::new(),
             recovering: None,
             unsettled: IdMap::default(),
             agreed: Vec::new(),

@@ -8,6 +8,7 @@ use scheduler::Lane;
 use crate::engine::Engine;
 use crate::standing::WorkerStanding;
 use crate::time::Now;
+use crate::workers::Standing;
 
 /// The entries that the engine keeps beside jobs, workers and leases: each entry belongs to a job, a worker or a lease.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -79,7 +80,7 @@ impl Engine {
     }
 
     fn check_workers(&self) {
-        let (mut head_starts, mut pauses) = (BTreeSet::new(), BTreeSet::new());
+        let (mut head_starts, mut pauses, mut suspended) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
         for (key, worker) in &self.workers {
             let mut by_slot = BTreeMap::<u32, usize>::new();
             let mut attempts = BTreeSet::new();
@@ -104,8 +105,12 @@ impl Engine {
             if let WorkerStanding::Suspended { until, .. } = worker.standing {
                 pauses.extend(self.pauses.get(&(until, *key)));
             }
+            if worker.standing() == Standing::Suspended {
+                suspended.insert((worker.id.clone(), *key));
+            }
         }
         assert_eq!(self.head_starts, head_starts);
         assert_eq!(self.pauses, pauses);
+        assert_eq!(self.suspended, suspended);
     }
 }

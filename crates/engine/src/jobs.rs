@@ -204,6 +204,7 @@ impl Engine {
             });
         }
         let reason = self.scheduler.explain(id)?;
+        let has_free_slot = matches!(reason, WaitReason::Busy { slots, busy, .. } if busy < slots);
         let suspended = if reason == WaitReason::NoWorker { self.suspended() } else { None };
         let reason = match suspended {
             Some(suspended) => format!("{reason}; {suspended}"),
@@ -214,7 +215,9 @@ impl Engine {
             return Some(reason);
         }
         let leases = counted(waiting as u64, "lease", "leases");
-        Some(format!("{reason}; the outcomes of {leases} wait for another worker to compute the same"))
+        let why = format!("the outcomes of {leases} wait for another worker to compute the same");
+        // The workers of free slots have computed these tasks.
+        Some(if has_free_slot { why } else { format!("{reason}; {why}") })
     }
 
     /// The reason why no ready worker can run such a job; `None` if some worker can.

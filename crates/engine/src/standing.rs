@@ -140,6 +140,7 @@ impl Engine {
         self.end_pause_of(key);
         if let Some(worker) = self.workers.get_mut(&key) {
             worker.standing = WorkerStanding::SetAside;
+            self.suspended.insert((worker.id.clone(), key));
         }
         self.scheduler.worker_set_aside(key, now.instant);
         self.settle(now);
@@ -162,6 +163,7 @@ impl Engine {
             && until <= now.instant
         {
             worker.standing = WorkerStanding::Ready { failures };
+            self.suspended.remove(&(worker.id.clone(), key));
             self.pauses.remove(&(until, key));
             self.scheduler.worker_resumed(key);
             self.dispatch(now);
@@ -170,10 +172,9 @@ impl Engine {
 
     /// The suspended workers in words, one of them with its reason; `None` if there is none.
     pub(crate) fn suspended(&self) -> Option<String> {
-        let suspended =
-            || self.workers.values().filter_map(move |worker| Some((&worker.id, self.suspension(worker)?.reason)));
-        let (id, reason) = suspended().min_by_key(|(id, _)| *id)?;
-        let others = match suspended().count() - 1 {
+        let (id, key) = self.suspended.first()?;
+        let Suspension { reason, .. } = self.suspension(self.workers.get(key)?)?;
+        let others = match self.suspended.len() - 1 {
             0 => String::new(),
             others => format!(" (and {others} more)"),
         };
@@ -192,15 +193,19 @@ impl Engine {
         }
     }
 
+    /// Ends the suspension of a worker for another standing.
     pub(crate) fn end_pause_of(&mut self, key: WorkerKey) {
-        if let Some(WorkerStanding::Suspended { until, .. }) = self.workers.get(&key).map(|worker| &worker.standing) {
-            self.pauses.remove(&(*until, key));
+        let Some(worker) = self.workers.get(&key) else { return };
+        self.suspended.remove(&(worker.id.clone(), key));
+        if let WorkerStanding::Suspended { until, .. } = worker.standing {
+            self.pauses.remove(&(until, key));
         }
     }
 
     fn suspend(&mut self, key: WorkerKey, failures: u32, until: Instant, reason: SuspensionReason, now: Now) {
         let Some(worker) = self.workers.get_mut(&key) else { return };
         worker.standing = WorkerStanding::Suspended { failures, since: now.instant, until, is_alive: false, reason };
+        self.suspended.insert((worker.id.clone(), key));
         self.effects.push(Effect::Suspended { worker: worker.id.clone(), reason });
         self.pauses.insert((until, key));
         self.scheduler.worker_suspended(key, now.instant);

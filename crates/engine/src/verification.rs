@@ -68,6 +68,7 @@ struct Check {
 struct Vote {
     worker: WorkerId,
     key: WorkerKey,
+    delivery: Delivery,
     attempt: AttemptId,
     values: (u128, u128),
 }
@@ -135,15 +136,15 @@ impl Verification {
         own.into_iter().chain([inherited]).filter(|work| !work.tasks.is_empty()).collect()
     }
 
-    fn is_vote_of(&self, worker: &WorkerId, attempt: AttemptId) -> bool {
-        let mut votes = self.checks.values().flat_map(|check| &check.votes);
-        votes.any(|vote| vote.attempt == attempt && vote.worker == *worker)
-    }
-
-    fn forget_votes(&mut self, worker: &WorkerId) {
+    /// Forgets the outcomes of this worker that wait. Returns their attempts.
+    fn forget_votes(&mut self, worker: &WorkerId) -> Vec<AttemptId> {
+        let mut attempts = Vec::new();
         for check in self.checks.values_mut() {
+            let own = check.votes.iter().filter(|vote| vote.worker == *worker);
+            attempts.extend(own.map(|vote| vote.attempt));
             check.votes.retain(|vote| vote.worker != *worker);
         }
+        attempts
     }
 }
 
@@ -256,9 +257,10 @@ impl Engine {
     ) -> Result<Verdict, StaleAttempt> {
         let ActiveLease { attempt, job, tasks, lane, .. } = lease.clone();
         let secret = self.settings.secret;
-        let Some(worker) = self.workers.get(&lane.worker).map(|worker| worker.id.clone()) else {
+        let Some(Worker { id, delivery, .. }) = self.workers.get(&lane.worker) else {
             return Ok(Verdict::Counts(accepted));
         };
+        let (worker, delivery) = (id.clone(), *delivery);
         let Some(verification) = self.jobs.get_mut(&job).and_then(|live| live.verification.as_mut()) else {
             return Ok(Verdict::Counts(accepted));
         };
@@ -268,7 +270,7 @@ impl Engine {
             verification.unchecked.entry(worker).or_default().add(tasks, values);
             return Ok(Verdict::Counts(accepted));
         }
-        let vote = Vote { worker: worker.clone(), key: lane.worker, attempt, values };
+        let vote = Vote { worker: worker.clone(), key: lane.worker, delivery, attempt, values };
         let check =
             verification.checks.entry(tasks.start).or_insert_with(|| Check { tasks: tasks.clone(), votes: Vec::new() });
         let is_decided = check.votes.iter().any(|other| other.values == values);
@@ -301,17 +303,19 @@ impl Engine {
             }
         }
         self.record(job, ChangeKind::Compared { is_mismatch }, now);
-        for vote in wrong {
-            self.set_worker_aside(&vote.worker, job, now);
+        for vote in &wrong {
+            self.set_worker_aside(vote, job, now);
         }
     }
 
     /// Sets aside a worker that has reported a wrong outcome: it gets nothing more, and work that only it vouches for is computed
     /// anew.
-    fn set_worker_aside(&mut self, name: &WorkerId, shown_by: JobId, now: Now) {
+    fn set_worker_aside(&mut self, vote: &Vote, shown_by: JobId, now: Now) {
+        let name = &vote.worker;
         let registered = self.workers.iter().filter(|(_, worker)| worker.id == *name);
         let registered: Vec<_> = registered.map(|(key, worker)| (*key, worker.delivery)).collect();
-        let delivery = registered.last().map_or(Delivery::Pulled, |(_, delivery)| *delivery);
+        // A worker that has left may come back as the same process.
+        let delivery = registered.last().map_or(vote.delivery, |(_, delivery)| *delivery);
         let worker = SetAsideWorker { id: name.clone(), boot: boot(&delivery), at: now.at };
         self.set_aside.insert(worker.id.clone(), worker.boot, now.instant);
         for (key, _) in registered {
@@ -328,8 +332,9 @@ impl Engine {
         let name = &worker.id;
         let Some(live) = self.jobs.get_mut(&job) else { return };
         let Some(verification) = live.verification.as_mut() else { return };
-        self.unsettled.retain(|attempt, _| !verification.is_vote_of(name, *attempt));
-        verification.forget_votes(name);
+        for attempt in verification.forget_votes(name) {
+            self.unsettled.remove(&attempt);
+        }
         let doubtful = verification.take_unchecked(name);
         if doubtful.is_empty() && !has_shown_it {
             return;

@@ -38,6 +38,8 @@ pub(crate) struct JobFigures {
     pub(crate) priority: Priority,
     pub(crate) state: JobState,
     pub(crate) counts: TaskCounts,
+    /// Pending tasks that nothing of the job itself keeps from being leased now.
+    pub(crate) claimable: u64,
     pub(crate) wanted_slots: u64,
 }
 
@@ -45,6 +47,11 @@ impl JobFigures {
     /// Tasks that could be leased if there were slots.
     pub(crate) fn open_tasks(&self) -> u64 {
         if self.state == JobState::Paused { 0 } else { self.counts.pending }
+    }
+
+    /// Whether slots that found nothing before may find tasks of the job now.
+    pub(crate) fn offers_more_than(&self, before: &Self) -> bool {
+        before.open_tasks() < self.open_tasks() || before.claimable < self.claimable
     }
 }
 
@@ -76,7 +83,7 @@ impl Figures {
     }
 
     fn apply(&mut self, job: &JobFigures, is_served: bool, change: fn(&mut u64, u64)) {
-        let JobFigures { kind, priority, state, counts, wanted_slots } = *job;
+        let JobFigures { kind, priority, state, counts, wanted_slots, .. } = *job;
         let all = &mut self.counts;
         change(&mut all.total, counts.total);
         change(&mut all.pending, counts.pending);

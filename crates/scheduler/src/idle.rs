@@ -12,7 +12,8 @@ use crate::lease::WorkerKey;
 
 /// A claim that finds nothing has one of two causes. Either no worker of this ability can get the waiting tasks, or the worker
 /// is to be avoided: as the last that failed at a run, or as the holder of the late lease. So one of three workers is free of
-/// both, and if it finds nothing, no worker does.
+/// both, and if it finds nothing, no worker does. Workers that have computed a run which is compared do not count: there may be
+/// any number of them.
 const MAX_MISSES: usize = 3;
 
 /// The idle slots of one worker, in the order in which they became idle.
@@ -54,6 +55,8 @@ pub(crate) struct IdleWorkers {
     by_turn: BTreeMap<u64, WorkerKey>,
     /// Workers that found nothing since the change of this number.
     missed: Vec<WorkerKey>,
+    /// Number of these that count to [`MAX_MISSES`].
+    counted: usize,
     missed_since: u64,
 }
 
@@ -70,12 +73,12 @@ impl IdleWorkers {
 
     /// The first worker that may find something in a class that changed last at the change `changed_at`, and its turn.
     pub(crate) fn first(&self, changed_at: u64) -> Option<(u64, WorkerKey)> {
-        let missed = if changed_at > self.missed_since { &[] } else { &self.missed[..] };
-        if missed.len() >= MAX_MISSES {
+        let is_changed = changed_at > self.missed_since;
+        if !is_changed && self.counted >= MAX_MISSES {
             return None;
         }
         let mut listed = self.by_turn.iter().map(|(turn, worker)| (*turn, *worker));
-        listed.find(|(_, worker)| !missed.contains(worker))
+        listed.find(|(_, worker)| is_changed || !self.missed.contains(worker))
     }
 
     /// Workers with idle slots.
@@ -83,20 +86,22 @@ impl IdleWorkers {
         self.by_turn.len()
     }
 
-    /// Notes that a worker found nothing after `change` changes.
-    pub(crate) fn miss(&mut self, worker: WorkerKey, change: u64) {
+    /// Notes that a worker found nothing after `change` changes, and whether that counts to [`MAX_MISSES`].
+    pub(crate) fn miss(&mut self, worker: WorkerKey, change: u64, counts: bool) {
         if self.missed_since != change {
-            self.missed.clear();
+            self.forgive();
             self.missed_since = change;
         }
-        if self.missed.len() < MAX_MISSES && !self.missed.contains(&worker) {
+        if self.counted < MAX_MISSES && !self.missed.contains(&worker) {
             self.missed.push(worker);
+            self.counted += usize::from(counts);
         }
     }
 
     /// Lets every worker be offered again.
     pub(crate) fn forgive(&mut self) {
         self.missed.clear();
+        self.counted = 0;
     }
 
     #[cfg(any(test, feature = "invariants"))]

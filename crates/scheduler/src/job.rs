@@ -101,6 +101,7 @@ impl Job {
             priority: self.spec.priority,
             state: self.state(),
             counts: self.counts(),
+            claimable: if self.is_paused { 0 } else { self.tasks.claimable() },
             wanted_slots: self.wanted_slots(target),
         }
     }

@@ -65,6 +65,8 @@ struct Class {
     /// Tasks that could be leased now if there were slots, by the priorities of their jobs. The sums wrap as those of the figures
     /// do.
     open_tasks: [u64; LEVELS],
+    /// Whether an active worker can serve the class.
+    is_served: bool,
     waiting_jobs: usize,
     lines: [Line; LEVELS],
 }
@@ -84,6 +86,8 @@ pub(crate) struct Queue {
     ids: HashMap<(JobKind, Requirements), ClassId>,
     /// The classes with jobs that wait.
     waiting: BTreeSet<ClassId>,
+    /// Those of them that an active worker can serve.
+    runnable: BTreeSet<ClassId>,
     /// Jobs that wait, by level.
     waiting_jobs: [usize; LEVELS],
     unused: BTreeMap<u64, ClassId>,
@@ -144,6 +148,7 @@ impl Queue {
             jobs: 1,
             unused_since: 0,
             open_tasks: [0; LEVELS],
+            is_served: false,
             waiting_jobs: 0,
             lines: Default::default(),
         };
@@ -187,7 +192,9 @@ impl Queue {
         let class = self.class_mut(place.class);
         class.waiting_jobs += 1;
         if class.waiting_jobs == 1 {
+            let is_served = class.is_served;
             self.waiting.insert(place.class);
+            self.runnable.extend(is_served.then_some(place.class));
         }
     }
 
@@ -202,6 +209,7 @@ impl Queue {
         class.waiting_jobs -= 1;
         if class.waiting_jobs == 0 {
             self.waiting.remove(&place.class);
+            self.runnable.remove(&place.class);
         }
     }
 
@@ -219,6 +227,21 @@ impl Queue {
     /// The classes with jobs that wait.
     pub(crate) fn waiting_classes(&self) -> &BTreeSet<ClassId> {
         &self.waiting
+    }
+
+    /// The classes with jobs that wait and an active worker that can serve them.
+    pub(crate) fn runnable_classes(&self) -> &BTreeSet<ClassId> {
+        &self.runnable
+    }
+
+    /// Notes whether an active worker can serve a class.
+    pub(crate) fn set_served(&mut self, id: ClassId, is_served: bool) {
+        self.class_mut(id).is_served = is_served;
+        if is_served && self.waiting.contains(&id) {
+            self.runnable.insert(id);
+        } else {
+            self.runnable.remove(&id);
+        }
     }
 
     /// The lines of a class that have jobs, with their levels.
@@ -265,12 +288,14 @@ impl Queue {
         lines.flat_map(|line| line.window.values().chain(line.rest.values()).copied())
     }
 
-    /// Checks that the indexes agree with the lines.
-    pub(crate) fn check(&self) {
+    /// Checks that the indexes agree with the lines and with the classes that active workers can serve.
+    pub(crate) fn check(&self, is_served: impl Fn(ClassId) -> bool) {
         for (id, class) in &self.classes {
             let waiting: usize = class.lines.iter().map(Line::len).sum();
             assert_eq!(class.waiting_jobs, waiting);
             assert_eq!(self.waiting.contains(id), waiting > 0);
+            assert_eq!(class.is_served, is_served(*id));
+            assert_eq!(self.runnable.contains(id), waiting > 0 && class.is_served);
             assert_eq!(self.unused.get(&class.unused_since) == Some(id), class.jobs == 0);
             for line in &class.lines {
                 assert!(line.rest.is_empty() || line.window.len() == WINDOW, "a place in a window is free");

@@ -124,6 +124,7 @@ impl Scheduler {
         let (class, is_new) = self.queue.enter(spec.kind, &spec.requires);
         if is_new {
             self.workers.add_class(class, spec.kind, &spec.requires, now);
+            self.queue.set_served(class, self.workers.slots_for(class) > 0);
         }
         self.deadlines.extend(spec.deadline.map(|deadline| (deadline, id)));
         self.last_turn += 1;
@@ -256,7 +257,7 @@ impl Scheduler {
         let (class, due) = (job.class, job.place_due());
         let figures = job.figures(self.policy.lease_target);
         let before = job.counted.replace(figures);
-        let has_more = due.is_some() && before.is_none_or(|before| before.open_tasks() < figures.open_tasks());
+        let has_more = due.is_some() && before.is_none_or(|before| figures.offers_more_than(&before));
         if job.place != due {
             if due.is_none() || job.place.is_none() {
                 self.leave_patience(id);

@@ -1,5 +1,8 @@
 //! A job's tasks: open, failed and tried again, done.
 
+#[cfg(any(test, feature = "invariants"))]
+mod check;
+
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::time::Instant;
@@ -196,6 +199,11 @@ impl TaskSet {
         self.open.tasks() + self.returned_tasks
     }
 
+    /// Number of these tasks that may be leased now.
+    pub(crate) fn claimable(&self) -> u64 {
+        if self.contested >= MAX_CONTESTED { self.returned_tasks } else { self.unclaimed() }
+    }
+
     pub(crate) fn done(&self) -> u64 {
         self.done
     }
@@ -210,6 +218,11 @@ impl TaskSet {
 
     pub(crate) fn has_retries(&self) -> bool {
         self.retries > 0
+    }
+
+    /// Whether some of the returned tasks wait for another worker's outcome.
+    pub(crate) fn has_contested(&self) -> bool {
+        self.contested > 0
     }
 
     /// The place from which a lease for a lane would be cut: returned runs go first, except those held back from its worker. A
@@ -375,29 +388,5 @@ impl TaskSet {
             self.open.insert(tasks.clone());
         }
         self.failed_tasks = 0;
-    }
-
-    /// Number of returned tasks that are held back from the worker that had them last.
-    #[cfg(any(test, feature = "invariants"))]
-    pub(crate) fn held_back(&self, now: Instant) -> u64 {
-        let held_back = self.returned.iter().filter(|run| run.held_back_until.is_some_and(|until| now < until));
-        held_back.map(Run::len).sum()
-    }
-
-    /// Checks that every task is in one place only, and that the counters agree with the places.
-    #[cfg(any(test, feature = "invariants"))]
-    pub(crate) fn check(&self, leased: impl Iterator<Item = Range<u64>>) {
-        self.open.check();
-        assert_eq!(self.returned.iter().map(Run::len).sum::<u64>(), self.returned_tasks);
-        assert_eq!(self.returned.iter().filter(|run| run.failures > 0).count(), self.retries);
-        assert_eq!(self.returned.iter().filter(|run| run.is_contested()).count(), self.contested);
-        assert_eq!(self.failed.iter().map(len).sum::<u64>(), self.failed_tasks);
-        let returned = self.returned.iter().map(|run| run.tasks.clone());
-        let mut placed: Vec<_> =
-            leased.chain(returned).chain(self.open.iter()).chain(self.failed.iter().cloned()).collect();
-        placed.sort_by_key(|tasks| tasks.start);
-        assert!(placed.iter().all(|tasks| tasks.start < tasks.end && tasks.end <= self.total), "{placed:?}");
-        assert!(placed.windows(2).all(|pair| pair[0].end <= pair[1].start), "in two places: {placed:?}");
-        assert_eq!(placed.iter().map(len).sum::<u64>() + self.done + self.waiting(), self.total, "a task is lost");
     }
 }

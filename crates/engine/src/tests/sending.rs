@@ -142,6 +142,28 @@ fn an_unreachable_worker_gets_nothing_until_its_pause_is_over_and_it_lives() {
 }
 
 #[test]
+fn a_waiting_job_names_a_suspended_worker_and_counts_the_others() {
+    let mut grid = Harness::new();
+    let keys = ["c", "b", "a"].map(|name| grid.worker(name, 1, &[]).0);
+    for key in keys {
+        grid.engine.disconnected(key, grid.now);
+    }
+    grid.take_up(1, JobKind::SLEEP, 1);
+    let why = |grid: &Harness| grid.engine.explain(job(1)).expect("it waits");
+    let closed = "is suspended: the connection of its heartbeats has closed";
+    assert_eq!(why(&grid), format!("no worker is ready; the worker a {closed} (and 2 more)"));
+    grid.engine.lose(keys[2], grid.now);
+    grid.effects();
+    assert_eq!(why(&grid), format!("no worker is ready; the worker b {closed} (and 1 more)"));
+    grid.engine.drain(keys[1], grid.now);
+    grid.effects();
+    assert_eq!(why(&grid), format!("no worker is ready; the worker c {closed}"));
+    grid.wait(SECOND);
+    grid.engine.heartbeat(keys[0], &[], grid.now);
+    assert!(grid.effects().contains(&"send 1 0..1 to 1.0".to_owned()));
+}
+
+#[test]
 fn a_worker_that_is_resumed_gets_nothing_in_place_of_a_lease_that_it_lists_after_all() {
     let mut grid = Harness::new();
     let (key, _) = grid.worker("w", 1, &[]);

@@ -159,6 +159,22 @@ fn liar_that_registers_again_is_trusted_only_as_another_process() {
 }
 
 #[test]
+fn liar_that_left_before_it_was_found_out_is_not_trusted_when_the_same_process_comes_back() {
+    let mut grid = Harness::new();
+    let keys = [grid.worker("liar", 1, &[]).0, grid.worker("b", 1, &[]).0, grid.worker("c", 1, &[]).0];
+    take_up(&mut grid, 1, 30, 1.0);
+    let (attempt, _) = lease_of(&grid, keys[0]).expect("it has one");
+    grid.complete_with(attempt, 0);
+    grid.engine.lose(keys[0], grid.now);
+    grid.effects();
+    let effects = run(&mut grid, &keys[1..], honest);
+    assert!(effects.iter().any(|line| line.contains("the worker liar was set aside")), "{effects:?}");
+    let (again, _) = grid.worker("liar", 1, &[]);
+    grid.effects();
+    assert_eq!(grid.engine.worker(again).expect("registered").standing, Standing::Suspended);
+}
+
+#[test]
 fn workers_that_were_set_aside_under_an_earlier_coordinator_stay_so_and_one_that_pulls_for_an_hour() {
     let mut grid = Harness::of_epoch(2);
     let set_aside = |name: &str, boot| SetAsideWorker { id: name.parse().expect("a name"), boot, at: grid.now.at };
@@ -220,7 +236,9 @@ fn lone_worker_waits_for_another_and_the_job_says_so() {
     take_up(&mut grid, 1, 5, 1.0);
     run(&mut grid, &[alone], honest);
     let reason = grid.engine.explain(job(1)).expect("it waits");
-    assert!(reason.ends_with("leases wait for another worker to compute the same"), "{reason}");
+    let is_whole = reason.starts_with("the outcomes of ")
+        && reason.ends_with("leases wait for another worker to compute the same");
+    assert!(is_whole, "its worker has asked for work: {reason}");
     let view = grid.engine.job(job(1)).expect("it waits").verification.expect("it is verified");
     assert!(view.waiting > 0 && view.counts == VerificationCounts::default(), "{view:?}");
     grid.engine.cancel(job(1), grid.now);

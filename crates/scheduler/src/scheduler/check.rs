@@ -43,7 +43,7 @@ impl Scheduler {
         self.check_figures();
         let timed = self.jobs.iter().filter_map(|(id, job)| Some((job.spec.deadline?, *id)));
         assert_eq!(self.deadlines, timed.collect(), "a deadline for each job that has a time limit");
-        self.queue.check();
+        self.queue.check(|class| self.workers.slots_for(class) > 0);
         self.workers.check(self.leases.len());
     }
 
@@ -64,7 +64,7 @@ impl Scheduler {
             assert!(counts.pending + counts.running > 0, "a finished job is still here");
             waiting += usize::from(job.place.is_some());
             let is_ready = self.stragglers.ready_jobs(job.class).any(|ready| ready == *id);
-            assert_eq!(is_ready, self.stragglers.has_late(*id) && !job.is_paused && counts.pending == 0);
+            assert_eq!(is_ready, self.stragglers.has_late(*id) && !job.is_paused && job.tasks.unclaimed() == 0);
             self.check_patience(job);
         }
         assert_eq!(self.queue.jobs().count(), waiting);

@@ -89,6 +89,16 @@ impl Scheduler {
         fewer.iter().copied().filter(|class| more.contains(class))
     }
 
+    /// Whether tasks that a worker could run wait for another worker's outcome: a worker that finds nothing has computed them.
+    pub(super) fn may_be_voter(&self, worker: &Worker) -> bool {
+        let lines = self.classes_for(worker).flat_map(|class| self.queue.lines(class));
+        let mut jobs = lines.flat_map(|(_, line)| {
+            let (first, others) = line.turns();
+            first.chain(others.take(MAX_LOOKED_AT))
+        });
+        jobs.any(|(_, id)| self.jobs[&id].tasks.has_contested())
+    }
+
     fn look_at(&self, line: &Line, class: ClassId, level: u8, seeker: &Seeker<'_>, candidates: &mut Vec<Candidate>) {
         let (first, others) = line.turns();
         let before = candidates.len();

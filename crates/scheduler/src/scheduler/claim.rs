@@ -68,7 +68,8 @@ impl Scheduler {
         if lease.is_some() {
             self.workers.slot_gone(lane);
         } else if was_offered || (size == LeaseSize::Fitting && !is_ahead) {
-            self.workers.note_miss(lane.worker);
+            let is_voter = self.workers.get(lane.worker).is_some_and(|worker| self.may_be_voter(worker));
+            self.workers.note_miss(lane.worker, !is_voter);
         }
         Ok(lease)
     }

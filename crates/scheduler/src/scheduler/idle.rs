@@ -30,8 +30,8 @@ impl Scheduler {
     /// [`Self::slot_idle`] again: the slot is not offered before something changes that concerns it, so a loop of offers
     /// ends.
     pub fn next_idle(&mut self, now: Instant) -> Option<Lane> {
-        let waiting = self.queue.waiting_classes().iter().copied();
-        let offers = waiting.filter_map(|class| Some((self.workers.next_idle(class)?, class)));
+        let runnable = self.queue.runnable_classes().iter().copied();
+        let offers = runnable.filter_map(|class| Some((self.workers.next_idle(class)?, class)));
         let best = offers.max_by_key(|((turn, _), class)| (self.head_rank(*class, now), Reverse(*turn)));
         let second_attempts =
             || self.stragglers.ready_classes().filter_map(|class| self.workers.next_idle(class)).min();

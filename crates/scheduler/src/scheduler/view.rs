@@ -12,8 +12,7 @@ impl Scheduler {
     #[must_use]
     pub fn has_work(&self) -> bool {
         let is_servable = |class| self.workers.slots_for(class) > 0;
-        let waiting = self.queue.waiting_classes().iter().copied();
-        waiting.chain(self.stragglers.ready_classes()).any(is_servable)
+        !self.queue.runnable_classes().is_empty() || self.stragglers.ready_classes().any(is_servable)
     }
 
     /// Waiting jobs that no ready worker can serve: the job of each class that has waited for longest, at most `limit`.

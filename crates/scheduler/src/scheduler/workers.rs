@@ -101,6 +101,7 @@ impl Scheduler {
     /// Notes that classes got their first worker or lost their last.
     fn note_served(&mut self, classes: &[ClassId], is_served: bool) {
         for class in classes {
+            self.queue.set_served(*class, is_served);
             self.figures.serve(self.queue.kind(*class), &self.queue.open_by_priority(*class), is_served);
             self.patience.rearm(*class, self.workers.unserved_since(*class));
         }

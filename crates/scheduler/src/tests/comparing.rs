@@ -93,10 +93,34 @@ fn so_many_contested_runs_keep_other_tasks_back() {
         contested += 1;
     }
     assert_eq!(contested, 256);
+    grid.scheduler.slot_idle(lane(1));
     grid.join(2, slots(1));
+    assert_eq!(grid.scheduler.next_idle(grid.now), Some(lane(1)));
+    assert_eq!(grid.claim(1), None);
+    grid.scheduler.slot_idle(lane(1));
+    assert_eq!(grid.scheduler.next_idle(grid.now), None);
     let lease = grid.claim(2).expect("the first of them");
+    assert_eq!(grid.scheduler.next_idle(grid.now), Some(lane(1)), "there is room again");
     grid.complete(&lease).expect("it holds the lease");
     assert_eq!(grid.claim(1).expect("there is room again").tasks, 256..257);
+}
+
+#[test]
+fn contested_run_is_offered_past_all_workers_that_have_computed_it() {
+    let mut grid = Harness::with_workers(4);
+    grid.submit_spec(1, JobSpec { max_lease_tasks: 1, ..spec(1) });
+    for number in 1..=3 {
+        let lease = grid.claim(number).expect("work");
+        contest(&mut grid, &lease, number);
+    }
+    (1..=4).for_each(|number| grid.scheduler.slot_idle(lane(number)));
+    for number in 1..=3 {
+        assert_eq!(grid.scheduler.next_idle(grid.now), Some(lane(number)));
+        assert_eq!(grid.claim(number), None);
+        grid.scheduler.slot_idle(lane(number));
+    }
+    assert_eq!(grid.scheduler.next_idle(grid.now), Some(lane(4)));
+    assert_eq!(grid.claim_tasks(4), Some((job(1), 0..1)));
 }
 
 #[test]

@@ -278,6 +278,28 @@ fn an_adopted_lease_behind_which_nothing_fits_ends_the_offers() {
 }
 
 #[test]
+fn classes_without_a_worker_are_not_looked_at_for_an_idle_slot() {
+    let mut grid = Harness::new();
+    grid.join(1, with_labels(&[("zone", "a")]));
+    idle(&mut grid, [1]);
+    for number in 1..=3 {
+        grid.submit_spec(number, requiring(&[("zone", number.to_string().as_str())], 1));
+    }
+    let runnable = |grid: &Harness| grid.scheduler.queue().runnable_classes().len();
+    assert_eq!((runnable(&grid), grid.scheduler.has_work()), (0, false));
+    grid.join(2, with_labels(&[("zone", "2")]));
+    grid.scheduler.check();
+    assert_eq!((runnable(&grid), grid.scheduler.has_work()), (1, true));
+    grid.scheduler.worker_suspended(worker(2), grid.now);
+    grid.scheduler.check();
+    assert_eq!((runnable(&grid), grid.scheduler.has_work()), (0, false));
+    grid.scheduler.worker_resumed(worker(2));
+    grid.scheduler.check();
+    assert_eq!(grid.claim(2).expect("its class is served").job, job(2));
+    assert_eq!((runnable(&grid), grid.scheduler.has_work()), (0, false));
+}
+
+#[test]
 fn work_for_other_labels_wakes_no_slot() {
     let mut grid = Harness::new();
     grid.join(1, with_labels(&[("zone", "a")]));

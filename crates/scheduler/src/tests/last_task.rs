@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::harness::{Harness, MAX_ATTEMPTS, job, spec};
+use super::harness::{Harness, MAX_ATTEMPTS, job, lane, spec, worker};
 use crate::{Event, History, JobSpec, OnExhausted};
 
 fn folding(tasks: u64) -> JobSpec {
@@ -62,4 +62,19 @@ fn what_is_known_of_a_stored_job_says_whether_its_last_task_waits() {
         grid.scheduler.check();
         grid.scheduler.cancel(job(number)).expect("live");
     }
+}
+
+#[test]
+fn the_last_task_is_offered_to_a_slot_that_found_nothing_while_the_others_ran() {
+    let mut grid = Harness::with_workers(2);
+    grid.submit_spec(1, folding(3));
+    let (first, second) = (grid.claim(1).expect("task 0"), grid.claim(2).expect("task 1"));
+    grid.scheduler.worker_retired(worker(1), grid.now);
+    grid.complete(&second).expect("leased");
+    assert_eq!(grid.claim_tasks(2), None, "task 0 is not done");
+    grid.scheduler.slot_idle(lane(2));
+    grid.complete(&first).expect("leased");
+    assert_eq!(grid.scheduler.next_idle(grid.now), Some(lane(2)), "no other worker is left for it");
+    assert_eq!(grid.claim_tasks(2), Some((job(1), 2..3)));
+    grid.scheduler.check();
 }

@@ -20,6 +20,14 @@ struct Known {
     done: Vec<bool>,
     failed: BTreeSet<u64>,
     is_paused: bool,
+    /// Whether the last task waits for no others.
+    is_last_open: bool,
+}
+
+impl Known {
+    fn waits_for_others(&self, task: u64) -> bool {
+        !self.is_last_open && task + 1 == self.done.len() as u64
+    }
 }
 
 /// Everything ever granted, and where each task of each live job must be.
@@ -124,7 +132,8 @@ impl Model {
         let live = self.grid.scheduler.live_attempts();
         let is_held = |task| self.holders.get(&(id, task)).is_some_and(|holder| live.contains(&holder.attempt));
         let is_done = |task| known.done.get(usize::try_from(task).expect("few")).is_none_or(|done| *done);
-        let is_open = |task| !is_done(task) && !known.failed.contains(&task) && !is_held(task);
+        let is_open =
+            |task| !is_done(task) && !known.failed.contains(&task) && !is_held(task) && !known.waits_for_others(task);
         let overlaps = |run: &Range<u64>| run.start < tasks.end && tasks.start < run.end;
         let is_compared = self.contested.iter().any(|(job, run, _)| *job == id && overlaps(run));
         let may_be = !known.is_paused && !is_compared && tasks.clone().all(is_open);
@@ -180,25 +189,28 @@ impl Model {
         let mut held_before = Vec::new();
         for task in lease.tasks.clone() {
             assert!(!known.done[usize::try_from(task).expect("few")], "task {task} was done already");
+            assert!(!known.waits_for_others(task), "task {task} waits for others");
             let holder = self.holders.insert((lease.job, task), lease.clone());
             held_before.extend(holder.filter(|holder| live.contains(&holder.attempt)));
         }
         // Only a whole lease has a second attempt, and only while nothing of its job waits.
         assert!(held_before.iter().all(|holder| holder.tasks == lease.tasks), "{lease:?} beside {held_before:?}");
         if !held_before.is_empty() {
-            assert_eq!(self.grid.scheduler.progress(lease.job).map(|counts| counts.pending), Some(0));
+            let pending = self.grid.scheduler.progress(lease.job).map(|counts| counts.pending);
+            assert_eq!(pending, Some(u64::from(!known.is_last_open)));
         }
         self.granted.push(lease);
     }
 
     fn count(&mut self, lease: &Lease) {
         self.contested.retain(|(job, run, _)| *job != lease.job || *run != lease.tasks);
-        let done = &mut self.jobs.get_mut(&lease.job).expect("only a live job's outcome counts").done;
+        let known = self.jobs.get_mut(&lease.job).expect("only a live job's outcome counts");
         for task in lease.tasks.clone() {
-            let task = &mut done[usize::try_from(task).expect("few")];
+            let task = &mut known.done[usize::try_from(task).expect("few")];
             assert!(!*task, "counted twice");
             *task = true;
         }
+        known.is_last_open |= known.done.iter().rev().skip(1).all(|task| *task);
     }
 
     fn settle(&mut self) {

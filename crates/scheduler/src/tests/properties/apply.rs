@@ -27,8 +27,9 @@ impl Model {
                 let spec = shaped(tasks, shape, priority);
                 self.grid.submit_spec(self.next.into(), spec.clone());
                 let done = vec![false; usize::try_from(tasks).expect("few")];
-                self.jobs
-                    .insert(job(self.next.into()), Known { spec, done, failed: BTreeSet::new(), is_paused: false });
+                let is_last_open = !spec.last_task_waits || tasks == 1;
+                let known = Known { spec, done, failed: BTreeSet::new(), is_paused: false, is_last_open };
+                self.jobs.insert(job(self.next.into()), known);
             }
             JobOperation::Cancel { pick } => {
                 if let Some(id) = self.pick_job(pick) {

@@ -94,7 +94,7 @@ pub(super) fn operation() -> impl Strategy<Value = Operation> {
     ]
 }
 
-/// Jobs of every order, with and without requirements, wishes and a limit to their leases.
+/// Jobs of every order, with and without requirements, wishes, a limit to their leases and a last task that waits.
 pub(super) fn shaped(tasks: u64, shape: usize, priority: u8) -> JobSpec {
     let affinity = |key: &str| Affinity { key: Some(key.to_owned()), ..Affinity::default() };
     JobSpec {
@@ -115,6 +115,7 @@ pub(super) fn shaped(tasks: u64, shape: usize, priority: u8) -> JobSpec {
         max_lease_tasks: if shape == 5 { 1 } else { u64::MAX },
         task_timeout: (shape == 6).then_some(Duration::from_secs(20)),
         setup: Duration::from_millis(if shape > 11 { 30 } else { 0 }),
+        last_task_waits: shape == 10,
         ..spec(tasks)
     }
 }

@@ -23,7 +23,7 @@ prepare engine-mutants "$@"
 mutant an-outcome-is-settled-too-early $ENGINE/durability.rs 's/\*change <= self\.stored/*change <= self.stored + 2/'
 mutant an-outcome-is-never-pending $ENGINE/durability.rs 's/self\.pending\.contains\(&attempt\)/false \&\& self.pending.contains(\&attempt)/'
 mutant a-failure-is-adopted-again $ENGINE/reconcile.rs 's/ \|\| self\.voided\.contains\(lease\.attempt\)//'
-mutant a-time-limit-counts-at-two-coordinators $ENGINE/reconcile.rs 's/self\.may_have_timed_out_before\(lease, begun_at, now\)/false/'
+mutant a-time-limit-counts-at-two-coordinators $ENGINE/reconcile.rs 's/self\.has_timed_out_before\(lease, begun_at, now\)/false/'
 mutant a-pending-outcome-is-void $ENGINE/reconcile.rs '/pub\(crate\) fn reconcile/,/^    }/s/if self\.is_unsettled\(lease\.attempt\) \{/if false {/'
 mutant a-broken-connection-is-forgotten $ENGINE/leases.rs '/pub fn connection_broke/,/^    }/s/worker\.detached\.insert\(attempt, 0\);//'
 mutant one-heartbeat-gives-a-lease-up $ENGINE/reconcile.rs 's/const MISSES: u32 = 2;/const MISSES: u32 = 1;/'

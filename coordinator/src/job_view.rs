@@ -90,7 +90,7 @@ pub(crate) fn progress(live: &JobView) -> JobProgress {
 /// The verification of a job: the engine's figures, which are ahead of the store, else the stored ones.
 fn verification(share: Share, live: Option<&JobView>, stored: &Verified) -> JobVerification {
     let found = live.and_then(|live| live.verification.clone()).unwrap_or_else(|| {
-        let Verified { compared, mismatches, recomputed_tasks, set_aside } = stored.clone();
+        let Verified { compared, mismatches, recomputed_tasks, set_aside, .. } = stored.clone();
         VerificationView {
             counts: VerificationCounts { compared, mismatches, recomputed_tasks },
             waiting: 0,

@@ -5,7 +5,7 @@ use std::num::NonZeroU64;
 use std::time::{Duration, Instant};
 
 use model::{AttemptId, JobId, WorkerId};
-use scheduler::{Event, IdMap, Lane, Policy, Scheduler, WorkerKey};
+use scheduler::{AttemptFailure, Event, IdMap, Lane, Policy, Scheduler, WorkerKey};
 use store::{Change, ChangeKind};
 
 use crate::attempts::AttemptIds;
@@ -221,13 +221,17 @@ impl Engine {
                         self.record(job, ChangeKind::Started, now);
                     }
                 }
-                Event::AttemptFailed { job, tasks, failures, lane, cause, .. } => {
+                Event::AttemptFailed { job, tasks, failures, attempt, lane, cause } => {
                     let (worker, error) = (self.worker_name(lane.worker), cause.to_string());
-                    self.note_failed_attempt(job, ChangeKind::AttemptFailed { tasks, failures, worker, error }, now);
+                    let timed_out = timed_out(attempt, &cause);
+                    let change = ChangeKind::AttemptFailed { tasks, failures, timed_out, worker, error };
+                    self.note_failed_attempt(job, change, now);
                 }
-                Event::TasksFailed { job, tasks, failures, lane, cause, .. } => {
+                Event::TasksFailed { job, tasks, failures, attempt, lane, cause } => {
                     let (worker, error) = (self.worker_name(lane.worker), cause.to_string());
-                    self.note_failed_attempt(job, ChangeKind::TasksFailed { tasks, failures, worker, error }, now);
+                    let timed_out = timed_out(attempt, &cause);
+                    let change = ChangeKind::TasksFailed { tasks, failures, timed_out, worker, error };
+                    self.note_failed_attempt(job, change, now);
                 }
                 Event::JobSucceeded { job, total } => self.job_succeeded(job, total, now),
                 Event::JobFailed { job, error } => self.job_failed(job, error, now),
@@ -255,4 +259,9 @@ impl Engine {
             self.record(id, kind, now);
         }
     }
+}
+
+/// The attempt if it reached its time limit.
+fn timed_out(attempt: AttemptId, cause: &AttemptFailure) -> Option<AttemptId> {
+    matches!(cause, AttemptFailure::TimedOut { .. }).then_some(attempt)
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use model::{InvalidJob, JobId, JobKind, JobOptions, JobState, Requirements, TraceContext, counted};
+use model::{AttemptId, InvalidJob, JobId, JobKind, JobOptions, JobState, Requirements, TraceContext, counted};
 use rangemap::RangeSet;
 use scheduler::{History, JobError, JobSpec, UnknownJob, WaitReason};
 use store::{ChangeKind, ResultBody, UnfinishedJob};
@@ -37,6 +37,8 @@ pub(crate) struct LiveJob {
     pub(crate) check: u128,
     /// Verification of a share of the job's leases.
     pub(crate) verification: Option<Verification>,
+    /// Attempts that reached their time limit at earlier coordinators, the latest.
+    pub(crate) timed_out: Vec<AttemptId>,
     /// The span that its leases are part of, where it is traced.
     pub(crate) trace: Option<TraceContext>,
 }
@@ -56,6 +58,7 @@ impl Engine {
             progress,
             check: 0,
             verification: None,
+            timed_out: Vec::new(),
             trace: options.trace.clone(),
         };
         self.jobs.insert(id, job);
@@ -123,6 +126,7 @@ impl Engine {
                 let done = done_of(&history);
                 Verification::new(share, done.into_iter(), (record.value, record.check), record.verified.clone())
             }),
+            timed_out: record.verified.timed_out,
             trace,
         };
         self.jobs.insert(id, live);

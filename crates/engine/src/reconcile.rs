@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use model::{AttemptId, JobId};
 use scheduler::{Lane, WorkerKey};
+use store::MAX_TIMED_OUT;
 
 use crate::engine::Engine;
 use crate::standing::Blame;
@@ -131,7 +132,7 @@ impl Engine {
             HeldState::Running if is_pushed && lease.age.is_zero() => None,
             HeldState::Running => Some(now.instant.checked_sub(lease.age).unwrap_or(now.instant)),
         };
-        if lease.state == HeldState::Running && self.may_have_timed_out_before(lease, begun_at, now) {
+        if self.has_timed_out_before(lease, begun_at, now) {
             self.voided.insert(lease.attempt);
             return false;
         }
@@ -153,13 +154,18 @@ impl Engine {
         true
     }
 
-    /// Whether an earlier coordinator may have recorded that the attempt reached its time limit, without the worker being told:
-    /// this must not count twice. Where the recorded failures are of other attempts, the tasks run once more.
-    fn may_have_timed_out_before(&self, lease: &HeldLease, begun_at: Option<Instant>, now: Now) -> bool {
-        !self.has_made(lease.attempt)
-            && begun_at.is_some_and(|begun_at| {
-                self.scheduler.may_have_timed_out(lease.job, &lease.tasks, begun_at, now.instant)
-            })
+    /// Whether an earlier coordinator has recorded that the attempt reached its time limit, without the worker being told: this
+    /// must not count twice. A full list may have lost the attempt: then a failure of its tasks may be its own, and where that
+    /// failure is of another attempt, the tasks run once more.
+    fn has_timed_out_before(&self, lease: &HeldLease, begun_at: Option<Instant>, now: Now) -> bool {
+        let Some(live) = self.jobs.get(&lease.job) else { return false };
+        if live.timed_out.contains(&lease.attempt) {
+            return true;
+        }
+        let may_be_lost = live.timed_out.len() >= MAX_TIMED_OUT && !self.has_made(lease.attempt);
+        let running_since = begun_at.filter(|_| may_be_lost && lease.state == HeldState::Running);
+        running_since
+            .is_some_and(|begun_at| self.scheduler.may_have_timed_out(lease.job, &lease.tasks, begun_at, now.instant))
     }
 
     /// Takes back the leases without a connection that their worker does not list: they never came to it.

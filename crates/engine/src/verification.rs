@@ -105,7 +105,7 @@ impl Verification {
         (value, check): (u128, u128),
         verified: Verified,
     ) -> Self {
-        let Verified { compared, mismatches, recomputed_tasks, set_aside } = verified;
+        let Verified { compared, mismatches, recomputed_tasks, set_aside, .. } = verified;
         Self {
             share,
             checks: BTreeMap::new(),

@@ -134,7 +134,7 @@ pub trait Reads: Send + Sync {
     /// The jobs of `jobs` that are not over, in the order in which they came; all of one moment.
     fn unfinished(&self, jobs: Vec<JobId>) -> Reading<'_, Vec<UnfinishedJob>>;
 
-    /// Verification of each of the newest `limit` verified jobs, the newest first.
+    /// Verification of each of the newest `limit` jobs with a stored verification or with timed-out attempts, the newest first.
     fn verified(&self, limit: usize) -> Reading<'_, Vec<Verified>>;
 
     /// Every attempt that touches one of the individual tasks, by first task, then in the order in which they ended. An error if

@@ -76,6 +76,8 @@ pub enum ChangeKind {
         tasks: Range<u64>,
         /// Number of failures of the tasks so far.
         failures: u32,
+        /// The attempt if it reached its time limit. Its worker may not know this yet.
+        timed_out: Option<AttemptId>,
         /// The worker of the attempt.
         worker: String,
         /// The error of the attempt.
@@ -87,6 +89,8 @@ pub enum ChangeKind {
         tasks: Range<u64>,
         /// Number of failures of the tasks so far.
         failures: u32,
+        /// The attempt if it reached its time limit. Its worker may not know this yet.
+        timed_out: Option<AttemptId>,
         /// The worker of the attempt.
         worker: String,
         /// The error of the attempt.

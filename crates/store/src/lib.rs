@@ -61,4 +61,4 @@ pub use shared::{Leadership, Shared};
 pub use store::{FollowerParts, Parts, Store};
 pub use unfinished::{StoredSpan, UnfinishedRows};
 pub use unreadable::Unreadable;
-pub use verified::{SetAsideWorker, Verified};
+pub use verified::{MAX_TIMED_OUT, SetAsideWorker, Verified};

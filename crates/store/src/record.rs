@@ -109,7 +109,7 @@ pub struct JobRecord {
     pub attempts: u64,
     /// Error of a failed job; of any other job, a fault that did not end it.
     pub error: Option<String>,
-    /// Verification of the job.
+    /// Verification of the job, and its attempts that reached their time limit.
     pub verified: Verified,
 }
 

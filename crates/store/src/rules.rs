@@ -11,7 +11,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use model::{Counts, EventKind, JobState};
+use model::{AttemptId, Counts, EventKind, JobState};
 
 use crate::change::{Change, ChangeKind, CompletedAttempt, ResultBody};
 use crate::retention::{EVENT_BYTES, failure_bytes, outcome_bytes};
@@ -34,6 +34,8 @@ pub const LAST_FAILURES: usize = 8;
 
 /// Bytes of an entry for a worker that was set aside in the job's row, beside its name.
 const SET_ASIDE_BYTES: u64 = 128;
+/// Bytes of an attempt in the job's list of timed-out attempts.
+const TIMED_OUT_BYTES: u64 = 40;
 
 /// State of a run of tasks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -73,7 +75,7 @@ pub struct JobLedger {
     pub error: Option<String>,
     /// Figures that the job's next event adds to the statistics.
     pub uncounted: Counts,
-    /// Verification of the job.
+    /// Verification of the job, and its attempts that reached their time limit.
     pub verified: Verified,
     bytes: u64,
     done: Spans,
@@ -130,13 +132,13 @@ impl JobLedger {
                 self.verified.mismatches += u64::from(*is_mismatch);
                 Ok(Effects::default())
             }
-            ChangeKind::AttemptFailed { tasks, failures, worker, error } => {
+            ChangeKind::AttemptFailed { tasks, failures, timed_out, worker, error } => {
                 let (tasks, failures) = (tasks.clone(), *failures);
-                self.failed(FailureRow { tasks, failures, at, worker, error, given_up: false })
+                self.failed(FailureRow { tasks, failures, at, worker, error, given_up: false }, *timed_out)
             }
-            ChangeKind::TasksFailed { tasks, failures, worker, error } => {
+            ChangeKind::TasksFailed { tasks, failures, timed_out, worker, error } => {
                 let (tasks, failures) = (tasks.clone(), *failures);
-                self.failed(FailureRow { tasks, failures, at, worker, error, given_up: true })
+                self.failed(FailureRow { tasks, failures, at, worker, error, given_up: true }, *timed_out)
             }
             ChangeKind::Progress => Ok(self.event(EventKind::Progress, at, None)),
             ChangeKind::Retried => Ok(self.retried(at)),
@@ -246,8 +248,11 @@ impl JobLedger {
         count
     }
 
-    fn failed<'a>(&mut self, failure: FailureRow<'a>) -> Result<Effects<'a>, Refused> {
+    fn failed<'a>(&mut self, failure: FailureRow<'a>, timed_out: Option<AttemptId>) -> Result<Effects<'a>, Refused> {
         self.demand_open(&failure.tasks)?;
+        if timed_out.is_some_and(|attempt| self.verified.time_out(attempt)) {
+            self.bytes += TIMED_OUT_BYTES;
+        }
         let count = self.attempted(&failure.tasks);
         self.uncounted.attempts_failed += 1;
         let mut effects = Effects::default();
@@ -302,6 +307,11 @@ impl JobLedger {
         let (done, tasks) = (self.tasks_done(), self.tasks);
         if state == JobState::Succeeded && done != tasks {
             return Err(Refused(format!("{done} of {tasks} tasks are done: the job has not succeeded")));
+        }
+        if state == JobState::Succeeded {
+            // The job cannot be retried, so none of its attempts can count again.
+            let timed_out = std::mem::take(&mut self.verified.timed_out);
+            self.freed(TIMED_OUT_BYTES * timed_out.len() as u64);
         }
         let mut effects = self.end(state, at, error);
         if let Some(result) = result {

@@ -6,4 +6,5 @@ mod reconciling;
 mod releasing;
 mod sending;
 mod skipping;
+mod timing_out;
 mod verifying;

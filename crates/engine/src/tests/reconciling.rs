@@ -152,39 +152,6 @@ fn an_adopted_lease_has_no_time_of_kept_outcomes_of_its_slot() {
 }
 
 #[test]
-fn a_time_limit_that_an_earlier_coordinator_may_have_counted_does_not_count_again() {
-    let mut grid = Harness::of_epoch(2);
-    let mut stored = grid.stored(1, JobKind::SLEEP, 2);
-    stored.record.started_at = Some(grid.now.at);
-    stored.record.options.timeout.task_seconds = NonZeroU32::new(20);
-    stored.retries = vec![(0..1, 1)];
-    assert!(grid.engine.recover(vec![stored], grid.now).is_empty());
-    let lease = |task: u32| HeldLease {
-        attempt: AttemptId(Uuid::from_u128(1 + u128::from(task))),
-        job: job(1),
-        tasks: task.into()..u64::from(task) + 1,
-        slot: task,
-        age: 20 * SECOND,
-        state: HeldState::Running,
-    };
-    let (failed, other) = (lease(0), lease(1));
-    let (key, reconciled) = grid.worker("w", 2, &[failed.clone(), other]);
-    assert_eq!(reconciled, settled(&[failed.attempt]));
-    let ends = grid.wait(Duration::ZERO);
-    assert_eq!(
-        ends,
-        ["stop 0..0 at 1 because TimedOut", "store 1 failed 1..2 1 at w"],
-        "no failure of it was recorded"
-    );
-    let finished = [HeldLease { state: HeldState::Finished, ..failed }];
-    assert_eq!(grid.engine.heartbeat(key, &finished, grid.now), settled(&[failed.attempt]));
-    grid.wait(RECOVERY);
-    let failure = LeaseFailure::TaskFailed("no".to_owned());
-    grid.engine.fail(grid.attempt(1, 0), failure, grid.now).expect("its tasks run once more");
-    assert_eq!(grid.effects()[0], "store 1 failed 0..1 2 at w");
-}
-
-#[test]
 fn leases_that_a_pulling_worker_takes_up_again_wait_for_no_other() {
     let mut grid = Harness::of_epoch(2);
     let mut stored = grid.stored(1, JobKind::TASKS, 3);

@@ -210,7 +210,7 @@ fn figures_of_a_verification_go_on_from_an_earlier_coordinator() {
     let keys = [grid.worker("a", 1, &[]).0, grid.worker("b", 1, &[]).0];
     let mut stored = grid.stored(1, JobKind::SUM_OF_PRIMES, 50);
     stored.record.options.verify = Some(Share::ALL);
-    stored.record.verified = Verified { compared: 70, mismatches: 2, recomputed_tasks: 9, set_aside: Vec::new() };
+    stored.record.verified = Verified { compared: 70, mismatches: 2, recomputed_tasks: 9, ..Verified::default() };
     grid.engine.take_up(stored, grid.now).expect("a job");
     grid.effects();
     let (first, tasks) = lease_of(&grid, keys[0]).expect("it has one");

@@ -295,7 +295,7 @@ async fn texts_with_a_zero_in_them_are_kept_without_it() {
     let store = Store::start(lead(&shared), KEEP_ALL).expect("a thread");
     store.submit(tasks_job(1, numbers(3))).await.expect("room");
     let (worker, error) = ("w".to_owned(), "broke\0here".to_owned());
-    let failed = ChangeKind::TasksFailed { tasks: 0..1, failures: 1, worker, error: error.clone() };
+    let failed = ChangeKind::TasksFailed { tasks: 0..1, failures: 1, timed_out: None, worker, error: error.clone() };
     store.commit(change(id(1), at(1), failed)).await.expect("room");
     let end = ChangeKind::Ended { state: JobState::Failed, result: None, error: Some(error) };
     store.commit(change(id(1), at(2), end)).await.expect("room");

@@ -26,11 +26,12 @@ fn completed(tasks: Range<u64>, value: u128) -> ChangeKind {
 }
 
 fn attempt_failed(tasks: Range<u64>, failures: u32) -> ChangeKind {
-    ChangeKind::AttemptFailed { tasks, failures, worker: "w".to_owned(), error: "broken".to_owned() }
+    let timed_out = failures.is_multiple_of(2).then(|| AttemptId(Uuid::from_u128(failures.into())));
+    ChangeKind::AttemptFailed { tasks, failures, timed_out, worker: "w".to_owned(), error: "broken".to_owned() }
 }
 
 fn tasks_failed(tasks: Range<u64>, failures: u32) -> ChangeKind {
-    ChangeKind::TasksFailed { tasks, failures, worker: "w".to_owned(), error: "broken".to_owned() }
+    ChangeKind::TasksFailed { tasks, failures, timed_out: None, worker: "w".to_owned(), error: "broken".to_owned() }
 }
 
 fn ended(state: JobState, result: Option<ResultBody>) -> ChangeKind {

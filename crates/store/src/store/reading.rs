@@ -15,7 +15,7 @@ use crate::record::{Attempt, Cursor, JobFilter, JobRecord, MAX_FILTER_TAGS};
 use crate::statistics::{PeriodKey, PeriodRow, Query, TaskKey, TaskRow, filled, open_at, page};
 use crate::verified::SetAsideWorker;
 
-/// Verified jobs that are searched for workers that were set aside.
+/// Jobs that are searched for workers that were set aside: those with a stored verification or with timed-out attempts.
 const VERIFIED_JOBS: usize = 10_000;
 /// A bound above the number of kinds.
 const KINDS: usize = 64;
@@ -44,7 +44,8 @@ impl Store {
         }
     }
 
-    /// Workers that were set aside, each in its last state: from the newest verified jobs that are kept.
+    /// Workers that were set aside, each in its last state: from the newest jobs that are kept and have a stored
+    /// verification or timed-out attempts.
     ///
     /// # Errors
     /// The jobs could not be read.

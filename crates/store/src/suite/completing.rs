@@ -1,4 +1,4 @@
-use model::{BootId, EventKind, JobState};
+use model::{AttemptId, BootId, EventKind, JobState};
 use uuid::Uuid;
 
 use super::Harness;
@@ -259,7 +259,7 @@ pub async fn the_verification_of_a_job_and_the_workers_that_it_set_aside_are_kep
     };
     store.commit(change(id(2), at(50), kind)).await.expect("room");
     let set_aside = vec![first, puller, again.clone()];
-    let expected = Verified { compared: 4, mismatches: 2, recomputed_tasks: 16, set_aside };
+    let expected = Verified { compared: 4, mismatches: 2, recomputed_tasks: 16, set_aside, timed_out: Vec::new() };
     assert_eq!(record_of(&store, id(1)).await.verified, expected);
     assert_eq!(record_of(&store, id(3)).await.verified, Verified::default());
     store.commit(change(id(1), at(60), ChangeKind::Canceled)).await.expect("room");
@@ -271,4 +271,37 @@ pub async fn the_verification_of_a_job_and_the_workers_that_it_set_aside_are_kep
     store.record(change(id(2), at(61), ChangeKind::Compared { is_mismatch: false }));
     store.flush().await.expect("room");
     assert_eq!(record_of(&store, id(2)).await.verified.compared, 1);
+}
+
+pub async fn attempts_that_reached_their_time_limit_are_kept_with_their_job(harness: &dyn Harness) {
+    let store = harness.open();
+    let job = id(1);
+    store.submit(range_job(1, 10)).await.expect("room");
+    let attempt = |number| AttemptId(Uuid::from_u128(number));
+    let (worker, error) = ("worker-1".to_owned(), "it took too long".to_owned());
+    let failed = |tasks, failures, number| {
+        let (timed_out, worker, error) = (Some(attempt(number)), worker.clone(), error.clone());
+        change(job, at(4), ChangeKind::AttemptFailed { tasks, failures, timed_out, worker, error })
+    };
+    store.record(failed(0..4, 1, 1));
+    store.record(failed_attempt(job, 0..4, 2));
+    store.record(failed(0..11, 1, 9));
+    store.record(completed(job, 0..4, 1));
+    let (timed_out, worker, error) = (Some(attempt(2)), worker.clone(), error.clone());
+    let given_up = ChangeKind::TasksFailed { tasks: 4..5, failures: 1, timed_out, worker, error };
+    store.commit(change(job, at(5), given_up)).await.expect("room");
+    store.close().expect("all is committed");
+
+    let store = harness.open();
+    assert_eq!(only_unfinished(&store).await.record.verified.timed_out, [attempt(1), attempt(2)], "one is refused");
+    store.record(change(job, at(6), ChangeKind::Retried));
+    store.commit(failed(5..6, 1, 3)).await.expect("room");
+    let found = record_of(&store, job).await.verified.timed_out;
+    assert_eq!(found, [attempt(1), attempt(2), attempt(3)]);
+    store.record(change(job, at(7), ChangeKind::Canceled));
+    store.record(change(job, at(8), ChangeKind::Retried));
+    store.commit(completed(job, 4..10, 1)).await.expect("room");
+    assert_eq!(record_of(&store, job).await.verified.timed_out, found, "an attempt may outlast a cancel");
+    store.commit(ended(job, JobState::Succeeded, None)).await.expect("room");
+    assert_eq!(record_of(&store, job).await.verified, Verified::default());
 }

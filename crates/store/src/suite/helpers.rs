@@ -80,12 +80,12 @@ pub fn answered(job: JobId, tasks: Range<u64>, results: Vec<Box<RawValue>>) -> C
 
 pub fn failed_attempt(job: JobId, tasks: Range<u64>, failures: u32) -> Change {
     let (worker, error) = ("worker-2".to_owned(), "it broke".to_owned());
-    change(job, at(4), ChangeKind::AttemptFailed { tasks, failures, worker, error })
+    change(job, at(4), ChangeKind::AttemptFailed { tasks, failures, timed_out: None, worker, error })
 }
 
 pub fn failed_tasks(job: JobId, tasks: Range<u64>, failures: u32) -> Change {
     let (worker, error) = ("worker-3".to_owned(), "it broke again".to_owned());
-    change(job, at(5), ChangeKind::TasksFailed { tasks, failures, worker, error })
+    change(job, at(5), ChangeKind::TasksFailed { tasks, failures, timed_out: None, worker, error })
 }
 
 pub fn ended(job: JobId, state: JobState, result: Option<&str>) -> Change {

@@ -8,7 +8,6 @@ use store::ChangeKind;
 
 use super::{Cause, Failed, MAX_KILLS};
 use crate::coordinator::short;
-use crate::plan::Faults;
 use crate::world::World;
 
 impl World {
@@ -53,6 +52,11 @@ impl World {
         if reported.is_none() {
             self.violate(format!("tasks {tasks:?} of job {} count without a report", self.name(id)));
         }
+        let committed = &self.audit.account.committed;
+        let attempt = reported.as_ref().map(|(attempt, _)| *attempt);
+        if let Some(attempt) = attempt.filter(|attempt| committed.contains(&(*attempt, Cause::TimeLimit))) {
+            self.violate(format!("the outcome of {} counts, and so does its time limit", short(attempt)));
+        }
         self.audit.account.counted.extend(reported);
         let Some(job) = self.audit.account.jobs.get_mut(&id) else { return };
         job.attempts += 1;
@@ -68,7 +72,7 @@ impl World {
             self.violate(format!("a failure of tasks {tasks:?} of job {} has no cause", self.name(id)));
             return None;
         };
-        let ((attempt, cause), lease) = account.due.remove(place);
+        let ((attempt, cause), _) = account.due.remove(place);
         // A second attempt at the same tasks may still succeed.
         let has_rival = account.leases.values().any(|lease| lease.job == id && lease.tasks == *tasks);
         let new = &self.jobs[self.by_id[&id]].new;
@@ -98,10 +102,7 @@ impl World {
             self.violate(format!("{what}: of {max_attempts} attempts {failures} failed, given up: {is_given_up}"));
         }
         let counts_once = match cause {
-            Cause::Tasks => true,
-            // If the revocation is lost, the worker goes on and the next coordinator ends the attempt. A worker that pulls learns
-            // of the end with its next request, perhaps from the next coordinator.
-            Cause::TimeLimit => self.plan.faults != Faults::All && lease.slot.is_some(),
+            Cause::Tasks | Cause::TimeLimit => true,
             // The worker may hold the lease after all, and another coordinator adopt it.
             Cause::Refused | Cause::Expired | Cause::WorkerLost => false,
         };
@@ -129,7 +130,9 @@ impl World {
     /// A failure is committed.
     pub(in crate::audit) fn account_committed(&mut self, number: u64) {
         let Some((attempt, cause)) = self.audit.account.numbered.remove(&number) else { return };
-        if !self.audit.account.committed.insert((attempt, cause)) {
+        let committed = &mut self.audit.account.committed;
+        let is_first = committed.insert((attempt, cause));
+        if !is_first || (cause != Cause::TimeLimit && committed.contains(&(attempt, Cause::TimeLimit))) {
             self.violate(format!("the failure of {} by {cause:?} counts twice", short(attempt)));
         }
     }

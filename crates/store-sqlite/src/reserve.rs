@@ -47,6 +47,11 @@ impl Reserve {
         Err(WriteError::Full("the disk is full".to_owned()))
     }
 
+    /// Whether so many bytes of the file system are free.
+    pub(crate) fn has_free(&self, bytes: u64) -> bool {
+        room(&self.directory).1 >= bytes
+    }
+
     /// Frees the space for the next writes. Returns whether there was any.
     pub(crate) fn release(&mut self) -> bool {
         let was_held = std::mem::take(&mut self.is_held);

@@ -103,6 +103,38 @@ async fn on_a_full_disk_what_is_waited_for_fails_and_what_is_recorded_waits_in_o
 }
 
 #[tokio::test]
+async fn a_long_log_leaves_the_room_that_is_kept_to_the_changes() {
+    let Some(disk) = disk("a_long_log_leaves_the_room_that_is_kept_to_the_changes") else { return };
+    let store = open(&disk);
+    // A reader keeps the log from being copied into the database, which a copy would lengthen by more than the reserve has.
+    let reader = rusqlite::Connection::open(disk.join("divvy.db")).expect("it is there");
+    reader.execute_batch("BEGIN; SELECT count(*) FROM jobs").expect("readable");
+    let payload = raw(&format!("\"{}\"", "x".repeat(1000)));
+    store.submit(tasks_job(1, vec![payload; 1000])).await.expect("room");
+    store.submit(range_job(2, 100)).await.expect("room");
+    let reserve = fs::metadata(disk.join("divvy.reserve")).expect("a reserve").len();
+    let length = fs::metadata(disk.join("divvy.db")).expect("there").len();
+    assert!(length + reserve < 1000 * 1000, "{length}: the payloads are in the log alone");
+    fill(&disk, 0);
+    drop(reader);
+    for kind in [ChangeKind::Paused, ChangeKind::Resumed, ChangeKind::Canceled] {
+        store.commit(change(id(2), at(1), kind)).await.expect("room of the reserve");
+    }
+    assert_eq!(record_of(&store, id(2)).await.state, model::JobState::Canceled);
+    assert_eq!(
+        store.submit(range_job(3, 100)).await,
+        Err(SubmitError::Write(WriteError::Full("the disk is full".to_owned())))
+    );
+
+    fs::remove_file(disk.join("filler")).expect("there");
+    wait_until("there is room for new jobs", || store.is_failing().is_none()).await;
+    store.submit(range_job(3, 100)).await.expect("room again");
+    store.close().expect("all is committed");
+    assert_eq!(fs::metadata(disk.join("divvy.reserve")).expect("a reserve").len(), reserve);
+    assert_eq!(open(&disk).unfinished().await.expect("readable").len(), 2);
+}
+
+#[tokio::test]
 async fn a_failure_ends_by_itself_once_there_is_room() {
     let Some(disk) = disk("a_failure_ends_by_itself_once_there_is_room") else { return };
     let store = open(&disk);

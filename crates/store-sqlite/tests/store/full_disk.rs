@@ -135,6 +135,28 @@ async fn a_long_log_leaves_the_room_that_is_kept_to_the_changes() {
 }
 
 #[tokio::test]
+async fn a_store_opens_on_a_full_disk_in_the_room_that_is_kept() {
+    let Some(disk) = disk("a_store_opens_on_a_full_disk_in_the_room_that_is_kept") else { return };
+    let store = open(&disk);
+    store.submit(range_job(1, 100)).await.expect("room");
+    store.close().expect("all is committed");
+    fill(&disk, 0);
+    let store = open(&disk);
+    store.commit(change(id(1), at(1), ChangeKind::Canceled)).await.expect("room of the reserve");
+    assert_eq!(
+        store.submit(range_job(2, 100)).await,
+        Err(SubmitError::Write(WriteError::Full("the disk is full".to_owned())))
+    );
+    store.close().expect("all is committed");
+
+    fill(&disk, 0);
+    let error = store_sqlite::open(settings(&disk)).expect_err("no room is kept");
+    assert!(matches!(error, OpenError::Full { .. }), "{error}");
+    fs::remove_file(disk.join("filler")).expect("there");
+    assert_eq!(open(&disk).unfinished().await.expect("readable").len(), 0);
+}
+
+#[tokio::test]
 async fn a_failure_ends_by_itself_once_there_is_room() {
     let Some(disk) = disk("a_failure_ends_by_itself_once_there_is_room") else { return };
     let store = open(&disk);

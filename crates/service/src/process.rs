@@ -15,9 +15,9 @@ use crate::telemetry;
 /// The number of SIGHUP, the same on every Linux.
 const SIGHUP: u32 = 1;
 
-/// Catches SIGTERM, SIGINT and the hang-up of the terminal from this call on; the answer resolves at the first of them. From then
-/// on, too, a write beyond the limit of file lengths (`ulimit -f`) fails like one on a full disk: its signal, SIGXFSZ, would end the
-/// process without a word.
+/// Catches SIGTERM, SIGINT and the hang-up of the terminal from this call on; the answer resolves at the first of them. A write
+/// beyond the limit of file lengths (`ulimit -f`) fails from then on, as on a full disk: its signal, SIGXFSZ, would end the process
+/// without a word.
 ///
 /// # Errors
 /// The system refuses the handlers.

@@ -12,6 +12,12 @@ use crate::printable::printable;
 /// The status of a request without a valid token.
 const UNAUTHORIZED: u16 = 401;
 
+/// The status of a request for something that is not there.
+const NOT_FOUND: u16 = 404;
+
+/// The beginning of a detail that names a path which the port does not have.
+const NO_SUCH_PATH: &str = "there is nothing at ";
+
 /// The exit code of a program that SIGINT has ended, as a shell reports it.
 pub(crate) const INTERRUPTED: u8 = 128 + 2;
 
@@ -98,6 +104,11 @@ impl From<client::Error> for Failure {
             }
             client::Error::Refused { status, detail } if status.as_u16() == UNAUTHORIZED => {
                 Self::Usage(format!("{detail}: give one in DIVVY_TOKEN"))
+            }
+            client::Error::Refused { status, detail }
+                if status.as_u16() == NOT_FOUND && detail.starts_with(NO_SUCH_PATH) =>
+            {
+                Self::Usage(format!("{detail}: give the URL of a grid's public port"))
             }
             client::Error::Refused { status, detail } if is_callers_fault(status.as_u16()) => Self::Usage(detail),
             client::Error::Refused { detail, .. } => Self::Failed(detail),
@@ -215,6 +226,19 @@ mod tests {
     fn message(line: &str) -> String {
         let error = Arguments::try_parse_from(line.split(' ')).expect_err(line);
         Failure::from(&error).to_string()
+    }
+
+    #[tokio::test]
+    async fn a_port_that_is_not_the_public_one_is_told_from_something_that_is_not_there() {
+        const ANSWER: &[u8] =
+            b"HTTP/1.1 404 Not Found\r\ncontent-type: application/problem+json\r\ncontent-length: 74\r\n\r\n\
+            {\"title\":\"Not Found\",\"status\":404,\"detail\":\"there is nothing at /workers\"}";
+        let url = format!("http://{}", server(ANSWER)).parse().expect("a URL");
+        let grid = Client::new(&url).expect("a client");
+        let Err(error) = grid.workers().await else { panic!("there is no grid") };
+        let failure = Failure::from(error);
+        assert!(matches!(failure, Failure::Usage(_)), "{failure}");
+        assert_eq!(failure.to_string(), "there is nothing at /workers: give the URL of a grid's public port");
     }
 
     #[test]

@@ -12,6 +12,12 @@ use crate::printable::printable;
 /// The status of a request without a valid token.
 const UNAUTHORIZED: u16 = 401;
 
+/// The status of a request for something that is not there.
+const NOT_FOUND: u16 = 404;
+
+/// The beginning of a detail that names a path which the port does not have.
+const NO_SUCH_PATH: &str = "there is nothing at ";
+
 /// The exit code of a program that SIGINT has ended, as a shell reports it.
 pub(crate) const INTERRUPTED: u8 = 128 + 2;
 
@@ -94,10 +100,15 @@ impl From<client::Error> for Failure {
     fn from(error: client::Error) -> Self {
         match error {
             client::Error::Unreachable { url, source } => {
-                Self::Unreachable { url: url.to_string(), cause: root_cause(&source) }
+                Self::Unreachable { url: url.to_string(), cause: with_scheme(root_cause(&source)) }
             }
             client::Error::Refused { status, detail } if status.as_u16() == UNAUTHORIZED => {
                 Self::Usage(format!("{detail}: give one in DIVVY_TOKEN"))
+            }
+            client::Error::Refused { status, detail }
+                if status.as_u16() == NOT_FOUND && detail.starts_with(NO_SUCH_PATH) =>
+            {
+                Self::Usage(format!("{detail}: give the URL of a grid's public port"))
             }
             client::Error::Refused { status, detail } if is_callers_fault(status.as_u16()) => Self::Usage(detail),
             client::Error::Refused { detail, .. } => Self::Failed(detail),
@@ -125,6 +136,18 @@ fn root_cause(error: &dyn std::error::Error) -> String {
         cause = source;
     }
     cause.to_string()
+}
+
+/// A cause, with the scheme of the URL that is wanted: of hyper, where a port answers with a TLS alert, and of rustls, where it
+/// answers in HTTP.
+fn with_scheme(cause: String) -> String {
+    if cause.contains("invalid HTTP version") {
+        format!("{cause}; if the port speaks TLS, its URL begins with https://")
+    } else if cause.contains("InvalidContentType") {
+        format!("{cause}; if the port speaks no TLS, its URL begins with http://")
+    } else {
+        cause
+    }
 }
 
 impl From<anyhow::Error> for Failure {
@@ -161,14 +184,61 @@ impl From<&clap::Error> for Failure {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read, Write};
+    use std::net::{SocketAddr, TcpListener};
+
+    use api::client::Client;
     use clap::Parser;
 
     use super::*;
     use crate::arguments::Arguments;
 
+    /// A server that answers the first bytes of a client with these, whatever they are.
+    fn server(answer: &'static [u8]) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("an address");
+        std::thread::spawn(move || {
+            let (mut client, _) = listener.accept().expect("a client");
+            assert!(client.read(&mut [0; 4096]).expect("a request") > 0);
+            client.write_all(answer).expect("a reader");
+            let _ = client.read_to_end(&mut Vec::new());
+        });
+        address
+    }
+
+    #[tokio::test]
+    async fn a_url_of_the_wrong_scheme_is_told_from_a_grid_that_is_away() {
+        // The alert of a TLS server that has got HTTP, and the answer of an HTTP server that has got TLS.
+        let cases: [(&str, &'static [u8], &str); 2] = [
+            ("http", &[21, 3, 1, 0, 2, 2, 70], "if the port speaks TLS, its URL begins with https://"),
+            ("https", b"HTTP/1.1 400 Bad Request\r\n\r\n", "if the port speaks no TLS, its URL begins with http://"),
+        ];
+        for (scheme, answer, way) in cases {
+            let url = format!("{scheme}://{}", server(answer)).parse().expect("a URL");
+            let grid = Client::new(&url).expect("a client");
+            let Err(error) = grid.workers().await else { panic!("{scheme}: there is no grid") };
+            let failure = Failure::from(error);
+            assert!(matches!(failure, Failure::Unreachable { .. }), "{failure}");
+            assert!(failure.to_string().ends_with(way), "{failure}");
+        }
+    }
+
     fn message(line: &str) -> String {
         let error = Arguments::try_parse_from(line.split(' ')).expect_err(line);
         Failure::from(&error).to_string()
+    }
+
+    #[tokio::test]
+    async fn a_port_that_is_not_the_public_one_is_told_from_something_that_is_not_there() {
+        const ANSWER: &[u8] =
+            b"HTTP/1.1 404 Not Found\r\ncontent-type: application/problem+json\r\ncontent-length: 74\r\n\r\n\
+            {\"title\":\"Not Found\",\"status\":404,\"detail\":\"there is nothing at /workers\"}";
+        let url = format!("http://{}", server(ANSWER)).parse().expect("a URL");
+        let grid = Client::new(&url).expect("a client");
+        let Err(error) = grid.workers().await else { panic!("there is no grid") };
+        let failure = Failure::from(error);
+        assert!(matches!(failure, Failure::Usage(_)), "{failure}");
+        assert_eq!(failure.to_string(), "there is nothing at /workers: give the URL of a grid's public port");
     }
 
     #[test]

@@ -216,7 +216,8 @@ impl Contact {
         let path = ["worker", "register", worker_id.as_str()];
         let request = self.announcer.request(Method::DELETE, &self.endpoint, &path);
         let query = Deregistration { boot_id: *boot_id };
-        match request.timeout(FAREWELL_TIMEOUT).query(&query).send().await {
+        let answer = request.timeout(FAREWELL_TIMEOUT).query(&query).send().await;
+        match answer.and_then(Response::error_for_status) {
             Ok(_) => info!(%worker_id, coordinator = %self.endpoint.url(), "deregistered"),
             Err(error) => {
                 info!(coordinator = %self.endpoint.url(), %error, "could not deregister; the coordinator will notice the silence");

@@ -1,5 +1,6 @@
 //! `divvy job submit`.
 
+use std::borrow::Cow;
 use std::fs::File;
 use std::io::{Read, stdin};
 use std::path::Path;
@@ -130,15 +131,20 @@ fn set<T>(field: &mut T, option: Option<T>) {
     }
 }
 
+/// A file in a message.
+fn named(path: &Path) -> Cow<'_, str> {
+    if path == Path::new("-") { Cow::Borrowed("stdin") } else { path.to_string_lossy() }
+}
+
 pub(super) fn read(path: &Path) -> Result<String, Failure> {
     let mut text = String::new();
     let open = || -> std::io::Result<Box<dyn Read>> {
         Ok(if path == Path::new("-") { Box::new(stdin()) } else { Box::new(File::open(path)?) })
     };
     let read = open().and_then(|source| source.take(MAX_FILE_BYTES + 1).read_to_string(&mut text));
-    let length = read.map_err(|error| Failure::Usage(format!("cannot read {}: {error}", path.display())))?;
+    let length = read.map_err(|error| Failure::Usage(format!("cannot read {}: {error}", named(path))))?;
     if length as u64 > MAX_FILE_BYTES {
-        return Err(Failure::Usage(format!("{} is longer than {MAX_FILE_BYTES} bytes", path.display())));
+        return Err(Failure::Usage(format!("{} is longer than {MAX_FILE_BYTES} bytes", named(path))));
     }
     // Editors on Windows begin a file with a byte order mark, which JSON does not have.
     Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text))
@@ -147,7 +153,7 @@ pub(super) fn read(path: &Path) -> Result<String, Failure> {
 fn parse(text: &str, path: &Path) -> Result<JobRequest, Failure> {
     parse_json(text.as_bytes()).map_err(|error| {
         let message = if let ApiError::InvalidBody { message, .. } = error { message } else { error.to_string() };
-        Failure::Usage(format!("{} is no job: {message}", path.display()))
+        Failure::Usage(format!("{} is no job: {message}", named(path)))
     })
 }
 
@@ -231,5 +237,7 @@ mod tests {
             let Err(Failure::Usage(message)) = parse(file, Path::new("job.json")) else { panic!("{file}") };
             assert!(message.starts_with("job.json is no job: ") && message.contains(told), "{file}: {message}");
         }
+        let Err(Failure::Usage(message)) = parse("[1]", Path::new("-")) else { panic!("an array is no job") };
+        assert!(message.starts_with("stdin is no job: "), "{message}");
     }
 }

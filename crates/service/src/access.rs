@@ -217,7 +217,11 @@ impl Access {
         let Some((name, rights)) = token.and_then(|token| tokens.find(token)) else {
             // A cookie of a token that is gone closes no page that anyone may read.
             let may_pass = tokens.anonymous_read && right == Right::Read && !headers.contains_key(AUTHORIZATION);
-            return if may_pass { Ok(Caller::anonymous(&[Right::Read])) } else { Err(ApiError::NoToken) };
+            return match bearer(headers) {
+                _ if may_pass => Ok(Caller::anonymous(&[Right::Read])),
+                Some(_) => Err(ApiError::UnknownToken),
+                None => Err(ApiError::NoToken),
+            };
         };
         if rights.include(right) {
             return Ok(Caller { name: Some(name), rights: Some(rights) });

@@ -38,14 +38,17 @@ pub enum ApiError {
         message: String,
     },
     /// The token is missing or wrong.
-    #[error("this needs the header 'Authorization: Bearer' with the worker token")]
+    #[error("this needs the header 'Authorization: Bearer' with the worker token: there is none, or another one")]
     Unauthorized,
     /// The token of a service account is not accepted.
     #[error("the token of the service account is refused: {0}")]
     AccountRefused(String),
-    /// The API token is missing or unknown.
+    /// The API token is missing.
     #[error("this needs the header 'Authorization: Bearer' with a token of this service")]
     NoToken,
+    /// The API token is unknown.
+    #[error("the token in the header 'Authorization: Bearer' is none of this service")]
+    UnknownToken,
     /// The caller lacks a right.
     #[error("{0}")]
     Forbidden(String),
@@ -120,7 +123,9 @@ impl ResponseError for ApiError {
             Self::InvalidField { .. } | Self::InvalidParameter { .. } | Self::InvalidBody { .. } => {
                 StatusCode::BAD_REQUEST
             }
-            Self::Unauthorized | Self::AccountRefused(_) | Self::NoToken => StatusCode::UNAUTHORIZED,
+            Self::Unauthorized | Self::AccountRefused(_) | Self::NoToken | Self::UnknownToken => {
+                StatusCode::UNAUTHORIZED
+            }
             Self::Forbidden(_) | Self::NoCertificate | Self::CrossSite(_) => StatusCode::FORBIDDEN,
             Self::WrongHost(_) => StatusCode::MISDIRECTED_REQUEST,
             Self::NotJson | Self::Encoded(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -182,7 +187,7 @@ impl ApiError {
         if matches!(self, Self::Encoded(_)) {
             response.insert_header((header::ACCEPT_ENCODING, "identity"));
         }
-        if matches!(self, Self::Unauthorized | Self::AccountRefused(_) | Self::NoToken) {
+        if matches!(self, Self::Unauthorized | Self::AccountRefused(_) | Self::NoToken | Self::UnknownToken) {
             response.insert_header((header::WWW_AUTHENTICATE, "Bearer"));
         }
         if matches!(self, Self::Forbidden(_)) {

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::{fs, io, thread};
 
 use anyhow::Context;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
 use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
@@ -15,7 +15,9 @@ use crate::telemetry;
 /// The number of SIGHUP, the same on every Linux.
 const SIGHUP: u32 = 1;
 
-/// Catches SIGTERM, SIGINT and the hang-up of the terminal from this call on; the answer resolves at the first of them.
+/// Catches SIGTERM, SIGINT and the hang-up of the terminal from this call on; the answer resolves at the first of them. A write
+/// beyond the limit of file lengths (`ulimit -f`) fails from then on, as on a full disk: its signal, SIGXFSZ, would end the process
+/// without a word.
 ///
 /// # Errors
 /// The system refuses the handlers.
@@ -23,6 +25,8 @@ pub fn shutdown_signal() -> io::Result<impl Future<Output = ()>> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let hang_up = hang_up()?;
+    // The handler stays; a program that is executed from here has the default action again.
+    drop(signal(SignalKind::from_raw(Signal::XFSZ.as_raw()))?);
     Ok(async move {
         tokio::select! {
             _ = terminate.recv() => (),

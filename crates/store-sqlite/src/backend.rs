@@ -91,6 +91,10 @@ impl SqliteBackend {
             Err(error) => {
                 self.roll_back();
                 let is_full = matches!(&error, BatchError::RolledBack(WriteError::Full(_)));
+                // A log that cannot grow, as by a limit of file lengths or a quota, may begin anew.
+                if matches!(&error, BatchError::RolledBack(WriteError::Unavailable(_))) {
+                    self.shorten_log();
+                }
                 // There is more room at most once.
                 return if is_full && self.make_room(batch) { self.commit(batch) } else { Err(error) };
             }
@@ -134,16 +138,34 @@ impl SqliteBackend {
     /// was any.
     fn make_room(&mut self, batch: &Batch) -> bool {
         let is_released = !batch.entries.iter().any(Entry::is_new) && self.reserve.release();
-        // The frames that the batch has left in the log are of no use.
+        self.shorten_log();
+        is_released
+    }
+
+    /// Copies the log into the database and cuts it off, if the disk has room for that.
+    fn shorten_log(&self) {
+        if !self.can_copy_log() {
+            return;
+        }
+        // The frames that a failed batch has left in the log are of no use.
         let shortened = self.db.busy_timeout(READERS_PATIENCE).and_then(|()| self.wal_checkpoint("TRUNCATE"));
         let restored = self.db.busy_timeout(BUSY_TIMEOUT);
         if let Err(error) = shortened.and(restored) {
             tracing::debug!(%error, "the write-ahead log is not shortened");
         }
-        is_released
+    }
+
+    /// Whether the disk has room for the pages by which a copy of the log lengthens the database. A copy that stops halfway takes
+    /// the room from the changes that come next, and gives none of the log back.
+    fn can_copy_log(&self) -> bool {
+        let growth = vacuum::bytes(&self.db).map_or(0, |bytes| bytes.saturating_sub(self.file.length()));
+        self.reserve.has_free(growth)
     }
 
     fn checkpoint(&self) {
+        if !self.can_copy_log() {
+            return;
+        }
         if let Err(error) = self.wal_checkpoint("PASSIVE") {
             tracing::warn!(%error, "cannot copy the write-ahead log back");
         }
@@ -164,7 +186,7 @@ impl SqliteBackend {
             self.log.warned_pages = 0;
             return;
         }
-        if self.log.next_attempt.is_some_and(|next| now < next) {
+        if self.log.next_attempt.is_some_and(|next| now < next) || !self.can_copy_log() {
             return;
         }
         let restarted = self.db.busy_timeout(READERS_PATIENCE).and_then(|()| self.wal_checkpoint("TRUNCATE"));

@@ -77,6 +77,12 @@ pub enum OpenError {
         /// The newest schema that this version knows.
         known: u32,
     },
+    /// Its disk has no room for the files that an open database needs.
+    #[error("the database {} cannot be opened: the disk is full; make room on it", path.display())]
+    Full {
+        /// The database's file.
+        path: PathBuf,
+    },
     /// The file could not be read or brought up to date.
     #[error("the database {} cannot be opened: {detail}", path.display())]
     Database {

@@ -35,6 +35,11 @@ impl OpenFile {
         Ok(Self { path: path.to_owned(), identity: identity(path)? })
     }
 
+    /// Its length in bytes, without the pages that only the log has.
+    pub(crate) fn length(&self) -> u64 {
+        fs::metadata(&self.path).map_or(u64::MAX, |metadata| metadata.len())
+    }
+
     /// Fails if another file, or none, is at the path.
     pub(crate) fn check(&self) -> Result<(), WriteError> {
         let path = self.path.display();

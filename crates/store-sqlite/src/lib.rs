@@ -37,6 +37,7 @@ pub use transfer::Transfer;
 
 use backend::SqliteBackend;
 use readers::Readers;
+use reserve::Reserve;
 
 /// Place and limits of a store.
 #[derive(Clone, Debug)]
@@ -66,6 +67,15 @@ pub fn open(settings: StoreSettings) -> Result<Store, OpenError> {
 /// # Errors
 /// The errors of [`open`].
 pub fn open_parts(settings: StoreSettings) -> Result<Parts, OpenError> {
+    let parts = try_open_parts(&settings);
+    // Existing jobs go on and can be changed on a full disk, after a restart too.
+    if matches!(&parts, Err(OpenError::Full { .. })) && Reserve::give_up(&settings.data_dir) {
+        return try_open_parts(&settings);
+    }
+    parts
+}
+
+fn try_open_parts(settings: &StoreSettings) -> Result<Parts, OpenError> {
     let opened = open::open(&settings.data_dir)?;
     let objects = match &settings.results_url {
         Some(url) => Objects::open(url),

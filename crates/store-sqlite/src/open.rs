@@ -204,10 +204,15 @@ fn sum_up(db: &Connection) -> rusqlite::Result<usize> {
 
 pub(crate) fn database_error(path: &Path, error: &rusqlite::Error) -> OpenError {
     let path = path.to_owned();
+    // The file that readers share with the writer cannot be lengthened: SQLite tells that in a code of its own.
+    if error.sqlite_error().is_some_and(|error| error.extended_code == rusqlite::ffi::SQLITE_IOERR_SHMSIZE) {
+        return OpenError::Full { path };
+    }
     match error.sqlite_error_code() {
         Some(ErrorCode::NotADatabase) => OpenError::NotADatabase { path },
         Some(ErrorCode::DatabaseCorrupt) => OpenError::Corrupt { path, detail: error.to_string() },
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => OpenError::Locked { path },
+        Some(ErrorCode::DiskFull) => OpenError::Full { path },
         Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => {
             OpenError::NotWritable { path, cause: io::Error::other(error.to_string()) }
         }

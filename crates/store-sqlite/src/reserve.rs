@@ -38,6 +38,16 @@ impl Reserve {
         reserve
     }
 
+    /// Frees the space that an earlier run has kept, for a database that cannot be opened without it. Returns whether there was
+    /// any.
+    pub(crate) fn give_up(directory: &Path) -> bool {
+        let is_removed = fs::remove_file(directory.join(RESERVE_FILE)).is_ok();
+        if is_removed {
+            tracing::warn!("the disk is full: the database is opened in the room that was kept for changes");
+        }
+        is_removed
+    }
+
     /// Refuses new jobs while the file is absent, or little space is left beside it.
     pub(crate) fn check(&mut self) -> Result<(), WriteError> {
         self.refill();
@@ -45,6 +55,11 @@ impl Reserve {
             return Ok(());
         }
         Err(WriteError::Full("the disk is full".to_owned()))
+    }
+
+    /// Whether so many bytes of the file system are free.
+    pub(crate) fn has_free(&self, bytes: u64) -> bool {
+        room(&self.directory).1 >= bytes
     }
 
     /// Frees the space for the next writes. Returns whether there was any.

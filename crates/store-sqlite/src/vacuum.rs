@@ -16,7 +16,7 @@ pub(crate) fn convert(db: &Connection) -> rusqlite::Result<()> {
     if number(db, "auto_vacuum")? == INCREMENTAL {
         return Ok(());
     }
-    let bytes = number(db, "page_count")?.unsigned_abs() * number(db, "page_size")?.unsigned_abs();
+    let bytes = bytes(db)?;
     if bytes > CONVERTED_BYTES {
         tracing::info!(
             bytes,
@@ -44,6 +44,11 @@ pub(crate) fn give_back(db: &Connection) -> rusqlite::Result<bool> {
     let mut rows = vacuum.query([])?;
     while rows.next()?.is_some() {}
     Ok(spare > PAGES_AT_ONCE)
+}
+
+/// Length of the database with the pages that only the log has.
+pub(crate) fn bytes(db: &Connection) -> rusqlite::Result<u64> {
+    Ok(number(db, "page_count")?.unsigned_abs() * number(db, "page_size")?.unsigned_abs())
 }
 
 fn number(db: &Connection, pragma: &str) -> rusqlite::Result<i64> {

@@ -170,6 +170,23 @@ fn jobs_are_canceled_on_a_full_disk_in_the_room_that_is_kept_for_them() {
 }
 
 #[test]
+fn limit_of_file_lengths_refuses_jobs_and_ends_no_coordinator() {
+    let _turn = heavy();
+    let data_dir = Arc::new(TempDir::new().expect("a directory"));
+    let mount = format!("mount -t tmpfs -o size=16m none {} && ulimit -f 4096", data_dir.path().display());
+    if !can_mount(&mount) {
+        return;
+    }
+    let coordinator = Coordinator::start_with_mount(data_dir, &mount, &[]);
+    let submit = || request(coordinator.public, "POST", "/v1/jobs", &[], &Order::squares(&[7; 2000]).body);
+    let refused = eventually("a job is refused", || Some(submit()).filter(|answer| answer.status != 201));
+    let message = refused.problem(503);
+    assert!(message.starts_with("the store cannot be written"), "{message}");
+    assert_eq!(get(coordinator.public, "/livez").status, 200);
+    assert!(!coordinator.client().jobs().is_empty(), "reading goes on");
+}
+
+#[test]
 fn disk_that_turns_read_only_refuses_new_jobs_and_keeps_the_old_ones() {
     let _turn = heavy();
     let images = TempDir::new().expect("a directory");

@@ -1,6 +1,6 @@
 //! The worker token, in both directions.
 
-use crate::helpers::{Answer, Coordinator, Worker, published_sum, request};
+use crate::helpers::{Answer, Coordinator, Signal, Worker, published_sum, request};
 
 const SECRET: &str = "correct-horse-battery-staple";
 const TOKEN: (&str, &str) = ("DIVVY_WORKER_TOKEN", SECRET);
@@ -37,6 +37,8 @@ fn coordinator_takes_no_worker_with_a_wrong_token_or_none() {
         let warning = worker.logged("the coordinator takes no heartbeat");
         let error = warning["error"].as_str().expect("text");
         assert!(error.starts_with("it answered 401 Unauthorized"), "{error}");
+        worker.signal(Signal::TERM);
+        worker.logged("could not deregister; the coordinator will notice the silence");
     }
     let path = "/worker/register/mine";
     for headers in wrong_headers() {

@@ -138,7 +138,7 @@ fn title(status: StatusCode) -> &'static str {
 
 /// The answer to a request for a page that was refused before its handler: without a token, a redirect to the sign-in.
 pub(super) fn refused(error: ApiError, target: &str) -> HttpResponse {
-    if matches!(error, ApiError::NoToken) {
+    if matches!(error, ApiError::NoToken | ApiError::UnknownToken) {
         let next = serde_urlencoded::to_string([("next", target)]).unwrap_or_default();
         return see_other(&format!("/sign-in?{next}"));
     }

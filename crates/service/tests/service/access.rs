@@ -41,6 +41,9 @@ fn a_route_demands_its_right_and_probes_demand_nothing() {
     for wrong in ["Bearer", "Bearer ", "Bearer nothing", "Basic eDp5", &reader["authorization: ".len()..][..30]] {
         assert_eq!(service.get("/things", &[&format!("authorization: {wrong}")]).status, 401, "{wrong}");
     }
+    let unknown = service.get("/things", &[&bearer("nothing")]);
+    assert_eq!(unknown.header("www-authenticate"), Some("Bearer"));
+    assert_eq!(unknown.detail(), "the token in the header 'Authorization: Bearer' is none of this service");
     assert_eq!((get("/things", &reader), post(&reader)), (200, 403));
     assert_eq!((get("/things", &submitter), post(&submitter)), (403, 201));
     assert_eq!((get("/things", &both), post(&both)), (200, 201));

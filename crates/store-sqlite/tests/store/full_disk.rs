@@ -14,15 +14,21 @@ const DISK: &str = "DIVVY_TEST_DISK";
 
 /// The small disk, in a process that has one. In another: runs the test in one that has, or says that it cannot.
 fn disk(test: &str) -> Option<PathBuf> {
+    limited_disk(test, "true")
+}
+
+/// The small disk, in a process with limits that a command of the shell sets.
+fn limited_disk(test: &str, limits: &str) -> Option<PathBuf> {
     if let Ok(disk) = std::env::var(DISK) {
         return Some(disk.into());
     }
     let disk = tempfile::tempdir().expect("room");
-    let mount =
-        "mount -t tmpfs -o size=4m none \"$DIVVY_TEST_DISK\" || exit 77; exec \"$0\" --exact --nocapture \"$1\"";
+    let mount = format!(
+        "mount -t tmpfs -o size=4m none \"$DIVVY_TEST_DISK\" && {limits} || exit 77; exec \"$0\" --exact --nocapture \"$1\""
+    );
     let exe = std::env::current_exe().expect("this test");
     let mut command = Command::new("unshare");
-    command.args(["--mount", "sh", "-c", mount]).arg(exe).arg(format!("full_disk::{test}")).env(DISK, disk.path());
+    command.args(["--mount", "sh", "-c", &mount]).arg(exe).arg(format!("full_disk::{test}")).env(DISK, disk.path());
     match command.status().map(|status| status.code()) {
         Ok(Some(0)) => {}
         Ok(Some(1 | 77)) | Err(_) => eprintln!("no file system can be mounted here: {test} has not run"),
@@ -100,6 +106,85 @@ async fn on_a_full_disk_what_is_waited_for_fails_and_what_is_recorded_waits_in_o
     store.commit(change(id(3), at(1), ChangeKind::Canceled)).await.expect("room");
     store.close().expect("all is committed");
     check(&open(&disk)).await;
+}
+
+#[tokio::test]
+async fn a_long_log_leaves_the_room_that_is_kept_to_the_changes() {
+    let Some(disk) = disk("a_long_log_leaves_the_room_that_is_kept_to_the_changes") else { return };
+    let store = open(&disk);
+    // A reader keeps the log from being copied into the database, which a copy would lengthen by more than the reserve has.
+    let reader = rusqlite::Connection::open(disk.join("divvy.db")).expect("it is there");
+    reader.execute_batch("BEGIN; SELECT count(*) FROM jobs").expect("readable");
+    let payload = raw(&format!("\"{}\"", "x".repeat(1000)));
+    store.submit(tasks_job(1, vec![payload; 1000])).await.expect("room");
+    store.submit(range_job(2, 100)).await.expect("room");
+    let reserve = fs::metadata(disk.join("divvy.reserve")).expect("a reserve").len();
+    let length = fs::metadata(disk.join("divvy.db")).expect("there").len();
+    assert!(length + reserve < 1000 * 1000, "{length}: the payloads are in the log alone");
+    fill(&disk, 0);
+    drop(reader);
+    for kind in [ChangeKind::Paused, ChangeKind::Resumed, ChangeKind::Canceled] {
+        store.commit(change(id(2), at(1), kind)).await.expect("room of the reserve");
+    }
+    assert_eq!(record_of(&store, id(2)).await.state, model::JobState::Canceled);
+    assert_eq!(
+        store.submit(range_job(3, 100)).await,
+        Err(SubmitError::Write(WriteError::Full("the disk is full".to_owned())))
+    );
+
+    fs::remove_file(disk.join("filler")).expect("there");
+    wait_until("there is room for new jobs", || store.is_failing().is_none()).await;
+    store.submit(range_job(3, 100)).await.expect("room again");
+    store.close().expect("all is committed");
+    assert_eq!(fs::metadata(disk.join("divvy.reserve")).expect("a reserve").len(), reserve);
+    assert_eq!(open(&disk).unfinished().await.expect("readable").len(), 2);
+}
+
+#[tokio::test]
+async fn a_store_opens_on_a_full_disk_in_the_room_that_is_kept() {
+    let Some(disk) = disk("a_store_opens_on_a_full_disk_in_the_room_that_is_kept") else { return };
+    let store = open(&disk);
+    store.submit(range_job(1, 100)).await.expect("room");
+    store.close().expect("all is committed");
+    fill(&disk, 0);
+    let store = open(&disk);
+    store.commit(change(id(1), at(1), ChangeKind::Canceled)).await.expect("room of the reserve");
+    assert_eq!(
+        store.submit(range_job(2, 100)).await,
+        Err(SubmitError::Write(WriteError::Full("the disk is full".to_owned())))
+    );
+    store.close().expect("all is committed");
+
+    fill(&disk, 0);
+    let error = store_sqlite::open(settings(&disk)).expect_err("no room is kept");
+    assert!(matches!(error, OpenError::Full { .. }), "{error}");
+    fs::remove_file(disk.join("filler")).expect("there");
+    assert_eq!(open(&disk).unfinished().await.expect("readable").len(), 0);
+}
+
+#[tokio::test]
+async fn a_log_at_the_limit_of_file_lengths_begins_anew() {
+    // A write beyond the limit fails where its signal is ignored.
+    let limits = "trap '' XFSZ && ulimit -f 4096";
+    let Some(disk) = limited_disk("a_log_at_the_limit_of_file_lengths_begins_anew", limits) else { return };
+    let store = open(&disk);
+    store.submit(range_job(1, 100)).await.expect("room");
+    // A reader keeps the log from being begun anew while it grows.
+    let reader = rusqlite::Connection::open(disk.join("divvy.db")).expect("it is there");
+    reader.execute_batch("BEGIN; SELECT count(*) FROM jobs").expect("readable");
+    let mut refused = None;
+    for number in 0..10_000 {
+        let kind = if number % 2 == 0 { ChangeKind::Paused } else { ChangeKind::Resumed };
+        refused = store.commit(change(id(1), at(1), kind)).await.err();
+        if refused.is_some() {
+            break;
+        }
+    }
+    assert!(matches!(refused, Some(WriteError::Unavailable(_))), "{refused:?}");
+    drop(reader);
+    wait_until("the log has begun anew", || store.is_failing().is_none()).await;
+    store.commit(change(id(1), at(1), ChangeKind::Canceled)).await.expect("the log can grow");
+    assert_eq!(record_of(&store, id(1)).await.state, model::JobState::Canceled);
 }
 
 #[tokio::test]

@@ -204,6 +204,23 @@ int main(int argc, char **argv) {
         for (int child = 0; child < 4; child++)
             if (fork() == 0) { usleep(300000); _exit(0); }
         while (wait(NULL) > 0) ;
+    } else if (is(mode, "memory shared with a child of vfork")) {
+        take_memory(number);
+        if (vfork() == 0) { usleep(300000); _exit(0); }
+        wait(NULL);
+    } else if (is(mode, "memory of a child that is waited for")) {
+        /* As vfork, but for the memory, which is the child's own. */
+        take_memory(number);
+        if (syscall(SYS_clone, CLONE_VFORK | SIGCHLD, 0, 0, 0, 0) == 0) {
+            take_memory(number);
+            for (;;) pause();
+        }
+    } else if (is(mode, "memory in mappings")) {
+        for (int mapping = 0; mapping < number; mapping++)
+            mmap(0, 4096, mapping % 2 ? PROT_READ : PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        for (int child = 0; child < 3; child++)
+            if (fork() == 0) for (;;) pause();
+        for (;;) pause();
     } else if (is(mode, "memory without a first thread")) {
         pthread_t thread;
         pthread_create(&thread, NULL, take_memory_in_thread, (void *)number);

@@ -19,6 +19,8 @@ const PIPE_BYTES: u64 = 64 << 10;
 const SOCKET_BYTES: u64 = 208 << 10;
 /// The kernel memory of a mapping, whether any of its pages is in memory or not.
 const MAPPING_BYTES: u64 = 256;
+/// The amount that a lock on a part of a file counts for. It takes less, but the time to count many has a bound, too.
+const LOCK_BYTES: u64 = 4096;
 const BLOCK_BYTES: u64 = 512;
 /// Calls after which a child shares the memory of its parent, which waits until the child executes a file or ends. The
 /// flags of `clone3` are in the program's memory; no caged program can call it.
@@ -49,6 +51,8 @@ pub(crate) struct HeldResources {
     /// Unlinked files that are only mapped, whose size cannot be read.
     mapped: HashSet<u64>,
     mappings: u64,
+    /// Locks on files and on parts of them.
+    locks: u64,
 }
 
 impl HeldResources {
@@ -58,7 +62,7 @@ impl HeldResources {
 
     /// Memory of the kernel that no process shows as its own.
     pub(crate) fn kernel_bytes(&self) -> u64 {
-        self.buffers.values().sum::<u64>() + self.mappings * MAPPING_BYTES
+        self.buffers.values().sum::<u64>() + self.mappings * MAPPING_BYTES + self.locks * LOCK_BYTES
     }
 
     /// Whether a file takes space that nothing shows.
@@ -161,7 +165,8 @@ fn is_vfork(line: &str) -> bool {
     })
 }
 
-/// Adds what `process` holds to `held`: files below `scratch` that have no name any more, pipes, sockets and mappings.
+/// Adds what `process` holds to `held`: files below `scratch` that have no name any more, pipes, sockets,
+/// locks and mappings.
 ///
 /// # Errors
 /// The process hides its descriptors.
@@ -188,6 +193,9 @@ fn add_descriptors(directory: &str, scratch: &Path, held: &mut HeldResources) ->
         let path = entry.path();
         let Ok(target) = fs::read_link(&path) else { continue };
         let name = target.as_os_str().as_bytes();
+        if name.starts_with(b"/") {
+            held.locks += count_locks(&Path::new(&format!("{directory}info")).join(entry.file_name()));
+        }
         if name.starts_with(b"pipe:") || name.starts_with(b"socket:") {
             let bytes = if name.starts_with(b"pipe:") { PIPE_BYTES } else { SOCKET_BYTES };
             held.buffers.insert(name.to_vec(), bytes);
@@ -199,6 +207,11 @@ fn add_descriptors(directory: &str, scratch: &Path, held: &mut HeldResources) ->
         }
     }
     Ok(count)
+}
+
+fn count_locks(descriptor: &Path) -> u64 {
+    let shown = fs::read(descriptor).unwrap_or_default();
+    shown.split(|byte| *byte == b'\n').filter(|line| line.starts_with(b"lock:")).map(|_| 1_u64).sum()
 }
 
 fn add_mapped(process: i32, scratch: &Path, held: &mut HeldResources) -> io::Result<()> {

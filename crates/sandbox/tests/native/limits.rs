@@ -86,10 +86,12 @@ fn memory_that_a_process_shares_with_its_child_of_vfork_is_counted_once() {
 }
 
 #[test]
-fn memory_that_mappings_take_in_the_kernel_is_counted() {
+fn memory_that_mappings_and_locks_take_in_the_kernel_is_counted() {
     let grid = grid();
-    let call = with_limits(&["memory in mappings", "60000"], |limits| limits.memory_bytes = 32 << 20);
-    assert_eq!(reason(grid.hostile(&call)), Reason::MemoryLimit { limit: 32 << 20 });
+    for (mode, number) in [("memory in mappings", "60000"), ("memory in locks", "20000")] {
+        let call = with_limits(&[mode, number], |limits| limits.memory_bytes = 32 << 20);
+        assert_eq!(reason(grid.hostile(&call)), Reason::MemoryLimit { limit: 32 << 20 }, "{mode}");
+    }
 }
 
 #[test]

@@ -221,6 +221,16 @@ int main(int argc, char **argv) {
         for (int child = 0; child < 3; child++)
             if (fork() == 0) for (;;) pause();
         for (;;) pause();
+    } else if (is(mode, "memory in locks")) {
+        /* From the end of each file: the kernel looks for the place of a new lock from the start. */
+        for (int file = 0; file < 20; file++) {
+            int opened = open_new(file);
+            for (long part = number / 20; part > 0; part--) {
+                struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = 2 * part, .l_len = 1};
+                if (fcntl(opened, F_SETLK, &lock) < 0) return 7;
+            }
+        }
+        for (;;) pause();
     } else if (is(mode, "memory without a first thread")) {
         pthread_t thread;
         pthread_create(&thread, NULL, take_memory_in_thread, (void *)number);

@@ -66,9 +66,9 @@ pub(crate) async fn failure(grid: &Client, jobs: &[Job]) -> Option<Failure> {
         if !message.contains(error) {
             message.push_str(&format!("; task {}: {}", task.index, excerpt(error)));
         }
-        message.push_str(&format!(". All of them: divvy job tasks {} --state failed.", failed.id));
+        message.push_str(&format!(". All of them: divvy job tasks {} --state failed", failed.id));
     }
-    message.push_str(&format!(" To run what failed again: divvy job retry {}", failed.id));
+    message.push_str(&format!(". To run what failed again: divvy job retry {}", failed.id));
     Some(Failure::Failed(message))
 }
 

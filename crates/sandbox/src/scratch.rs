@@ -2,7 +2,7 @@
 //! whatever it holds.
 //!
 //! All directories of one process lie in a directory that it keeps locked. A later process that uses the same root
-//! removes those whose lock is free: their owner was killed.
+//! removes those whose lock is free, with the programs in them: their owner was killed.
 
 use std::ffi::CString;
 use std::fs::{self, DirBuilder, File};
@@ -17,6 +17,8 @@ use rustix::fs::{
     unlinkat,
 };
 use rustix::io::Errno;
+
+use crate::native::kill_programs_of;
 
 /// Assumed size of an inode and its name, for each file, directory or link, beside its blocks.
 const ENTRY_BYTES: u64 = 4096;
@@ -124,6 +126,10 @@ fn remove_abandoned(directory: &Path) {
         return;
     };
     if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok() {
+        // Its supervisors have ended their programs, unless they were killed with it.
+        if let Ok(directory) = directory.canonicalize() {
+            kill_programs_of(&directory);
+        }
         let _ = remove(directory);
     }
 }

@@ -30,8 +30,6 @@ const VFORKS: &[i64] = &[libc::SYS_vfork, libc::SYS_clone3];
 const VFORKS: &[i64] = &[libc::SYS_clone3];
 /// `CLONE_VFORK` and `CLONE_VM`.
 const VFORK_FLAGS: u64 = 0x4000 | 0x100;
-/// Processes that fork while they are killed need another pass each time.
-const KILL_PASSES: usize = 1000;
 
 /// Resources of one process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -97,7 +95,8 @@ fn threads(process: i32) -> impl Iterator<Item = i32> {
     numbers_in(format!("/proc/{process}/task"))
 }
 
-fn numbers_in(directory: impl AsRef<Path>) -> impl Iterator<Item = i32> {
+/// The entries of a directory of `/proc` that are numbers.
+pub(crate) fn numbers_in(directory: impl AsRef<Path>) -> impl Iterator<Item = i32> {
     let entries = fs::read_dir(directory).into_iter().flatten().flatten();
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }
@@ -246,6 +245,11 @@ pub(crate) fn signal_descendant(root: i32, process: i32, signal: Signal) {
     }
 }
 
+/// Whether `process` is of a session. A zombie is no member any more: only its parent can remove it.
+pub(crate) fn is_in_session(process: i32, session: i32) -> bool {
+    stat_fields(process).is_some_and(|stat| stat.session == session && stat.state != 'Z')
+}
+
 /// Whether `process` is of a process group.
 pub(crate) fn is_in_group(process: i32, group: i32) -> bool {
     stat_fields(process).is_some_and(|stat| stat.group == group)
@@ -282,42 +286,6 @@ fn parse_stat(stat: &str) -> Option<Stat> {
     let group = fields.next()?.parse().ok()?;
     let session = fields.next()?.parse().ok()?;
     Some(Stat { state, parent, group, session })
-}
-
-/// Kills all processes that a dead supervisor has left: those of its session, and those that have left the session but
-/// work in the scratch directory or were started with it in their environment, as programs are.
-pub(crate) fn kill_left(session: i32, scratch: &Path) {
-    let is_left = |process: i32| is_in_session(process, session) || is_of_scratch(process, scratch);
-    for _ in 0..KILL_PASSES {
-        let left: Vec<_> = numbers_in("/proc").filter(|process| is_left(*process)).collect();
-        if left.is_empty() {
-            return;
-        }
-        for process in left {
-            let Some(pid) = Pid::from_raw(process) else { continue };
-            let Ok(pidfd) = pidfd_open(pid, PidfdFlags::empty()) else { continue };
-            if is_left(process) {
-                let _ = pidfd_send_signal(pidfd, Signal::KILL);
-            }
-        }
-    }
-}
-
-/// A zombie is no member any more: only its parent can remove it.
-fn is_in_session(process: i32, session: i32) -> bool {
-    stat_fields(process).is_some_and(|stat| stat.session == session && stat.state != 'Z')
-}
-
-/// A zombie has no directory and no environment.
-fn is_of_scratch(process: i32, scratch: &Path) -> bool {
-    let works_in_it = fs::read_link(format!("/proc/{process}/cwd")).is_ok_and(|path| path.starts_with(scratch));
-    let names_it = |variable: &[u8]| {
-        let path = variable.strip_prefix(b"TMPDIR=").or_else(|| variable.strip_prefix(b"HOME="));
-        path == Some(scratch.as_os_str().as_bytes())
-    };
-    works_in_it
-        || fs::read(format!("/proc/{process}/environ"))
-            .is_ok_and(|environment| environment.split(|byte| *byte == 0).any(names_it))
 }
 
 #[cfg(test)]

@@ -39,8 +39,9 @@ const MAP_HUGETLB: u64 = 0x4_0000;
 const CLOSE_RANGE_UNSHARE: u64 = 2;
 /// `FIOSETOWN` and `SIOCSPGRP` choose the process that a descriptor's signals go to.
 const REFUSED_IOCTLS: [u64; 2] = [0x8901, 0x8902];
-/// The commands of `fcntl` that do the same, and `F_SETPIPE_SZ`: the memory of pipes counts against a bound of the whole user.
-const REFUSED_FCNTLS: [i32; 4] = [libc::F_SETOWN, F_SETOWN_EX, F_SETSIG, libc::F_SETPIPE_SZ];
+/// The commands of `fcntl` that do the same, and two more: the memory of pipes counts against a bound of the whole user
+/// (`F_SETPIPE_SZ`), and a lease keeps others from opening a file, also one of the system where the user is root.
+const REFUSED_FCNTLS: [i32; 5] = [libc::F_SETOWN, F_SETOWN_EX, F_SETSIG, libc::F_SETPIPE_SZ, libc::F_SETLEASE];
 const F_SETSIG: i32 = 10;
 const F_SETOWN_EX: i32 = 15;
 

@@ -99,6 +99,7 @@ static void reach_outside(pid_t host, const char *file) {
     say("signal the supervisor", kill(getppid(), SIGCONT));
     say("queue a signal", syscall(SYS_rt_sigqueueinfo, host, SIGCONT, &(siginfo_t){.si_code = SI_QUEUE}));
     say("own a descriptor's signals", fcntl(0, F_SETOWN, host));
+    say("lease a file", fcntl(open("file", O_CREAT | O_RDONLY, 0600), F_SETLEASE, F_RDLCK));
     say("limit the host", prlimit(host, RLIMIT_NOFILE, &limit, NULL));
     say("slow the host", setpriority(PRIO_PROCESS, host, 19));
     say("move the host", sched_setaffinity(host, sizeof cpus, &cpus));

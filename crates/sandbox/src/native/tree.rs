@@ -17,8 +17,8 @@ const MAX_ANCESTORS: usize = 1 << 16;
 /// The kernel memory that a full pipe, or what waits at one end of a socket pair, takes at most by default.
 const PIPE_BYTES: u64 = 64 << 10;
 const SOCKET_BYTES: u64 = 208 << 10;
-/// The kernel memory of a mapping, whether any of its pages is in memory or not.
-const MAPPING_BYTES: u64 = 256;
+/// The kernel memory of a mapping with a memory policy of its own, whether any of its pages is in memory or not.
+const MAPPING_BYTES: u64 = 512;
 /// The amount that a lock on a part of a file counts for. It takes less, but the time to count many has a bound, too.
 const LOCK_BYTES: u64 = 4096;
 const BLOCK_BYTES: u64 = 512;

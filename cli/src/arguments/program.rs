@@ -98,7 +98,7 @@ pub(crate) struct ProgramArguments {
     /// Numbers of a part
     #[arg(long, value_name = "N", value_parser = step, requires = "range", value_hint = ValueHint::Other, allow_negative_numbers = true)]
     pub(crate) step: Option<NonZeroU64>,
-    /// A task for each line: a JSON array of arguments, or one argument as it is; '-' is stdin
+    /// A task for each line but empty ones: a JSON array of arguments, or one argument as it is; '-' is stdin
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) args_file: Option<PathBuf>,
     /// What each task reads from stdin: one JSON value a line, or one JSON array of them; a string is read as its text

@@ -40,10 +40,11 @@ pub(super) fn params(arguments: &ProgramArguments) -> Result<ProgramParams, Fail
     })
 }
 
-/// A list of arguments for each line: a JSON array of strings and numbers, else the line is the one argument.
+/// A list of arguments for each line: a JSON array of strings and numbers, else the line is the one argument. Empty lines
+/// are no tasks, as in a file of payloads.
 fn argument_lists(text: &str) -> Result<Vec<Vec<String>>, Failure> {
-    let lists: Vec<_> =
-        text.lines().zip(1..).map(|(line, number)| argument_list(line, number)).collect::<Result<_, _>>()?;
+    let lines = text.lines().zip(1..).filter(|(line, _)| !line.trim().is_empty());
+    let lists: Vec<_> = lines.map(|(line, number)| argument_list(line, number)).collect::<Result<_, _>>()?;
     if lists.is_empty() {
         return Err(Failure::Usage("there are no tasks: give a list of arguments for each line".to_owned()));
     }
@@ -76,8 +77,12 @@ mod tests {
         assert_eq!(lists, [vec!["a".to_owned(), "2".to_owned()], vec!["frame 1.png".to_owned()], vec![]]);
         let numbers = argument_lists("[100000000000000000000, 0.10, -1e2, \"\\u00e9\"]").expect("a list");
         assert_eq!(numbers, [["100000000000000000000", "0.10", "-1e2", "é"].map(str::to_owned)]);
-        for wrong in ["[1", "[true]", "[\"\\ud800\"]", ""] {
+        let others = argument_lists("a\n\n[\"\"]\r\n \n").expect("lists");
+        assert_eq!(others, [["a".to_owned()], [String::new()]]);
+        for wrong in ["[1", "[true]", "[\"\\ud800\"]", "", "\n \n"] {
             assert!(argument_lists(wrong).is_err(), "{wrong}");
         }
+        let Err(Failure::Usage(message)) = argument_lists("a\n\n[true]") else { panic!("refused") };
+        assert!(message.starts_with("line 3 of the arguments"), "{message}");
     }
 }

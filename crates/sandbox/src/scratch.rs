@@ -13,8 +13,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::{
-    AtFlags, CWD, Dir, DirEntry, FileType, FlockOperation, Mode, OFlags, chmodat, flock, openat, renameat, statat,
-    unlinkat,
+    AtFlags, CWD, Dir, DirEntry, FileType, FlockOperation, Mode, OFlags, chmodat, fchmod, flock, fstat, openat,
+    renameat, statat, unlinkat,
 };
 use rustix::io::Errno;
 
@@ -134,16 +134,16 @@ fn remove_abandoned(directory: &Path) {
     }
 }
 
-/// The directory is nested too deep to be measured.
+/// The directory is nested too deep to be measured, or its program takes the right to look at it away.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct TooDeep;
+pub(crate) struct Unmeasurable;
 
 /// The bytes that all below `directory` takes on disk, entries without contents included. Stops counting above `limit`.
-pub(crate) fn size_of(directory: &Path, limit: u64) -> Result<u64, TooDeep> {
-    let Ok(top) = open_directory(CWD, directory) else { return Ok(0) };
+pub(crate) fn size_of(directory: &Path, limit: u64) -> Result<u64, Unmeasurable> {
+    let Some(top) = unless_withheld(open_directory(CWD, directory))? else { return Ok(0) };
     let mut sum = 0;
     // From the top down to the directory being counted: each with the names of its directories that are still to count.
-    let mut path = vec![(count_entries(top.as_fd(), limit, &mut sum), top)];
+    let mut path = vec![(count_entries(top.as_fd(), limit, &mut sum)?, top)];
     while let Some((to_count, directory)) = path.last_mut() {
         if sum > limit {
             break;
@@ -152,20 +152,22 @@ pub(crate) fn size_of(directory: &Path, limit: u64) -> Result<u64, TooDeep> {
             path.pop();
             continue;
         };
-        let Ok(below) = open_directory(directory.as_fd(), &*name) else { continue };
+        let Some(below) = unless_withheld(open_directory(directory.as_fd(), &*name))? else { continue };
         if path.len() == MAX_DEPTH {
-            return Err(TooDeep);
+            return Err(Unmeasurable);
         }
-        path.push((count_entries(below.as_fd(), limit, &mut sum), below));
+        path.push((count_entries(below.as_fd(), limit, &mut sum)?, below));
     }
     Ok(sum)
 }
 
 /// Adds what the entries of one directory take to `sum`, and returns those that are directories.
-fn count_entries(directory: BorrowedFd<'_>, limit: u64, sum: &mut u64) -> Vec<CString> {
+fn count_entries(directory: BorrowedFd<'_>, limit: u64, sum: &mut u64) -> Result<Vec<CString>, Unmeasurable> {
     let mut directories = Vec::new();
-    for entry in Dir::read_from(directory).into_iter().flatten().flatten().filter(is_named) {
-        let Ok(stat) = statat(directory, entry.file_name(), AtFlags::SYMLINK_NOFOLLOW) else { continue };
+    let entries = unless_withheld(Dir::read_from(directory))?;
+    for entry in entries.into_iter().flatten().flatten().filter(is_named) {
+        let stat = unless_withheld(statat(directory, entry.file_name(), AtFlags::SYMLINK_NOFOLLOW))?;
+        let Some(stat) = stat else { continue };
         *sum += ENTRY_BYTES + u64::try_from(stat.st_blocks).unwrap_or(0) * BLOCK_BYTES;
         if *sum > limit {
             break;
@@ -174,7 +176,15 @@ fn count_entries(directory: BorrowedFd<'_>, limit: u64, sum: &mut u64) -> Vec<CS
             directories.push(entry.file_name().to_owned());
         }
     }
-    directories
+    Ok(directories)
+}
+
+/// The value; `None` where the file is gone or of another user. [`open_directory`] has given the rights that are missing.
+fn unless_withheld<T>(found: Result<T, Errno>) -> Result<Option<T>, Unmeasurable> {
+    match found {
+        Err(Errno::ACCESS) => Err(Unmeasurable),
+        found => Ok(found.ok()),
+    }
 }
 
 /// Removes a directory with all in it, however deep and whatever its modes. No process may be changing it.
@@ -185,6 +195,8 @@ pub(crate) fn remove(directory: &Path) -> io::Result<()> {
         Err(Errno::NOENT) => return Ok(()),
         opened => opened?,
     };
+    // To remove an entry is to write into its directory.
+    let _ = fchmod(&top, Mode::RWXU);
     let mut moved = 0_u64;
     loop {
         let found = names(top.as_fd());
@@ -196,7 +208,10 @@ pub(crate) fn remove(directory: &Path) -> io::Result<()> {
                 continue;
             }
             let below = open_directory(top.as_fd(), &*name)?;
-            for inner in names(below.as_fd()) {
+            let _ = fchmod(&below, Mode::RWXU);
+            let found_below = names(below.as_fd());
+            let is_unread = found_below.is_empty();
+            for inner in found_below {
                 if unlinkat(&below, &*inner, AtFlags::empty()).is_ok() {
                     continue;
                 }
@@ -212,6 +227,8 @@ pub(crate) fn remove(directory: &Path) -> io::Result<()> {
                 moved += 1;
             }
             match unlinkat(&top, &*name, AtFlags::REMOVEDIR) {
+                // Its entries cannot be listed: the next turn would find the same.
+                Err(Errno::NOTEMPTY) if is_unread => return Err(Errno::NOTEMPTY.into()),
                 Err(Errno::NOENT | Errno::NOTEMPTY) | Ok(()) => {}
                 Err(error) => return Err(error.into()),
             }
@@ -223,15 +240,20 @@ pub(crate) fn remove(directory: &Path) -> io::Result<()> {
     }
 }
 
-/// Opens a directory, giving its owner the right to if need be.
+/// Opens a directory, giving its owner the rights to read and to search it if need be: without the latter its entries can
+/// be neither listed nor measured.
 fn open_directory<P: rustix::path::Arg + Copy>(parent: BorrowedFd<'_>, path: P) -> Result<OwnedFd, Errno> {
-    match openat(parent, path, OFlags::RDONLY | DIRECTORY, Mode::empty()) {
+    let opened = match openat(parent, path, OFlags::RDONLY | DIRECTORY, Mode::empty()) {
         Err(Errno::ACCESS) => {
             let pinned = give_rights(parent, path)?;
-            openat(&pinned, ".", OFlags::RDONLY | DIRECTORY, Mode::empty())
+            openat(&pinned, ".", OFlags::RDONLY | DIRECTORY, Mode::empty())?
         }
-        answer => answer,
+        answer => answer?,
+    };
+    if !Mode::from_raw_mode(fstat(&opened)?.st_mode).contains(Mode::XUSR) {
+        fchmod(&opened, Mode::RWXU)?;
     }
+    Ok(opened)
 }
 
 /// Gives a directory's owner all rights to it. By a descriptor: a program that still runs can put a link to another file
@@ -252,119 +274,4 @@ fn is_named(entry: &DirEntry) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::os::unix::fs::{PermissionsExt, symlink};
-
-    use super::*;
-
-    fn root() -> (tempfile::TempDir, ScratchRoot) {
-        let directory = tempfile::tempdir().expect("a directory");
-        let root = ScratchRoot::open(&directory.path().join("root")).expect("a root");
-        (directory, root)
-    }
-
-    #[test]
-    fn a_scratch_directory_goes_with_all_that_is_in_it() {
-        let (_keep, root) = root();
-        let scratch = root.create().expect("created");
-        let path = scratch.path().to_owned();
-        let outside = root.directory.join("outside");
-        fs::write(&outside, "stays").expect("written");
-        fs::create_dir(path.join("closed")).expect("made");
-        fs::write(path.join("closed/file"), "x").expect("written");
-        fs::write(path.join("moved-0"), "in the way").expect("written");
-        fs::create_dir_all(path.join("moved-1/a/b/c")).expect("made");
-        symlink(&outside, path.join("link")).expect("linked");
-        fs::set_permissions(path.join("closed"), fs::Permissions::from_mode(0o000)).expect("closed");
-        drop(scratch);
-        assert!(!path.exists());
-        assert!(outside.exists());
-    }
-
-    #[test]
-    fn rights_are_given_to_directories_and_not_to_what_links_lead_to() {
-        let (_keep, root) = root();
-        let scratch = root.create().expect("created");
-        let (outside, closed) = (root.directory.join("outside"), scratch.path().join("closed"));
-        for (directory, mode) in [(&outside, 0o500), (&closed, 0o000)] {
-            fs::create_dir(directory).expect("made");
-            fs::set_permissions(directory, fs::Permissions::from_mode(mode)).expect("set");
-        }
-        symlink(&outside, scratch.path().join("link")).expect("linked");
-        let top = open_directory(CWD, scratch.path()).expect("open");
-        assert!(give_rights(top.as_fd(), "link").is_err());
-        give_rights(top.as_fd(), "closed").expect("a directory");
-        let mode = |directory: &Path| fs::metadata(directory).expect("there").permissions().mode() & 0o777;
-        assert_eq!((mode(&outside), mode(&closed)), (0o500, 0o700));
-    }
-
-    #[test]
-    fn a_tree_deeper_than_any_path_is_too_deep_to_measure_and_is_removed() {
-        let (_keep, root) = root();
-        let scratch = root.create().expect("created");
-        let mut at = open_directory(CWD, scratch.path()).expect("open");
-        for _ in 0..3000 {
-            rustix::fs::mkdirat(&at, "d", Mode::RWXU).expect("made");
-            at = open_directory(at.as_fd(), "d").expect("open");
-        }
-        assert_eq!(size_of(scratch.path(), u64::MAX), Err(TooDeep));
-        let path = scratch.path().to_owned();
-        drop(scratch);
-        assert!(!path.exists());
-    }
-
-    #[test]
-    fn size_counts_blocks_and_entries_but_not_what_links_lead_to() {
-        let (_keep, root) = root();
-        let scratch = root.create().expect("created");
-        fs::write(scratch.path().join("file"), vec![1; 1 << 20]).expect("written");
-        symlink("/", scratch.path().join("link")).expect("linked");
-        let size = size_of(scratch.path(), u64::MAX).expect("measured");
-        assert!(((1 << 20)..(1 << 20) + 4 * ENTRY_BYTES).contains(&size), "{size}");
-        assert!(size_of(scratch.path(), 4096).expect("measured") > 4096);
-        for name in 0..2 * MAX_DEPTH {
-            fs::create_dir(scratch.path().join(name.to_string())).expect("made");
-        }
-        assert!(size_of(scratch.path(), u64::MAX).expect("wide, not deep") > size);
-    }
-
-    #[test]
-    fn what_a_killed_process_left_is_removed_and_what_a_living_one_has_is_not() {
-        let directory = tempfile::tempdir().expect("a directory");
-        let path = directory.path().join("root");
-        let living = ScratchRoot::open(&path).expect("a root");
-        let kept = living.create().expect("created");
-        let abandoned = path.join("run-dead");
-        fs::create_dir_all(abandoned.join("task-1/x")).expect("made");
-        fs::write(abandoned.join(LOCK), "").expect("written");
-        drop(ScratchRoot::open(&path).expect("a root"));
-        assert!(kept.path().exists());
-        assert!(!abandoned.exists());
-    }
-
-    #[test]
-    fn processes_that_start_at_the_same_time_keep_their_directories() {
-        let directory = tempfile::tempdir().expect("a directory");
-        let path = directory.path().join("root");
-        std::thread::scope(|scope| {
-            for _ in 0..8 {
-                scope.spawn(|| {
-                    for _ in 0..100 {
-                        let root = ScratchRoot::open(&path).expect("a root");
-                        assert!(root.create().expect("created").path().exists());
-                    }
-                });
-            }
-        });
-    }
-
-    #[test]
-    fn a_root_that_others_can_enter_is_refused() {
-        let directory = tempfile::tempdir().expect("a directory");
-        fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).expect("opened");
-        assert_eq!(
-            ScratchRoot::open(directory.path()).expect_err("open to all").kind(),
-            io::ErrorKind::PermissionDenied
-        );
-    }
-}
+mod tests;

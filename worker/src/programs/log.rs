@@ -14,6 +14,9 @@ use crate::courier::Courier;
 /// Interval between reports of a running program.
 const INTERVAL: Duration = Duration::from_millis(500);
 
+/// The most bytes of a character after its first one.
+const MAX_REST_BYTES: usize = 3;
+
 #[derive(Debug)]
 pub(crate) struct TaskLog<'a> {
     courier: &'a Arc<Courier>,
@@ -142,6 +145,12 @@ impl StderrTail {
 
     fn report(&mut self, worker: &WorkerId, is_final: bool) -> LogReport {
         self.cut();
+        if self.bytes > self.tail.len() as u64 {
+            // The rest of a character whose start is cut away would be replaced by longer characters, and a reader that
+            // follows by the length of the text would lose its place.
+            let rest = self.tail.iter().take(MAX_REST_BYTES).take_while(|byte| **byte & 0xc0 == 0x80).count();
+            self.tail.drain(..rest);
+        }
         self.is_new = false;
         let offset = self.bytes - self.tail.len() as u64;
         let text = String::from_utf8_lossy(&self.tail).into_owned();
@@ -176,5 +185,19 @@ mod tests {
         write("d");
         written.state().has_ended = true;
         assert!(written.news().is_none());
+    }
+
+    #[test]
+    fn a_report_whose_start_is_cut_begins_with_a_whole_character() {
+        let mut written = StderrTail::default();
+        let text = "€".repeat(MAX_LOG_BYTES);
+        written.bytes = text.len() as u64;
+        written.tail.extend_from_slice(text.as_bytes());
+        let worker = WorkerId::try_from("worker".to_owned()).expect("a name");
+        for _ in 0..2 {
+            let report = written.report(&worker, false);
+            assert_eq!(report.text, "€".repeat(MAX_LOG_BYTES / 3));
+            assert_eq!(report.offset + report.text.len() as u64, text.len() as u64);
+        }
     }
 }

@@ -13,7 +13,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, anyhow, ensure};
+use anyhow::{Context, anyhow, bail, ensure};
 use api::{MAX_DESCRIPTION_BYTES, MAX_PROGRAM_NAMES};
 use model::{ProgramName, toml_error};
 use sandbox::{Limits, NamedCommand};
@@ -118,9 +118,24 @@ fn check(entry: Entry) -> anyhow::Result<NamedProgram> {
         processes,
     } = entry;
     let command_name = command.first().filter(|name| !name.is_empty()).context("command is empty")?;
+    if let Some(directory) = &working_directory {
+        ensure!(directory.is_dir(), "working_directory {} is no directory", directory.display());
+    }
     if command_name.starts_with('/') {
         ensure!(Path::new(command_name).exists(), "{command_name} is not there");
+    } else if command_name.contains('/') {
+        let directory = working_directory.as_ref().with_context(|| {
+            format!("{command_name} would lie in the task's scratch directory, which is empty: give its whole path")
+        })?;
+        ensure!(directory.join(command_name).exists(), "{command_name} is not in {}", directory.display());
     }
+    let mut words = command.iter().chain(environment.iter().flat_map(|(name, value)| [name, value]));
+    ensure!(!words.any(|word| word.contains('\0')), "command or environment has a NUL");
+    if let Some(name) = environment.keys().find(|name| name.is_empty() || name.contains('=')) {
+        bail!("environment: {name:?} is no name of a variable");
+    }
+    ensure!(memory_bytes != Some(0), "memory_bytes is 0: no program runs without memory");
+    ensure!(processes != Some(0), "processes is 0: the program itself is one");
     ensure!(
         description.len() <= MAX_DESCRIPTION_BYTES && !description.contains(char::is_control),
         "description is longer than {MAX_DESCRIPTION_BYTES} bytes, or has control characters"
@@ -166,6 +181,22 @@ mod tests {
         for (text, message) in [
             ("[program.render]\ncommand = []", "program render: command is empty"),
             ("[program.render]\ncommand = [\"/no/such/file\"]", "program render: /no/such/file is not there"),
+            ("[program.render]\ncommand = [\"./a\"]", "program render: ./a would lie in the task's scratch directory"),
+            (
+                "[program.render]\ncommand = [\"./no-such-file\"]\nworking_directory = \"/usr\"",
+                "program render: ./no-such-file is not in /usr",
+            ),
+            (
+                "[program.render]\ncommand = [\"a\"]\nworking_directory = \"/no/such/directory\"",
+                "program render: working_directory /no/such/directory is no directory",
+            ),
+            ("[program.render]\ncommand = [\"a\", \"b\\u0000\"]", "program render: command or environment has a NUL"),
+            (
+                "[program.render]\ncommand = [\"a\"]\nenvironment = { \"A=B\" = \"1\" }",
+                "program render: environment: \"A=B\" is no name of a variable",
+            ),
+            ("[program.render]\ncommand = [\"a\"]\nmemory_bytes = 0", "program render: memory_bytes is 0"),
+            ("[program.render]\ncommand = [\"a\"]\nprocesses = 0", "program render: processes is 0"),
             ("[program.Render]\ncommand = [\"a\"]", "program must be the SHA-256"),
             (
                 "[program.render]\ncommand = [\"a\"]\nmemory = 1",

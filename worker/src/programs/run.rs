@@ -228,8 +228,9 @@ impl Programs {
 fn is_of_file(reason: &Reason, path: &Path, sha256: sandbox::ProgramHash) -> bool {
     // A compiler reads the file as its input.
     let may_be_gone = matches!(reason, Reason::NotExecutable { .. } | Reason::Sandbox { .. } | Reason::BadCall { .. });
-    // The kind of program is told by the file: a damaged module counts as an executable.
-    let may_be_damaged = matches!(reason, Reason::Unsupported { .. });
+    // The kind of program is told by the file: a damaged module counts as an executable, and the start of a damaged
+    // executable is looked at before its hash. A crash of the machine can leave an empty file.
+    let may_be_damaged = matches!(reason, Reason::Unsupported { .. } | Reason::NotExecutable { .. });
     let is_damaged = || !File::open(path).and_then(sandbox::ProgramHash::of_reader).is_ok_and(|found| found == sha256);
     matches!(reason, Reason::HashMismatch { .. }) || may_be_gone && !path.exists() || may_be_damaged && is_damaged()
 }
@@ -295,11 +296,14 @@ mod tests {
     }
 
     #[test]
-    fn a_module_that_is_damaged_at_its_start_is_the_reason_why_it_counts_as_an_executable() {
+    fn a_file_that_is_damaged_at_its_start_is_the_reason_why_it_is_refused_or_cannot_be_executed() {
         let mut file = NamedTempFile::new().expect("a file");
         file.write_all(b"a module").expect("written");
         let refused = Reason::Unsupported { missing: "native programs are not allowed here".to_owned() };
-        assert!(!is_of_file(&refused, file.path(), sandbox::ProgramHash::of(b"a module")));
-        assert!(is_of_file(&refused, file.path(), sandbox::ProgramHash::of(b"another")));
+        let not_executed = Reason::NotExecutable { message: "it is neither an ELF executable nor a script".to_owned() };
+        for reason in [refused, not_executed] {
+            assert!(!is_of_file(&reason, file.path(), sandbox::ProgramHash::of(b"a module")));
+            assert!(is_of_file(&reason, file.path(), sandbox::ProgramHash::of(b"another")));
+        }
     }
 }

@@ -119,8 +119,8 @@ pub(crate) fn listed_calls() -> Result<BpfProgram, BackendError> {
     SeccompFilter::new(rules, refuse, SeccompAction::Allow, target()?)?.try_into()
 }
 
-/// Refuses listed calls whose arguments reach outside or out of sight. With `Signals::OwnOnly` it is for the calling
-/// process.
+/// Refuses listed calls whose arguments reach outside or out of sight. It is for the calling process's user, and with
+/// `Signals::OwnOnly` for the calling process.
 pub(crate) fn conditions(signals: Signals, truncate_is_caged: bool) -> Result<BpfProgram, BackendError> {
     let mut rules = BTreeMap::from([
         (libc::SYS_clone, refused_clones()?),
@@ -149,6 +149,10 @@ pub(crate) fn conditions(signals: Signals, truncate_is_caged: bool) -> Result<Bp
     ]);
     if !truncate_is_caged {
         rules.insert(libc::SYS_truncate, Vec::new());
+    }
+    if rustix::process::geteuid().is_root() {
+        // The system's files are this user's: a program could change the modes of all that it may read.
+        rules.insert(libc::SYS_fchmod, Vec::new());
     }
     if signals == Signals::OwnOnly {
         refuse_signals_to_others(&mut rules)?;

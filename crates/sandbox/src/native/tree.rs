@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
@@ -44,7 +44,7 @@ pub(crate) struct Taken {
 pub(crate) struct HeldResources {
     /// Bytes of unlinked files by inode.
     unlinked: HashMap<u64, u64>,
-    /// Pipes and sockets, by their names, with the kernel memory that each may take.
+    /// Pipes, with and without a name in the file system, and sockets, with the kernel memory that each may take.
     buffers: HashMap<Vec<u8>, u64>,
     /// Unlinked files that are only mapped, whose size cannot be read.
     mapped: HashSet<u64>,
@@ -200,9 +200,12 @@ fn add_descriptors(directory: &str, scratch: &Path, held: &mut HeldResources) ->
             held.buffers.insert(name.to_vec(), bytes);
         } else if target.starts_with(scratch)
             && let Ok(file) = fs::metadata(&path)
-            && file.nlink() == 0
         {
-            held.unlinked.insert(file.ino(), file.blocks() * BLOCK_BYTES);
+            if file.file_type().is_fifo() {
+                held.buffers.insert(format!("fifo:{}", file.ino()).into_bytes(), PIPE_BYTES);
+            } else if file.nlink() == 0 {
+                held.unlinked.insert(file.ino(), file.blocks() * BLOCK_BYTES);
+            }
         }
     }
     Ok(count)
@@ -323,5 +326,23 @@ mod tests {
         assert_eq!(taken(pid).threads, 1);
         signal_descendant(own, pid, Signal::KILL);
         child.wait().expect("it ended");
+    }
+
+    #[test]
+    fn a_named_pipe_counts_as_a_buffer_also_when_its_name_is_gone() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let scratch = directory.path().canonicalize().expect("there");
+        let path = scratch.join("pipe");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &path, rustix::fs::Mode::RWXU).expect("made");
+        let _open = fs::File::options().read(true).write(true).open(&path).expect("open");
+        let own = i32::try_from(std::process::id()).expect("a pid");
+        let named_pipes = || {
+            let mut held = HeldResources::default();
+            add_held(own, &scratch, &mut held).expect("it hides nothing");
+            held.buffers.keys().filter(|name| name.starts_with(b"fifo:")).count()
+        };
+        assert_eq!(named_pipes(), 1);
+        fs::remove_file(&path).expect("removed");
+        assert_eq!(named_pipes(), 1);
     }
 }

@@ -157,6 +157,7 @@ fn an_unprivileged_workers_programs_have_their_limits_and_what_they_need() {
         (&["fork"], "ProcessLimit"),
         (&["fill with nameless files", "100000000"], "ScratchLimit"),
         (&["fill a closed directory", "100000000"], "ScratchLimit"),
+        (&["fill an unsearchable directory", "100000000"], "ScratchLimit"),
         // An executable that cannot be read makes a process that cannot be looked into.
         (&["hide"], "Hidden"),
     ];

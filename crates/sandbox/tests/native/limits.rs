@@ -191,6 +191,7 @@ fn space_on_disk_has_a_bound_however_it_is_taken() {
         ("fill", "9000000"),
         ("fill at once", "12000000"),
         ("fill a closed directory", "12000000"),
+        ("fill an unsearchable directory", "12000000"),
         ("fill with nameless files", "12000000"),
         ("fill with mapped files", "12000000"),
         ("fill with empty files", "3000"),

@@ -89,6 +89,7 @@ static void reach_outside(pid_t host, const char *file) {
     say("write a file", open(file, O_WRONLY));
     say("truncate a file", truncate(file, 0));
     say("change a mode", chmod(file, 0777));
+    say("change the mode of a command", fchmod(open("/usr/bin/env", O_RDONLY), 0755));
     say("change an owner", chown(file, getuid(), getgid()));
     say("change times", utimensat(AT_FDCWD, file, NULL, 0) < 0 ? -1 : 0);
     say("remove a file", unlink(file));
@@ -284,6 +285,13 @@ int main(int argc, char **argv) {
         mkdir("closed", 0300);
         write_all(open("closed/one", O_CREAT | O_WRONLY, 0600), number / 2);
         write_all(open("closed/two", O_CREAT | O_WRONLY, 0600), number / 2);
+        for (;;) pause();
+    } else if (is(mode, "fill an unsearchable directory")) {
+        mkdir("closed", 0700);
+        int one = open("closed/one", O_CREAT | O_WRONLY, 0600), two = open("closed/two", O_CREAT | O_WRONLY, 0600);
+        fchmod(open("closed", O_RDONLY), 0400);
+        write_all(one, number / 2);
+        write_all(two, number / 2);
         for (;;) pause();
     } else if (is(mode, "fill with nameless files")) {
         for (int file = 0; file < 8; file++) write_all(open_new(file), number / 8);

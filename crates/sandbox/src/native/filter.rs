@@ -151,15 +151,13 @@ pub(crate) fn conditions(signals: Signals, truncate_is_caged: bool) -> Result<Bp
         rules.insert(libc::SYS_truncate, Vec::new());
     }
     if rustix::process::geteuid().is_root() {
-        // The system's files are this user's: a program could change the modes of all that it may read.
+        // The system's files are this user's: a program could change the modes and times of all that it may read. To set
+        // the time of a file to the present stays possible.
         rules.insert(libc::SYS_fchmod, Vec::new());
+        rules.insert(libc::SYS_utimensat, vec![rule([is_given(1)?])?, rule([is_given(2)?])?]);
     }
     if signals == Signals::OwnOnly {
         refuse_signals_to_others(&mut rules)?;
-    }
-    if rustix::process::geteuid().is_root() {
-        // The system's files are this user's. To set the time of one's own file to the present stays possible.
-        rules.insert(libc::SYS_utimensat, vec![rule([is_given(1)?])?, rule([is_given(2)?])?]);
     }
     let refuse = SeccompAction::Errno(libc::EPERM.unsigned_abs());
     SeccompFilter::new(rules, SeccompAction::Allow, refuse, target()?)?.try_into()

@@ -93,7 +93,7 @@ pub(crate) struct ProgramArguments {
     #[arg(long, value_name = "SHA256|NAME", value_parser = program_ref, value_hint = ValueHint::Other)]
     pub(crate) program: ProgramRef,
     /// A task for each part of FROM to TO, TO not included; it gets the first number of its part and the first after it
-    #[arg(long, value_name = "FROM..TO", value_parser = range, requires = "step", conflicts_with = "args_file", value_hint = ValueHint::Other)]
+    #[arg(long, value_name = "FROM..TO", value_parser = range, requires = "step", conflicts_with = "args_file", value_hint = ValueHint::Other, allow_hyphen_values = true)]
     pub(crate) range: Option<(u64, u64)>,
     /// Numbers of a part
     #[arg(long, value_name = "N", value_parser = step, requires = "range", value_hint = ValueHint::Other, allow_negative_numbers = true)]

@@ -177,9 +177,10 @@ fn failed_tasks_are_told_with_a_cause_and_what_to_do() {
     for part in ["4 of 4 tasks failed; task 0: ", "divvy job tasks ", "--state failed", "divvy job retry "] {
         assert!(line.contains(part), "{part} in {line}");
     }
-    let late = ["job", "submit", "sleep", "--seconds", "600", "--job-timeout", "1s", "--output", "quiet", "--wait"];
-    let line = assert_fails(&grid.run(&late).last_line(), 1);
-    assert!(line.contains(" within its timeout. To run what failed again: divvy job retry "), "{line}");
+    // A job can fail without a task that has failed.
+    let late = ["job", "submit", "sleep", "--seconds", "0", "--require", "gpu=yes", "--job-timeout", "1s"];
+    let line = assert_fails(&grid.run(&[&late[..], &["--output", "quiet", "--wait"]].concat()).last_line(), 1);
+    assert!(line.contains("within its timeout. To run what failed again: divvy job retry "), "{line}");
 }
 
 #[test]

@@ -67,6 +67,14 @@ fn key_that_is_given_twice_is_refused_with_its_option() {
 }
 
 #[test]
+fn a_range_with_a_number_below_0_is_refused_by_the_numbers_that_it_may_have() {
+    let grid = Grid::start();
+    let arguments = ["job", "submit", "program", "--program", "p", "--range", "-5..5", "--step", "1"];
+    let stderr = assert_fails(&grid.run(&arguments), 2);
+    assert!(stderr.contains("'-5..5'") && stderr.contains("an integer from 0"), "{stderr}");
+}
+
+#[test]
 fn idempotency_key_submits_once_and_refuses_another_job() {
     let grid = Grid::start();
     let first = grid.submit(&["sleep", "--seconds", "0", "--idempotency-key", "k"]);

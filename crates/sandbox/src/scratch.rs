@@ -2,8 +2,9 @@
 //! whatever it holds.
 //!
 //! All directories of one process lie in a directory that it keeps locked. A later process that uses the same root
-//! removes those whose lock is free: their owner was killed.
+//! removes those whose lock is free, with the programs in them: their owner was killed.
 
+use std::collections::HashSet;
 use std::ffi::CString;
 use std::fs::{self, DirBuilder, File};
 use std::io;
@@ -18,6 +19,8 @@ use rustix::fs::{
     renameat, statat, unlinkat,
 };
 use rustix::io::Errno;
+
+use crate::native::kill_programs_of;
 
 /// Assumed size of an inode and its name, for each file, directory or link, beside its blocks.
 const ENTRY_BYTES: u64 = 4096;
@@ -145,6 +148,10 @@ fn remove_abandoned(directory: &Path) {
         return;
     };
     if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok() {
+        // Its supervisors have ended their programs, unless they were killed with it.
+        if let Ok(directory) = directory.canonicalize() {
+            kill_programs_of(&directory);
+        }
         let _ = remove(directory);
     }
 }
@@ -156,11 +163,11 @@ pub(crate) struct Unmeasurable;
 /// The bytes that all below `directory` takes on disk, entries without contents included. Stops counting above `limit`.
 pub(crate) fn size_of(directory: &Path, limit: u64) -> Result<u64, Unmeasurable> {
     let Some(top) = unless_withheld(open_directory(CWD, directory))? else { return Ok(0) };
-    let mut sum = 0;
+    let mut size = Size::default();
     // From the top down to the directory being counted: each with the names of its directories that are still to count.
-    let mut path = vec![(count_entries(top.as_fd(), limit, &mut sum)?, top)];
+    let mut path = vec![(count_entries(top.as_fd(), limit, &mut size)?, top)];
     while let Some((to_count, directory)) = path.last_mut() {
-        if sum > limit {
+        if size.bytes > limit {
             break;
         }
         let Some(name) = to_count.pop() else {
@@ -171,23 +178,33 @@ pub(crate) fn size_of(directory: &Path, limit: u64) -> Result<u64, Unmeasurable>
         if path.len() == MAX_DEPTH {
             return Err(Unmeasurable);
         }
-        path.push((count_entries(below.as_fd(), limit, &mut sum)?, below));
+        path.push((count_entries(below.as_fd(), limit, &mut size)?, below));
     }
-    Ok(sum)
+    Ok(size.bytes)
 }
 
-/// Adds what the entries of one directory take to `sum`, and returns those that are directories.
-fn count_entries(directory: BorrowedFd<'_>, limit: u64, sum: &mut u64) -> Result<Vec<CString>, Unmeasurable> {
+#[derive(Default)]
+struct Size {
+    bytes: u64,
+    /// Files with several names whose blocks are counted, by device and inode.
+    counted: HashSet<(u64, u64)>,
+}
+
+/// Adds what the entries of one directory take to `size`, and returns those that are directories.
+fn count_entries(directory: BorrowedFd<'_>, limit: u64, size: &mut Size) -> Result<Vec<CString>, Unmeasurable> {
     let mut directories = Vec::new();
     let entries = unless_withheld(Dir::read_from(directory))?;
     for entry in entries.into_iter().flatten().flatten().filter(is_named) {
         let stat = unless_withheld(statat(directory, entry.file_name(), AtFlags::SYMLINK_NOFOLLOW))?;
         let Some(stat) = stat else { continue };
-        *sum += ENTRY_BYTES + u64::try_from(stat.st_blocks).unwrap_or(0) * BLOCK_BYTES;
-        if *sum > limit {
+        let is_directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+        let is_counted = !is_directory && stat.st_nlink > 1 && !size.counted.insert((stat.st_dev, stat.st_ino));
+        let blocks = if is_counted { 0 } else { u64::try_from(stat.st_blocks).unwrap_or(0) };
+        size.bytes += ENTRY_BYTES + blocks * BLOCK_BYTES;
+        if size.bytes > limit {
             break;
         }
-        if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
+        if is_directory {
             directories.push(entry.file_name().to_owned());
         }
     }

@@ -37,10 +37,19 @@ const MAP_SHARED: u64 = 1;
 const MAP_ANONYMOUS: u64 = 0x20;
 const MAP_HUGETLB: u64 = 0x4_0000;
 const CLOSE_RANGE_UNSHARE: u64 = 2;
-/// `FIOSETOWN` and `SIOCSPGRP` choose the process that a descriptor's signals go to.
-const REFUSED_IOCTLS: [u64; 2] = [0x8901, 0x8902];
-/// The commands of `fcntl` that do the same, and `F_SETPIPE_SZ`: the memory of pipes counts against a bound of the whole user.
-const REFUSED_FCNTLS: [i32; 4] = [libc::F_SETOWN, F_SETOWN_EX, F_SETSIG, libc::F_SETPIPE_SZ];
+/// Requests that ask about a descriptor or concern the program's own alone, and those that share the blocks of files.
+/// Others change flags of a file that may only be read, or the process that a descriptor's signals go to.
+#[rustfmt::skip]
+const ALLOWED_IOCTLS: [u64; 14] = [
+    0x5401, 0x802c_542a, 0x540f, 0x5411, 0x5413, // TCGETS, TCGETS2, TIOCGPGRP, TIOCOUTQ, TIOCGWINSZ
+    0x541b, 0x5421, 0x5450, 0x5451, 0x2,         // FIONREAD, FIONBIO, FIONCLEX, FIOCLEX, FIGETBSZ
+    0x8008_6601, 0xc020_660b,                    // FS_IOC_GETFLAGS, FS_IOC_FIEMAP
+    0x4004_9409, 0x4020_940d,                    // FICLONE, FICLONERANGE
+];
+/// The commands of `fcntl` by which signals go to another process, and two more: the memory of pipes counts against a
+/// bound of the whole user (`F_SETPIPE_SZ`), and a lease keeps others from opening a file, also one of the system where
+/// the user is root.
+const REFUSED_FCNTLS: [i32; 5] = [libc::F_SETOWN, F_SETOWN_EX, F_SETSIG, libc::F_SETPIPE_SZ, libc::F_SETLEASE];
 const F_SETSIG: i32 = 10;
 const F_SETOWN_EX: i32 = 15;
 
@@ -127,23 +136,25 @@ pub(crate) fn conditions(signals: Signals, truncate_is_caged: bool) -> Result<Bp
         // A process that is not dumpable hides its descriptors. A process with a core scheduling cookie of its own keeps
         // the other threads of its processor's core idle, which other slots may need.
         (libc::SYS_prctl, each([libc::PR_SET_DUMPABLE, libc::PR_SCHED_CORE].map(|option| is(0, option)))?),
-        (libc::SYS_ioctl, each(REFUSED_IOCTLS.map(|request| masked(1, u64::from(u32::MAX), request)))?),
+        (libc::SYS_ioctl, vec![none_of(1, ALLOWED_IOCTLS)?]),
         (libc::SYS_fcntl, each(REFUSED_FCNTLS.map(|command| is(1, command)))?),
         // Limits, priorities and processors of other processes.
         (libc::SYS_prlimit64, vec![rule([is_not(0, 0)?])?]),
         (libc::SYS_setpriority, vec![rule([is_not(0, 0)?])?, rule([is_not(1, 0)?])?]),
         (libc::SYS_sched_setaffinity, vec![rule([is_not(0, 0)?])?]),
         // Times of an open file only.
-        (libc::SYS_utimensat, vec![rule([condition(1, SeccompCmpArgLen::Qword, SeccompCmpOp::Ne, 0)?])?]),
+        (libc::SYS_utimensat, vec![rule([is_given(1)?])?]),
         (libc::SYS_socketpair, vec![rule([is_not(0, libc::AF_UNIX)?])?]),
-        (libc::SYS_sendto, vec![rule([condition(4, SeccompCmpArgLen::Qword, SeccompCmpOp::Ne, 0)?])?]),
+        (libc::SYS_sendto, vec![rule([is_given(4)?])?]),
     ]);
     if !truncate_is_caged {
         rules.insert(libc::SYS_truncate, Vec::new());
     }
     if rustix::process::geteuid().is_root() {
-        // The system's files are this user's: a program could change the modes of all that it may read.
+        // The system's files are this user's: a program could change the modes and times of all that it may read. To set
+        // the time of a file to the present stays possible.
         rules.insert(libc::SYS_fchmod, Vec::new());
+        rules.insert(libc::SYS_utimensat, vec![rule([is_given(1)?])?, rule([is_given(2)?])?]);
     }
     if signals == Signals::OwnOnly {
         refuse_signals_to_others(&mut rules)?;
@@ -188,6 +199,17 @@ fn each<const N: usize>(
     conditions: [Result<SeccompCondition, BackendError>; N],
 ) -> Result<Vec<SeccompRule>, BackendError> {
     conditions.into_iter().map(|condition| rule([condition?])).collect()
+}
+
+/// An argument of 32 bits that is none of `values`.
+fn none_of<const N: usize>(argument: u8, values: [u64; N]) -> Result<SeccompRule, BackendError> {
+    let conditions = values.map(|value| condition(argument, SeccompCmpArgLen::Dword, SeccompCmpOp::Ne, value));
+    SeccompRule::new(conditions.into_iter().collect::<Result<Vec<_>, _>>()?)
+}
+
+/// A pointer that is not null.
+fn is_given(argument: u8) -> Result<SeccompCondition, BackendError> {
+    condition(argument, SeccompCmpArgLen::Qword, SeccompCmpOp::Ne, 0)
 }
 
 /// An `int` argument. The upper half of the register is the caller's and means nothing.

@@ -12,8 +12,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::orphans;
 use super::streams::{Ran, Streams};
-use super::tree;
 use super::wire::{self, Bounds, Cage, Reply, Request, Start, Step};
 use crate::entry::SUPERVISE;
 use crate::failure::Reason;
@@ -137,7 +137,7 @@ impl Supervisor {
     fn kill(mut self, scratch: &Path) {
         let _ = self.process.kill();
         // Its number is not given to another session before it is waited for.
-        tree::kill_left(i32::try_from(self.process.id()).unwrap_or(i32::MAX), scratch);
+        orphans::kill_left(i32::try_from(self.process.id()).unwrap_or(i32::MAX), scratch);
     }
 }
 

@@ -17,9 +17,19 @@ const MAX_ANCESTORS: usize = 1 << 16;
 /// The kernel memory that a full pipe, or what waits at one end of a socket pair, takes at most by default.
 const PIPE_BYTES: u64 = 64 << 10;
 const SOCKET_BYTES: u64 = 208 << 10;
+/// The kernel memory of a mapping with a memory policy of its own, whether any of its pages is in memory or not.
+const MAPPING_BYTES: u64 = 512;
+/// The amount that a lock on a part of a file counts for. It takes less, but the time to count many has a bound, too.
+const LOCK_BYTES: u64 = 4096;
 const BLOCK_BYTES: u64 = 512;
-/// Processes that fork while they are killed need another pass each time.
-const KILL_PASSES: usize = 1000;
+/// Calls after which a child shares the memory of its parent, which waits until the child executes a file or ends. The
+/// flags of `clone3` are in the program's memory; no caged program can call it.
+#[cfg(target_arch = "x86_64")]
+const VFORKS: &[i64] = &[libc::SYS_vfork, libc::SYS_clone3];
+#[cfg(not(target_arch = "x86_64"))]
+const VFORKS: &[i64] = &[libc::SYS_clone3];
+/// `CLONE_VFORK` and `CLONE_VM`.
+const VFORK_FLAGS: u64 = 0x4000 | 0x100;
 
 /// Resources of one process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -38,6 +48,9 @@ pub(crate) struct HeldResources {
     buffers: HashMap<Vec<u8>, u64>,
     /// Unlinked files that are only mapped, whose size cannot be read.
     mapped: HashSet<u64>,
+    mappings: u64,
+    /// Locks on files and on parts of them.
+    locks: u64,
 }
 
 impl HeldResources {
@@ -45,8 +58,9 @@ impl HeldResources {
         self.unlinked.values().sum()
     }
 
-    pub(crate) fn buffer_bytes(&self) -> u64 {
-        self.buffers.values().sum()
+    /// Memory of the kernel that no process shows as its own.
+    pub(crate) fn kernel_bytes(&self) -> u64 {
+        self.buffers.values().sum::<u64>() + self.mappings * MAPPING_BYTES + self.locks * LOCK_BYTES
     }
 
     /// Whether a file takes space that nothing shows.
@@ -81,7 +95,8 @@ fn threads(process: i32) -> impl Iterator<Item = i32> {
     numbers_in(format!("/proc/{process}/task"))
 }
 
-fn numbers_in(directory: impl AsRef<Path>) -> impl Iterator<Item = i32> {
+/// The entries of a directory of `/proc` that are numbers.
+pub(crate) fn numbers_in(directory: impl AsRef<Path>) -> impl Iterator<Item = i32> {
     let entries = fs::read_dir(directory).into_iter().flatten().flatten();
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }
@@ -126,7 +141,31 @@ pub(crate) fn proportional_memory_bytes(process: i32) -> Option<u64> {
     (!lines.is_empty()).then(|| lines.iter().sum::<u64>() << 10)
 }
 
-/// Adds what `process` holds to `held`: files below `scratch` that have no name any more, pipes and sockets.
+/// The number of children that run in the memory of `process`, from their `vfork` until they execute a file or end. Each
+/// shows all of it as its own.
+pub(crate) fn children_in_its_memory(process: i32) -> u64 {
+    threads(process).filter(|thread| waits_for_vfork(process, *thread)).map(|_| 1_u64).sum()
+}
+
+fn waits_for_vfork(process: i32, thread: i32) -> bool {
+    let read = |name: &str| fs::read_to_string(format!("/proc/{process}/task/{thread}/{name}")).unwrap_or_default();
+    // A thread that is stopped on its way out of the call still shows the call.
+    is_vfork(&read("syscall")) && parse_stat(&read("stat")).is_some_and(|stat| stat.state == 'D')
+}
+
+/// Whether a line of `/proc/PID/syscall` is of a call after which parent and child share their memory.
+fn is_vfork(line: &str) -> bool {
+    let mut fields = line.split_ascii_whitespace();
+    let call = fields.next().and_then(|number| number.parse::<i64>().ok());
+    let flags = fields.next().and_then(|flags| u64::from_str_radix(flags.strip_prefix("0x")?, 16).ok());
+    call.is_some_and(|call| {
+        VFORKS.contains(&call)
+            || (call == libc::SYS_clone && flags.is_some_and(|flags| flags & VFORK_FLAGS == VFORK_FLAGS))
+    })
+}
+
+/// Adds what `process` holds to `held`: files below `scratch` that have no name any more, pipes, sockets,
+/// locks and mappings.
 ///
 /// # Errors
 /// The process hides its descriptors.
@@ -153,6 +192,9 @@ fn add_descriptors(directory: &str, scratch: &Path, held: &mut HeldResources) ->
         let path = entry.path();
         let Ok(target) = fs::read_link(&path) else { continue };
         let name = target.as_os_str().as_bytes();
+        if name.starts_with(b"/") {
+            held.locks += count_locks(&Path::new(&format!("{directory}info")).join(entry.file_name()));
+        }
         if name.starts_with(b"pipe:") || name.starts_with(b"socket:") {
             let bytes = if name.starts_with(b"pipe:") { PIPE_BYTES } else { SOCKET_BYTES };
             held.buffers.insert(name.to_vec(), bytes);
@@ -169,6 +211,11 @@ fn add_descriptors(directory: &str, scratch: &Path, held: &mut HeldResources) ->
     Ok(count)
 }
 
+fn count_locks(descriptor: &Path) -> u64 {
+    let shown = fs::read(descriptor).unwrap_or_default();
+    shown.split(|byte| *byte == b'\n').filter(|line| line.starts_with(b"lock:")).map(|_| 1_u64).sum()
+}
+
 fn add_mapped(process: i32, scratch: &Path, held: &mut HeldResources) -> io::Result<()> {
     let maps = match fs::read(format!("/proc/{process}/maps")) {
         Err(error) if error.kind() == ErrorKind::PermissionDenied => return Err(error),
@@ -176,7 +223,11 @@ fn add_mapped(process: i32, scratch: &Path, held: &mut HeldResources) -> io::Res
         Ok(maps) => maps,
     };
     let scratch = scratch.as_os_str().as_bytes();
-    for line in maps.split(|byte| *byte == b'\n').filter(|line| line.ends_with(b" (deleted)")) {
+    for line in maps.split(|byte| *byte == b'\n') {
+        held.mappings += 1;
+        if !line.ends_with(b" (deleted)") {
+            continue;
+        }
         let mut fields = line.splitn(6, |byte| *byte == b' ');
         let inode = fields.nth(4).and_then(|inode| std::str::from_utf8(inode).ok()?.parse().ok());
         let path = fields.next().unwrap_or_default().trim_ascii_start();
@@ -195,6 +246,11 @@ pub(crate) fn signal_descendant(root: i32, process: i32, signal: Signal) {
     if has_ancestor(process, root) {
         let _ = pidfd_send_signal(pidfd, signal);
     }
+}
+
+/// Whether `process` is of a session. A zombie is no member any more: only its parent can remove it.
+pub(crate) fn is_in_session(process: i32, session: i32) -> bool {
+    stat_fields(process).is_some_and(|stat| stat.session == session && stat.state != 'Z')
 }
 
 /// Whether `process` is of a process group.
@@ -222,7 +278,10 @@ struct Stat {
 }
 
 fn stat_fields(process: i32) -> Option<Stat> {
-    let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    parse_stat(&fs::read_to_string(format!("/proc/{process}/stat")).ok()?)
+}
+
+fn parse_stat(stat: &str) -> Option<Stat> {
     // The name before it is the program's choice and may contain anything, parentheses too.
     let mut fields = stat[stat.rfind(')')? + 1..].split_ascii_whitespace();
     let state = fields.next()?.chars().next()?;
@@ -230,42 +289,6 @@ fn stat_fields(process: i32) -> Option<Stat> {
     let group = fields.next()?.parse().ok()?;
     let session = fields.next()?.parse().ok()?;
     Some(Stat { state, parent, group, session })
-}
-
-/// Kills all processes that a dead supervisor has left: those of its session, and those that have left the session but
-/// work in the scratch directory or were started with it in their environment, as programs are.
-pub(crate) fn kill_left(session: i32, scratch: &Path) {
-    let is_left = |process: i32| is_in_session(process, session) || is_of_scratch(process, scratch);
-    for _ in 0..KILL_PASSES {
-        let left: Vec<_> = numbers_in("/proc").filter(|process| is_left(*process)).collect();
-        if left.is_empty() {
-            return;
-        }
-        for process in left {
-            let Some(pid) = Pid::from_raw(process) else { continue };
-            let Ok(pidfd) = pidfd_open(pid, PidfdFlags::empty()) else { continue };
-            if is_left(process) {
-                let _ = pidfd_send_signal(pidfd, Signal::KILL);
-            }
-        }
-    }
-}
-
-/// A zombie is no member any more: only its parent can remove it.
-fn is_in_session(process: i32, session: i32) -> bool {
-    stat_fields(process).is_some_and(|stat| stat.session == session && stat.state != 'Z')
-}
-
-/// A zombie has no directory and no environment.
-fn is_of_scratch(process: i32, scratch: &Path) -> bool {
-    let works_in_it = fs::read_link(format!("/proc/{process}/cwd")).is_ok_and(|path| path.starts_with(scratch));
-    let names_it = |variable: &[u8]| {
-        let path = variable.strip_prefix(b"TMPDIR=").or_else(|| variable.strip_prefix(b"HOME="));
-        path == Some(scratch.as_os_str().as_bytes())
-    };
-    works_in_it
-        || fs::read(format!("/proc/{process}/environ"))
-            .is_ok_and(|environment| environment.split(|byte| *byte == 0).any(names_it))
 }
 
 #[cfg(test)]
@@ -277,6 +300,19 @@ mod tests {
         let status =
             "Name:\tx\nThreads:\t3\nVmPTE:\t      4 kB\nRssAnon:\t     100 kB\nRssFile:\t  9999 kB\nVmSwap:\t 1 kB\n";
         assert_eq!(parse_status(status), Taken { threads: 3, memory_bytes: 105 << 10 });
+    }
+
+    #[test]
+    fn only_calls_that_share_memory_count_as_vfork() {
+        let line = |call: i64, flags: &str| format!("{call} {flags} 0x0 0x0 0x0 0x0 0x0 0x7ffe0 0x7f030\n");
+        for vfork in VFORKS {
+            assert!(is_vfork(&line(*vfork, "0x0")), "{vfork}");
+        }
+        assert!(is_vfork(&line(libc::SYS_clone, "0x4111")));
+        for flags in ["0x4011", "0x111", "0x11"] {
+            assert!(!is_vfork(&line(libc::SYS_clone, flags)), "{flags}");
+        }
+        assert!(!is_vfork("running\n") && !is_vfork("") && !is_vfork(&line(libc::SYS_read, "0x4100")));
     }
 
     #[test]

@@ -28,7 +28,7 @@ pub(crate) struct Watch<'a> {
     root: i32,
     look_at: Instant,
     look_at_disk_at: Instant,
-    buffer_bytes: u64,
+    kernel_bytes: u64,
     peak_memory_bytes: u64,
     /// Processes at the last look.
     processes: usize,
@@ -44,7 +44,7 @@ impl<'a> Watch<'a> {
             root: rustix::process::getpid().as_raw_pid(),
             look_at: now + SHORTEST_PAUSE,
             look_at_disk_at: now + SHORTEST_DISK_PAUSE,
-            buffer_bytes: 0,
+            kernel_bytes: 0,
             peak_memory_bytes: 0,
             processes: 0,
             hidden_looks: 0,
@@ -95,18 +95,14 @@ impl<'a> Watch<'a> {
             return Some(Bound::Processes);
         }
         let mut threads = 0_u32;
-        let mut memory = self.buffer_bytes;
+        let mut memory = self.kernel_bytes;
         for process in &tree {
             let taken = tree::taken(*process);
             threads = threads.saturating_add(taken.threads);
             memory += taken.memory_bytes;
         }
         if memory > memory_bytes && tree.len() > 1 {
-            // Pages that processes share after a fork were counted once for each.
-            let proportional = |process: &i32| {
-                tree::proportional_memory_bytes(*process).unwrap_or_else(|| tree::taken(*process).memory_bytes)
-            };
-            memory = self.buffer_bytes + tree.iter().map(proportional).sum::<u64>();
+            memory = self.kernel_bytes + bytes_counted_once(&tree);
         }
         self.peak_memory_bytes = self.peak_memory_bytes.max(memory);
         if memory > memory_bytes {
@@ -125,11 +121,23 @@ impl<'a> Watch<'a> {
         if caged && self.hidden_looks == HIDDEN_LOOKS {
             return Some(Bound::Unwatchable);
         }
-        self.buffer_bytes = held.buffer_bytes();
+        self.kernel_bytes = held.kernel_bytes();
         let Ok(named) = scratch::size_of(&self.start.scratch, limit) else { return Some(Bound::Scratch) };
         let too_large = named.saturating_add(held.unlinked_bytes()) > limit || held.has_unmeasurable();
         too_large.then_some(Bound::Scratch)
     }
+}
+
+/// The memory of processes, of which each page counts once whatever number of them shares it.
+fn bytes_counted_once(tree: &[i32]) -> u64 {
+    let (mut shown, mut shown_again) = (0_u64, 0_u64);
+    for process in tree {
+        let bytes = tree::proportional_memory_bytes(*process).unwrap_or_else(|| tree::taken(*process).memory_bytes);
+        shown = shown.saturating_add(bytes);
+        // The kernel divides pages among processes that were forked, but not between one and its child of `vfork`.
+        shown_again = shown_again.saturating_add(bytes.saturating_mul(tree::children_in_its_memory(*process)));
+    }
+    shown.saturating_sub(shown_again)
 }
 
 /// Time of the next look, after a look that began at processor time `cpu_before`.

@@ -94,6 +94,11 @@ fn size_counts_blocks_and_entries_but_not_what_links_lead_to() {
     let size = size_of(scratch.path(), u64::MAX).expect("measured");
     assert!(((1 << 20)..(1 << 20) + 4 * ENTRY_BYTES).contains(&size), "{size}");
     assert!(size_of(scratch.path(), 4096).expect("measured") > 4096);
+    for name in ["same file", "same file again"] {
+        fs::hard_link(scratch.path().join("file"), scratch.path().join(name)).expect("linked");
+    }
+    let again = size_of(scratch.path(), u64::MAX).expect("measured");
+    assert!(((1 << 20)..(1 << 20) + 6 * ENTRY_BYTES).contains(&again), "{again}");
     for name in 0..2 * MAX_DEPTH {
         fs::create_dir(scratch.path().join(name.to_string())).expect("made");
     }

@@ -66,6 +66,28 @@ fn a_killed_supervisors_program_ends_with_all_that_it_started() {
     }
 }
 
+#[test]
+fn what_a_host_leaves_that_is_killed_with_its_supervisor_ends_when_the_next_one_starts() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let sandbox = directory.path().join("sandbox");
+    let marker = format!("killed-both-{}", std::process::id());
+    let mut host = start_host(&sandbox, false, &["orphan in a session", "1", &marker]);
+    let mut line = String::new();
+    BufReader::new(host.stdout.as_mut().expect("piped")).read_line(&mut line).expect("read");
+    wait_until("the end of the child between", || processes_marked(&marker).len() == 2);
+    let own = i32::try_from(host.id()).expect("a pid");
+    let supervisor = children(own).into_iter().next().expect("a supervisor");
+    // A stopped host does nothing about the end of its supervisor.
+    for (process, signal) in [(own, Signal::STOP), (supervisor, Signal::KILL), (own, Signal::KILL)] {
+        kill_process(Pid::from_raw(process).expect("a pid"), signal).expect("signaled");
+    }
+    host.wait().expect("it ended");
+    wait_until("the end of the program itself", || processes_marked(&marker).len() == 1);
+    drop(Sandbox::open(Config::new(&sandbox, 1)).expect("a sandbox"));
+    wait_until("the end of its orphan", || processes_marked(&marker).is_empty());
+    assert_eq!(std::fs::read_dir(sandbox.join("scratch")).expect("read").count(), 0);
+}
+
 fn children(process: i32) -> Vec<i32> {
     let threads = std::fs::read_dir(format!("/proc/{process}/task")).into_iter().flatten().flatten();
     let lists = threads.map(|thread| std::fs::read_to_string(thread.path().join("children")).unwrap_or_default());

@@ -78,6 +78,23 @@ fn memory_that_processes_share_after_a_fork_is_counted_once() {
 }
 
 #[test]
+fn memory_that_a_process_shares_with_its_child_of_vfork_is_counted_once() {
+    let grid = grid();
+    grid.hostile(&call(&["memory shared with a child of vfork", "40000000"])).expect("finished");
+    let separate = call(&["memory of a child that is waited for", "40000000"]);
+    assert_eq!(reason(grid.hostile(&separate)), Reason::MemoryLimit { limit: limits().memory_bytes });
+}
+
+#[test]
+fn memory_that_mappings_and_locks_take_in_the_kernel_is_counted() {
+    let grid = grid();
+    for (mode, number) in [("memory in mappings", "60000"), ("memory in locks", "20000")] {
+        let call = with_limits(&[mode, number], |limits| limits.memory_bytes = 32 << 20);
+        assert_eq!(reason(grid.hostile(&call)), Reason::MemoryLimit { limit: 32 << 20 }, "{mode}");
+    }
+}
+
+#[test]
 fn memory_is_seen_when_the_first_thread_has_ended() {
     let grid = grid();
     let call = call(&["memory without a first thread", "100000000"]);

@@ -2,12 +2,14 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/fs.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
@@ -69,6 +71,13 @@ static int open_new(int number) {
     return file;
 }
 
+static int set_times_again(const char *name) {
+    struct stat found;
+    int file = open(name, O_RDONLY);
+    if (fstat(file, &found) < 0) exit(8);
+    return futimens(file, (struct timespec[2]){found.st_atim, found.st_mtim});
+}
+
 /* What reaches outside; each line has to end with an error. */
 static void reach_outside(pid_t host, const char *file) {
     char path[256], buffer[64];
@@ -100,6 +109,9 @@ static void reach_outside(pid_t host, const char *file) {
     say("signal the supervisor", kill(getppid(), SIGCONT));
     say("queue a signal", syscall(SYS_rt_sigqueueinfo, host, SIGCONT, &(siginfo_t){.si_code = SI_QUEUE}));
     say("own a descriptor's signals", fcntl(0, F_SETOWN, host));
+    say("lease a file", fcntl(open("file", O_CREAT | O_RDONLY, 0600), F_SETLEASE, F_RDLCK));
+    say("change the flags of a file", ioctl(open("file", O_CREAT | O_RDONLY, 0600), FS_IOC_SETFLAGS, &(int){FS_NODUMP_FL}));
+    say("change the times of a command", set_times_again("/usr/bin/env"));
     say("limit the host", prlimit(host, RLIMIT_NOFILE, &limit, NULL));
     say("slow the host", setpriority(PRIO_PROCESS, host, 19));
     say("move the host", sched_setaffinity(host, sizeof cpus, &cpus));
@@ -138,6 +150,8 @@ static void reach_inside(void) {
     say("move it", rename("inner/file", "file"));
     say("remove it", unlink("file"));
     say("read a library", open("/usr/bin/env", O_RDONLY));
+    say("touch a file", futimens(open("file", O_CREAT | O_WRONLY, 0600), NULL));
+    say("ask for what waits", ioctl(open("file", O_RDONLY), FIONREAD, ends));
     say("random numbers", open("/dev/urandom", O_RDONLY));
     say("discard", open("/dev/null", O_WRONLY));
     say("pair of sockets", socketpair(AF_UNIX, SOCK_STREAM, 0, ends));
@@ -210,6 +224,33 @@ int main(int argc, char **argv) {
         for (int child = 0; child < 4; child++)
             if (fork() == 0) { usleep(300000); _exit(0); }
         while (wait(NULL) > 0) ;
+    } else if (is(mode, "memory shared with a child of vfork")) {
+        take_memory(number);
+        if (vfork() == 0) { usleep(300000); _exit(0); }
+        wait(NULL);
+    } else if (is(mode, "memory of a child that is waited for")) {
+        /* As vfork, but for the memory, which is the child's own. */
+        take_memory(number);
+        if (syscall(SYS_clone, CLONE_VFORK | SIGCHLD, 0, 0, 0, 0) == 0) {
+            take_memory(number);
+            for (;;) pause();
+        }
+    } else if (is(mode, "memory in mappings")) {
+        for (int mapping = 0; mapping < number; mapping++)
+            mmap(0, 4096, mapping % 2 ? PROT_READ : PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        for (int child = 0; child < 3; child++)
+            if (fork() == 0) for (;;) pause();
+        for (;;) pause();
+    } else if (is(mode, "memory in locks")) {
+        /* From the end of each file: the kernel looks for the place of a new lock from the start. */
+        for (int file = 0; file < 20; file++) {
+            int opened = open_new(file);
+            for (long part = number / 20; part > 0; part--) {
+                struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = 2 * part, .l_len = 1};
+                if (fcntl(opened, F_SETLK, &lock) < 0) return 7;
+            }
+        }
+        for (;;) pause();
     } else if (is(mode, "memory without a first thread")) {
         pthread_t thread;
         pthread_create(&thread, NULL, take_memory_in_thread, (void *)number);

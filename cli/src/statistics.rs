@@ -61,16 +61,24 @@ async fn show(grid: &Client, arguments: &Statistics, query: Query) -> Result<(),
         StatisticsFormat::Json => return print_json(&all),
         StatisticsFormat::Csv => {
             let head = StatisticsPage::COLUMNS.map(str::to_owned).to_vec();
-            return print_text(&csv_lines(std::iter::once(head).chain(all.records())));
+            print_text(&csv_lines(std::iter::once(head).chain(all.records())))?;
         }
-        StatisticsFormat::Table => print_table(&period_table(&all))?,
-    }
-    if stdout().is_terminal() && !is_dumb() && !all.periods.is_empty() {
-        let columns = ratatui::crossterm::terminal::size().map_or(80, |(columns, _)| usize::from(columns));
-        print_line(&format!("\n{}", chart::tasks_succeeded(&all, columns)))?;
+        StatisticsFormat::Table => {
+            print_table(&period_table(&all))?;
+            print_chart(&all)?;
+        }
     }
     tell_of_more(all.next_page_token.as_ref());
     Ok(())
+}
+
+/// Prints a chart below the table, on a terminal that can show it.
+fn print_chart(page: &StatisticsPage) -> Result<(), Failure> {
+    if !stdout().is_terminal() || is_dumb() || page.periods.is_empty() {
+        return Ok(());
+    }
+    let columns = ratatui::crossterm::terminal::size().map_or(80, |(columns, _)| usize::from(columns));
+    print_line(&format!("\n{}", chart::tasks_succeeded(page, columns)))
 }
 
 async fn show_tasks(grid: &Client, format: StatisticsFormat, query: Query) -> Result<(), Failure> {
@@ -92,7 +100,7 @@ async fn show_tasks(grid: &Client, format: StatisticsFormat, query: Query) -> Re
         StatisticsFormat::Json => return print_json(&all),
         StatisticsFormat::Csv => {
             let head = TaskStartsPage::COLUMNS.map(str::to_owned).to_vec();
-            return print_text(&csv_lines(std::iter::once(head).chain(all.records())));
+            print_text(&csv_lines(std::iter::once(head).chain(all.records())))?;
         }
         StatisticsFormat::Table => print_table(&task_table(&all))?,
     }

@@ -1,7 +1,9 @@
 //! `divvy worker list` and `divvy worker drain`.
 
+use std::time::Duration;
+
 use api::client::Client;
-use api::{Delivery, WorkerState, WorkerSummary};
+use api::{Delivery, WorkerState, WorkerSummary, WorkerSuspension};
 use model::WorkerId;
 
 use crate::arguments::{Format, Worker, WorkerCommand};
@@ -9,7 +11,7 @@ use crate::failure::Failure;
 use crate::patience::patiently;
 use crate::print::{labels, print_json, print_line, print_table};
 use crate::table::{Cell, Table, Tone};
-use crate::words::{figure, memory, percent};
+use crate::words::{figure, memory, percent, span};
 
 pub(crate) async fn run(arguments: &Worker) -> Result<(), Failure> {
     let grid = arguments.grid.url.client()?;
@@ -66,9 +68,9 @@ fn unlisted(failure: Failure, format: Format, drained: &[&WorkerId]) -> Result<(
     })
 }
 
-fn worker_table(workers: &[WorkerSummary]) -> Table<9> {
+fn worker_table(workers: &[WorkerSummary]) -> Table<10> {
     let mut table =
-        Table::new(["WORKER", "STATE", "BUSY", "DONE", "NUMBERS", "LOAD", "FREE MEMORY", "LABELS", "VERSION"]);
+        Table::new(["WORKER", "STATE", "BUSY", "DONE", "NUMBERS", "LOAD", "FREE MEMORY", "LABELS", "VERSION", "NOTE"]);
     for worker in workers {
         table.push([
             Cell::new(worker.id.as_str()),
@@ -82,9 +84,19 @@ fn worker_table(workers: &[WorkerSummary]) -> Table<9> {
             Cell::number(free_memory(worker)),
             Cell::new(labels(&worker.labels)),
             Cell::new(&worker.version),
+            Cell::new(worker.suspension.as_ref().map(suspension).unwrap_or_default()),
         ]);
     }
     table
+}
+
+/// The reason for which a worker is suspended, and until when.
+fn suspension(WorkerSuspension { reason, ends_in_ms }: &WorkerSuspension) -> String {
+    match ends_in_ms {
+        None => format!("{reason}; until it is started again"),
+        Some(0) => format!("{reason}; until its next heartbeat"),
+        Some(left) => format!("{reason}; for {}", span(Duration::from_millis(*left))),
+    }
 }
 
 /// The load of the worker's CPUs; empty for a worker that claims its tasks, which reports neither load nor memory.
@@ -115,20 +127,40 @@ pub(crate) fn worker_tone(state: WorkerState) -> Tone {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::{Value, json};
+
     use super::*;
+
+    fn shown(fields: &Value) -> String {
+        let mut worker = json!({
+            "id": "one", "delivery": "pushed", "slots": 1, "busy": 0, "running": 0, "last_seen_ms_ago": 10,
+            "state": "ready", "completed_tasks": 0, "cpu_load": 0.0, "free_memory_bytes": 0, "labels": {},
+            "resources": {"cpus": 0, "memory_bytes": 0}, "kinds": ["tasks"], "version": "0.1.0",
+        });
+        for (name, value) in fields.as_object().expect("an object") {
+            worker[name] = value.clone();
+        }
+        worker_table(&[serde_json::from_value(worker).expect("a worker")]).render(false)
+    }
 
     #[test]
     fn load_and_memory_that_a_worker_does_not_tell_are_shown_as_nothing() {
-        let shown = |delivery: &str| {
-            let worker = serde_json::json!({
-                "id": "one", "delivery": delivery, "slots": 1, "busy": 0, "running": 0, "last_seen_ms_ago": 10,
-                "state": "ready", "completed_tasks": 0, "cpu_load": 0.0, "free_memory_bytes": 0, "labels": {},
-                "resources": {"cpus": 0, "memory_bytes": 0}, "kinds": ["tasks"], "version": "0.1.0",
-            });
-            worker_table(&[serde_json::from_value(worker).expect("a worker")]).render(false)
-        };
-        let (pushed, pulled) = (shown("pushed"), shown("pulled"));
+        let (pushed, pulled) = (shown(&json!({})), shown(&json!({"delivery": "pulled"})));
         assert!(pushed.contains("0%") && pushed.contains("0 B"), "{pushed}");
         assert!(!pulled.contains('%') && !pulled.contains("0 B"), "{pulled}");
+    }
+
+    #[test]
+    fn a_suspended_worker_has_a_note_of_the_reason_and_the_time_left() {
+        assert!(!shown(&json!({})).contains("NOTE"));
+        for (ends_in_ms, note) in [
+            (json!(12_400), "it failed a lease; for 12s"),
+            (json!(0), "it failed a lease; until its next heartbeat"),
+            (Value::Null, "it failed a lease; until it is started again"),
+        ] {
+            let suspension = json!({"reason": "it failed a lease", "ends_in_ms": ends_in_ms});
+            let shown = shown(&json!({"state": "suspended", "suspension": suspension}));
+            assert!(shown.contains("NOTE") && shown.ends_with(note), "{shown}");
+        }
     }
 }

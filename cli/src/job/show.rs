@@ -2,7 +2,7 @@
 
 use api::client::Client;
 use api::{Job, JobVerification};
-use model::{JobId, counted};
+use model::{JobId, WorkerId, counted};
 
 use crate::arguments::Format;
 use crate::failure::Failure;
@@ -43,7 +43,8 @@ fn describe(job: &Job) -> Table<2> {
         ("tag", some(labels(&job.tags))),
         ("done", Some(percent(job.progress.fraction))),
         ("tasks", Some(counts)),
-        ("verified", job.verification.as_ref().filter(|_| !job.state.is_over()).map(verified)),
+        ("verified", job.verification.as_ref().map(verified)),
+        ("set aside", job.verification.as_ref().and_then(set_aside)),
         ("numbers", job.progress.numbers_done.map(|count| figure(count as f64))),
         ("rate", rate(job)),
         ("left", left.map(span_of_seconds)),
@@ -74,9 +75,41 @@ fn describe(job: &Job) -> Table<2> {
 fn verified(verification: &JobVerification) -> String {
     let JobVerification { compared_leases, waiting_leases, mismatches, recomputed_tasks, .. } = verification;
     let (leases, tasks) = (counted(*compared_leases, "lease", "leases"), counted(*recomputed_tasks, "task", "tasks"));
-    format!("{leases} compared, {waiting_leases} waiting, {mismatches} of them wrong, {tasks} computed anew")
+    format!("{leases} compared, {waiting_leases} waiting, {mismatches} with a wrong outcome, {tasks} computed anew")
+}
+
+/// The workers that a comparison has shown to be wrong.
+fn set_aside(verification: &JobVerification) -> Option<String> {
+    let names: Vec<_> = verification.workers_set_aside.iter().map(WorkerId::as_str).collect();
+    some(names.join(" "))
 }
 
 fn some(text: String) -> Option<String> {
     (!text.is_empty()).then_some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_job_that_is_over_says_what_was_compared_and_who_was_wrong() {
+        let job = json!({
+            "id": "0190a5b0-0000-7000-8000-000000000001", "kind": "sum-of-primes", "params": {}, "state": "succeeded",
+            "priority": 5, "tags": {}, "affinity": {}, "requires": {}, "max_attempts": 4, "timeout": {}, "attempts": 9,
+            "tasks": {"total": 8, "pending": 0, "running": 0, "succeeded": 8, "failed": 0}, "progress": {"fraction": 1},
+            "submitted_at": "2026-03-21T10:00:00Z",
+            "verification": {"share": 0.5, "compared_leases": 3, "mismatches": 1, "recomputed_tasks": 2,
+                "workers_set_aside": ["liar"]},
+        });
+        let job = serde_json::from_str(&job.to_string()).expect("a job");
+        let shown = describe(&job).render(false);
+        let verified = "3 leases compared, 0 waiting, 1 with a wrong outcome, 2 tasks computed anew";
+        for (name, value) in [("verified", verified), ("set aside", "liar"), ("verify share", "0.5")] {
+            let is_it = |line: &str| line.strip_prefix(name).is_some_and(|rest| rest.trim_start() == value);
+            assert!(shown.lines().any(is_it), "{name} in {shown}");
+        }
+    }
 }

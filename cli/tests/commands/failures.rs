@@ -236,6 +236,24 @@ fn result_of_a_job_that_ends_just_after_it_had_none_is_asked_for_once_more() {
 }
 
 #[test]
+fn figures_that_are_not_all_printed_are_told_of() {
+    // As many rows as the command keeps.
+    let row = r#"{"start":"2026-03-21T10:00:00Z","end":"2026-03-21T11:00:00Z","kind":"tasks","task":"a","starts":1}"#;
+    let body = format!(r#"{{"grain":"hour","tasks":[{}],"next_page_token":"x"}}"#, vec![row; 100_000].join(","));
+    for format in ["csv", "table"] {
+        let length = body.len();
+        let (url, server) = answer_once(format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{body}"));
+        let output = divvy(&["statistics", "--tasks", "--output", format]).env("DIVVY_URL", &url).output();
+        server.join().expect("no panic");
+        let output = output.expect("run the command");
+        assert_eq!(output.status.code(), Some(0), "{format}");
+        assert_eq!(String::from_utf8_lossy(&output.stdout).lines().count(), 100_001, "a head and the rows");
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert!(told.starts_with("there are more: ") && told.lines().count() == 1, "{format}: {told}");
+    }
+}
+
+#[test]
 fn program_that_is_gone_when_its_deletion_is_repeated_is_deleted() {
     let hash = "0".repeat(64);
     let gone = "HTTP/1.1 404 Not Found\r\nConnection: close\r\nContent-Length: 0\r\n\r\n".to_owned();

@@ -13,7 +13,7 @@ use actix_web_lab::sse::{self, Sse};
 use api::{Problem, RESET_EVENT, StreamReset, schema};
 use bytestring::ByteString;
 use model::{JobEvent, JobId};
-use service::{ApiError, Query};
+use service::{ApiError, Query, Right, until_revoked};
 use store::ReadError;
 use tokio::sync::mpsc;
 
@@ -146,9 +146,13 @@ fn wanted(request: &HttpRequest) -> Result<(Option<u64>, bool), ApiError> {
 
 fn stream(state: Data<State>, wanted: Wanted, request: &HttpRequest) -> HttpResponse {
     let (sender, receiver) = mpsc::channel(PAGE);
+    let revoked = until_revoked(request, Right::Read);
     actix_web::rt::spawn(async move {
-        // The client may leave, and a read may fail: either ends the stream, and the client may come back.
-        let _ = send(&state, wanted, &sender).await;
+        tokio::select! {
+            // The client may leave, and a read may fail: either ends the stream, and the client may come back.
+            _ = send(&state, wanted, &sender) => (),
+            () = revoked => (),
+        }
     });
     Sse::from_infallible_receiver(receiver).with_keep_alive(KEEP_ALIVE).respond_to(request).map_into_boxed_body()
 }

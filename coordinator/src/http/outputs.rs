@@ -7,10 +7,10 @@ use actix_web::web::{Data, Path, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use api::Problem;
 use futures_util::{StreamExt, stream};
-use model::{AttemptId, JobId, OutputObject, ProgramHash, ProgramOutput};
+use model::{AttemptId, JobId, JobKind, OutputObject, ProgramHash, ProgramOutput};
 use serde_json::value::RawValue;
 use service::{ApiError, Query, body_error};
-use store::{AttemptEnd, ComposeError, OutputError, OutputUpload, ReadError};
+use store::{AttemptEnd, ComposeError, JobRecord, OutputError, OutputUpload, ReadError};
 use tokio::time::error::Elapsed;
 use uuid::Uuid;
 
@@ -147,7 +147,7 @@ pub(super) async fn show(state: Data<State>, path: Path<(String, String)>) -> Re
     let record = state.store.job(id).await.map_err(from_read)?.ok_or_else(|| unknown(id))?;
     let found = task.parse().ok().filter(|task| *task < record.tasks);
     let task: u64 = found.ok_or_else(|| ApiError::Unknown(format!("job {id} has no task {task:?}")))?;
-    let result = result_of(&state, id, task).await.map_err(from_read)?;
+    let result = result_of(&state, &record, task).await.map_err(from_read)?;
     let result = result.ok_or_else(|| ApiError::Conflict(format!("task {task} of job {id} has no result")))?;
     if !is_program(record.kind) {
         return Ok(HttpResponse::Ok().content_type(header::ContentType::json()).body(result.get().to_owned()));
@@ -157,16 +157,20 @@ pub(super) async fn show(state: Data<State>, path: Path<(String, String)>) -> Re
     stream_output(&state, id, task, output).await
 }
 
-/// The stored result of a task that is done.
-async fn result_of(state: &State, id: JobId, task: u64) -> Result<Option<Box<RawValue>>, ReadError> {
-    let attempts = state.store.outcomes(id, task, 1).await?;
+/// The stored result of a task that is done. A worker may leave the results of `tasks` out: each is `null`, as in the job's
+/// result.
+async fn result_of(state: &State, record: &JobRecord, task: u64) -> Result<Option<Box<RawValue>>, ReadError> {
+    let attempts = state.store.outcomes(record.id, task, 1).await?;
     let completed = attempts.into_iter().find_map(|attempt| match attempt.end {
         AttemptEnd::Completed { results, .. } => Some((attempt.tasks, results)),
         AttemptEnd::Failed { .. } => None,
     });
     let Some((tasks, mut results)) = completed else { return Ok(None) };
     let place = usize::try_from(task - tasks.start).unwrap_or(usize::MAX);
-    Ok((place < results.len()).then(|| results.swap_remove(place)))
+    if place < results.len() {
+        return Ok(Some(results.swap_remove(place)));
+    }
+    Ok((record.kind == JobKind::TASKS).then(|| RawValue::NULL.to_owned()))
 }
 
 /// Streams an output with bounded memory, however long the output is.

@@ -1,6 +1,6 @@
 //! `/v1/jobs/{id}/result` and `/v1/results/{name}`: results of jobs.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix_web::web::{Data, Path};
 use actix_web::{HttpRequest, HttpResponse};
@@ -33,6 +33,7 @@ const MAX_WAIT: Duration = Duration::from_secs(60);
         (status = 400, description = "A parameter is invalid", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "There is no such job", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "The job has no result yet, or will have none", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The coordinator stops during the wait", body = Problem, content_type = "application/problem+json"),
         (status = "default", description = "Any other error", body = Problem, content_type = "application/problem+json"),
     )
 )]
@@ -44,9 +45,14 @@ pub(super) async fn of_job(
     let id = job_id(&path)?;
     let query = Query::parse(request.query_string())?;
     let wait = query.one("wait")?.map(|text| seconds("wait", text, MAX_WAIT)).transpose()?.unwrap_or_default();
+    let until = Instant::now() + wait;
     let record = until_over(&state, id, wait).await?;
     if let Some(result) = state.store.result_stream(id).await.map_err(from_read)? {
         return stream(result).await;
+    }
+    // A conflict would say that the job has not ended within the time.
+    if !record.state.is_over() && state.health.is_draining() && Instant::now() < until {
+        return Err(ApiError::Unavailable("the coordinator is stopping".to_owned()));
     }
     Err(ApiError::Conflict(match record.error {
         Some(error) => format!("there is no result: the job is {} ({error})", record.state),

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use actix_web::HttpResponse;
 use actix_web::web::{Data, Json, Path};
-use api::{Delivery, Problem, WorkerState, WorkerSummary};
-use engine::{Standing, WorkerView};
+use api::{Delivery, Problem, WorkerState, WorkerSummary, WorkerSuspension};
+use engine::{Standing, Suspension, WorkerView};
 use model::WorkerId;
 use service::ApiError;
 use store::WriteError;
@@ -133,12 +133,13 @@ fn summary(view: Option<WorkerView>, id: WorkerId, silent: Duration) -> WorkerSu
         slots: 1,
         busy: view.as_ref().map_or(0, |view| u32::try_from(view.leases).unwrap_or(u32::MAX)),
         running: 0,
-        last_seen_ms_ago: u64::try_from(silent.as_millis()).unwrap_or(u64::MAX),
+        last_seen_ms_ago: milliseconds(silent),
         state: match standing {
             Some(Standing::Suspended) => WorkerState::Suspended,
             Some(Standing::Draining) => WorkerState::Draining,
             Some(Standing::Ready) | None => WorkerState::Ready,
         },
+        suspension: view.as_ref().and_then(|view| view.suspension).map(of_suspension),
         completed_tasks: view.map_or(0, |WorkerView { completed_tasks, .. }| completed_tasks),
         speed_numbers_per_s,
         cpu_load: 0.0,
@@ -148,4 +149,13 @@ fn summary(view: Option<WorkerView>, id: WorkerId, silent: Duration) -> WorkerSu
         kinds: Vec::new(),
         version: String::new(),
     }
+}
+
+fn of_suspension(Suspension { reason, until }: Suspension) -> WorkerSuspension {
+    let ends_in_ms = until.map(|until| milliseconds(until.saturating_duration_since(Instant::now())));
+    WorkerSuspension { reason: reason.to_string(), ends_in_ms }
+}
+
+fn milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }

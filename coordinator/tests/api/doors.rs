@@ -10,7 +10,7 @@ use reqwest::{Method, Response};
 use serde_json::{Value, json};
 use service::{DoorSettings, access};
 
-use crate::helpers::{TestCoordinator, closed_port, config, heartbeat, pause, problem, read};
+use crate::helpers::{PATIENCE, TestCoordinator, closed_port, config, heartbeat, pause, problem, read};
 
 fn guarded(file: &Path) -> Config {
     let doors = DoorSettings { api_tokens_file: Some(file.to_owned()), ..DoorSettings::default() };
@@ -71,6 +71,37 @@ async fn a_sum_is_told_to_a_reader_but_stored_for_a_submitter_alone() {
     let _worker = grid.add_real_worker("one", 1, model::Labels::new()).await;
     for token in [reader.as_str(), ""] {
         assert_eq!(ask(token, "").await.status(), 200);
+    }
+}
+
+#[actix_web::test]
+async fn the_question_before_a_change_shows_jobs_to_readers_alone() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("tokens.toml");
+    let (submitter, both) = (add(&file, "submitter", "submit"), add(&file, "both", "read,submit"));
+    let grid = TestCoordinator::start(guarded(&file));
+    let request = grid.client.post(format!("http://{}/v1/jobs", grid.public)).bearer_auth(&submitter);
+    let submitted = request.json(&json!({"kind": "sleep", "params": {"seconds": 0}})).send().await.expect("an answer");
+    let job: Job = read(submitted, 201).await;
+    for path in ["/jobs/all/cancel?state=queued".to_owned(), format!("/jobs/{}/cancel", job.id)] {
+        assert_eq!(grid.ask_as(&submitter, Method::GET, &path).await.status(), 403, "{path}");
+        assert_eq!(grid.ask_as(&both, Method::GET, &path).await.status(), 200, "{path}");
+    }
+}
+
+#[actix_web::test]
+async fn streams_end_when_their_token_is_removed() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("tokens.toml");
+    let reader = add(&file, "reader", "read");
+    let grid = TestCoordinator::start(guarded(&file));
+    let mut streams =
+        [grid.ask_as(&reader, Method::GET, "/v1/events").await, grid.ask_as(&reader, Method::GET, "/live").await];
+    std::fs::write(&file, "").expect("written");
+    for stream in &mut streams {
+        assert_eq!(stream.status(), 200);
+        let ended = async { while stream.chunk().await.expect("an event, a comment or the end").is_some() {} };
+        tokio::time::timeout(PATIENCE, ended).await.expect("it ends");
     }
 }
 

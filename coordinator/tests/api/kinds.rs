@@ -93,6 +93,9 @@ async fn a_worker_that_refuses_the_token_costs_no_attempt_and_is_named_to_the_jo
         assert!(Instant::now() < deadline, "it is not suspended");
         pause().await;
     }
+    let workers = grid.workers().await;
+    let suspension = workers[0].suspension.as_ref().map(|suspension| suspension.reason.as_str());
+    assert_eq!(suspension, Some("it did not take a lease"), "{workers:?}");
     let why: Value = grid.get(&format!("/v1/jobs/{}/explain", job.id)).await.json().await.expect("JSON");
     assert_eq!(why["reasons"], json!(["no worker is ready; the worker closed is suspended: it did not take a lease"]));
     assert_eq!(grid.job(job.id).await.attempts, 0);

@@ -44,7 +44,7 @@ async fn streams_and_waits_end_at_once() {
     assert_eq!((of_job.next().await, of_all.next().await), (None, None));
     // Either it was answered, or it came too late to be.
     if let Ok(answer) = result.await.expect("no panic") {
-        problem(answer, 409).await;
+        problem(answer, 503).await;
     }
     if let Ok(answer) = claim.await.expect("no panic") {
         problem(answer, 503).await;

@@ -67,6 +67,18 @@ async fn a_task_that_failed_alone_and_succeeded_with_others_has_succeeded() {
 }
 
 #[actix_web::test]
+async fn a_task_that_was_done_without_a_result_has_the_result_null() {
+    let grid = TestCoordinator::start(config());
+    let job = grid.submit(&numbered_tasks(2)).await;
+    let path = format!("/v1/jobs/{}/tasks/1/result", job.id);
+    problem(grid.get(&path).await, 409).await;
+    let claimed = grid.claimed("one", &json!({"max_tasks": 2})).await;
+    grid.complete(&claimed, &json!([])).await;
+    assert_eq!(grid.result(job.id).await, json!({"tasks": [null, null]}));
+    assert_eq!(read::<Value>(grid.get(&path).await, 200).await, Value::Null);
+}
+
+#[actix_web::test]
 async fn a_task_that_failed_is_pending_after_a_retry_of_its_job() {
     let grid = TestCoordinator::start(config());
     let job = grid.submit(&with(numbered_tasks(2), &json!({"max_attempts": 1}))).await;

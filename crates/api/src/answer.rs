@@ -63,6 +63,9 @@ pub struct WorkerSummary {
     pub last_seen_ms_ago: u64,
     /// The state of the worker.
     pub state: WorkerState,
+    /// Its suspension, while its state is `suspended`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub suspension: Option<WorkerSuspension>,
     /// Tasks it has completed since it registered.
     pub completed_tasks: u64,
     /// Its speed at its last leases, in numbers of a range per second and slot; absent until its first outcome.
@@ -84,6 +87,17 @@ pub struct WorkerSummary {
     pub version: String,
 }
 
+/// The reason for which a worker gets no leases, and until when.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct WorkerSuspension {
+    /// The reason, in words.
+    pub reason: String,
+    /// Time until its next heartbeat ends the suspension, or its next claim if it claims its leases; 0 once that is so. Absent
+    /// where the worker gets no leases until its process is started again.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub ends_in_ms: Option<u64>,
+}
+
 /// The way in which a worker gets its leases.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
@@ -100,7 +114,7 @@ pub enum Delivery {
 pub enum WorkerState {
     /// It gets leases.
     Ready,
-    /// Its last lease failed: it gets none until it has shown that it lives and a pause has passed.
+    /// It failed a lease, could not be reached or had a wrong outcome: it gets none for a while.
     Suspended,
     /// It is about to leave: it finishes its leases and gets no new ones.
     Draining,

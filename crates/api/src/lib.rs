@@ -18,7 +18,7 @@ mod stream;
 mod task;
 mod view;
 
-pub use answer::{Delivery, SumOfPrimes, WorkerState, WorkerSummary};
+pub use answer::{Delivery, SumOfPrimes, WorkerState, WorkerSummary, WorkerSuspension};
 pub use coordinator::{CoordinatorList, CoordinatorRole, CoordinatorSummary};
 pub use heartbeat::{
     Deregistration, Heartbeat, HeartbeatAnswer, HeldLease, HeldState, MAX_HEARTBEAT_ANSWER_BYTES, MAX_HEARTBEAT_BYTES,

@@ -1,6 +1,6 @@
 //! The overview's list of conditions that need attention.
 
-use api::{Job, KafkaStats, Stats};
+use api::{Job, KafkaStats, Stats, WorkerSummary};
 use jiff::Timestamp;
 use maud::{Markup, html};
 
@@ -98,10 +98,13 @@ fn of_stats(stats: &Stats, entries: &mut Vec<AttentionEntry>) {
     }
 }
 
-fn of_suspended(suspended: &[String], entries: &mut Vec<AttentionEntry>) {
-    for worker in suspended.iter().take(SHOWN) {
-        let text = html! { a href="/grid/workers" { (worker_name(worker)) } " gets no tasks for now: it failed lately, or its results were wrong." };
-        entries.push(AttentionEntry::warning(format!("worker-{worker}"), "suspended", text));
+fn of_suspended(suspended: &[&WorkerSummary], entries: &mut Vec<AttentionEntry>) {
+    for WorkerSummary { id, suspension, .. } in suspended.iter().take(SHOWN) {
+        let text = html! {
+            a href="/grid/workers" { (worker_name(id.as_str())) } " gets no tasks for now"
+            @if let Some(suspension) = suspension { ": " (suspension.reason) } "."
+        };
+        entries.push(AttentionEntry::warning(format!("worker-{id}"), "suspended", text));
     }
     let more = suspended.len().saturating_sub(SHOWN) as u64;
     if more > 0 {
@@ -195,11 +198,11 @@ fn link(job: &Job) -> Markup {
 mod tests {
     use std::collections::BTreeMap;
 
-    use api::KindDemand;
+    use api::{KindDemand, WorkerState};
     use serde_json::json;
 
     use super::*;
-    use crate::samples::job;
+    use crate::samples::{job, worker};
 
     const EMPTY: Overview<'_> =
         Overview { stats: None, history: &[], running: &[], stuck: &[], failed: &[], slots: (0, 0), suspended: &[] };
@@ -303,10 +306,16 @@ mod tests {
             is_more: others > 90,
         };
         let failed = [failures(1, 0), failures(2, 4), failures(3, 97), failures(4, 0)];
-        let suspended = ["a", "b", "c", "d", "e"].map(str::to_owned);
+        let workers = ["a", "b", "c", "d", "e"].map(|name| worker(name, WorkerState::Suspended));
+        let suspended: Vec<_> = workers.iter().collect();
         let html = listed(&Overview { failed: &failed, suspended: &suspended, ..EMPTY });
-        for expected in [">4 more</a>", ">at least 97 more</a>", "More jobs</a> failed", "2 more workers</a> set aside"]
-        {
+        for expected in [
+            ">4 more</a>",
+            ">at least 97 more</a>",
+            "More jobs</a> failed",
+            "</a> gets no tasks for now: it failed a lease.",
+            "2 more workers</a> set aside",
+        ] {
             assert!(html.contains(expected), "{expected}: {html}");
         }
         assert_eq!(html.matches("and <a").count(), 2, "{html}");

@@ -1,6 +1,6 @@
 //! The overview: what the grid does now, and what it did over the last hour.
 
-use api::{Job, Stats};
+use api::{Job, Stats, WorkerSummary};
 use jiff::Timestamp;
 use maud::{Markup, html};
 
@@ -57,7 +57,7 @@ pub struct Overview<'a> {
     /// Slots of the present workers, also of simulated ones: busy slots, and all.
     pub slots: (u64, u64),
     /// Workers that are set aside.
-    pub suspended: &'a [String],
+    pub suspended: &'a [&'a WorkerSummary],
 }
 
 /// The page at `/`.

@@ -1,6 +1,6 @@
 //! Jobs and a viewer for tests.
 
-use api::Job;
+use api::{Job, WorkerState, WorkerSummary};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -32,4 +32,17 @@ pub(crate) fn viewer() -> Viewer {
         now: Timestamp::UNIX_EPOCH,
         version: "1".to_owned(),
     }
+}
+
+/// A worker that claims its tasks; a suspended one has failed a lease.
+pub(crate) fn worker(name: &str, state: WorkerState) -> WorkerSummary {
+    let mut worker = json!({
+        "id": name, "delivery": "pulled", "slots": 1, "busy": 0, "running": 0, "last_seen_ms_ago": 0, "state": state,
+        "completed_tasks": 0, "cpu_load": 0.0, "free_memory_bytes": 0, "labels": {},
+        "resources": {"cpus": 0, "memory_bytes": 0}, "kinds": [], "version": "",
+    });
+    if state == WorkerState::Suspended {
+        worker["suspension"] = json!({"reason": "it failed a lease", "ends_in_ms": 400});
+    }
+    serde_json::from_value(worker).expect("a worker")
 }

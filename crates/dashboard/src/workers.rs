@@ -67,6 +67,7 @@ fn row(viewer: &Viewer, worker: &WorkerSummary) -> Markup {
             td.worker {
                 span.name { (worker_name(worker.id.as_str())) }
                 div.sub {
+                    @if let Some(suspension) = &worker.suspension { span { (suspension.reason) } " " }
                     @if is_pushed { @if !worker.version.is_empty() { span { "version " (worker.version) } } } @else { span { "pulls" } }
                     @if let Some(address) = worker.address { " " span { "at " (address) } }
                     @for (key, value) in &worker.labels { " " span.tag { bdi { (key) } "=" bdi { (value) } } }
@@ -100,27 +101,17 @@ fn to_f64(number: u64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::samples;
 
     fn worker(number: usize, state: WorkerState) -> WorkerSummary {
-        WorkerSummary {
-            id: format!("w{number:04}").parse().expect("a name"),
-            delivery: Delivery::Pulled,
-            boot_id: None,
-            address: None,
-            slots: 1,
-            busy: 0,
-            running: 0,
-            last_seen_ms_ago: 0,
-            state,
-            completed_tasks: 0,
-            speed_numbers_per_s: None,
-            cpu_load: 0.0,
-            free_memory_bytes: 0,
-            labels: model::Labels::new(),
-            resources: model::Resources::default(),
-            kinds: Vec::new(),
-            version: String::new(),
-        }
+        samples::worker(&format!("w{number:04}"), state)
+    }
+
+    #[test]
+    fn a_suspended_worker_is_shown_with_the_reason() {
+        let shown = |state| row(&samples::viewer(), &worker(1, state)).into_string();
+        assert!(shown(WorkerState::Suspended).contains("<span>it failed a lease</span>"));
+        assert!(!shown(WorkerState::Ready).contains("it failed"));
     }
 
     #[test]

@@ -77,6 +77,9 @@ pub enum SuspensionReason {
     /// The connection of its heartbeats has closed.
     #[error("the connection of its heartbeats has closed")]
     Disconnected,
+    /// A comparison has shown that an outcome of the worker was wrong.
+    #[error("an outcome of it was wrong")]
+    WrongOutcome,
 }
 
 /// The reason why a job has no answer.

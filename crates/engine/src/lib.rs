@@ -46,4 +46,4 @@ pub use crate::skipping::SkipError;
 pub use crate::time::Now;
 pub use crate::verification::{VerificationCounts, VerificationView};
 pub use crate::view::{JobView, LeasedTasks, WorkerView};
-pub use crate::workers::{Delivery, Standing, WorkerAnnouncement};
+pub use crate::workers::{Delivery, Standing, Suspension, WorkerAnnouncement};

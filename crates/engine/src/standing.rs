@@ -8,7 +8,7 @@ use scheduler::WorkerKey;
 use crate::effect::{Effect, SuspensionReason};
 use crate::engine::Engine;
 use crate::time::Now;
-use crate::workers::{Standing, Worker};
+use crate::workers::{Standing, Suspension, Worker};
 
 /// Pause after a failure; it doubles up to [`LONGEST_PAUSE`] while a worker fails several jobs.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
@@ -170,18 +170,26 @@ impl Engine {
 
     /// The suspended workers in words, one of them with its reason; `None` if there is none.
     pub(crate) fn suspended(&self) -> Option<String> {
-        let suspended = || {
-            self.workers.values().filter_map(|worker| match worker.standing {
-                WorkerStanding::Suspended { reason, .. } => Some((&worker.id, reason)),
-                WorkerStanding::Ready { .. } | WorkerStanding::Draining | WorkerStanding::SetAside => None,
-            })
-        };
+        let suspended =
+            || self.workers.values().filter_map(move |worker| Some((&worker.id, self.suspension(worker)?.reason)));
         let (id, reason) = suspended().min_by_key(|(id, _)| *id)?;
         let others = match suspended().count() - 1 {
             0 => String::new(),
             others => format!(" (and {others} more)"),
         };
         Some(format!("the worker {id} is suspended: {reason}{others}"))
+    }
+
+    /// The reason for which a worker gets no leases for a while, and until when.
+    pub(crate) fn suspension(&self, worker: &Worker) -> Option<Suspension> {
+        match worker.standing {
+            WorkerStanding::Suspended { reason, until, .. } => Some(Suspension { reason, until: Some(until) }),
+            WorkerStanding::SetAside => {
+                let until = self.set_aside.readmitted_at(&worker.id);
+                Some(Suspension { reason: SuspensionReason::WrongOutcome, until })
+            }
+            WorkerStanding::Ready { .. } | WorkerStanding::Draining => None,
+        }
     }
 
     pub(crate) fn end_pause_of(&mut self, key: WorkerKey) {

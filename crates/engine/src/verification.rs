@@ -171,6 +171,12 @@ impl SetAside {
         self.workers.get(worker).is_some_and(|(known, _)| *known == boot(delivery))
     }
 
+    /// The instant at which a pulling worker is trusted again.
+    pub(crate) fn readmitted_at(&self, worker: &WorkerId) -> Option<Instant> {
+        let (boot, since) = self.workers.get(worker)?;
+        boot.is_none().then(|| *since + PULLED_SET_ASIDE)
+    }
+
     /// Forgets the pulling workers whose time is over.
     fn take_ended(&mut self, now: Instant) -> BTreeSet<WorkerId> {
         let has_ended = |(boot, since): &(Option<BootId>, Instant)| {

@@ -9,7 +9,7 @@ use scheduler::{Demand, JobCounts, WorkerKey};
 use crate::engine::Engine;
 use crate::time::Now;
 use crate::verification::{Verification, VerificationView};
-use crate::workers::Standing;
+use crate::workers::{Standing, Suspension};
 
 /// A job that is not over.
 #[derive(Clone, Debug, PartialEq)]
@@ -50,6 +50,8 @@ pub struct WorkerView {
     pub is_pushed: bool,
     /// Whether the worker gets leases.
     pub standing: Standing,
+    /// Its suspension, while it is suspended.
+    pub suspension: Option<Suspension>,
     /// Kinds that it named and does not run.
     pub lacks: Vec<JobKind>,
     /// Leases that it has.
@@ -124,6 +126,7 @@ impl Engine {
             id: worker.id.clone(),
             is_pushed: worker.is_pushed(),
             standing: worker.standing(),
+            suspension: self.suspension(worker),
             lacks: worker.lacks.clone(),
             leases: self.scheduler.leases_of(key),
             completed_tasks: worker.completed_tasks,

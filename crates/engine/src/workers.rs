@@ -1,10 +1,12 @@
 //! Pushed workers, which get their leases by requests, and pulling workers, which claim them.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::time::Instant;
 
 use model::{AttemptId, BootId, JobId, JobKind, Labels, Resources, WorkerId};
 use scheduler::{Lane, WorkerKey, WorkerSpec};
 
+use crate::effect::SuspensionReason;
 use crate::engine::Engine;
 use crate::reconcile::{HeldLease, Reconciled};
 use crate::slots::Slot;
@@ -55,6 +57,16 @@ pub enum Standing {
     Suspended,
     /// The worker finishes its leases and gets no more.
     Draining,
+}
+
+/// The suspension of a worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Suspension {
+    /// Its reason.
+    pub reason: SuspensionReason,
+    /// Instant from which on the worker's next heartbeat ends it, or the next claim of a pulling worker; `None` for a worker
+    /// that gets no leases until its process is another one.
+    pub until: Option<Instant>,
 }
 
 #[derive(Debug)]

@@ -13,9 +13,11 @@ mod file;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use actix_web::dev::Payload;
 use actix_web::http::header::{AUTHORIZATION, COOKIE, HeaderMap};
+use actix_web::web::Data;
 use actix_web::{FromRequest, HttpMessage, HttpRequest};
 use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
@@ -91,6 +93,9 @@ impl FromStr for Rights {
 /// The cookie that holds the token of a browser that has signed in. The cookie counts for pages alone: a program sends its token
 /// in the header.
 pub const TOKEN_COOKIE: &str = "divvy_token";
+
+/// Interval at which the token of an answer without an end is checked.
+const REVOKED_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The sender of a request. A handler takes it as an argument.
 #[derive(Clone, Debug, Default)]
@@ -221,7 +226,27 @@ impl Access {
     }
 }
 
+/// Resolves when the token of a request has lost a right, since the file of tokens has changed: for an answer without an end.
+/// Never resolves for a request without a token.
+pub fn until_revoked(request: &HttpRequest, right: Right) -> impl Future<Output = ()> + use<> {
+    let access = request.app_data::<Data<Access>>().map(Data::get_ref);
+    let tokens = access.and_then(|Access(tokens)| tokens.clone());
+    let name = Caller::of(request).name;
+    async move {
+        let (Some(tokens), Some(name)) = (tokens, name) else { return std::future::pending().await };
+        while tokens.grant(&name, right) {
+            tokio::time::sleep(REVOKED_INTERVAL).await;
+        }
+    }
+}
+
 impl Tokens {
+    /// Whether a token of this name has the right now.
+    fn grant(&self, name: &Arc<str>, right: Right) -> bool {
+        let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
+        entries.iter().any(|entry| entry.name == *name && entry.rights.include(right))
+    }
+
     /// Compares a token with every entry, in a time that does not depend on the matching entry.
     fn find(&self, token: &[u8]) -> Option<(Arc<str>, Rights)> {
         let hash: [u8; 32] = Sha256::digest(token).into();

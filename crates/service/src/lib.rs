@@ -32,7 +32,7 @@ mod tls;
 pub mod trace;
 
 pub use accept::prefers_to_json;
-pub use access::{Access, Caller, Right, Rights, TOKEN_COOKIE};
+pub use access::{Access, Caller, Right, Rights, TOKEN_COOKIE, until_revoked};
 pub use auth::{InvalidToken, WorkerToken};
 pub use body::{
     Body, MAX_BODY_BYTES, body_error, parse_form, parse_json, parse_json_leniently, read_body, read_json,

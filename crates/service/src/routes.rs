@@ -3,6 +3,7 @@
 //! demands [`Right::Admin`] and takes no parameter, and other methods of a resource in the table are refused.
 
 use std::rc::Rc;
+use std::sync::OnceLock;
 
 use actix_web::dev::{ResourceDef, ServiceRequest};
 use actix_web::http::Method;
@@ -267,14 +268,33 @@ impl Routes {
         if allow.is_empty() { Ok(()) } else { Err(ApiError::MethodNotAllowed { allow }) }
     }
 
-    /// The methods of the routes that `path` belongs to, for the header `Allow`. Empty where there is none.
-    pub(crate) fn methods_of(self, path: &str) -> String {
-        self.methods(|route| route.pattern != ELSEWHERE && ResourceDef::new(route.pattern).is_match(path))
-    }
-
     fn methods(self, fits: impl Fn(&Route) -> bool) -> String {
         let fitting = self.all().filter(|route| fits(route));
         with_head(&fitting.map(|route| route.method).collect::<Vec<_>>().join(", "))
+    }
+}
+
+/// The routes of a table with their compiled patterns. A listener compiles them once, for its first unknown path: actix-router
+/// never frees the names of a pattern's parameters.
+#[derive(Debug)]
+pub(crate) struct Resources {
+    routes: Routes,
+    compiled: OnceLock<Vec<(ResourceDef, &'static Route)>>,
+}
+
+impl Resources {
+    pub(crate) fn of(routes: Routes) -> Self {
+        Self { routes, compiled: OnceLock::new() }
+    }
+
+    /// The methods of the routes that `path` belongs to, for the header `Allow`. Empty where there is none.
+    pub(crate) fn methods_of(&self, path: &str) -> String {
+        let compiled = self.compiled.get_or_init(|| {
+            let routes = self.routes.all().filter(|route| route.pattern != ELSEWHERE);
+            routes.map(|route| (ResourceDef::new(route.pattern), route)).collect()
+        });
+        let fitting = compiled.iter().filter(|(resource, _)| resource.is_match(path));
+        with_head(&fitting.map(|(_, route)| route.method).collect::<Vec<_>>().join(", "))
     }
 }
 
@@ -343,6 +363,23 @@ mod tests {
     use actix_web::test::TestRequest;
 
     use super::*;
+
+    #[test]
+    fn a_path_has_the_methods_of_every_route_that_it_belongs_to() {
+        const TABLE: &[Route] = &[
+            Route::new("GET", "/jobs/{id}", Right::Read),
+            Route::new("PUT", "/jobs/{id}", Right::Submit),
+            Route::new("POST", "/jobs/{id}/{action}", Right::Submit),
+            Route::elsewhere(|error, _| error.error_response()),
+        ];
+        let resources = Resources::of(Routes(TABLE));
+        assert_eq!(resources.methods_of("/jobs/1"), "GET, HEAD, PUT");
+        assert_eq!(resources.methods_of("/jobs/1/cancel"), "POST");
+        assert_eq!(resources.methods_of("/livez"), "GET, HEAD");
+        for nowhere in ["", "/", "/jobs", "/jobs/", "/jobs/1/cancel/now"] {
+            assert_eq!(resources.methods_of(nowhere), "", "{nowhere}");
+        }
+    }
 
     #[test]
     fn a_sum_that_is_to_become_a_job_is_not_asked_for_twice() {

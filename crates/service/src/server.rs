@@ -23,7 +23,7 @@ use crate::guard::{Guard, admit};
 use crate::head::answer_head;
 use crate::metrics::observe;
 use crate::relay::pass_on;
-use crate::routes::{Route, Routes, refuse, with_head};
+use crate::routes::{Resources, Route, Routes, refuse, with_head};
 use crate::stream::{Io, Stream};
 use crate::tls::Tls;
 use crate::{ApiError, Metrics};
@@ -166,12 +166,14 @@ where
         .shutdown_timeout(stop_timeout.as_secs())
         .disable_signals();
     let stopping = server.graceful_shutdown_signal();
+    let resources = Data::new(Resources::of(routes.unwrap_or_default()));
     let service = move || {
         let app = App::new()
             .app_data(Data::new(metrics.clone()))
             .app_data(Data::new(guard.access.clone()))
             .app_data(Data::new(guard.clone()))
             .app_data(Data::new(routes.unwrap_or_default()))
+            .app_data(resources.clone())
             .app_data(PathConfig::default().error_handler(unreadable_path))
             .wrap(from_fn(pass_on))
             .wrap(from_fn(admit))
@@ -234,8 +236,8 @@ fn unreadable_path(error: PathError, request: &HttpRequest) -> actix_web::Error 
 }
 
 /// Services of other crates ignore a path if its method is not theirs.
-async fn not_found(request: HttpRequest, routes: Data<Routes>) -> HttpResponse {
-    let allow = routes.methods_of(request.path());
+async fn not_found(request: HttpRequest, resources: Data<Resources>) -> HttpResponse {
+    let allow = resources.methods_of(request.path());
     let takes_it = allow.split(", ").any(|method| method == request.method().as_str());
     let error = if allow.is_empty() || takes_it {
         ApiError::NotFound(request.path().to_owned())

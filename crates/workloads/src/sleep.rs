@@ -24,6 +24,9 @@ const MAX_TASKS_PER_LEASE: u64 = 1_000;
 const MAX_TASKS: u64 = 10_000_000;
 const MAX_SECONDS: f64 = 86_400.0;
 
+/// The longest parameters of a client, in bytes: they are stored and shown as they are written, with each job of a list.
+const MAX_PARAMS_BYTES: usize = 4096;
+
 /// Longest time until a sleeping slot notices a stop.
 const LONGEST_NAP: Duration = Duration::from_millis(20);
 
@@ -90,6 +93,9 @@ impl Kind for Sleep {
     fn parse(&self, params: &RawValue, _: NonZeroU64) -> Result<Parsed, InvalidJob> {
         let work: SleepParams = parse_params(params)?;
         let wrong = |message: &str| Err(InvalidJob::new("params", message));
+        if params.get().len() > MAX_PARAMS_BYTES {
+            return Err(InvalidJob::new("params", format!("must be at most {MAX_PARAMS_BYTES} bytes long")));
+        }
         if !(0.0..=MAX_SECONDS).contains(&work.seconds) {
             return wrong("seconds must be from 0 to 86400");
         }
@@ -202,6 +208,10 @@ mod tests {
         ] {
             assert_eq!(parse(wrong).expect_err(wrong).field, "params");
         }
+        let of_length = |bytes: usize| parse(&format!("{:<1$}}}", r#"{"seconds":1"#, bytes - 1));
+        assert!(of_length(MAX_PARAMS_BYTES).is_ok());
+        let long = of_length(MAX_PARAMS_BYTES + 1).expect_err("too long");
+        assert_eq!((long.field, long.message.as_str()), ("params", "must be at most 4096 bytes long"));
     }
 
     #[test]

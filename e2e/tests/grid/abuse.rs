@@ -200,6 +200,29 @@ fn internal_paths_are_not_on_the_public_port() {
     assert_eq!(get(coordinator.internal, "/sum-of-primes?a=1&b=2").status, 404);
 }
 
+#[test]
+fn requests_for_paths_that_do_not_exist_leave_nothing_behind() {
+    let coordinator = Coordinator::start(&[]);
+    let mut stream = connect(coordinator.public);
+    let mut ask = || {
+        stream.write_all(b"GET /nowhere HTTP/1.1\r\nhost: localhost\r\n\r\n").expect("send");
+        let (mut answer, mut piece) = (Vec::new(), [0; 4096]);
+        while !answer.ends_with(b"}") {
+            let length = stream.read(&mut piece).expect("an answer");
+            assert!(length > 0, "the connection has ended");
+            answer.extend_from_slice(&piece[..length]);
+        }
+        assert!(answer.starts_with(b"HTTP/1.1 404 "), "{}", String::from_utf8_lossy(&answer));
+    };
+    (0..1_000).for_each(|_| ask());
+    let before = coordinator.peak_bytes();
+    (0..10_000).for_each(|_| ask());
+    let grown = coordinator.peak_bytes() - before;
+    eprintln!("{} KiB more at the peak", grown >> 10);
+    // The names of the patterns' parameters are 2 KiB: kept for each request they would be 20 MiB.
+    assert!(grown < (10 << 20), "{} MiB", grown >> 20);
+}
+
 /// Tries the three ports of a grid at the same time, then that the grid still works.
 fn on_every_port(attack: impl Fn(SocketAddr) + Sync) {
     let coordinator = Coordinator::start(&[]);

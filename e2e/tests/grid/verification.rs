@@ -42,6 +42,7 @@ fn job_that_is_verified_is_exact_though_a_worker_lies_and_the_liar_is_set_aside(
     assert_eq!((&job["verification"]["share"], &job["error"]), (&0.2.into(), &Value::Null));
     let seen = liar.seen_by(&coordinator);
     assert_eq!((&seen["state"], &seen["busy"]), (&"suspended".into(), &0.into()));
+    assert_eq!(seen["suspension"], json!({"reason": "an outcome of it was wrong"}), "for as long as its process lives");
     let verification = &job["verification"];
     assert_eq!(verification["workers_set_aside"], json!([seen["id"]]), "after the end as well");
     for figure in ["compared_leases", "mismatches"] {

@@ -43,6 +43,7 @@ pub(super) async fn ask_of_one(
     request: HttpRequest,
     visit: Visit,
 ) -> Result<HttpResponse, PageError> {
+    visit.demand_read()?;
     let (id, name) = path.into_inner();
     let action = action(&name, &request).map_err(PageError::of_jobs)?;
     let id = job_id(&id).map_err(PageError::of_jobs)?;
@@ -57,6 +58,7 @@ pub(super) async fn ask(
     request: HttpRequest,
     visit: Visit,
 ) -> Result<HttpResponse, PageError> {
+    visit.demand_read()?;
     let action = action(&path, &request)?;
     let query = query(&request)?;
     let changing = changing(&query, action);

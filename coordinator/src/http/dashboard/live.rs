@@ -7,6 +7,7 @@ use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse, Responder};
 use actix_web_lab::sse::{self, Sse};
 use bytestring::ByteString;
+use service::{Right, until_revoked};
 use tokio::sync::{mpsc, watch};
 
 use super::super::State;
@@ -20,9 +21,13 @@ const WAITING: usize = 2;
 pub(super) async fn ticks(state: Data<State>, request: HttpRequest) -> Result<HttpResponse, PageError> {
     let ticks = dashboard_of(&state)?.ticks();
     let (sender, receiver) = mpsc::channel(WAITING);
+    let revoked = until_revoked(&request, Right::Read);
     actix_web::rt::spawn(async move {
-        // The browser may leave, which ends the stream.
-        let _ = send(&state, ticks, &sender).await;
+        tokio::select! {
+            // The browser may leave, which ends the stream.
+            _ = send(&state, ticks, &sender) => (),
+            () = revoked => (),
+        }
     });
     Ok(Sse::from_infallible_receiver(receiver).respond_to(&request).map_into_boxed_body())
 }

@@ -15,8 +15,7 @@ pub(super) async fn show(state: Data<State>, visit: Visit) -> Result<HttpRespons
     let dashboard = dashboard_of(&state)?;
     let snapshot = dashboard.snapshot(&state).await?;
     let Snapshot { stats, workers, slots, running, stuck, failed, .. } = &*snapshot;
-    let suspended = workers.iter().filter(|worker| worker.state == WorkerState::Suspended);
-    let suspended: Vec<String> = suspended.map(|worker| worker.id.to_string()).collect();
+    let suspended: Vec<_> = workers.iter().filter(|worker| worker.state == WorkerState::Suspended).collect();
     let history = dashboard.history();
     let stats = stats.as_ref();
     let overview = Overview { stats, history: &history, running, stuck, failed, slots: *slots, suspended: &suspended };

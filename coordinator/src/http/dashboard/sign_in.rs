@@ -72,7 +72,9 @@ fn with_cookie(mut response: HttpResponse, cookie: &str) -> HttpResponse {
 
 /// A path of this origin, else the overview: a link must not lead from the form to another site.
 fn own_path(next: &str) -> &str {
-    let is_own = next.starts_with('/') && !next.starts_with("//") && !next.contains(['\\', '\n', '\r', '\t']);
+    // A header cannot hold other characters; a browser sends them encoded.
+    let is_printable = next.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\');
+    let is_own = next.starts_with('/') && !next.starts_with("//") && is_printable;
     if is_own { next } else { "/" }
 }
 
@@ -83,7 +85,9 @@ mod tests {
     #[test]
     fn signing_in_leads_to_own_paths_only() {
         assert_eq!(own_path("/jobs?state=failed"), "/jobs?state=failed");
-        for other in ["", "https://evil.example", "//evil.example", "/\\evil.example", "/\t/evil.example"] {
+        for other in
+            ["", "https://evil.example", "//evil.example", "/\\evil.example", "/\t/evil.example", "/é", "/\u{7f}"]
+        {
             assert_eq!(own_path(other), "/", "{other:?}");
         }
     }

@@ -305,6 +305,7 @@ fn fingerprint(stats: Option<&Stats>, workers: &[WorkerSummary], latest_event: u
         (&worker.id, worker.busy, worker.running, worker.completed_tasks).hash(&mut hasher);
         matches!(worker.state, WorkerState::Ready).hash(&mut hasher);
         matches!(worker.state, WorkerState::Draining).hash(&mut hasher);
+        worker.suspension.as_ref().map(|suspension| &suspension.reason).hash(&mut hasher);
         // Steps of 5 %, and of a second once a heartbeat is late.
         #[expect(clippy::cast_possible_truncation, reason = "a share of 20")]
         let load = (worker.cpu_load * 20.0) as i32;

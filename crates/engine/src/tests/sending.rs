@@ -6,7 +6,7 @@ use model::JobKind;
 use scheduler::AttemptFailure;
 
 use super::harness::{Harness, MAX_UNSTORED, held, job};
-use crate::{ClaimId, HeldState, JobFailure, LeaseFailure, Standing};
+use crate::{ClaimId, HeldState, JobFailure, LeaseFailure, Standing, Suspension, SuspensionReason};
 
 const HEAD_START: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
@@ -130,11 +130,15 @@ fn an_unreachable_worker_gets_nothing_until_its_pause_is_over_and_it_lives() {
     grid.take_up(1, JobKind::SLEEP, 1);
     grid.engine.fail(grid.attempt(1, 0), LeaseFailure::Undeliverable, grid.now).expect("leased");
     assert_eq!(grid.effects(), ["suspend w: it did not take a lease"], "no attempt is counted");
+    let until = Some(grid.now.instant + Duration::from_millis(500));
+    let suspension = grid.engine.worker(key).expect("known").suspension;
+    assert_eq!(suspension, Some(Suspension { reason: SuspensionReason::Undelivered, until }));
     let why = "no worker is ready; the worker w is suspended: it did not take a lease";
     assert_eq!(grid.engine.explain(job(1)).as_deref(), Some(why));
     assert_eq!(grid.wait(SECOND), Vec::<String>::new(), "it has not shown that it lives");
     grid.engine.heartbeat(key, &[], grid.now);
     assert_eq!(grid.effects(), ["send 1 0..1 to 1.0"]);
+    assert_eq!(grid.engine.worker(key).expect("known").suspension, None);
 }
 
 #[test]

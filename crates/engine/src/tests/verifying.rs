@@ -9,7 +9,7 @@ use store::{SetAsideWorker, Verified};
 use uuid::Uuid;
 
 use super::harness::{Harness, held, job};
-use crate::{HeldState, Standing, VerificationCounts};
+use crate::{HeldState, Standing, Suspension, SuspensionReason, VerificationCounts};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -170,6 +170,12 @@ fn workers_that_were_set_aside_under_an_earlier_coordinator_stay_so_and_one_that
     for key in [liar, puller] {
         assert_eq!(grid.engine.worker(key).expect("registered").standing, Standing::Suspended);
     }
+    let suspension = |key| grid.engine.worker(key).expect("registered").suspension;
+    let (reason, hour) = (SuspensionReason::WrongOutcome, grid.now.instant + 3_600 * SECOND);
+    assert_eq!(suspension(liar), Some(Suspension { reason, until: None }));
+    assert_eq!(suspension(puller), Some(Suspension { reason, until: Some(hour) }));
+    let why = "no worker is ready; the worker liar is suspended: an outcome of it was wrong (and 1 more)";
+    assert_eq!(grid.engine.explain(job(1)).as_deref(), Some(why));
     assert!(grid.engine.claim(puller, 1, grid.now).is_none());
     grid.advance(3_599 * SECOND);
     assert!(grid.engine.take_readmitted(grid.now).is_empty());

@@ -106,6 +106,8 @@ impl JobClient {
                 assert!(is_on_its_way, "{message}");
                 None
             }
+            // The coordinator has stopped during the wait.
+            503 => None,
             _ => panic!("job {id}: {answer:?}"),
         }
     }

@@ -531,4 +531,10 @@ class WorkerSummary(TypedDict):
     slots: int
     speed_numbers_per_s: NotRequired[int | None]
     state: WorkerState
+    suspension: NotRequired[WorkerSuspension | None]
     version: str
+
+
+class WorkerSuspension(TypedDict):
+    ends_in_ms: NotRequired[int | None]
+    reason: str

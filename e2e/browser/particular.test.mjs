@@ -220,3 +220,15 @@ test("the keyboard walks on from a bar of several leases after the window has mo
   assert.deepEqual(errors, []);
   await context.close();
 });
+
+test("a page that opens does not say that its connection is lost before it has tried", async () => {
+  const prepare = (context) =>
+    context.addInitScript(() => {
+      window.told = [];
+      const note = (records) => window.told.push(...records.filter(({ target }) => target.id === "live").map(({ target }) => target.dataset.is));
+      new MutationObserver(note).observe(document, { subtree: true, attributes: true, attributeFilter: ["data-is"] });
+    });
+  const { context, page } = await open("/", { prepare });
+  assert.equal(await page.evaluate(() => window.told[0]), "opening");
+  await context.close();
+});

@@ -36,7 +36,7 @@ async function lose() {
   if (state.is === "live" || state.is === "opening") tell({ ...state, is: "lost" });
   if (ports.size > 0) timer = setTimeout(open, RETRY_MS);
   const is = (await isSignedOut()) ? "out" : "lost";
-  if (state.is !== "live" && state.is !== is) tell({ ...state, is });
+  if (ports.size > 0 && state.is !== "live" && state.is !== is) tell({ ...state, is });
 }
 
 function expectMore() {

@@ -211,10 +211,10 @@ pub struct DiskStats {
 impl DiskStats {
     /// Less free space than this is low on a large file system.
     const LOW_BYTES: u64 = 5 << 30;
-    /// Share of a small file system below which free space is low: more than the share at which new jobs are refused.
-    const LOW_PART: u64 = 10;
+    /// Share of a small file system below which free space is low: new jobs are never refused above it.
+    const LOW_PART: u64 = 8;
 
-    /// Whether less than a tenth of the file system is free, and less than 5 GiB.
+    /// Whether less than an eighth of the file system is free, and less than 5 GiB.
     #[must_use]
     pub fn is_low(self) -> bool {
         self.free_bytes < Self::LOW_BYTES.min(self.total_bytes / Self::LOW_PART)

@@ -250,12 +250,12 @@ mod tests {
         let with = |free_bytes, total_bytes| {
             shown(Some(&Stats { disk: Some(DiskStats { free_bytes, total_bytes }), ..Stats::default() }))
         };
-        for (free, total) in [(5 * GIB, 500 * GIB), (GIB, 10 * GIB), (0, 0)] {
+        for (free, total) in [(5 * GIB, 500 * GIB), (GIB, 8 * GIB), (0, 0)] {
             assert!(with(free, total).contains("Nothing at the moment"), "{free} of {total}");
         }
         for (free, total, told) in [
             (5 * GIB - 1, 500 * GIB, " of 500 GiB are free"),
-            (GIB - 1, 10 * GIB, " of 10 GiB are free"),
+            (GIB - 1, 8 * GIB, " of 8 GiB are free"),
             (0, 8 << 20, "0 B of 8 MiB are free"),
         ] {
             let html = with(free, total);

@@ -7,6 +7,7 @@ mod carried_code;
 mod clock;
 mod compositions;
 pub mod config;
+mod disk;
 mod drains;
 mod driver;
 mod election;

@@ -15,6 +15,7 @@ use prometheus_client::registry::{Registry as Metrics, Unit};
 use scheduler::{Demand, JobCounts};
 use store::Store;
 
+use crate::disk::Disk;
 use crate::event_hub::EventHub;
 use crate::role::Role;
 use crate::term::Term;
@@ -214,9 +215,10 @@ impl CoordinatorMetrics {
 /// The figures that are read when the metrics are collected.
 #[derive(Debug)]
 pub(crate) struct Gauges {
-    pub(crate) role: Arc<Role>,
-    pub(crate) workers: Arc<Workers>,
-    pub(crate) events: Arc<EventHub>,
+    role: Arc<Role>,
+    workers: Arc<Workers>,
+    events: Arc<EventHub>,
+    disk: Arc<Disk>,
 }
 
 impl Collector for Gauges {
@@ -225,6 +227,7 @@ impl Collector for Gauges {
         let term = term.as_deref();
         encode_demand(&mut encoder, term)?;
         encode_store(&mut encoder, term)?;
+        self.encode_disk(&mut encoder)?;
         self.encode_workers(&mut encoder, term)?;
         let help = "Event streams and clients that wait for a job";
         gauge(&mut encoder, "divvy_event_subscriptions", help, self.events.len() as u64)?;
@@ -236,6 +239,23 @@ impl Collector for Gauges {
 }
 
 impl Gauges {
+    pub(crate) fn new(role: &Arc<Role>, workers: &Arc<Workers>, events: &Arc<EventHub>, disk: &Arc<Disk>) -> Self {
+        Self {
+            role: Arc::clone(role),
+            workers: Arc::clone(workers),
+            events: Arc::clone(events),
+            disk: Arc::clone(disk),
+        }
+    }
+
+    /// Left out where nothing is known: 0 would look like a full disk.
+    fn encode_disk(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let Some(space) = self.disk.space() else { return Ok(()) };
+        let help = "Free space of the file system of the data directory";
+        gauge(encoder, "divvy_disk_free_bytes", help, space.free_bytes)?;
+        gauge(encoder, "divvy_disk_size_bytes", "Size of the file system of the data directory", space.total_bytes)
+    }
+
     fn encode_workers(&self, encoder: &mut DescriptorEncoder<'_>, term: Option<&Term>) -> Result<(), fmt::Error> {
         let states = term.map(|_| self.workers.states()).unwrap_or_default();
         let states = [

@@ -21,6 +21,7 @@ use tracing::{info, warn};
 
 use crate::clock;
 use crate::config::{Config, Switch};
+use crate::disk::Disk;
 use crate::event_hub::EventHub;
 use crate::http::{self, Dashboard, Notices, State};
 use crate::identity::WorkerIdentity;
@@ -160,8 +161,10 @@ impl Coordinator {
         clock::begin(clock.as_ref());
         info!(public = %public.address(), internal = %internal.address(), "serving");
         let members = Arc::new(Members::new(member, Arc::clone(&role), shared.clone()));
+        let disk = Arc::new(Disk::new(shared.is_none().then(|| config.data_dir.clone())));
         let LastingParts { mut background, state, metrics } =
-            LastingParts::new(&config, &role, &store, &members, kafka)?;
+            LastingParts::new(&config, &role, &store, &members, kafka, &disk)?;
+        background.spawn(disk.run());
         background.spawn(http::run_dashboard(state.clone()));
         background.spawn(clock::run(clock));
         let (health, drain_timeout) = (state.health.clone(), Duration::from_millis(config.drain_timeout_ms));
@@ -234,12 +237,12 @@ impl LastingParts {
         store: &Arc<Store>,
         members: &Arc<Members>,
         kafka: Option<Arc<Kafka>>,
+        disk: &Arc<Disk>,
     ) -> anyhow::Result<Self> {
         let workers = Arc::new(Workers::new(Duration::from_millis(config.evict_after_ms), Instant::now()));
         let (events, health) = (EventHub::new(Arc::clone(store)), Health::default());
         let mut registry = Registry::default();
-        let gauges = Gauges { role: Arc::clone(role), workers: Arc::clone(&workers), events: Arc::clone(&events) };
-        let metrics = CoordinatorMetrics::register(&mut registry, gauges);
+        let metrics = CoordinatorMetrics::register(&mut registry, Gauges::new(role, &workers, &events, disk));
         if let Some(kafka) = &kafka {
             kafka.register(&mut registry, store);
         }
@@ -262,6 +265,7 @@ impl LastingParts {
             identity,
             health,
             kafka,
+            disk: Arc::clone(disk),
             max_attempts: config.max_attempts,
             max_job_bytes: config.max_job_bytes,
             bodies: BodyBudget::new(config.max_body_memory),

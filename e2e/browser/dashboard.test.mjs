@@ -62,6 +62,7 @@ test("a form that is wrong says where and keeps what was filled in", async () =>
   await wrong.waitFor();
   assert.match(await page.locator(".wrong").innerText(), /a must not be above b/);
   assert.equal(await page.inputValue('[name="tags"]'), "keep=me");
+  await page.locator("#field-p-a:focus").waitFor();
   assert.equal(await page.locator("#field-p-a").getAttribute("aria-describedby"), "field-p-a-hint field-p-a-wrong");
   await context.close();
 });

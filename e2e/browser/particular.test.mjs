@@ -220,3 +220,43 @@ test("the keyboard walks on from a bar of several leases after the window has mo
   assert.deepEqual(errors, []);
   await context.close();
 });
+
+test("a zoomed view goes along with the keyboard, and Escape leaves the bar", async () => {
+  const bars = [2_000, 15_000, 28_000].map((start) => [0, start, 1_000, 0, 1, 0, 0, 100, 1]);
+  const first = { ends_at_ms: WINDOW_END, is_aggregated: false, rows: [slot("b")], bars };
+  const { context, page, errors } = await openWindows(first, first);
+  const output = page.locator("#stream output");
+  /** Whether a bar is drawn in the middle of the canvas. */
+  const isDrawn = () =>
+    page.evaluate(() => {
+      const canvas = document.querySelector("#stream canvas");
+      const middle = canvas.getContext("2d").getImageData(canvas.width / 2, 9 * devicePixelRatio, canvas.width / 10, 1).data;
+      return middle.some((_, at) => at % 4 === 0 && Math.max(...middle.slice(at, at + 3)) - Math.min(...middle.slice(at, at + 3)) > 50);
+    });
+  await page.locator("#stream canvas").waitFor();
+  await page.focus("#stream canvas");
+  await page.keyboard.press("ArrowDown");
+  for (const span of ["15.0 s", "7.50 s", "3.75 s"]) {
+    await page.keyboard.press("+");
+    await page.locator("#stream-note", { hasText: `Zoomed to ${span}` }).waitFor();
+  }
+  assert.equal(await isDrawn(), false);
+  await page.keyboard.press("ArrowLeft");
+  await until("the view shows the bar", isDrawn);
+  await page.keyboard.press("Escape");
+  await output.filter({ hasText: "Point at a bar" }).waitFor();
+  assert.deepEqual(errors, []);
+  await context.close();
+});
+
+test("a page that opens does not say that its connection is lost before it has tried", async () => {
+  const prepare = (context) =>
+    context.addInitScript(() => {
+      window.told = [];
+      const note = (records) => window.told.push(...records.filter(({ target }) => target.id === "live").map(({ target }) => target.dataset.is));
+      new MutationObserver(note).observe(document, { subtree: true, attributes: true, attributeFilter: ["data-is"] });
+    });
+  const { context, page } = await open("/", { prepare });
+  assert.equal(await page.evaluate(() => window.told[0]), "opening");
+  await context.close();
+});

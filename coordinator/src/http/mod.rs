@@ -35,6 +35,7 @@ use store::{JobRecord, Store, Submission, SubmitError, WriteError};
 use tokio::sync::Semaphore;
 
 use crate::accepting::{AcceptError, Accepting, Proposal, Ready, submit_to};
+use crate::disk::Disk;
 use crate::event_hub::EventHub;
 use crate::identity::WorkerIdentity;
 use crate::job_view;
@@ -74,6 +75,7 @@ pub(crate) struct State {
     pub(crate) identity: WorkerIdentity,
     pub(crate) health: Health,
     pub(crate) kafka: Option<Arc<Kafka>>,
+    pub(crate) disk: Arc<Disk>,
     /// The most attempts at a task of a request that waits for its answer.
     pub(crate) max_attempts: NonZeroU32,
     /// The longest body of a job, in bytes.

@@ -75,6 +75,7 @@ pub(super) fn stats(state: &State) -> Result<Stats, ApiError> {
             numbers_per_second,
             store_backlog,
             unreadable_jobs,
+            disk: state.disk.space(),
             kafka,
             store_error: store_error.or_else(|| engine.composing_error().map(str::to_owned)),
         }

@@ -42,5 +42,6 @@ pub use statistics::{
 pub use stream::{RESET_EVENT, StreamReset};
 pub use task::{MAX_SKIPPED, SkipRequest, Skipped, Task, TaskPage};
 pub use view::{
-    Changed, Explanation, Job, JobPage, JobProgress, JobVerification, KindDemand, SimulationStarted, Stats, WorkerStats,
+    Changed, DiskStats, Explanation, Job, JobPage, JobProgress, JobVerification, KindDemand, SimulationStarted, Stats,
+    WorkerStats,
 };

@@ -191,9 +191,34 @@ pub struct Stats {
     /// The reason why nothing can be stored at the moment.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub store_error: Option<String>,
+    /// The file system of the data directory; absent where jobs are kept in a database.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub disk: Option<DiskStats>,
     /// Kafka, where it is used.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub kafka: Option<KafkaStats>,
+}
+
+/// Space of the file system of the coordinator's data directory, at most ten seconds old.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct DiskStats {
+    /// Bytes that the coordinator can still write.
+    pub free_bytes: u64,
+    /// Size of the file system in bytes.
+    pub total_bytes: u64,
+}
+
+impl DiskStats {
+    /// Less free space than this is low on a large file system.
+    const LOW_BYTES: u64 = 5 << 30;
+    /// Share of a small file system below which free space is low: new jobs are never refused above it.
+    const LOW_PART: u64 = 8;
+
+    /// Whether less than an eighth of the file system is free, and less than 5 GiB.
+    #[must_use]
+    pub fn is_low(self) -> bool {
+        self.free_bytes < Self::LOW_BYTES.min(self.total_bytes / Self::LOW_PART)
+    }
 }
 
 impl Stats {

@@ -19,7 +19,7 @@
   const pause = document.getElementById("pause");
 
   let port = null;
-  let grid = { is: "lost", version: "" };
+  let grid = { is: "opening", version: "" };
   let isPaused = sessionStorage.getItem("paused") === "yes";
   let asked = null;
   let askedAt = 0;
@@ -130,6 +130,7 @@
     if (status === null) return;
     const words = {
       live: postponed > 0 ? `live · ${postponed} ${postponed === 1 ? "change waits" : "changes wait"} for the pointer` : "live",
+      opening: "connecting",
       lost: "connection lost, trying again",
       out: "signed out: reload to sign in",
       gone: "what this page shows is not there any more",

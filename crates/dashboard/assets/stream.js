@@ -13,7 +13,7 @@
   const HUES = [212, 40, 150, 280, 190, 96, 250, 310];
   const [ROW_OF, START, LENGTH, JOB, LEASES, FAILED, SECONDS, BUSY, TASKS] = [0, 1, 2, 3, 4, 5, 6, 7, 8];
 
-  const HINT = "Point at a bar, click to keep it, or walk through them with the arrow keys.";
+  const HINT = "Point at a bar, click to keep it, or walk through them with the arrow keys. Ctrl or Shift and the wheel zoom.";
 
   const section = document.getElementById("stream");
   const canvas = section.querySelector("canvas");
@@ -258,7 +258,18 @@
       ArrowUp: () => near((other) => other[ROW_OF] === row - 1),
       ArrowDown: () => near((other) => other[ROW_OF] === (bar ? row + 1 : 0)),
     }[key]();
-    if (next >= 0) pick(next);
+    if (next < 0) return;
+    bringIntoView(stream.bars[next]);
+    pick(next);
+  }
+
+  /** Moves a zoomed view to a bar that is beside it. */
+  function bringIntoView(bar) {
+    const [start, end] = [bar[START], bar[START] + bar[LENGTH]];
+    if (end > view.from && start < view.to) return;
+    const span = view.to - view.from;
+    const from = Math.min(Math.max((start + end - span) / 2, 0), seconds * 1000 - span);
+    view = { from, to: from + span };
   }
 
   /** The place of a bar in a window that begins so many milliseconds later; -1 if the window has no such bar. Rows may have come
@@ -352,7 +363,10 @@
     else if (event.key === "-") zoom(2, middle);
     else if (event.key === "0") zoom(seconds * 1000, 0);
     else if (event.key === "Enter" && stream.bars[picked]) location.assign(jobLink.href);
-    else if (event.key.startsWith("Arrow")) walk(event.key);
+    else if (event.key === "Escape" && stream.bars[picked]) {
+      isHeld = false;
+      pick(-1);
+    } else if (event.key.startsWith("Arrow")) walk(event.key);
     else return;
     event.preventDefault();
   });

@@ -6,8 +6,11 @@
 const SILENCE_MS = 5000;
 const RETRY_MS = 1500;
 
+/** Nothing is known until the stream's first tick, or its first error. */
+const OPENING = { is: "opening", version: "" };
+
 const ports = new Set();
-let state = { is: "lost", version: "" };
+let state = OPENING;
 let source = null;
 let timer = 0;
 
@@ -30,10 +33,10 @@ async function lose() {
   source?.close();
   source = null;
   clearTimeout(timer);
-  if (state.is === "live") tell({ ...state, is: "lost" });
+  if (state.is === "live" || state.is === "opening") tell({ ...state, is: "lost" });
   if (ports.size > 0) timer = setTimeout(open, RETRY_MS);
   const is = (await isSignedOut()) ? "out" : "lost";
-  if (state.is !== "live" && state.is !== is) tell({ ...state, is });
+  if (ports.size > 0 && state.is !== "live" && state.is !== is) tell({ ...state, is });
 }
 
 function expectMore() {
@@ -58,6 +61,7 @@ function leave(port) {
   source?.close();
   source = null;
   clearTimeout(timer);
+  state = OPENING;
 }
 
 function join(port) {

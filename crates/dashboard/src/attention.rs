@@ -7,7 +7,7 @@ use maud::{Markup, html};
 use crate::columns::{short_id, worker_name};
 use crate::marks;
 use crate::overview::{Failures, Overview};
-use crate::words::{ago, count, counted, cut};
+use crate::words::{ago, bytes, count, counted, cut};
 
 /// Entries of one sort that are listed.
 const SHOWN: usize = 3;
@@ -92,6 +92,13 @@ fn of_stats(stats: &Stats, entries: &mut Vec<AttentionEntry>) {
     if stats.store_backlog > MANY_CHANGES {
         let text = html! { (count(stats.store_backlog)) " changes wait for the store: what they tell of would be done again after a crash." };
         entries.push(AttentionEntry::warning("backlog", "storage", text));
+    }
+    if let Some(disk) = stats.disk.filter(|disk| disk.is_low()) {
+        let text = html! {
+            (bytes(disk.free_bytes)) " of " (bytes(disk.total_bytes)) " are free on the disk with the data directory. "
+            "New jobs are refused once it is full: enlarge it, delete other files, or lower " code { "DIVVY_RETENTION_BYTES" } "."
+        };
+        entries.push(AttentionEntry::warning("disk", "disk", text));
     }
     if let Some(kafka) = &stats.kafka {
         of_kafka(kafka, entries);
@@ -198,7 +205,7 @@ fn link(job: &Job) -> Markup {
 mod tests {
     use std::collections::BTreeMap;
 
-    use api::{KindDemand, WorkerState};
+    use api::{DiskStats, KindDemand, WorkerState};
     use serde_json::json;
 
     use super::*;
@@ -235,6 +242,25 @@ mod tests {
     fn a_calm_grid_needs_no_attention() {
         let stats = Stats { kafka: Some(KafkaStats::default()), ..Stats::default() };
         assert!(shown(Some(&stats)).contains("Nothing at the moment"));
+    }
+
+    #[test]
+    fn a_disk_is_told_of_while_little_of_it_is_free() {
+        const GIB: u64 = 1 << 30;
+        let with = |free_bytes, total_bytes| {
+            shown(Some(&Stats { disk: Some(DiskStats { free_bytes, total_bytes }), ..Stats::default() }))
+        };
+        for (free, total) in [(5 * GIB, 500 * GIB), (GIB, 8 * GIB), (0, 0)] {
+            assert!(with(free, total).contains("Nothing at the moment"), "{free} of {total}");
+        }
+        for (free, total, told) in [
+            (5 * GIB - 1, 500 * GIB, " of 500 GiB are free"),
+            (GIB - 1, 8 * GIB, " of 8 GiB are free"),
+            (0, 8 << 20, "0 B of 8 MiB are free"),
+        ] {
+            let html = with(free, total);
+            assert!(html.contains("attention-disk") && html.contains(told), "{html}");
+        }
     }
 
     #[test]

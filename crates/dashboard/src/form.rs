@@ -78,11 +78,11 @@ pub(crate) fn parameter_field(parameter: &Parameter, values: &Values, wrong: Opt
             Input::Whole | Input::Real => html! {
                 input type="number" id=(id) name=(name) value=[shown] placeholder=[default.as_deref()] required[*is_required]
                     step=(if *input == Input::Whole { "1" } else { "any" }) min=[minimum.as_ref()] max=[maximum.as_ref()]
-                    aria-describedby=[described] aria-invalid=[invalid];
+                    aria-describedby=[described] aria-invalid=[invalid] autofocus[invalid.is_some()];
             },
             Input::Text => html! {
                 input id=(id) name=(name) value=[shown] placeholder=[default.as_deref()] required[*is_required] autocomplete="off"
-                    aria-describedby=[described] aria-invalid=[invalid];
+                    aria-describedby=[described] aria-invalid=[invalid] autofocus[invalid.is_some()];
             },
             Input::Choice(choices) => {
                 let choices: Vec<_> = choices.iter().map(String::as_str).collect();
@@ -91,7 +91,7 @@ pub(crate) fn parameter_field(parameter: &Parameter, values: &Values, wrong: Opt
             Input::Switch => select((id, name.as_str()), (described, invalid), parameter, &["true", "false"], shown),
             Input::List | Input::Json => html! {
                 textarea id=(id) name=(name) required[*is_required] spellcheck="false" placeholder=[example.as_deref()]
-                    class=[(*input == Input::Json).then_some("short")] aria-describedby=[described] aria-invalid=[invalid] { (shown.unwrap_or_default()) }
+                    class=[(*input == Input::Json).then_some("short")] aria-describedby=[described] aria-invalid=[invalid] autofocus[invalid.is_some()] { (shown.unwrap_or_default()) }
             },
         }
     })
@@ -116,7 +116,7 @@ fn select(
     let default = parameter.default.as_deref();
     let others = choices.iter().copied().filter(|choice| parameter.is_required || Some(*choice) != default);
     html! {
-        select id=(id) name=(name) required[parameter.is_required] aria-describedby=[described] aria-invalid=[invalid] {
+        select id=(id) name=(name) required[parameter.is_required] aria-describedby=[described] aria-invalid=[invalid] autofocus[invalid.is_some()] {
             @if !parameter.is_required {
                 option value="" { @match default { Some(default) => { (default) " (default)" } None => "default" } }
             }
@@ -231,16 +231,18 @@ pub fn form_number(text: &str) -> Result<u64, String> {
 
 /// `key=value, key:value`: the first of either character ends the key.
 fn labels(text: &str) -> Result<Value, String> {
-    let pairs = text.split([',', '\n']).map(str::trim).filter(|pair| !pair.is_empty());
-    let read = pairs.map(|pair| {
+    let mut labels = Map::new();
+    for pair in text.split([',', '\n']).map(str::trim).filter(|pair| !pair.is_empty()) {
         let (key, value) = split_word(pair);
-        if key.trim().is_empty() {
-            Err(format!("{pair:?} has no key: write key=value, with commas between"))
-        } else {
-            Ok((key.trim().to_owned(), Value::from(value.unwrap_or_default().trim())))
+        let key = key.trim();
+        if key.is_empty() {
+            return Err(format!("{pair:?} has no key: write key=value, with commas between"));
         }
-    });
-    read.collect::<Result<Map<_, _>, _>>().map(Value::from)
+        if labels.insert(key.to_owned(), Value::from(value.unwrap_or_default().trim())).is_some() {
+            return Err(format!("has the key {key:?} twice"));
+        }
+    }
+    Ok(Value::from(labels))
 }
 
 /// The form's field that an error of the API names, and the error's text.
@@ -365,7 +367,9 @@ mod tests {
         let wrong = |kind, pairs: &[(&str, &str)]| job_body(kind, &values(pairs)).expect_err("wrong").0;
         assert_eq!(wrong(JobKind::SUM_OF_PRIMES, &[("p.a", "1"), ("p.b", "many")]), "p.b");
         assert_eq!(wrong(JobKind::TASKS, &[("p.list", "1\n{")]), "p.list");
-        assert_eq!(wrong(JobKind::SLEEP, &[("p.seconds", "1"), ("tags", "=x")]), "tags");
+        for tags in ["=x", "a=1, a=2"] {
+            assert_eq!(wrong(JobKind::SLEEP, &[("p.seconds", "1"), ("tags", tags)]), "tags", "{tags}");
+        }
         assert_eq!(wrong(JobKind::SUM_OF_PRIMES, &[("p.a", " ")]), "p.a");
         let error = InvalidJob::new("params", "seconds must be from 0 to 86400");
         assert_eq!(form_field(JobKind::SLEEP, &error).0, "p.seconds");

@@ -120,7 +120,7 @@ fn share(form: &SubmitForm<'_>) -> Markup {
     field("verify", "Compared share", hint, wrong, |id, described| {
         html! {
             input type="number" id=(id) name="verify" value=[value(form.values, "verify")] autocomplete="off" step="any" min="0" max="1"
-                aria-describedby=(described) aria-invalid=[wrong.map(|_| "true")];
+                aria-describedby=(described) aria-invalid=[wrong.map(|_| "true")] autofocus[wrong.is_some()];
         }
     })
 }
@@ -164,7 +164,8 @@ fn control(form: &SubmitForm<'_>, name: &str, label: &str, hint: &str, input: &s
     field(name, label, hint, wrong, |id, described| {
         html! {
             input type=(input) id=(id) name=(name) value=[value(form.values, name)] autocomplete="off"
-                min=[(input == "number").then_some("1")] aria-describedby=(described) aria-invalid=[wrong.map(|_| "true")];
+                min=[(input == "number").then_some("1")] aria-describedby=(described) aria-invalid=[wrong.map(|_| "true")]
+                autofocus[wrong.is_some()];
         }
     })
 }
@@ -180,6 +181,27 @@ mod tests {
             let form = SubmitForm { kind, values: &[], wrong: None, key: "once" };
             let html = submit_page(&samples::viewer(), &form).0;
             assert_eq!(html.matches("name=\"key\" value=\"once\"").count(), 1, "{html}");
+        }
+    }
+
+    #[test]
+    fn the_wrong_field_alone_has_the_focus() {
+        for (kind, name) in [
+            (Some(JobKind::SLEEP), "p.seconds"),
+            (Some(JobKind::SUM_OF_PRIMES), "p.algorithm"),
+            (Some(JobKind::TASKS), "p.list"),
+            (Some(JobKind::PROGRAM), "p.program"),
+            (Some(JobKind::SLEEP), "tags"),
+            (Some(JobKind::SLEEP), "verify"),
+            (None, "workers"),
+        ] {
+            let shown = |wrong: Option<(String, String)>| {
+                submit_page(&samples::viewer(), &SubmitForm { kind, values: &[], wrong, key: "once" }).0
+            };
+            assert_eq!(shown(None).matches("autofocus").count(), 0, "{name}");
+            let html = shown(Some((name.to_owned(), "is wrong".to_owned())));
+            assert_eq!(html.matches("aria-invalid=\"true\" autofocus").count(), 1, "{name}: {html}");
+            assert_eq!(html.matches("autofocus").count(), 1, "{name}: {html}");
         }
     }
 }

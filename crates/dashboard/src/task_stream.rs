@@ -109,7 +109,7 @@ pub fn task_stream_page(viewer: &Viewer, stream: &TaskStream) -> Markup {
             }
             canvas tabindex="0" role="img" aria-label=(CANVAS) {}
             p.lease {
-                output aria-live="polite" { "Point at a bar, click to keep it, or walk through them with the arrow keys." }
+                output aria-live="polite" { "Point at a bar, click to keep it, or walk through them with the arrow keys. Ctrl or Shift and the wheel zoom." }
                 " " a #lease-job hidden { "Its job" }
             }
             p.quiet #stream-jobs {}
@@ -128,8 +128,8 @@ pub fn task_stream_page(viewer: &Viewer, stream: &TaskStream) -> Markup {
 const LONG: u32 = 300;
 
 /// The text alternative of the canvas.
-const CANVAS: &str = "Leases of each slot over time. Arrow keys walk through the leases, + and − zoom, 0 shows all, Enter opens the lease's job. The table \
-                      below has the figures.";
+const CANVAS: &str = "Leases of each slot over time. Arrow keys walk through the leases, + and − zoom, 0 shows all, Enter opens the lease's job, Escape \
+                      leaves it. The table below has the figures.";
 
 fn sign(name: &str, shape: &Markup) -> Markup {
     html! { span { svg.sign viewBox="0 0 20 12" aria-hidden="true" { (shape) } " " (name) } }

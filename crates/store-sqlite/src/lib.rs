@@ -33,6 +33,7 @@ use tokio::sync::watch;
 use url::Url;
 
 pub use error::OpenError;
+pub use reserve::room;
 pub use transfer::Transfer;
 
 use backend::SqliteBackend;

@@ -99,16 +99,21 @@ impl Reserve {
     }
 }
 
-/// Size of a directory's file system and the free part of it for this process, in bytes.
+/// Size of a directory's file system and the free part of it for this process, in bytes. A size of 0 means that the file system
+/// has no figures. May block as long as the file system does.
 #[cfg(unix)]
-fn room(directory: &Path) -> (u64, u64) {
+#[must_use]
+pub fn room(directory: &Path) -> (u64, u64) {
     // A file system without figures counts as one with space.
     rustix::fs::statvfs(directory).map_or((0, u64::MAX), |stat| {
         (stat.f_blocks.saturating_mul(stat.f_frsize), stat.f_bavail.saturating_mul(stat.f_frsize))
     })
 }
 
+/// Size of a directory's file system and the free part of it for this process, in bytes. A size of 0 means that the file system
+/// has no figures.
 #[cfg(not(unix))]
-fn room(_: &Path) -> (u64, u64) {
+#[must_use]
+pub fn room(_: &Path) -> (u64, u64) {
     (0, u64::MAX)
 }

@@ -205,7 +205,8 @@ fn version_of_event(latest_event: u64) -> String {
 async fn take(state: &State, changes: u64, last: Option<&Snapshot>) -> Result<Snapshot, ApiError> {
     let latest_event = *state.store.latest_event().borrow();
     let stats = match stats::stats(state) {
-        Ok(stats) => Some(stats),
+        // Pages tell of space that is low alone: other changes of it are no reason to fetch them again.
+        Ok(stats) => Some(Stats { disk: stats.disk.filter(|disk| disk.is_low()), ..stats }),
         Err(ApiError::NotLeading) => None,
         Err(error) => return Err(error),
     };
@@ -235,12 +236,22 @@ async fn take(state: &State, changes: u64, last: Option<&Snapshot>) -> Result<Sn
 }
 
 fn slots(state: &State, workers: &[WorkerSummary]) -> (u64, u64) {
-    let (mut busy, mut all) = state.role.term().map_or((0, 0), |term| (term.simulated.busy(), term.simulated.count()));
+    let (busy, all) = slots_of(workers);
+    let simulated = state.role.term().map_or((0, 0), |term| (term.simulated.busy(), term.simulated.count()));
+    let all = all.saturating_add(simulated.1);
+    (busy.saturating_add(simulated.0).min(all), all)
+}
+
+/// Busy slots and all slots. Slots of a worker that gets no leases count only while they are busy: they are not free.
+fn slots_of(workers: &[WorkerSummary]) -> (u64, u64) {
+    let (mut busy, mut all) = (0, 0);
     for worker in workers {
-        busy += u64::from(worker.running.max(worker.busy.min(worker.slots)));
-        all += u64::from(worker.slots);
+        let its_busy = worker.running.max(worker.busy.min(worker.slots));
+        let its_all = if worker.state == WorkerState::Ready { worker.slots } else { its_busy };
+        busy += u64::from(its_busy);
+        all += u64::from(its_all);
     }
-    (busy.min(all), all)
+    (busy, all)
 }
 
 /// Jobs that no worker can run, one for each set of requirements.
@@ -317,6 +328,23 @@ fn fingerprint(stats: Option<&Stats>, workers: &[WorkerSummary], latest_event: u
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn slots_of_a_worker_that_gets_no_leases_are_not_free() {
+        let worker = |state: WorkerState, busy: u32| -> WorkerSummary {
+            let worker = serde_json::json!({
+                "id": "one", "delivery": "pushed", "slots": 4, "busy": busy, "running": 0, "last_seen_ms_ago": 0,
+                "state": state, "completed_tasks": 0, "cpu_load": 0.0, "free_memory_bytes": 0, "labels": {},
+                "resources": {"cpus": 0, "memory_bytes": 0}, "kinds": [], "version": "",
+            });
+            serde_json::from_value(worker).expect("a worker")
+        };
+        let workers = [(WorkerState::Ready, 1), (WorkerState::Draining, 3), (WorkerState::Suspended, 0)];
+        let workers = workers.map(|(state, busy)| worker(state, busy));
+        assert_eq!(slots_of(&workers), (4, 7));
+        // One of its leases waits for a slot.
+        assert_eq!(slots_of(&[worker(WorkerState::Ready, 5)]), (4, 4));
+    }
 
     #[test]
     fn a_snapshot_is_outdated_until_another_one_is_made() {

@@ -170,6 +170,11 @@ class Counts(TypedDict):
     waiting: NotRequired[Durations | None]
 
 
+class DiskStats(TypedDict):
+    free_bytes: int
+    total_bytes: int
+
+
 class DurationFigures(TypedDict):
     buckets: dict[str, int]
     count: int
@@ -403,6 +408,7 @@ class StatisticsPage(TypedDict):
 
 class Stats(TypedDict):
     demand: dict[str, KindDemand]
+    disk: NotRequired[DiskStats | None]
     jobs: dict[str, int]
     kafka: NotRequired[KafkaStats | None]
     numbers_per_second: float

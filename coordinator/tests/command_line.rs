@@ -232,27 +232,51 @@ fn start_warns_of_a_place_of_results_that_is_not_the_one_of_the_others() {
     command.env("DIVVY_PUBLIC_ADDR", "127.0.0.1:0").env("DIVVY_INTERNAL_ADDR", "127.0.0.1:0");
     command.env("DIVVY_STORE_URL", server.url(&database)).env("DIVVY_RESULTS_URL", place(&own).as_str());
     command.env("DIVVY_DATA_DIR", own.path());
+    let warning = line_with(&mut command, OBJECT);
+    assert!(warning.contains("WARN") && warning.contains("DIVVY_RESULTS_URL"), "{warning}");
+}
+
+#[test]
+fn start_without_kafka_warns_where_events_were_published() {
+    let data = directory();
+    let settings = store_sqlite::StoreSettings {
+        data_dir: data.path().to_owned(),
+        results_url: None,
+        retention: store::Retention::KEEP_ALL,
+    };
+    drop(store_sqlite::open(settings).expect("it is empty"));
+    let db = rusqlite::Connection::open(data.path().join("divvy.db")).expect("a database");
+    db.execute("INSERT INTO positions (stream, next, mark) VALUES (?1, 1, 0)", [store::OUTBOX]).expect("room");
+    db.close().expect("it is whole");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_divvy-coordinator"));
+    command.env("DIVVY_PUBLIC_ADDR", "127.0.0.1:0").env("DIVVY_INTERNAL_ADDR", "127.0.0.1:0");
+    let warning = line_with(command.env("DIVVY_DATA_DIR", data.path()), "DIVVY_KAFKA_BROKERS");
+    assert!(warning.contains("WARN") && warning.contains("no event is published"), "{warning}");
+}
+
+/// The first line of the service's log that contains `mark`. Ends the service.
+fn line_with(command: &mut Command, mark: &str) -> String {
     let mut process = command.stderr(Stdio::piped()).spawn().expect("run the service");
     let lines = BufReader::new(process.stderr.take().expect("piped")).lines().map_while(Result::ok);
     let (sender, receiver) = std::sync::mpsc::channel();
     let reader = std::thread::spawn(move || {
         for line in lines {
-            // The test may have what it waits for.
+            // The caller may have what it waits for.
             let _ = sender.send(line);
         }
     });
-    let mut told = Vec::new();
-    while let Ok(line) = receiver.recv_timeout(std::time::Duration::from_secs(60)) {
-        told.push(line);
-        if told.last().is_some_and(|line| line.contains(OBJECT)) {
-            break;
+    let (mut told, mut found) = (Vec::new(), None);
+    while found.is_none() {
+        match receiver.recv_timeout(std::time::Duration::from_secs(60)) {
+            Ok(line) if line.contains(mark) => found = Some(line),
+            Ok(line) => told.push(line),
+            Err(_) => break,
         }
     }
-    process.kill().expect("it runs");
+    process.kill().expect("it is not waited for yet");
     process.wait().expect("it ends");
     reader.join().expect("it ends with the process");
-    let warning = told.last().expect("it says something");
-    assert!(warning.contains("WARN") && warning.contains("DIVVY_RESULTS_URL"), "{told:?}");
+    found.unwrap_or_else(|| panic!("{mark} is in none of {told:?}"))
 }
 
 fn directory() -> tempfile::TempDir {

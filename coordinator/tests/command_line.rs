@@ -161,15 +161,21 @@ fn migrate_ends_with_its_exit_code_where_nobody_reads_what_it_says() {
 /// A result as the coordinator leaves it: the row names the object.
 const OBJECT: &str = "00000000-0000-0000-0000-000000000001.tag.1.json";
 
-/// A data directory with a large result.
-fn directory_with_a_result() -> tempfile::TempDir {
-    let from = directory();
+/// A data directory without jobs.
+fn directory_with_a_store() -> tempfile::TempDir {
+    let data = directory();
     let settings = store_sqlite::StoreSettings {
-        data_dir: from.path().to_owned(),
+        data_dir: data.path().to_owned(),
         results_url: None,
         retention: store::Retention::KEEP_ALL,
     };
     drop(store_sqlite::open(settings).expect("it is empty"));
+    data
+}
+
+/// A data directory with a large result.
+fn directory_with_a_result() -> tempfile::TempDir {
+    let from = directory_with_a_store();
     std::fs::create_dir_all(from.path().join("results")).expect("room");
     std::fs::write(from.path().join("results").join(OBJECT), "[1]").expect("room");
     let db = rusqlite::Connection::open(from.path().join("divvy.db")).expect("a database");
@@ -238,13 +244,7 @@ fn start_warns_of_a_place_of_results_that_is_not_the_one_of_the_others() {
 
 #[test]
 fn start_without_kafka_warns_where_events_were_published() {
-    let data = directory();
-    let settings = store_sqlite::StoreSettings {
-        data_dir: data.path().to_owned(),
-        results_url: None,
-        retention: store::Retention::KEEP_ALL,
-    };
-    drop(store_sqlite::open(settings).expect("it is empty"));
+    let data = directory_with_a_store();
     let db = rusqlite::Connection::open(data.path().join("divvy.db")).expect("a database");
     db.execute("INSERT INTO positions (stream, next, mark) VALUES (?1, 1, 0)", [store::OUTBOX]).expect("room");
     db.close().expect("it is whole");

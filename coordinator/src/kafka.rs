@@ -3,6 +3,8 @@
 use std::fmt;
 
 use serde::Deserialize;
+use store::{OUTBOX, Store};
+use tracing::warn;
 
 #[cfg(not(feature = "kafka"))]
 mod absent;
@@ -27,6 +29,20 @@ impl KafkaConfig {
     #[cfg(feature = "kafka")]
     pub(crate) fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+/// Warns where events of this store were published to Kafka, for a term that publishes none.
+pub(crate) async fn warn_of_absence(store: &Store) {
+    match store.positions().await {
+        Ok(positions) if positions.iter().any(|(stream, _)| stream == OUTBOX) => {
+            warn!(
+                "events of this store were published to Kafka, but DIVVY_KAFKA_BROKERS is not set here: while this \
+                 coordinator leads, no event is published and no job is taken from a topic"
+            );
+        }
+        Ok(_) => {}
+        Err(error) => warn!(%error, "cannot read whether events were published to Kafka"),
     }
 }
 

@@ -8,10 +8,12 @@ use store::transfer::{Source, Target, has_outputs, objects, programs, transfer};
 use url::Url;
 
 /// The command line of the program.
-pub const USAGE: &str = "divvy-coordinator migrate --from STORE --to STORE [--from-results URL] [--to-results URL]\n\n\
+pub const USAGE: &str = "divvy-coordinator migrate --from STORE --to STORE [--from-results URL] [--to-results URL] \
+    [--without-lost-results]\n\n\
     A STORE is a data directory or postgres://user:password@host/database. Results and outputs above 64 KiB and programs are \
     copied from --from-results to --to-results, each by default `results` in the data directory; with PostgreSQL the place must be named \
-    if there are any.\n";
+    if there are any. A result that is not at its place stops the migration; with --without-lost-results it is listed, and its \
+    job comes along without it.\n";
 
 /// A store as the command line names it.
 #[derive(Clone, PartialEq, Eq)]
@@ -68,15 +70,18 @@ struct Request {
     to: StoreLocation,
     from_results: Option<Url>,
     to_results: Option<Url>,
+    without_lost_results: bool,
 }
 
 impl Request {
     fn parse(arguments: &[String]) -> anyhow::Result<Self> {
         let (mut from, mut to, mut from_results, mut to_results) = (None, None, None, None);
+        let mut without_lost_results = false;
         let mut rest = arguments.iter();
         while let Some(option) = rest.next() {
             let mut value = || rest.next().with_context(|| format!("{option} needs a value\n\n{USAGE}"));
             match option.as_str() {
+                "--without-lost-results" => without_lost_results = true,
                 "--from" => from = Some(StoreLocation::parse(value()?)?),
                 "--to" => to = Some(StoreLocation::parse(value()?)?),
                 "--from-results" => from_results = Some(Url::parse(value()?).context("read --from-results")?),
@@ -91,7 +96,7 @@ impl Request {
         let from = from.with_context(|| format!("--from is missing\n\n{USAGE}"))?;
         let to = to.with_context(|| format!("--to is missing\n\n{USAGE}"))?;
         ensure!(from != to, "--from and --to name the same store");
-        Ok(Self { from, to, from_results, to_results })
+        Ok(Self { from, to, from_results, to_results, without_lost_results })
     }
 }
 
@@ -105,7 +110,7 @@ pub fn migrate(arguments: &[String]) -> anyhow::Result<String> {
     let mut source = request.from.source().context("open the source")?;
     let mut target = request.to.target().context("open the target")?;
     let (names, programs) = (objects(&mut *source)?, programs(&mut *source)?);
-    let mut outputs = 0;
+    let (mut outputs, mut lost) = (0, Vec::new());
     if !names.is_empty() || !programs.is_empty() || has_outputs(&mut *source)? {
         let id = source.marks()?.store;
         let from = request.from.results(request.from_results.as_ref(), "--from-results")?;
@@ -114,7 +119,15 @@ pub fn migrate(arguments: &[String]) -> anyhow::Result<String> {
             let (from, to) = (from.of_store(id), to.of_store(id));
             let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
             for name in &names {
-                runtime.block_on(from.copy(name, &to)).context("copy a result")?;
+                if runtime.block_on(from.copy(name, &to)).context("copy a result")? {
+                    continue;
+                }
+                ensure!(
+                    request.without_lost_results,
+                    "the result {name} is not at its place: name the place with --from-results, or give up results that \
+                     are lost with --without-lost-results"
+                );
+                lost.push(name);
             }
             for program in &programs {
                 runtime.block_on(from.copy_program(*program, &to)).context("copy a program")?;
@@ -126,7 +139,11 @@ pub fn migrate(arguments: &[String]) -> anyhow::Result<String> {
     for (table, rows) in transfer(&mut *source, &mut *target)? {
         text.push_str(&format!("{table}: {rows}\n"));
     }
-    text.push_str(&format!("results above 64 KiB: {}\noutputs above 64 KiB: {outputs}\n", names.len()));
+    let results = names.len() - lost.len();
+    text.push_str(&format!("results above 64 KiB: {results}\noutputs above 64 KiB: {outputs}\n"));
+    for name in lost {
+        text.push_str(&format!("lost result: {name}\n"));
+    }
     Ok(text)
 }
 

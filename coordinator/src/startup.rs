@@ -151,7 +151,7 @@ impl Coordinator {
     /// # Errors
     /// A listener cannot be served, or a part of the coordinator has ended by itself: then the others have been stopped, too.
     pub async fn run(self, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
-        let Self { config, public, internal, member, role, store, shared, kafka } = self;
+        let Self { config, public, internal, mut member, role, store, shared, kafka } = self;
         let is_open = !config.worker_token.is_set() && config.worker_service_accounts.is_empty();
         if is_open && !internal.address().ip().is_loopback() {
             let address = internal.address();
@@ -159,6 +159,8 @@ impl Coordinator {
         }
         let clock = shared.as_ref().and_then(|shared| shared.clock());
         clock::begin(clock.as_ref());
+        // The others show it beside times of the store's clock.
+        member.started_at = clock::now().at;
         info!(public = %public.address(), internal = %internal.address(), "serving");
         let members = Arc::new(Members::new(member, Arc::clone(&role), shared.clone()));
         let disk = Arc::new(Disk::new(shared.is_none().then(|| config.data_dir.clone())));

@@ -23,7 +23,7 @@ use crate::driver::{Driver, Queues};
 use crate::event_hub::EventHub;
 use crate::http::State;
 use crate::jobs::Jobs;
-use crate::kafka::Kafka;
+use crate::kafka::{self, Kafka};
 use crate::lease_log::LeaseLog;
 use crate::lease_sender::LeaseSender;
 use crate::metrics::CoordinatorMetrics;
@@ -149,8 +149,9 @@ impl Term {
         drains::recall(&self, &parts.workers).await.context("read the drained workers")?;
         let mut background = JoinSet::new();
         // The last step that can fail: workers must not join the engine of a term that does not begin.
-        if let Some(kafka) = &parts.kafka {
-            kafka.start(&mut background, &self, &parts.workers)?;
+        match &parts.kafka {
+            Some(kafka) => kafka.start(&mut background, &self, &parts.workers)?,
+            None => kafka::warn_of_absence(&self.store).await,
         }
         // Begun after the jobs are there: a lease of an unknown job is void.
         parts.workers.begin_term(&self.driver);

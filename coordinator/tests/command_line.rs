@@ -158,24 +158,36 @@ fn migrate_ends_with_its_exit_code_where_nobody_reads_what_it_says() {
     }
 }
 
-#[test]
-fn migrate_moves_a_data_directory_with_its_large_results_to_postgres_and_back() {
-    let (from, shared, back) = (directory(), directory(), directory());
+/// A result as the coordinator leaves it: the row names the object.
+const OBJECT: &str = "00000000-0000-0000-0000-000000000001.tag.1.json";
+
+/// A data directory without jobs.
+fn directory_with_a_store() -> tempfile::TempDir {
+    let data = directory();
     let settings = store_sqlite::StoreSettings {
-        data_dir: from.path().to_owned(),
+        data_dir: data.path().to_owned(),
         results_url: None,
         retention: store::Retention::KEEP_ALL,
     };
     drop(store_sqlite::open(settings).expect("it is empty"));
-    // A result as the coordinator leaves it: the row names the object.
-    let object = "00000000-0000-0000-0000-000000000001.tag.1.json";
+    data
+}
+
+/// A data directory with a large result.
+fn directory_with_a_result() -> tempfile::TempDir {
+    let from = directory_with_a_store();
     std::fs::create_dir_all(from.path().join("results")).expect("room");
-    std::fs::write(from.path().join("results").join(object), "[1]").expect("room");
+    std::fs::write(from.path().join("results").join(OBJECT), "[1]").expect("room");
     let db = rusqlite::Connection::open(from.path().join("divvy.db")).expect("a database");
     let insert = "INSERT INTO results (job, object, bytes, sha256) VALUES (1, ?1, 3, zeroblob(32))";
-    db.execute(insert, [object]).expect("room");
+    db.execute(insert, [OBJECT]).expect("room");
     db.close().expect("it is whole");
+    from
+}
 
+#[test]
+fn migrate_moves_a_data_directory_with_its_large_results_to_postgres_and_back() {
+    let (from, shared, back) = (directory_with_a_result(), directory(), directory());
     let server = test_postgres::Server::shared();
     let url = server.url(&server.create_database());
     let (from, back) = (from.path().display().to_string(), back.path().join("new").display().to_string());
@@ -185,12 +197,86 @@ fn migrate_moves_a_data_directory_with_its_large_results_to_postgres_and_back() 
     let moved = run(&["migrate", "--from", &from, "--to", &url, "--to-results", &results]);
     assert!(moved.status.success(), "{moved:?}");
     assert!(String::from_utf8_lossy(&moved.stdout).contains("results: 1\n"), "{moved:?}");
-    assert_eq!(std::fs::read_to_string(shared.path().join(object)).expect("it is copied"), "[1]");
+    assert_eq!(std::fs::read_to_string(shared.path().join(OBJECT)).expect("it is copied"), "[1]");
     let again = run(&["migrate", "--from", &url, "--to", &back, "--from-results", &results]);
     assert!(again.status.success(), "{again:?}");
-    assert!(std::path::Path::new(&back).join("results").join(object).exists());
+    assert!(std::path::Path::new(&back).join("results").join(OBJECT).exists());
     let full = run(&["migrate", "--from", &from, "--to", &url, "--to-results", &results]);
     assert!(String::from_utf8_lossy(&full.stderr).contains("not empty"), "{full:?}");
+}
+
+#[test]
+fn migrate_goes_on_without_a_lost_result_where_it_is_told_to() {
+    let (from, to) = (directory_with_a_result(), directory());
+    std::fs::remove_file(from.path().join("results").join(OBJECT)).expect("it is there");
+    let (from, to) = (from.path().display().to_string(), to.path().join("new").display().to_string());
+    let refused = run(&["migrate", "--from", &from, "--to", &to]);
+    let stderr = String::from_utf8_lossy(&refused.stderr);
+    assert!(refused.status.code() == Some(1) && stderr.contains(OBJECT), "{stderr}");
+    assert!(stderr.contains("--from-results") && stderr.contains("--without-lost-results"), "{stderr}");
+    let moved = run(&["migrate", "--from", &from, "--to", &to, "--without-lost-results"]);
+    let stdout = String::from_utf8_lossy(&moved.stdout);
+    assert!(moved.status.success() && stdout.contains("\nresults: 1\n"), "{moved:?}");
+    assert!(stdout.contains("results above 64 KiB: 0\n"), "{stdout}");
+    assert!(stdout.ends_with(&format!("lost result: {OBJECT}\n")), "{stdout}");
+}
+
+#[test]
+fn start_warns_of_a_place_of_results_that_is_not_the_one_of_the_others() {
+    let (server, theirs, own) = (test_postgres::Server::shared(), directory(), directory());
+    let database = server.create_database();
+    let place = |directory: &tempfile::TempDir| url::Url::from_directory_path(directory.path()).expect("a path");
+    let settings = store_postgres::StoreSettings {
+        url: server.url(&database),
+        results_url: Some(place(&theirs)),
+        lease: store::shared::LEASE,
+    };
+    drop(store_postgres::open(&settings).expect("it is empty"));
+    let values = format!("VALUES (1, '{OBJECT}', 3, decode(repeat('00', 32), 'hex'))");
+    server.psql(&database, &format!("INSERT INTO divvy.results (job, object, bytes, sha256) {values}"));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_divvy-coordinator"));
+    command.env("DIVVY_PUBLIC_ADDR", "127.0.0.1:0").env("DIVVY_INTERNAL_ADDR", "127.0.0.1:0");
+    command.env("DIVVY_STORE_URL", server.url(&database)).env("DIVVY_RESULTS_URL", place(&own).as_str());
+    command.env("DIVVY_DATA_DIR", own.path());
+    let warning = line_with(&mut command, OBJECT);
+    assert!(warning.contains("WARN") && warning.contains("DIVVY_RESULTS_URL"), "{warning}");
+}
+
+#[test]
+fn start_without_kafka_warns_where_events_were_published() {
+    let data = directory_with_a_store();
+    let db = rusqlite::Connection::open(data.path().join("divvy.db")).expect("a database");
+    db.execute("INSERT INTO positions (stream, next, mark) VALUES (?1, 1, 0)", [store::OUTBOX]).expect("room");
+    db.close().expect("it is whole");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_divvy-coordinator"));
+    command.env("DIVVY_PUBLIC_ADDR", "127.0.0.1:0").env("DIVVY_INTERNAL_ADDR", "127.0.0.1:0");
+    let warning = line_with(command.env("DIVVY_DATA_DIR", data.path()), "DIVVY_KAFKA_BROKERS");
+    assert!(warning.contains("WARN") && warning.contains("no event is published"), "{warning}");
+}
+
+/// The first line of the service's log that contains `mark`. Ends the service.
+fn line_with(command: &mut Command, mark: &str) -> String {
+    let mut process = command.stderr(Stdio::piped()).spawn().expect("run the service");
+    let lines = BufReader::new(process.stderr.take().expect("piped")).lines().map_while(Result::ok);
+    let (sender, receiver) = std::sync::mpsc::channel();
+    let reader = std::thread::spawn(move || {
+        for line in lines {
+            // The caller may have what it waits for.
+            let _ = sender.send(line);
+        }
+    });
+    let (mut told, mut found) = (Vec::new(), None);
+    while found.is_none() {
+        match receiver.recv_timeout(std::time::Duration::from_secs(60)) {
+            Ok(line) if line.contains(mark) => found = Some(line),
+            Ok(line) => told.push(line),
+            Err(_) => break,
+        }
+    }
+    process.kill().expect("it is not waited for yet");
+    process.wait().expect("it ends");
+    reader.join().expect("it ends with the process");
+    found.unwrap_or_else(|| panic!("{mark} is in none of {told:?}"))
 }
 
 fn directory() -> tempfile::TempDir {

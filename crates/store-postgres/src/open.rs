@@ -78,8 +78,12 @@ pub fn open(settings: &StoreSettings) -> Result<PostgresStore, OpenError> {
     let results_url = settings.results_url.as_ref().ok_or(OpenError::NoResultsUrl)?;
     let target = Arc::new(Target::parse(&settings.url)?);
     let io = Io::start("store-reads-io")?;
-    let Prepared { id, latest, clock } = io.run(prepare(&target))?;
+    let Prepared { id, latest, clock, named } = io.run(prepare(&target))?;
     let objects = Objects::open(results_url)?.of_store(id);
+    if let Some(name) = named {
+        let objects = objects.clone();
+        drop(io.handle().spawn(async move { look_for(&objects, &name).await }));
+    }
     let latest_event = watch::Sender::new(latest);
     let alive = Arc::new(());
     let (lost, clock) = (watch::Sender::new(None), watch::Sender::new(clock));
@@ -98,6 +102,8 @@ pub(crate) struct Prepared {
     /// The newest event.
     latest: u64,
     clock: ClockReading,
+    /// The object of a result, if any result has one.
+    named: Option<String>,
 }
 
 pub(crate) async fn prepare(target: &Target) -> Result<Prepared, OpenError> {
@@ -112,7 +118,34 @@ pub(crate) async fn prepare(target: &Target) -> Result<Prepared, OpenError> {
     let row = link.query_opt(sql, &[]).await.map_err(failed)?;
     let row = row.ok_or_else(|| failed(DbError::Damaged("the fence's row is gone".to_owned())))?;
     let clock = clock_reading(asked_at, Instant::now(), &row, 2).map_err(failed)?;
-    Ok(Prepared { id: rows::get(&row, 0).map_err(failed)?, latest: rows::count(&row, 1).map_err(failed)?, clock })
+    let (id, latest) = (rows::get(&row, 0).map_err(failed)?, rows::count(&row, 1).map_err(failed)?);
+    // Read last: an error here, as of a damaged page, does not stop the start.
+    let named = named_object(&link).await.unwrap_or_else(|error| {
+        tracing::warn!(%error, "cannot read the name of any large result");
+        None
+    });
+    Ok(Prepared { id, latest, clock, named })
+}
+
+/// The object that comes last by its name: retention deletes it late.
+async fn named_object(link: &Link) -> Result<Option<String>, DbError> {
+    const SQL: &str = "SELECT object FROM results WHERE object IS NOT NULL ORDER BY object DESC LIMIT 1";
+    let row = link.query_opt(SQL, &[]).await?;
+    row.map(|row| rows::get(&row, 0)).transpose()
+}
+
+/// Warns if an object that the database names is not in the place of results, as where the other coordinators have another one.
+async fn look_for(objects: &Objects, name: &str) {
+    match objects.has_result(name).await {
+        Ok(true) => {}
+        Ok(false) => tracing::warn!(
+            object = name,
+            "a result is not in the place of results: all coordinators need the same one (DIVVY_RESULTS_URL)"
+        ),
+        Err(error) => {
+            tracing::warn!(%error, object = name, "cannot look into the place of results (DIVVY_RESULTS_URL)");
+        }
+    }
 }
 
 async fn connect(target: &Target) -> Result<Link, OpenError> {

@@ -203,8 +203,21 @@ impl Objects {
         match self.store.get(path).await {
             Ok(object) => ResultStream::object(job, place, bytes, sha256, object),
             Err(object_store::Error::NotFound { .. }) => {
-                Err(ReadError::Corrupt { place, detail: "it is gone".to_owned() })
+                let detail = "it is gone, or is in another place than DIVVY_RESULTS_URL names".to_owned();
+                Err(ReadError::Corrupt { place, detail })
             }
+            Err(error) => Err(ReadError::Unavailable(error.to_string())),
+        }
+    }
+
+    /// Whether a result is stored here under this name.
+    ///
+    /// # Errors
+    /// The place does not answer.
+    pub async fn has_result(&self, name: &str) -> Result<bool, ReadError> {
+        match self.store.head(&self.path(name)).await {
+            Ok(_) => Ok(true),
+            Err(object_store::Error::NotFound { .. }) => Ok(false),
             Err(error) => Err(ReadError::Unavailable(error.to_string())),
         }
     }

@@ -71,7 +71,7 @@ async fn large_results_go_to_s3_in_parts_and_come_back_until_they_are_deleted() 
     let elsewhere = TempDir::new().expect("room");
     let copies = Objects::local(elsewhere.path()).expect("a directory");
     for name in objects.names().await.expect("readable") {
-        objects.copy(&name, &copies).await.expect("it is copied");
+        assert!(objects.copy(&name, &copies).await.expect("it is copied"), "{name} is not there");
     }
     assert_eq!(copies.names().await.map(|names| names.len()), Ok(2));
 

@@ -72,6 +72,10 @@ fn a_job_is_dated_by_the_database_whatever_the_clock_of_the_coordinator_that_acc
         // The coordinator with the wrong clock leads from here on.
         group.coordinators[leader].kill();
         assert_eq!(group.leader_after(leader), standby);
+        let leads = || group.list()?.into_iter().find(|listed| listed["role"] == "leader");
+        let listed = eventually("the leader is listed", leads);
+        let off = seconds_from_now(&listed["started_at"]);
+        assert!(off.abs() < 3_000, "its start is {off} s off: {listed}");
         runs_in_its_time(&group, standby, &format!("new leader {round}"));
         group.start_again(leader);
         eventually("all are there", || (group.list()?.len() == 2).then_some(()));

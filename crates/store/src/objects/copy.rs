@@ -11,12 +11,17 @@ use super::Objects;
 use crate::transfer::TransferError;
 
 impl Objects {
-    /// Copies a result under its name, piece by piece. An object that exists already is written anew.
+    /// Copies a result under its name, piece by piece. An object that exists already is written anew. Returns whether the result
+    /// is there.
     ///
     /// # Errors
     /// The result cannot be read or written.
-    pub async fn copy(&self, name: &str, to: &Self) -> Result<(), TransferError> {
-        self.copy_object(&self.path(name), to, to.path(name)).await
+    pub async fn copy(&self, name: &str, to: &Self) -> Result<bool, TransferError> {
+        let is_there = self.has_result(name).await.map_err(|error| TransferError::of(&self.place_of(name), error))?;
+        if is_there {
+            self.copy_object(&self.path(name), to, to.path(name)).await?;
+        }
+        Ok(is_there)
     }
 
     /// Copies a program of a store as [`Self::copy`] does. Both places must be marked by [`Self::of_store`].

@@ -370,7 +370,7 @@ impl WriterThread {
 
     fn superseded(&self, parts: Vec<Group>, current: Epoch) {
         let error = WriteError::Superseded { current, own: self.epoch };
-        tracing::error!(%error, "nothing is written any more");
+        tracing::warn!(%error, "nothing of this epoch is written any more");
         self.queue.set_failing(Some(error.to_string()));
         self.queue.put_back(parts, &error);
         self.queue.stop(&error);

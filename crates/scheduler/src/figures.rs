@@ -38,7 +38,7 @@ pub(crate) struct JobFigures {
     pub(crate) priority: Priority,
     pub(crate) state: JobState,
     pub(crate) counts: TaskCounts,
-    /// Pending tasks that nothing of the job itself keeps from being leased now.
+    /// Pending tasks, beside the returned ones, that nothing of the job itself keeps from being leased now.
     pub(crate) claimable: u64,
     pub(crate) wanted_slots: u64,
 }

@@ -199,9 +199,9 @@ impl TaskSet {
         self.open.tasks() + self.returned_tasks
     }
 
-    /// Number of these tasks that may be leased now.
+    /// Number of these tasks, beside the returned ones, that may be leased now.
     pub(crate) fn claimable(&self) -> u64 {
-        if self.contested >= MAX_CONTESTED { self.returned_tasks } else { self.unclaimed() }
+        if self.contested >= MAX_CONTESTED { 0 } else { self.open.tasks() }
     }
 
     pub(crate) fn done(&self) -> u64 {

@@ -8,9 +8,11 @@ use super::choice::{Choice, Seeker};
 use super::{LeaseRecord, MAX_LEASE_TIME, Scheduler, times};
 use crate::event::Event;
 use crate::lease::{Lane, Lease, LeaseSize, UnknownWorker};
+use crate::queue::ClassId;
 use crate::speed::{lease_size, lease_target};
 use crate::stragglers::late_after;
 use crate::tasks::{Offer, Run};
+use crate::workers::Worker;
 
 /// Factor between the time after which a lease expires and its expected time, beside [`crate::Policy::lease_timeout`].
 const EXPECTED_TIMES: u32 = 10;
@@ -68,7 +70,8 @@ impl Scheduler {
         if lease.is_some() {
             self.workers.slot_gone(lane);
         } else if was_offered || (size == LeaseSize::Fitting && !is_ahead) {
-            let is_voter = self.workers.get(lane.worker).is_some_and(|worker| self.may_be_voter(worker));
+            let is_voter = |worker: &Worker| self.may_be_voter(worker) || self.has_computed_late_run(worker);
+            let is_voter = self.workers.get(lane.worker).is_some_and(is_voter);
             self.workers.note_miss(lane.worker, !is_voter);
         }
         Ok(lease)
@@ -158,11 +161,7 @@ impl Scheduler {
             let may_both_fail = record.run.may_fail_twice(self.jobs[&record.job].spec.max_attempts);
             is_others && may_both_fail && record.run.len() <= most && !record.run.voters.contains(&worker.id)
         };
-        let late_of = |class: &_| {
-            let jobs = self.stragglers.ready_jobs(*class);
-            jobs.flat_map(|job| self.stragglers.late(job)).take(MAX_LATE_LOOKED_AT).find(suits)
-        };
-        let late = self.workers.ability(worker).classes.iter().find_map(late_of)?;
+        let late = self.late_for(worker).find(suits)?;
         let record = &self.leases[&late];
         let (id, run, late_at) = (record.job, record.run.clone(), record.late_at);
         self.stragglers.forget(id, late, late_at);
@@ -176,6 +175,20 @@ impl Scheduler {
         self.stragglers.forget(id, attempt, late_at);
         self.refresh(id);
         Some(lease)
+    }
+
+    /// The late leases that are tried for a worker.
+    fn late_for(&self, worker: &Worker) -> impl Iterator<Item = AttemptId> {
+        let late_of = move |class: ClassId| {
+            let jobs = self.stragglers.ready_jobs(class);
+            jobs.flat_map(move |job| self.stragglers.late(job)).take(MAX_LATE_LOOKED_AT)
+        };
+        self.workers.ability(worker).classes.iter().copied().flat_map(late_of)
+    }
+
+    /// Whether a worker gets no second attempt at a late run because it has computed the run, whose outcomes are compared.
+    fn has_computed_late_run(&self, worker: &Worker) -> bool {
+        self.late_for(worker).any(|late| self.leases[&late].run.voters.contains(&worker.id))
     }
 
     /// Records a lease.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use model::Order;
 
 use super::harness::{Harness, TASK_TIME, job, lane, revoked, slots, spec, worker};
-use crate::{JobSpec, Lease, LeaseSize, Revocation};
+use crate::{JobSpec, Lane, Lease, LeaseSize, Revocation};
 
 fn contest(grid: &mut Harness, lease: &Lease, number: u64) {
     let voter = format!("worker-{number}").parse().expect("a name");
@@ -124,6 +124,30 @@ fn contested_run_is_offered_past_all_workers_that_have_computed_it() {
     }
     assert_eq!(grid.scheduler.next_idle(grid.now), Some(lane(4)));
     assert_eq!(grid.claim_tasks(4), Some((job(1), 0..1)));
+}
+
+#[test]
+fn late_lease_of_a_contested_run_is_offered_past_all_workers_that_have_computed_the_run() {
+    let mut grid = Harness::with_workers(2);
+    grid.join(3, slots(2));
+    grid.join(4, slots(1));
+    grid.submit_spec(1, JobSpec { max_lease_tasks: 1, ..spec(1) });
+    for number in 1..=2 {
+        let lease = grid.claim(number).expect("work");
+        contest(&mut grid, &lease, number);
+    }
+    let late = grid.claim(3).expect("work");
+    let of_its_worker = Lane { slot: 1, ..lane(3) };
+    [lane(1), lane(2), of_its_worker, lane(4)].into_iter().for_each(|idle| grid.scheduler.slot_idle(idle));
+    grid.wait(Duration::from_secs(1));
+    for idle in [lane(1), lane(2), of_its_worker] {
+        assert_eq!(grid.scheduler.next_idle(grid.now), Some(idle));
+        assert_eq!(grid.claim_for(idle, LeaseSize::Fitting).expect("a worker"), None);
+        grid.scheduler.slot_idle(idle);
+    }
+    assert_eq!(grid.scheduler.next_idle(grid.now), Some(lane(4)));
+    assert_eq!(grid.claim_tasks(4), Some((job(1), late.tasks)));
+    grid.scheduler.check();
 }
 
 #[test]

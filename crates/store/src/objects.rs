@@ -215,11 +215,7 @@ impl Objects {
     /// # Errors
     /// The place does not answer.
     pub async fn has_result(&self, name: &str) -> Result<bool, ReadError> {
-        match self.store.head(&self.path(name)).await {
-            Ok(_) => Ok(true),
-            Err(object_store::Error::NotFound { .. }) => Ok(false),
-            Err(error) => Err(ReadError::Unavailable(error.to_string())),
-        }
+        self.is_there(&self.path(name)).await.map_err(|error| ReadError::Unavailable(error.to_string()))
     }
 
     /// The name of every result that is stored here.

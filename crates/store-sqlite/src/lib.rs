@@ -55,7 +55,8 @@ pub struct StoreSettings {
 /// as rewriting a file of 256 MiB that an earlier release has made.
 ///
 /// # Errors
-/// The directory or the database cannot be used; neither is changed then.
+/// The directory or the database cannot be used; neither is changed then, except that a full disk loses the room that was kept
+/// for changes.
 pub fn open(settings: StoreSettings) -> Result<Store, OpenError> {
     let (data_dir, retention) = (settings.data_dir.clone(), settings.retention);
     let parts = open_parts(settings)?;

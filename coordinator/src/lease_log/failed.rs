@@ -19,8 +19,13 @@ pub(super) struct Failed {
 impl Failed {
     /// Notes the tasks of a failed lease. Forgets those of the oldest one if there are too many.
     pub(super) fn note(&mut self, job: JobId, first: u64, beyond: u64) {
+        // A part of a failed lease that fails too must not hide the other parts.
+        let before = self.beyond.range((job, 0)..=(job, first)).next_back();
+        if before.is_some_and(|(_, known)| beyond <= *known) {
+            return;
+        }
         if let Some(known) = self.beyond.get_mut(&(job, first)) {
-            *known = beyond.max(*known);
+            *known = beyond;
             return;
         }
         if self.order.len() == MAX_FAILED
@@ -50,7 +55,9 @@ mod tests {
         let (one, other) = (JobId(Uuid::from_u128(1)), JobId(Uuid::from_u128(2)));
         let mut failed = Failed::default();
         failed.note(one, 10, 20);
-        failed.note(one, 10, 12);
+        for (first, beyond) in [(10, 12), (14, 16)] {
+            failed.note(one, first, beyond);
+        }
         let known = [9, 10, 19, 20].map(|task| failed.has(one, task));
         assert_eq!((known, failed.has(other, 15)), ([false, true, true, false], false));
         for number in (0..).take(MAX_FAILED) {

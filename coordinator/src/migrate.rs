@@ -154,7 +154,7 @@ mod tests {
     #[test]
     fn arguments_that_are_wrong_are_told_without_a_password() {
         for (arguments, told) in [
-            (vec!["--from", "postgress://me:secret@db/jobs", "--to", "there"], "not of postgress://"),
+            (vec!["--from", "postgress://me:secret@db/jobs", "--to", "there"], "postgress:// is neither"),
             (vec!["postgres://me:secret@db/jobs", "there"], "postgres is no option"),
             (vec!["--form", "there"], "--form is no option"),
         ] {

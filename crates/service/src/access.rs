@@ -231,7 +231,7 @@ impl Access {
 }
 
 /// Resolves when the token of a request has lost a right, since the file of tokens has changed: for an answer without an end.
-/// Another token under the same name does not count. Never resolves for a request that needed no token.
+/// Another token under the same name does not count. Never resolves for a request that was let in without a token.
 pub fn until_revoked(request: &HttpRequest, right: Right) -> impl Future<Output = ()> + use<> {
     let access = request.app_data::<Data<Access>>().map(Data::get_ref);
     let tokens = access.and_then(|Access(tokens)| tokens.clone());

@@ -138,8 +138,8 @@ fn root_cause(error: &dyn std::error::Error) -> String {
     cause.to_string()
 }
 
-/// A cause, with the scheme of the URL that is wanted: of hyper, where a port answers with a TLS alert, and of rustls, where it
-/// answers in HTTP.
+/// A cause, with a hint where the URL has the wrong scheme: hyper names the version where a port answers with a TLS alert, and
+/// rustls the content type where it answers in HTTP.
 fn with_scheme(cause: String) -> String {
     if cause.contains("invalid HTTP version") {
         format!("{cause}; if the port speaks TLS, its URL begins with https://")

@@ -84,18 +84,19 @@ fn worker_table(workers: &[WorkerSummary]) -> Table<10> {
             Cell::number(free_memory(worker)),
             Cell::new(labels(&worker.labels)),
             Cell::new(&worker.version),
-            Cell::new(worker.suspension.as_ref().map(suspension).unwrap_or_default()),
+            Cell::new(worker.suspension.as_ref().map(|of| suspension(of, worker.delivery)).unwrap_or_default()),
         ]);
     }
     table
 }
 
 /// The reason for which a worker is suspended, and until when.
-fn suspension(WorkerSuspension { reason, ends_in_ms }: &WorkerSuspension) -> String {
-    match ends_in_ms {
-        None => format!("{reason}; until it is started again"),
-        Some(0) => format!("{reason}; until its next heartbeat"),
-        Some(left) => format!("{reason}; for {}", span(Duration::from_millis(*left))),
+fn suspension(WorkerSuspension { reason, ends_in_ms }: &WorkerSuspension, delivery: Delivery) -> String {
+    match (ends_in_ms, delivery) {
+        (None, _) => format!("{reason}; until it is started again"),
+        (Some(0), Delivery::Pushed) => format!("{reason}; until its next heartbeat"),
+        (Some(0), Delivery::Pulled) => format!("{reason}; until its next claim"),
+        (Some(left), _) => format!("{reason}; for {}", span(Duration::from_millis(*left))),
     }
 }
 
@@ -162,5 +163,8 @@ mod tests {
             let shown = shown(&json!({"state": "suspended", "suspension": suspension}));
             assert!(shown.contains("NOTE") && shown.ends_with(note), "{shown}");
         }
+        let suspension = json!({"reason": "it failed a lease", "ends_in_ms": 0});
+        let pulled = shown(&json!({"delivery": "pulled", "state": "suspended", "suspension": suspension}));
+        assert!(pulled.ends_with("it failed a lease; until its next claim"), "{pulled}");
     }
 }

@@ -76,7 +76,7 @@ impl Kafka {
         // Until the outbox knows its position, no job is forgotten for its age alone.
         term.store.keep_events_from(0);
         let outbox = Outbox { settings: settings(), store: store(), figures: figures(), runtime: runtime() };
-        // Before the term is known: its figures tell from the first moment on how many events wait.
+        // Noted before anybody sees the term: its figures never say that no event waits because the thread has not begun.
         figures().started(Part::Outbox);
         let events = streams::start("kafka-events", trust(), |stop| outbox.run(stop));
         let events = events.inspect_err(|_| figures().ended(Part::Outbox)).context("start a thread")?;

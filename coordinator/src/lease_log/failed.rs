@@ -10,7 +10,8 @@ const MAX_FAILED: usize = 10_000;
 /// The tasks of the last failed leases.
 #[derive(Debug, Default)]
 pub(super) struct Failed {
-    /// The end of a failed lease's tasks, by its job and its first task.
+    /// The end of a failed lease's tasks, by its job and its first task. The end of a lease within an earlier one is that of the
+    /// earlier one, so that the last entry before a task covers the task if any does.
     beyond: BTreeMap<(JobId, u64), u64>,
     /// The same jobs and first tasks, the oldest first.
     order: VecDeque<(JobId, u64)>,
@@ -19,11 +20,7 @@ pub(super) struct Failed {
 impl Failed {
     /// Notes the tasks of a failed lease. Forgets those of the oldest one if there are too many.
     pub(super) fn note(&mut self, job: JobId, first: u64, beyond: u64) {
-        // A part of a failed lease that fails too must not hide the other parts.
-        let before = self.beyond.range((job, 0)..=(job, first)).next_back();
-        if before.is_some_and(|(_, known)| beyond <= *known) {
-            return;
-        }
+        let beyond = self.end_before(job, first).map_or(beyond, |end| end.max(beyond));
         if let Some(known) = self.beyond.get_mut(&(job, first)) {
             *known = beyond;
             return;
@@ -39,8 +36,12 @@ impl Failed {
 
     /// Whether a lease with this task has failed. A lease that failed is tried again in parts, which begin within it.
     pub(super) fn has(&self, job: JobId, task: u64) -> bool {
-        let last = self.beyond.range((job, 0)..=(job, task)).next_back();
-        last.is_some_and(|(_, beyond)| task < *beyond)
+        self.end_before(job, task).is_some_and(|end| task < end)
+    }
+
+    /// The end of the last failed lease that begins at a task or before it.
+    fn end_before(&self, job: JobId, task: u64) -> Option<u64> {
+        self.beyond.range((job, 0)..=(job, task)).next_back().map(|(_, end)| *end)
     }
 }
 
@@ -55,11 +56,12 @@ mod tests {
         let (one, other) = (JobId(Uuid::from_u128(1)), JobId(Uuid::from_u128(2)));
         let mut failed = Failed::default();
         failed.note(one, 10, 20);
-        for (first, beyond) in [(10, 12), (14, 16)] {
-            failed.note(one, first, beyond);
-        }
+        failed.note(one, 10, 12);
         let known = [9, 10, 19, 20].map(|task| failed.has(one, task));
         assert_eq!((known, failed.has(other, 15)), ([false, true, true, false], false));
+        // A part fails again before the rest has its turn.
+        failed.note(one, 12, 14);
+        assert_eq!([13, 14, 19, 20].map(|task| failed.has(one, task)), [true, true, true, false]);
         for number in (0..).take(MAX_FAILED) {
             failed.note(other, 2 * number, 2 * number + 1);
         }

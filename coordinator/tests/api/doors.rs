@@ -90,14 +90,19 @@ async fn the_question_before_a_change_shows_jobs_to_readers_alone() {
 }
 
 #[actix_web::test]
-async fn streams_end_when_their_token_is_removed() {
+async fn streams_end_when_their_token_is_removed_or_replaced_under_its_name() {
     let directory = tempfile::tempdir().expect("a directory");
-    let file = directory.path().join("tokens.toml");
-    let reader = add(&file, "reader", "read");
+    let (file, next) = (directory.path().join("tokens.toml"), directory.path().join("next.toml"));
+    let (removed, replaced) = (add(&file, "removed", "read"), add(&file, "replaced", "read"));
     let grid = TestCoordinator::start(guarded(&file));
-    let mut streams =
-        [grid.ask_as(&reader, Method::GET, "/v1/events").await, grid.ask_as(&reader, Method::GET, "/live").await];
-    std::fs::write(&file, "").expect("written");
+    let mut streams = [
+        grid.ask_as(&removed, Method::GET, "/v1/events").await,
+        grid.ask_as(&removed, Method::GET, "/live").await,
+        grid.ask_as(&replaced, Method::GET, "/v1/events").await,
+        grid.ask_as(&replaced, Method::GET, "/live").await,
+    ];
+    add(&next, "replaced", "read");
+    std::fs::rename(&next, &file).expect("renamed");
     for stream in &mut streams {
         assert_eq!(stream.status(), 200);
         let ended = async { while stream.chunk().await.expect("an event, a comment or the end").is_some() {} };

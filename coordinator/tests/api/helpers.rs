@@ -146,8 +146,8 @@ impl TestCoordinator {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let answer = self.post("/v1/jobs", body).await;
-            // One thread serves all requests of a test, and may come to the head of one too late. It has not been read then, and
-            // clients send it again.
+            // One thread serves all requests of a test. If it reads the head of a request too late, it refuses the request unread,
+            // and clients send it again.
             if answer.status() != StatusCode::REQUEST_TIMEOUT || Instant::now() > deadline {
                 return read(answer, 201).await;
             }

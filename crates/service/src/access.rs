@@ -231,24 +231,27 @@ impl Access {
 }
 
 /// Resolves when the token of a request has lost a right, since the file of tokens has changed: for an answer without an end.
-/// Never resolves for a request without a token.
+/// Another token under the same name does not count. Never resolves for a request that was let in without a token.
 pub fn until_revoked(request: &HttpRequest, right: Right) -> impl Future<Output = ()> + use<> {
     let access = request.app_data::<Data<Access>>().map(Data::get_ref);
     let tokens = access.and_then(|Access(tokens)| tokens.clone());
-    let name = Caller::of(request).name;
+    // An anonymous reader may have sent the cookie of a token that is gone.
+    let token = bearer(request.headers()).or_else(|| cookie(request.headers()));
+    let token = token.filter(|_| Caller::of(request).name.is_some());
+    let hash: Option<[u8; 32]> = token.map(|token| Sha256::digest(token).into());
     async move {
-        let (Some(tokens), Some(name)) = (tokens, name) else { return std::future::pending().await };
-        while tokens.grant(&name, right) {
+        let (Some(tokens), Some(hash)) = (tokens, hash) else { return std::future::pending().await };
+        while tokens.grant(&hash, right) {
             tokio::time::sleep(REVOKED_INTERVAL).await;
         }
     }
 }
 
 impl Tokens {
-    /// Whether a token of this name has the right now.
-    fn grant(&self, name: &Arc<str>, right: Right) -> bool {
+    /// Whether the token of this hash has the right now.
+    fn grant(&self, hash: &[u8; 32], right: Right) -> bool {
         let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
-        entries.iter().any(|entry| entry.name == *name && entry.rights.include(right))
+        entries.iter().any(|entry| entry.hash == *hash && entry.rights.include(right))
     }
 
     /// Compares a token with every entry, in a time that does not depend on the matching entry.

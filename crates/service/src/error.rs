@@ -38,7 +38,7 @@ pub enum ApiError {
         message: String,
     },
     /// The token is missing or wrong.
-    #[error("this needs the header 'Authorization: Bearer' with the worker token: there is none, or another one")]
+    #[error("this needs the header 'Authorization: Bearer' with the worker token: it is missing, or has another token")]
     Unauthorized,
     /// The token of a service account is not accepted.
     #[error("the token of the service account is refused: {0}")]

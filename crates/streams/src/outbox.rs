@@ -1,10 +1,11 @@
 //! Publishes the event table by number, each record keyed by its job.
 //!
 //! The store has the number of the first event that is not published. It moves behind what the brokers have acknowledged
-//! without a gap, so an event is published at least once, and in each partition in the order of the numbers: after a
-//! failure everything from the gap on is sent again, and the numbers tell a reader what it has seen. A producer that is made anew
-//! for an event that waits sends again only what is not acknowledged. After a failure one event goes alone, so that an event which the brokers never take does not bring those behind it again and again. Nothing is sent
-//! without the trust to lead: what a coordinator held that was paused is thrown away when it wakes up.
+//! without a gap, so an event is published at least once, and in each partition in the order of the numbers: after a failure
+//! everything from the gap on is sent again, and the numbers tell a reader what it has seen. A producer that is made anew for
+//! an event that waits sends again only what is not acknowledged. After a failure one event goes alone, so that an event which
+//! the brokers never take does not bring those behind it again and again. Nothing is sent without the trust to lead: what a
+//! coordinator held that was paused is thrown away when it wakes up.
 
 mod deliveries;
 #[cfg(test)]

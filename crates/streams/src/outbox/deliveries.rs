@@ -1,4 +1,4 @@
-//! What the brokers answer to the events that were sent.
+//! The results of deliveries, as the brokers answer them.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 

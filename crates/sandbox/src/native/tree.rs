@@ -86,9 +86,14 @@ pub(crate) fn descendants(root: i32, most: usize) -> Vec<i32> {
 
 fn push_children(process: i32, found: &mut Vec<i32>) {
     for thread in threads(process) {
-        let Ok(children) = fs::read_to_string(format!("/proc/{process}/task/{thread}/children")) else { continue };
-        found.extend(children.split_ascii_whitespace().filter_map(|pid| pid.parse::<i32>().ok()));
+        found.extend(children(process, thread));
     }
+}
+
+/// The children of a thread, the newest last.
+fn children(process: i32, thread: i32) -> Vec<i32> {
+    let listed = fs::read_to_string(format!("/proc/{process}/task/{thread}/children")).unwrap_or_default();
+    listed.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).collect()
 }
 
 fn threads(process: i32) -> impl Iterator<Item = i32> {
@@ -141,10 +146,18 @@ pub(crate) fn proportional_memory_bytes(process: i32) -> Option<u64> {
     (!lines.is_empty()).then(|| lines.iter().sum::<u64>() << 10)
 }
 
-/// The number of children that run in the memory of `process`, from their `vfork` until they execute a file or end. Each
-/// shows all of it as its own.
-pub(crate) fn children_in_its_memory(process: i32) -> u64 {
-    threads(process).filter(|thread| waits_for_vfork(process, *thread)).map(|_| 1_u64).sum()
+/// The children that run in the memory of `process`, from their `vfork` until they execute a file or end. Each shows all
+/// of it as its own.
+pub(crate) fn children_in_its_memory(process: i32) -> Vec<i32> {
+    threads(process).filter_map(|thread| child_of_vfork(process, thread)).collect()
+}
+
+/// The child that a thread waits for. It is the newest: the thread makes no other one meanwhile.
+fn child_of_vfork(process: i32, thread: i32) -> Option<i32> {
+    let newest = || children(process, thread).pop();
+    let child = newest()?;
+    // Another look at the children: the thread may have begun to wait for a child that came after the first one.
+    (waits_for_vfork(process, thread) && newest() == Some(child)).then_some(child)
 }
 
 fn waits_for_vfork(process: i32, thread: i32) -> bool {

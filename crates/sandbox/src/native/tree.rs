@@ -51,9 +51,17 @@ pub(crate) struct HeldResources {
     mappings: u64,
     /// Locks on files and on parts of them.
     locks: u64,
+    /// Counting ends once locks take more than this: each duplicate of a descriptor shows the same locks again, and the
+    /// program's memory and time are not watched meanwhile.
+    most_lock_bytes: u64,
 }
 
 impl HeldResources {
+    /// Of a program whose memory has this bound.
+    pub(crate) fn within(memory_bytes: u64) -> Self {
+        Self { most_lock_bytes: memory_bytes, ..Self::default() }
+    }
+
     pub(crate) fn unlinked_bytes(&self) -> u64 {
         self.unlinked.values().sum()
     }
@@ -205,7 +213,7 @@ fn add_descriptors(directory: &str, scratch: &Path, held: &mut HeldResources) ->
         let path = entry.path();
         let Ok(target) = fs::read_link(&path) else { continue };
         let name = target.as_os_str().as_bytes();
-        if name.starts_with(b"/") {
+        if name.starts_with(b"/") && held.locks * LOCK_BYTES <= held.most_lock_bytes {
             held.locks += count_locks(&Path::new(&format!("{directory}info")).join(entry.file_name()));
         }
         if name.starts_with(b"pipe:") || name.starts_with(b"socket:") {
@@ -339,6 +347,22 @@ mod tests {
         assert_eq!(taken(pid).threads, 1);
         signal_descendant(own, pid, Signal::KILL);
         child.wait().expect("it ended");
+    }
+
+    #[test]
+    fn locks_are_counted_until_they_take_more_than_the_memory() {
+        let files = [(); 3].map(|()| tempfile::tempfile().expect("a file"));
+        for file in &files {
+            rustix::fs::flock(file, rustix::fs::FlockOperation::NonBlockingLockExclusive).expect("locked");
+        }
+        let own = i32::try_from(std::process::id()).expect("a pid");
+        let locks = |memory_bytes: u64| {
+            let mut held = HeldResources::within(memory_bytes);
+            add_held(own, Path::new("/nowhere"), &mut held).expect("it hides nothing");
+            held.locks
+        };
+        assert!(locks(u64::MAX) >= 3);
+        assert_eq!([locks(0), locks(LOCK_BYTES)], [1, 2]);
     }
 
     #[test]

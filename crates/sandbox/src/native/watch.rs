@@ -113,9 +113,9 @@ impl<'a> Watch<'a> {
     }
 
     fn look_at_disk(&mut self, caged: bool) -> Option<Bound> {
-        let limit = self.start.bounds.scratch_bytes;
-        let mut held = HeldResources::default();
-        let tree = tree::descendants(self.root, self.start.bounds.processes as usize);
+        let Bounds { memory_bytes, scratch_bytes: limit, processes, .. } = self.start.bounds;
+        let mut held = HeldResources::within(memory_bytes);
+        let tree = tree::descendants(self.root, processes as usize);
         let hidden =
             tree.iter().filter(|process| tree::add_held(**process, &self.start.scratch, &mut held).is_err()).count();
         self.hidden_looks = if hidden > 0 { self.hidden_looks + 1 } else { 0 };

@@ -90,7 +90,7 @@ impl ScratchRoot {
 
 impl Drop for ScratchRoot {
     fn drop(&mut self) {
-        let _ = remove(&self.directory);
+        let _ = remove_run(&self.directory);
     }
 }
 
@@ -152,8 +152,21 @@ fn remove_abandoned(directory: &Path) {
         if let Ok(directory) = directory.canonicalize() {
             kill_programs_of(&directory);
         }
-        let _ = remove(directory);
+        let _ = remove_run(directory);
     }
+}
+
+/// Removes the directory of a process, the lock after all directories of tasks: where the removal fails or is cut short, a
+/// later process finds the lock and goes on.
+fn remove_run(directory: &Path) -> io::Result<()> {
+    let mut removed = Ok(());
+    for entry in fs::read_dir(directory)?.flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            removed = remove(&entry.path()).and(removed);
+        }
+    }
+    removed?;
+    remove(directory)
 }
 
 /// The directory is nested too deep to be measured, or its program takes the right to look at it away.
@@ -219,7 +232,7 @@ fn unless_withheld<T>(found: Result<T, Errno>) -> Result<Option<T>, Unmeasurable
     }
 }
 
-/// Removes a directory with all in it, however deep and whatever its modes. No process may be changing it.
+/// Removes a directory with all in it, however deep and whatever its modes. No process may be adding to it.
 ///
 /// Each directory found is emptied into the top one, so neither depth nor path length has a bound.
 pub(crate) fn remove(directory: &Path) -> io::Result<()> {
@@ -239,7 +252,11 @@ pub(crate) fn remove(directory: &Path) -> io::Result<()> {
             if unlinkat(&top, &*name, AtFlags::empty()).is_ok() {
                 continue;
             }
-            let below = open_directory(top.as_fd(), &*name)?;
+            let below = match open_directory(top.as_fd(), &*name) {
+                // The supervisor of a killed host removes it, too.
+                Err(Errno::NOENT) => continue,
+                opened => opened?,
+            };
             let _ = fchmod(&below, Mode::RWXU);
             let found_below = names(below.as_fd());
             let is_unread = found_below.is_empty();

@@ -51,9 +51,17 @@ pub(crate) struct HeldResources {
     mappings: u64,
     /// Locks on files and on parts of them.
     locks: u64,
+    /// Counting ends once locks take more than this: each duplicate of a descriptor shows the same locks again, and the
+    /// program's memory and time are not watched meanwhile.
+    most_lock_bytes: u64,
 }
 
 impl HeldResources {
+    /// Of a program whose memory has this bound.
+    pub(crate) fn within(memory_bytes: u64) -> Self {
+        Self { most_lock_bytes: memory_bytes, ..Self::default() }
+    }
+
     pub(crate) fn unlinked_bytes(&self) -> u64 {
         self.unlinked.values().sum()
     }
@@ -86,9 +94,14 @@ pub(crate) fn descendants(root: i32, most: usize) -> Vec<i32> {
 
 fn push_children(process: i32, found: &mut Vec<i32>) {
     for thread in threads(process) {
-        let Ok(children) = fs::read_to_string(format!("/proc/{process}/task/{thread}/children")) else { continue };
-        found.extend(children.split_ascii_whitespace().filter_map(|pid| pid.parse::<i32>().ok()));
+        found.extend(children(process, thread));
     }
+}
+
+/// The children of a thread, the newest last.
+fn children(process: i32, thread: i32) -> Vec<i32> {
+    let listed = fs::read_to_string(format!("/proc/{process}/task/{thread}/children")).unwrap_or_default();
+    listed.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).collect()
 }
 
 fn threads(process: i32) -> impl Iterator<Item = i32> {
@@ -141,10 +154,18 @@ pub(crate) fn proportional_memory_bytes(process: i32) -> Option<u64> {
     (!lines.is_empty()).then(|| lines.iter().sum::<u64>() << 10)
 }
 
-/// The number of children that run in the memory of `process`, from their `vfork` until they execute a file or end. Each
-/// shows all of it as its own.
-pub(crate) fn children_in_its_memory(process: i32) -> u64 {
-    threads(process).filter(|thread| waits_for_vfork(process, *thread)).map(|_| 1_u64).sum()
+/// The children that run in the memory of `process`, from their `vfork` until they execute a file or end. Each shows all
+/// of it as its own.
+pub(crate) fn children_in_its_memory(process: i32) -> Vec<i32> {
+    threads(process).filter_map(|thread| child_of_vfork(process, thread)).collect()
+}
+
+/// The child that a thread waits for. It is the newest: the thread makes no other one meanwhile.
+fn child_of_vfork(process: i32, thread: i32) -> Option<i32> {
+    let newest = || children(process, thread).pop();
+    let child = newest()?;
+    // Another look at the children: the thread may have begun to wait for a child that came after the first one.
+    (waits_for_vfork(process, thread) && newest() == Some(child)).then_some(child)
 }
 
 fn waits_for_vfork(process: i32, thread: i32) -> bool {
@@ -192,7 +213,7 @@ fn add_descriptors(directory: &str, scratch: &Path, held: &mut HeldResources) ->
         let path = entry.path();
         let Ok(target) = fs::read_link(&path) else { continue };
         let name = target.as_os_str().as_bytes();
-        if name.starts_with(b"/") {
+        if name.starts_with(b"/") && held.locks * LOCK_BYTES <= held.most_lock_bytes {
             held.locks += count_locks(&Path::new(&format!("{directory}info")).join(entry.file_name()));
         }
         if name.starts_with(b"pipe:") || name.starts_with(b"socket:") {
@@ -326,6 +347,22 @@ mod tests {
         assert_eq!(taken(pid).threads, 1);
         signal_descendant(own, pid, Signal::KILL);
         child.wait().expect("it ended");
+    }
+
+    #[test]
+    fn locks_are_counted_until_they_take_more_than_the_memory() {
+        let files = [(); 3].map(|()| tempfile::tempfile().expect("a file"));
+        for file in &files {
+            rustix::fs::flock(file, rustix::fs::FlockOperation::NonBlockingLockExclusive).expect("locked");
+        }
+        let own = i32::try_from(std::process::id()).expect("a pid");
+        let locks = |memory_bytes: u64| {
+            let mut held = HeldResources::within(memory_bytes);
+            add_held(own, Path::new("/nowhere"), &mut held).expect("it hides nothing");
+            held.locks
+        };
+        assert!(locks(u64::MAX) >= 3);
+        assert_eq!([locks(0), locks(LOCK_BYTES)], [1, 2]);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! processor time that it took. While processes get more the pause is the shortest, whatever the cost: a fork bomb
 //! doubles within a millisecond, and what it is at first is still little.
 
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
@@ -112,9 +113,9 @@ impl<'a> Watch<'a> {
     }
 
     fn look_at_disk(&mut self, caged: bool) -> Option<Bound> {
-        let limit = self.start.bounds.scratch_bytes;
-        let mut held = HeldResources::default();
-        let tree = tree::descendants(self.root, self.start.bounds.processes as usize);
+        let Bounds { memory_bytes, scratch_bytes: limit, processes, .. } = self.start.bounds;
+        let mut held = HeldResources::within(memory_bytes);
+        let tree = tree::descendants(self.root, processes as usize);
         let hidden =
             tree.iter().filter(|process| tree::add_held(**process, &self.start.scratch, &mut held).is_err()).count();
         self.hidden_looks = if hidden > 0 { self.hidden_looks + 1 } else { 0 };
@@ -128,16 +129,26 @@ impl<'a> Watch<'a> {
     }
 }
 
-/// The memory of processes, of which each page counts once whatever number of them shares it.
+/// The memory of processes, parents first, of which each page counts once whatever number of them shares it.
 fn bytes_counted_once(tree: &[i32]) -> u64 {
-    let (mut shown, mut shown_again) = (0_u64, 0_u64);
-    for process in tree {
+    sum_shown_once(tree.iter().map(|process| {
         let bytes = tree::proportional_memory_bytes(*process).unwrap_or_else(|| tree::taken(*process).memory_bytes);
-        shown = shown.saturating_add(bytes);
-        // The kernel divides pages among processes that were forked, but not between one and its child of `vfork`.
-        shown_again = shown_again.saturating_add(bytes.saturating_mul(tree::children_in_its_memory(*process)));
+        (*process, bytes, tree::children_in_its_memory(*process))
+    }))
+}
+
+/// The sum of the bytes that processes show, each given with its children that run in its memory: the kernel divides pages
+/// among processes that were forked, but not between one and its child of `vfork`.
+///
+/// The bytes are taken from what that child shows, if it is one of the processes. A program that makes such children one
+/// after the other has one that none of the processes is, and would else show nothing.
+fn sum_shown_once(processes: impl IntoIterator<Item = (i32, u64, Vec<i32>)>) -> u64 {
+    let (mut sum, mut shown_again) = (0_u64, HashMap::<i32, u64>::new());
+    for (process, bytes, children) in processes {
+        sum = sum.saturating_add(bytes.saturating_sub(shown_again.get(&process).copied().unwrap_or(0)));
+        shown_again.extend(children.into_iter().map(|child| (child, bytes)));
     }
-    shown.saturating_sub(shown_again)
+    sum
 }
 
 /// Time of the next look, after a look that began at processor time `cpu_before`.
@@ -149,4 +160,21 @@ fn pause(cpu_before: Duration, shortest: Duration, longest: Duration) -> Instant
 /// Processor time of this process, which has one thread.
 fn cpu_time() -> Duration {
     Duration::try_from(clock_gettime(ClockId::ProcessCPUTime)).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_shown_again_only_by_a_child_of_vfork_that_was_looked_at() {
+        let (parent, child, other) = (10, 11, 12);
+        assert_eq!(sum_shown_once([(parent, 100, vec![child]), (child, 100, vec![])]), 100);
+        // The child in turn has one.
+        assert_eq!(sum_shown_once([(parent, 100, vec![child]), (child, 100, vec![other]), (other, 100, vec![])]), 100);
+        // It has executed a file since.
+        assert_eq!(sum_shown_once([(parent, 100, vec![]), (child, 30, vec![])]), 130);
+        // It came after the list of processes was made.
+        assert_eq!(sum_shown_once([(parent, 100, vec![child]), (other, 30, vec![])]), 130);
+    }
 }

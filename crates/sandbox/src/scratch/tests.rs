@@ -1,4 +1,4 @@
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{PermissionsExt, chown, symlink};
 
 use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
 
@@ -117,6 +117,37 @@ fn what_a_killed_process_left_is_removed_and_what_a_living_one_has_is_not() {
     drop(ScratchRoot::open(&path).expect("a root"));
     assert!(kept.path().exists());
     assert!(!abandoned.exists());
+}
+
+#[test]
+fn a_directory_that_could_not_be_removed_is_removed_by_a_later_process() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("root");
+    let open = || drop(ScratchRoot::open(&path).expect("a root"));
+    open();
+    // Several: the order in which a file system lists names is its own.
+    let abandoned: Vec<_> = (0..16).map(|number| path.join(format!("run-dead-{number}"))).collect();
+    for (number, run) in abandoned.iter().enumerate() {
+        let task = run.join(format!("task-{number}"));
+        fs::create_dir_all(&task).expect("made");
+        fs::set_permissions(&task, fs::Permissions::from_mode(0o700)).expect("set");
+        if chown(&task, Some(65534), None).is_err() {
+            // Only a superuser's tests can make a directory that belongs to another user.
+            return;
+        }
+        fs::write(run.join(LOCK), "").expect("written");
+    }
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let none = CapabilitySet::empty();
+            set_capabilities(None, CapabilitySets { effective: none, permitted: none, inheritable: none })
+                .expect("fewer rights are always granted");
+            open();
+        });
+    });
+    assert!(abandoned.iter().all(|run| run.exists()));
+    open();
+    assert!(!abandoned.iter().any(|run| run.exists()));
 }
 
 #[test]

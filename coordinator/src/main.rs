@@ -51,7 +51,7 @@ fn move_store(arguments: &[String]) -> ExitCode {
         }
         Err(error) => {
             tell(&mut stderr(), &format!("error: {error:#}\n"));
-            ExitCode::FAILURE
+            if error.is::<migrate::WrongUsage>() { ExitCode::from(service::WRONG_USAGE) } else { ExitCode::FAILURE }
         }
     }
 }

@@ -64,6 +64,11 @@ impl StoreLocation {
     }
 }
 
+/// Arguments that name no two stores.
+#[derive(Debug, thiserror::Error)]
+#[error("{0:#} (see divvy-coordinator migrate --help)")]
+pub struct WrongUsage(anyhow::Error);
+
 /// The arguments of the command line.
 struct Request {
     from: StoreLocation,
@@ -79,7 +84,7 @@ impl Request {
         let mut without_lost_results = false;
         let mut rest = arguments.iter();
         while let Some(option) = rest.next() {
-            let mut value = || rest.next().with_context(|| format!("{option} needs a value\n\n{USAGE}"));
+            let mut value = || rest.next().with_context(|| format!("{option} needs a value"));
             match option.as_str() {
                 "--without-lost-results" => without_lost_results = true,
                 "--from" => from = Some(StoreLocation::parse(value()?)?),
@@ -89,12 +94,12 @@ impl Request {
                 other => {
                     // It may be a URL with a password.
                     let shown = other.split("://").next().unwrap_or_default();
-                    bail!("{shown} is no option of migrate\n\n{USAGE}")
+                    bail!("{shown} is no option of migrate")
                 }
             }
         }
-        let from = from.with_context(|| format!("--from is missing\n\n{USAGE}"))?;
-        let to = to.with_context(|| format!("--to is missing\n\n{USAGE}"))?;
+        let from = from.context("--from is missing")?;
+        let to = to.context("--to is missing")?;
         ensure!(from != to, "--from and --to name the same store");
         Ok(Self { from, to, from_results, to_results, without_lost_results })
     }
@@ -103,10 +108,10 @@ impl Request {
 /// Moves everything and returns a summary for the terminal. Blocks.
 ///
 /// # Errors
-/// The arguments are wrong, a store is in use, the target is not empty, or something cannot be read or written: then the
-/// target has nothing but copied results.
+/// The arguments are wrong ([`WrongUsage`]), a store is in use, the target is not empty, or something cannot be read or written:
+/// then the target has nothing but copied results.
 pub fn migrate(arguments: &[String]) -> anyhow::Result<String> {
-    let request = Request::parse(arguments)?;
+    let request = Request::parse(arguments).map_err(WrongUsage)?;
     let mut source = request.from.source().context("open the source")?;
     let mut target = request.to.target().context("open the target")?;
     let (names, programs) = (objects(&mut *source)?, programs(&mut *source)?);

@@ -126,19 +126,25 @@ fn files_of_a_service_account_are_told_with_the_variable_of_their_directory() {
 
 #[test]
 fn migrate_says_what_it_needs() {
-    for (arguments, said) in [
-        (&["migrate"][..], "--from is missing"),
-        (&["migrate", "--from", "somewhere"], "--to is missing"),
-        (&["migrate", "--from"], "needs a value"),
-        (&["migrate", "--form", "x"], "no option of migrate"),
-        (&["migrate", "--version"], "no option of migrate"),
-        (&["migrate", "--from", "x", "--to", "x"], "the same store"),
-        (&["migrate", "--from", "mysql://host/db", "--to", "x"], "mysql:// is neither"),
-        (&["migrate", "--from", "/nowhere/at/all", "--to", "x"], "divvy.db"),
+    for (arguments, said, code) in [
+        (&["migrate"][..], "--from is missing", 2),
+        (&["migrate", "--from", "somewhere"], "--to is missing", 2),
+        (&["migrate", "--from"], "needs a value", 2),
+        (&["migrate", "--form", "x"], "no option of migrate", 2),
+        (&["migrate", "--version"], "no option of migrate", 2),
+        (&["migrate", "--from", "x", "--to", "x"], "the same store", 2),
+        (&["migrate", "--from", "mysql://host/db", "--to", "x"], "mysql:// is neither", 2),
+        (&["migrate", "--from", "x", "--to", "y", "--to-results", "z"], "read --to-results: ", 2),
+        (&["migrate", "--from", "/nowhere/at/all", "--to", "x"], "divvy.db", 1),
     ] {
         let output = run(arguments);
         let stderr = String::from_utf8(output.stderr).expect("UTF-8");
-        assert!(output.status.code() == Some(1) && stderr.contains(said), "{arguments:?}: {stderr}");
+        assert!(output.status.code() == Some(code) && stderr.contains(said), "{arguments:?}: {stderr}");
+        assert_eq!(
+            (stderr.lines().count(), stderr.contains("migrate --help")),
+            (1, code == 2),
+            "{arguments:?}: {stderr}"
+        );
     }
     let help = run(&["migrate", "--help"]);
     assert!(help.status.success() && String::from_utf8_lossy(&help.stdout).contains("--to-results"));
@@ -151,7 +157,7 @@ fn migrate_ends_with_its_exit_code_where_nobody_reads_what_it_says() {
         drop(reader);
         writer
     };
-    for (arguments, code) in [(&["migrate", "--help"][..], 0), (&["migrate"], 1)] {
+    for (arguments, code) in [(&["migrate", "--help"][..], 0), (&["migrate"], 2)] {
         let mut command = Command::new(env!("CARGO_BIN_EXE_divvy-coordinator"));
         let status = command.args(arguments).stdout(gone()).stderr(gone()).status().expect("run the service");
         assert_eq!(status.code(), Some(code), "{arguments:?}");

@@ -27,7 +27,7 @@ pub(crate) enum ProgramCommand {
 /// Stores a program and prints its SHA-256, by which jobs name it.
 #[derive(Debug, Args)]
 pub(crate) struct PutProgram {
-    /// A WebAssembly module or component, or an executable
+    /// A WebAssembly module or component, or an executable; '-' is stdin
     #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) file: PathBuf,
 }
@@ -42,7 +42,7 @@ pub(crate) struct OneProgram {
 /// Tells what a program needs and whether a worker would run it; the exit code is 1 if not.
 #[derive(Debug, Args)]
 pub(crate) struct CheckProgram {
-    /// A WebAssembly module or component, or an executable
+    /// A WebAssembly module or component, or an executable; '-' is stdin
     #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) file: PathBuf,
     /// Memory that its job would give it, in bytes or such as 512MB or 4GiB [default: 256MiB]
@@ -53,7 +53,7 @@ pub(crate) struct CheckProgram {
 /// Runs a program on this machine as a worker would, within the same limits.
 #[derive(Debug, Args)]
 pub(crate) struct RunProgram {
-    /// A WebAssembly module or component, or an executable
+    /// A WebAssembly module or component, or an executable; '-' is stdin
     #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) file: PathBuf,
     /// File that the program reads as its stdin [default: an empty one]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use api::TaskLog;
 use api::client::{Client, Query};
 use model::AttemptId;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use crate::arguments::{Format, Logs};
 use crate::failure::Failure;
@@ -21,15 +21,20 @@ const WAIT: &str = "30s";
 /// After something new, before more is asked for: programs side by side then share an answer.
 const PAUSE: Duration = Duration::from_millis(100);
 
+/// After the end of a job, for the last lines of programs that were stopped by it: the coordinator waits no longer for them.
+const LAST_LINES: Duration = Duration::from_secs(5);
+
 pub(super) async fn run(grid: &Client, format: Format, arguments: &Logs) -> Result<(), Failure> {
     let task = arguments.task.map(|task| ("task", task.to_string()));
     let (mut printer, mut away) = (Printer::new(format), Away::default());
     let mut query: Query = task.clone().into_iter().collect();
     // The cursor of the first page: a line that is written while the other pages are read is newer than it.
     let mut first = None;
+    let mut over_at: Option<Instant> = None;
     loop {
         let page = match patiently(async || grid.logs(arguments.id, &query).await).await {
             Ok(page) => page,
+            Err(_) if over_at.is_some() => return printer.end(),
             Err(error) if arguments.follow => {
                 away.begin();
                 away.bear(error.into())?;
@@ -47,11 +52,13 @@ pub(super) async fn run(grid: &Client, format: Format, arguments: &Logs) -> Resu
             first = Some((cursor, is_over));
             continue;
         }
-        if is_over || !arguments.follow {
+        over_at = is_over.then(|| over_at.unwrap_or_else(Instant::now));
+        let is_at_end = over_at.is_some_and(|at| !printer.has_running() || at.elapsed() >= LAST_LINES);
+        if is_at_end || !arguments.follow {
             return printer.end();
         }
         query.extend([("after", cursor), ("wait", WAIT.to_owned())]);
-        if !page.logs.is_empty() {
+        if is_over || !page.logs.is_empty() {
             sleep(PAUSE).await;
         }
     }
@@ -67,6 +74,7 @@ struct Printer {
 struct Printed {
     /// Bytes of the stream.
     bytes: u64,
+    is_running: bool,
     /// A line of a program that runs, as far as it goes.
     rest: Option<TaskLog>,
 }
@@ -79,6 +87,7 @@ impl Printer {
     /// Prints the new lines of a log, each behind its task, and the rest of a log that has ended.
     fn print(&mut self, log: &TaskLog) -> Result<(), Failure> {
         let printed = self.printed.entry((log.task, log.attempt)).or_default();
+        printed.is_running = log.ended_at.is_none();
         let new = usize::try_from(printed.bytes.saturating_sub(log.omitted_bytes)).unwrap_or(usize::MAX);
         // Bytes that are no UTF-8 are replaced by a character that may be longer.
         let new = (new..=log.text.len()).find(|place| log.text.is_char_boundary(*place)).unwrap_or(log.text.len());
@@ -91,6 +100,11 @@ impl Printer {
         }
         printed.bytes = log.omitted_bytes + (new + end) as u64;
         show(self.format, TaskLog { text: text[..end].to_owned(), ..log.clone() })
+    }
+
+    /// Whether the end of a program was not told yet.
+    fn has_running(&self) -> bool {
+        self.printed.values().any(|printed| printed.is_running)
     }
 
     /// Prints the last lines of programs whose end was not told.

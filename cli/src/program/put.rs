@@ -1,7 +1,7 @@
 //! `divvy program put`.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{Read, stdin};
 use std::path::Path;
 
 use api::client::Client;
@@ -31,13 +31,18 @@ pub(super) fn hash_of(bytes: &[u8]) -> ProgramHash {
     ProgramHash(Sha256::digest(bytes).into())
 }
 
+/// The bytes of a file; of stdin for '-'.
 pub(super) fn read(path: &Path) -> Result<Vec<u8>, Failure> {
-    let unreadable = |error| Failure::Usage(format!("cannot read {}: {error}", path.display()));
+    let is_stdin = path == Path::new("-");
+    let name = if is_stdin { "stdin".to_owned() } else { path.display().to_string() };
     let mut bytes = Vec::new();
-    let file = File::open(path).map_err(unreadable)?;
-    let length = file.take(MAX_PROGRAM_BYTES + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    let open = || -> std::io::Result<Box<dyn Read>> {
+        Ok(if is_stdin { Box::new(stdin()) } else { Box::new(File::open(path)?) })
+    };
+    let read = open().and_then(|source| source.take(MAX_PROGRAM_BYTES + 1).read_to_end(&mut bytes));
+    let length = read.map_err(|error| Failure::Usage(format!("cannot read {name}: {error}")))?;
     if length as u64 > MAX_PROGRAM_BYTES {
-        return Err(Failure::Usage(format!("{} is longer than {MAX_PROGRAM_BYTES} bytes", path.display())));
+        return Err(Failure::Usage(format!("{name} is longer than {MAX_PROGRAM_BYTES} bytes")));
     }
     Ok(bytes)
 }

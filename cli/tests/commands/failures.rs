@@ -338,7 +338,7 @@ fn answer_once(answer: String) -> (String, JoinHandle<Vec<String>>) {
 }
 
 /// A server that takes one connection with one request for each answer. Returns its URL and the requests.
-fn answer_each(answers: Vec<String>) -> (String, JoinHandle<Vec<String>>) {
+pub(crate) fn answer_each(answers: Vec<String>) -> (String, JoinHandle<Vec<String>>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let url = format!("http://{}", listener.local_addr().expect("an address"));
     let server = thread::spawn(move || {

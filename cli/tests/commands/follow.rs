@@ -9,6 +9,7 @@ use api::Job;
 use model::{EventKind, JobEvent, JobState};
 use tempfile::tempdir;
 
+use crate::failures::answer_each;
 use crate::helpers::{Grid, assert_fails, divvy, eventually, own_port};
 
 #[test]
@@ -177,6 +178,21 @@ fn progress_is_not_drawn_where_there_is_no_terminal() {
     let output = divvy(&["sum-of-primes", "1", "1e9"]).output().expect("run the command");
     assert_eq!((String::from_utf8_lossy(&output.stderr).as_ref(), output.status.code()), ("", Some(0)));
     assert_eq!(String::from_utf8_lossy(&output.stdout), "24739512092254535\n");
+}
+
+#[test]
+fn follower_of_logs_gets_the_last_lines_of_a_program_that_the_end_of_its_job_has_stopped() {
+    let id = "0190a5b0-0000-7000-8000-000000000001";
+    let answer = |text: &str, end: &str| {
+        let log = format!(r#"{{"task":0,"attempt":"{id}","worker":"w","omitted_bytes":0,"text":"{text}"{end}}}"#);
+        let page = format!(r#"{{"logs":[{log}],"cursor":"1-1","is_over":true}}"#);
+        format!("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{page}", page.len())
+    };
+    let ended = r#","ended_at":"2026-03-21T10:00:00Z""#;
+    let (url, server) = answer_each(vec![answer(r"begun\n", ""), answer(r"begun\nthe end\n", ended)]);
+    let output = divvy(&["job", "logs", id, "--follow"]).env("DIVVY_URL", &url).output().expect("run the command");
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "[task 0] begun\n[task 0] the end\n", "{output:?}");
+    assert!(output.status.success() && server.join().expect("no panic").len() == 2, "{output:?}");
 }
 
 fn parse(lines: &str) -> Vec<JobEvent> {

@@ -7,7 +7,7 @@ use std::process::{Command, Output};
 use serde_json::{Value, json};
 use tempfile::{TempDir, tempdir};
 
-use crate::helpers::{assert_fails, divvy, eventually, minding_hang_up};
+use crate::helpers::{NOWHERE, assert_fails, divvy, eventually, minding_hang_up, run_with_input};
 
 /// Imports with their real types, and memory for them.
 const PREAMBLE: &str = r#"
@@ -209,6 +209,17 @@ fn run_gives_an_executable_its_arguments_and_streams() {
     let output = run(&script, &options("7"));
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!((output.status.code(), stderr.as_ref()), (Some(1), "told\nerror: it exited with code 7\n"));
+}
+
+#[test]
+fn program_comes_from_stdin_where_its_file_is_a_dash() {
+    let files = Files::new();
+    let script = "#!/bin/sh\necho done\n";
+    let from_stdin = |arguments: &[&str]| run_with_input(divvy(arguments).env("DIVVY_URL", NOWHERE), script);
+    let told = stdout(&from_stdin(&["program", "check", "-", "--output", "quiet"]));
+    assert_eq!(told, stdout(&check(&files.write("script", script), &["--output", "quiet"])));
+    assert_eq!(stdout(&from_stdin(&["program", "run", "-"])), "done\n");
+    assert_fails(&from_stdin(&["program", "put", "-"]), 3);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use api::{Heartbeat, HeldLease, Job};
 use coordinator::config::Config;
 use reqwest::{Method, Response};
 use serde_json::{Value, json};
-use service::{DoorSettings, access};
+use service::{DoorSettings, TOKEN_COOKIE, access};
 
 use crate::helpers::{PATIENCE, TestCoordinator, closed_port, config, heartbeat, pause, problem, read};
 
@@ -45,6 +45,27 @@ async fn the_public_port_demands_tokens_and_the_internal_one_does_not() {
     assert_eq!(request.json(&job).send().await.expect("an answer").status(), 201);
     assert_eq!(grid.get_internal("/metrics").await.status(), 200);
     assert!(grid.claim("one", &Value::Null).await.is_some(), "the job that was submitted");
+}
+
+#[actix_web::test]
+async fn a_page_that_a_token_may_not_read_leads_to_another_token_and_back() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("tokens.toml");
+    let submitter = add(&file, "submitter", "submit");
+    let grid = TestCoordinator::start(guarded(&file));
+    let ask = async |path: &str| {
+        let request = grid.client.get(format!("http://{}{path}", grid.public));
+        request.header("cookie", format!("{TOKEN_COOKIE}={submitter}")).send().await.expect("an answer")
+    };
+    let refused = ask("/jobs?state=failed").await;
+    assert_eq!(refused.status(), 403);
+    let html = refused.text().await.expect("text");
+    let sign_in = "/sign-in?next=%2Fjobs%3Fstate%3Dfailed";
+    assert!(html.contains(&format!("href=\"{sign_in}\">Sign in with another token")), "{html}");
+    let form = ask(sign_in).await;
+    assert_eq!(form.status(), 200);
+    let html = form.text().await.expect("text");
+    assert!(html.contains("value=\"/jobs?state=failed\""), "{html}");
 }
 
 #[actix_web::test]

@@ -199,7 +199,12 @@ async fn statistics_show_what_has_ended() {
     coordinator.job_in(job.id, JobState::Succeeded).await;
     let html = coordinator.get("/statistics?grain=minute&kind=sleep").await.text().await.expect("text");
     assert!(html.contains("7 succeeded, 0 failed") && html.contains("id=\"kind-sleep\""), "{html}");
-    assert_eq!(coordinator.get("/statistics?grain=decade").await.status(), 400);
+    for (query, told) in [("grain=decade", "Grain must be"), ("kind=nope", "Kind must be one of")] {
+        let refused = coordinator.get(&format!("/statistics?{query}")).await;
+        assert_eq!(refused.status(), 400, "{query}");
+        let html = refused.text().await.expect("text");
+        assert!(html.contains(told) && html.contains("href=\"/statistics\">To the statistics"), "{html}");
+    }
 }
 
 #[tokio::test]

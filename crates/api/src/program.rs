@@ -133,6 +133,6 @@ pub struct LogPage {
     pub next_page_token: Option<String>,
     /// The value of `?after=` for the text that is written later.
     pub cursor: String,
-    /// Whether the job was over before these were read, so that nothing comes after them.
+    /// Whether the job was over before these were read: only programs that its end has stopped may write more.
     pub is_over: bool,
 }

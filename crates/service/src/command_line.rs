@@ -18,7 +18,7 @@ const OPTIONS: &str = "[--help | --version | --check-config]";
 const KNOWN: [&str; 5] = ["--help", "-h", "--version", "-V", "--check-config"];
 
 /// Exit code for wrong usage, the same in all programs of the project.
-const USAGE: u8 = 2;
+pub const WRONG_USAGE: u8 = 2;
 
 /// A variable of the environment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,7 +83,7 @@ impl CommandLine {
             ["--check-config"] => return Some(self.check_config()),
             [first, rest @ ..] => {
                 telemetry::report_fatal(&self.refusal(first, rest));
-                return Some(ExitCode::from(USAGE));
+                return Some(ExitCode::from(WRONG_USAGE));
             }
         };
         // A closed stdout is no error of the program.

@@ -39,7 +39,7 @@ pub use body::{
     read_json_leniently, read_json_or_default, with_body, with_body_counted,
 };
 pub use budget::{BodyBudget, Reservation};
-pub use command_line::{CommandLine, Variable, variables_of};
+pub use command_line::{CommandLine, Variable, WRONG_USAGE, variables_of};
 pub use config::{flag, from_env, is_variable_of_a_program, warn_about_unknown_variables};
 pub use connection::{Connection, Upstream, mind_peer, mind_service, mind_unanswered, when_answer_is_lost};
 pub use credential::Credential;

@@ -239,6 +239,21 @@ fn alert_tells_that_nothing_can_be_stored_and_how_much_waits() {
 }
 
 #[test]
+fn alert_tells_of_a_disk_below_an_eighth_of_its_size_and_5_gib() {
+    const GIB: u64 = 1 << 30;
+    let scrape = |free: u64, size: u64| -> Scrape {
+        let of = |name: &str, bytes: u64| (format!(r#"{name}{{namespace="divvy",instance="one"}}"#), bytes.to_string());
+        [of("divvy_disk_free_bytes", free), of("divvy_disk_size_bytes", size)].into()
+    };
+    for (free, size, is_told) in
+        [(5 * GIB, 500 * GIB, false), (5 * GIB - 1, 500 * GIB, true), (GIB, 8 * GIB, false), (GIB - 1, 8 * GIB, true)]
+    {
+        let alerts = Promtool::new(&rules()).alerts(&[scrape(free, size)]);
+        assert_eq!(alerts.contains(&"DivvyDiskLow".to_owned()), is_told, "{free} of {size}: {alerts:?}");
+    }
+}
+
+#[test]
 fn alert_tells_of_a_loss_that_a_new_pod_has_found_before_its_first_scrape() {
     for counter in ["divvy_kafka_lost_events_total", "divvy_kafka_missed_records_total"] {
         let scrape = |pod: &str, lost: &str| -> Scrape {

@@ -47,6 +47,9 @@ fn coordinator_takes_no_worker_with_a_wrong_token_or_none() {
         assert_unauthorized(&request(coordinator.internal, "DELETE", &goodbye, &headers, ""));
     }
     assert!(coordinator.workers().is_empty());
+    let refusal = coordinator.logged("a worker was refused");
+    let (level, address) = (refusal["level"].as_str(), refusal["address"].as_str());
+    assert_eq!((level, address), (Some("WARN"), Some("127.0.0.1")), "{refusal}");
     let right = format!("Bearer {SECRET}");
     let taken = request(coordinator.internal, "PUT", path, &[("authorization", &right)], HEARTBEAT);
     assert_eq!(taken.status, 200, "{taken:?}");

@@ -138,13 +138,16 @@ fn title(status: StatusCode) -> &'static str {
 
 /// The answer to a request for a page that was refused before its handler: without a token, a redirect to the sign-in.
 pub(super) fn refused(error: ApiError, target: &str) -> HttpResponse {
-    if matches!(error, ApiError::NoToken | ApiError::UnknownToken) {
+    let sign_in = || {
         let next = serde_urlencoded::to_string([("next", target)]).unwrap_or_default();
-        return see_other(&format!("/sign-in?{next}"));
+        format!("/sign-in?{next}")
+    };
+    if matches!(error, ApiError::NoToken | ApiError::UnknownToken) {
+        return see_other(&sign_in());
     }
     let error = if matches!(error, ApiError::Forbidden(_)) {
         // The cookie stays; the page names the missing right.
-        PageError::with_way(error, "/sign-in", "Sign in with another token")
+        PageError::with_way(error, sign_in(), "Sign in with another token")
     } else if target.starts_with("/jobs/") {
         PageError::of_jobs(error)
     } else {

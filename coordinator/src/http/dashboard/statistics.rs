@@ -28,7 +28,8 @@ const MAX_PERIODS: usize = 200;
 pub(super) async fn show(state: Data<State>, request: HttpRequest, visit: Visit) -> Result<HttpResponse, PageError> {
     let dashboard = dashboard_of(&state)?;
     let version = dashboard.version_of_stored(&state).await?;
-    let (grain, kind) = wanted(request.query_string())?;
+    let to_statistics = |error| PageError::with_way(error, "/statistics", "To the statistics");
+    let (grain, kind) = wanted(request.query_string()).map_err(to_statistics)?;
     let (periods, by_kind) = gather(&state, grain, kind).await?;
     let by_kind: Vec<_> = by_kind.into_iter().collect();
     let shown = Statistics { grain, kind, periods: &periods, by_kind: &by_kind };
@@ -39,7 +40,8 @@ fn wanted(query: &str) -> Result<(Grain, Option<JobKind>), ApiError> {
     let fields: Vec<(String, String)> = serde_urlencoded::from_str(query).unwrap_or_default();
     let field = |name: &str| fields.iter().find(|(field, _)| field == name).map(|(_, value)| value.as_str());
     let grain = field("grain").map(|name| name.parse::<Grain>().map_err(from_invalid)).transpose()?;
-    let kind = field("kind").map(|name| name.parse::<JobKind>().map_err(from_invalid)).transpose()?;
+    let known = |kind: JobKind| workloads::kind(kind).map(|known| known.name());
+    let kind = field("kind").map(|name| name.parse().and_then(known).map_err(from_invalid)).transpose()?;
     Ok((grain.unwrap_or(Grain::Hour), kind))
 }
 

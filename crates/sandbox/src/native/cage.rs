@@ -41,12 +41,13 @@ pub(crate) struct Built {
 /// Filters that do not depend on the process, built once.
 #[derive(Clone, Debug)]
 pub(crate) struct Filters {
+    attributes: BpfProgram,
     listed: BpfProgram,
 }
 
 impl Filters {
     pub(crate) fn build() -> Result<Self, seccompiler::BackendError> {
-        Ok(Self { listed: filter::listed_calls()? })
+        Ok(Self { attributes: filter::attributes()?, listed: filter::listed_calls()? })
     }
 }
 
@@ -73,6 +74,7 @@ impl Built {
         let signals = if self.landlock_abi >= SCOPED_SIGNALS_ABI { Signals::Scoped } else { Signals::OwnOnly };
         let conditions = filter::conditions(signals, self.landlock_abi >= TRUNCATE_ABI).map_err(io::Error::other)?;
         apply_filter(&conditions).map_err(io::Error::other)?;
+        apply_filter(&filters.attributes).map_err(io::Error::other)?;
         apply_filter(&filters.listed).map_err(io::Error::other)
     }
 }

@@ -1,4 +1,5 @@
-//! The filter of system calls, as two programs: one lists what is allowed at all, the other looks at arguments.
+//! The filter of system calls, as three programs: one lists what is allowed at all, one looks at arguments, and one refuses
+//! extended attributes.
 //!
 //! A call that is not listed fails with ENOSYS, as on an older kernel, so that C libraries fall back to what is. The list
 //! is short on purpose: what a later kernel adds is refused, and so are sockets, `io_uring`, `ptrace`, namespaces,
@@ -112,11 +113,27 @@ const LISTED_OLDER: &[i64] = &[
 #[cfg(target_arch = "aarch64")]
 const LISTED_OLDER: &[i64] = &[libc::SYS_renameat];
 
-/// Allows the listed calls, whatever their arguments.
+/// Calls about extended attributes of files.
+#[rustfmt::skip]
+const ATTRIBUTES: &[i64] = &[
+    libc::SYS_getxattr, libc::SYS_lgetxattr, libc::SYS_fgetxattr, libc::SYS_listxattr, libc::SYS_llistxattr,
+    libc::SYS_flistxattr, libc::SYS_setxattr, libc::SYS_lsetxattr, libc::SYS_fsetxattr, libc::SYS_removexattr,
+    libc::SYS_lremovexattr, libc::SYS_fremovexattr,
+];
+
+/// Allows the listed calls, whatever their arguments, and leaves those of [`attributes`] to that filter.
 pub(crate) fn listed_calls() -> Result<BpfProgram, BackendError> {
-    let rules: BTreeMap<_, _> = LISTED.iter().chain(LISTED_OLDER).map(|call| (*call, Vec::new())).collect();
+    let calls = LISTED.iter().chain(LISTED_OLDER).chain(ATTRIBUTES);
+    let rules: BTreeMap<_, _> = calls.map(|call| (*call, Vec::new())).collect();
     let refuse = SeccompAction::Errno(libc::ENOSYS.unsigned_abs());
     SeccompFilter::new(rules, refuse, SeccompAction::Allow, target()?)?.try_into()
+}
+
+/// Refuses extended attributes as a file system without them does: `ls` and `cp` take only this answer silently.
+pub(crate) fn attributes() -> Result<BpfProgram, BackendError> {
+    let rules: BTreeMap<_, _> = ATTRIBUTES.iter().map(|call| (*call, Vec::new())).collect();
+    let refuse = SeccompAction::Errno(libc::EOPNOTSUPP.unsigned_abs());
+    SeccompFilter::new(rules, SeccompAction::Allow, refuse, target()?)?.try_into()
 }
 
 /// Refuses listed calls whose arguments reach outside or out of sight. It is for the calling process's user, and with

@@ -57,6 +57,14 @@ fn what_programs_need_is_inside() {
 }
 
 #[test]
+fn files_have_no_extended_attributes_and_no_command_complains_of_it() {
+    let lines = lines(grid().hostile(&call(&["ask for attributes"])));
+    let others: Vec<_> =
+        lines.iter().filter(|(_, answer)| !["EOPNOTSUPP", "ENOTSUP"].contains(&answer.as_str())).collect();
+    assert!(lines.len() == 12 && others.is_empty(), "{lines:?}");
+}
+
+#[test]
 fn a_program_gets_three_descriptors_and_a_clean_environment() {
     use rustix::io::{FdFlags, fcntl_setfd};
     // As a library in C may leave it: open in every child.

@@ -19,6 +19,7 @@
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #define MIB (1 << 20)
@@ -158,6 +159,24 @@ static void reach_inside(void) {
     say("write to it", send(ends[0], block, sizeof block, 0));
     say("signal oneself", raise(0));
     say("run a command", system("exit 0") == 0 ? 0 : -1);
+}
+
+/* Extended attributes of the program's own file. */
+static void ask_for_attributes(void) {
+    char value[16] = "x";
+    int file = open("file", O_CREAT | O_RDWR, 0600);
+    say("get one", getxattr("file", "user.x", value, sizeof value));
+    say("get one of a link", lgetxattr("file", "user.x", value, sizeof value));
+    say("get one of an open file", fgetxattr(file, "user.x", value, sizeof value));
+    say("list", listxattr("file", value, sizeof value));
+    say("list those of a link", llistxattr("file", value, sizeof value));
+    say("list those of an open file", flistxattr(file, value, sizeof value));
+    say("set one", setxattr("file", "user.x", value, 1, 0));
+    say("set one of a link", lsetxattr("file", "user.x", value, 1, 0));
+    say("set one of an open file", fsetxattr(file, "user.x", value, 1, 0));
+    say("remove one", removexattr("file", "user.x"));
+    say("remove one of a link", lremovexattr("file", "user.x"));
+    say("remove one of an open file", fremovexattr(file, "user.x"));
 }
 
 static void *compute(void *unused) {
@@ -327,6 +346,8 @@ int main(int argc, char **argv) {
         reach_outside((pid_t)number, argv[3]);
     } else if (is(mode, "reach inside")) {
         reach_inside();
+    } else if (is(mode, "ask for attributes")) {
+        ask_for_attributes();
     } else if (is(mode, "hide")) {
         char block[4096];
         int from = open(argv[0], O_RDONLY), to = open("hidden", O_CREAT | O_WRONLY, 0700);

@@ -17,10 +17,19 @@ pub(super) struct Grid {
 pub(super) type Scrape = BTreeMap<String, String>;
 
 impl Grid {
+    /// The disk counts as empty: how full the one of this machine is says nothing about the grid.
     pub(super) fn scrape(&self) -> Scrape {
         let coordinators = self.coordinators.iter().map(|address| ("coordinator", address));
         let workers = self.workers.iter().map(|address| ("worker", address));
-        coordinators.chain(workers).flat_map(|(job, address)| samples(job, *address)).collect()
+        let mut scrape: Scrape =
+            coordinators.chain(workers).flat_map(|(job, address)| samples(job, *address)).collect();
+        let free = |(series, size): (&String, &String)| {
+            let labels = series.strip_prefix("divvy_disk_size_bytes")?;
+            Some((format!("divvy_disk_free_bytes{labels}"), size.clone()))
+        };
+        let empty: Vec<_> = scrape.iter().filter_map(free).collect();
+        scrape.extend(empty);
+        scrape
     }
 
     /// A scrape in which every worker is ready and its heartbeats are taken: for a moment this does not hold of a worker that is

@@ -61,5 +61,15 @@ mutant a-time-limit-never-begins $ENGINE/leases.rs 's/self\.scheduler\.begin_lim
 mutant a-time-limit-begins-too-late $ENGINE/leases.rs 's/^        self\.slot_goes_on\(lane, claimed_at, now\);$//'
 mutant second-attempts-follow-each-other-for-ever $SCHEDULER/claim.rs 's/is_others \&\& may_both_fail \&\&/is_others \&\&/'
 mutant a-failure-counts-as-two $SCHEDULER/outcome.rs 's/^        run\.failures \+= 1;/        run.failures += 2;/'
+mutant a-shortened-lease-keeps-its-tasks $SCHEDULER/outcome.rs 's/^        record\.run\.tasks\.end = beyond;$//'
+mutant undelivered-tasks-are-lost $SCHEDULER/outcome.rs '/pub fn shorten/,/^    }/s/self\.job_mut\(id\)\.tasks\.give_back\(rest\);/drop(rest);/'
+mutant the-rest-goes-back-to-its-worker $SCHEDULER/outcome.rs '/pub fn release_rest/,/^    }/s/if !is_retired \{/if false {/'
+mutant a-lease-goes-back-to-its-worker $SCHEDULER/outcome.rs '/pub fn release\(/,/^    }/s/if !is_retired/if false \&\& !is_retired/'
+mutant a-repeated-hand-back-is-refused $SCHEDULER/outcome.rs 's/record\.run\.tasks\.end <= beyond\)/record.run.tasks.end < beyond)/'
+mutant one-of-two-attempts-is-divided $SCHEDULER/outcome.rs 's/record\.rival\.is_some\(\) \|\| record\.run\.is_contested\(\)/record.run.is_contested()/'
+mutant a-task-of-a-worker-is-skipped $ENGINE/skipping.rs 's/&\(\*task\.\.task\.saturating_add\(1\)\)\)\.unwrap_or\(false\)/\&(*task..task.saturating_add(1))).is_ok()/'
+mutant a-skipped-task-is-not-recorded $ENGINE/skipping.rs 's/if !live\.is_stored/if live.is_stored/'
+mutant a-job-goes-on-without-tasks $SCHEDULER/outcome.rs '/pub fn skip/,/^    }/s/self\.end_if_over\(id\);//'
+mutant a-last-task-does-not-wait-for-all crates/scheduler/src/tasks.rs 's/self\.done == self\.total - 1/self.done + 2 >= self.total/'
 
 report

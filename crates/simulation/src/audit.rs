@@ -10,10 +10,10 @@ use std::ops::Range;
 
 use engine::Effect;
 use model::{AttemptId, JobId};
-use scheduler::Revocation;
+use scheduler::{Revocation, WorkerKey};
 use store::{Change, ChangeKind};
 
-pub(crate) use account::Cause;
+pub(crate) use account::{Cause, Division};
 
 use crate::coordinator::short;
 use crate::plan::{Faults, MS, Micros, SECOND};
@@ -60,6 +60,8 @@ struct Overtaken {
 struct Ledger {
     done: BTreeSet<u64>,
     given_up: BTreeSet<u64>,
+    /// Tasks that are done without a worker.
+    skipped: BTreeSet<u64>,
     /// Failed attempts at tasks that have attempts left.
     failures: BTreeMap<u64, u32>,
     /// Attempts that have ended.
@@ -99,17 +101,22 @@ impl Audit {
 
 impl World {
     pub(crate) fn audit_effects(&mut self, effects: &[Effect]) {
+        self.account_divided();
         self.account_listed();
         for effect in effects {
             match effect {
                 Effect::Send(order) => {
                     let slot = Some((order.worker, order.slot));
-                    self.account_leased(order.attempt, order.job, order.tasks.clone(), slot);
+                    self.account_leased(order.attempt, order.job, order.tasks.clone(), slot, None);
                     self.audit_lease(order.attempt, order.job, &order.tasks);
                     self.audit_settled(&order.settled);
                 }
-                Effect::Deliver { lease, .. } => {
-                    self.account_leased(lease.attempt, lease.job, lease.tasks.clone(), None);
+                Effect::Deliver { claim, lease } => {
+                    let puller = self.coordinator.as_ref().and_then(|found| {
+                        let (puller, _) = found.claims.get(claim)?;
+                        found.pullers.get(puller).map(|known| known.key)
+                    });
+                    self.account_leased(lease.attempt, lease.job, lease.tasks.clone(), None, puller);
                     self.audit_lease(lease.attempt, lease.job, &lease.tasks);
                 }
                 Effect::Revoke { attempt, reason, .. } => {
@@ -131,12 +138,12 @@ impl World {
     }
 
     /// A claim that was answered at once.
-    pub(crate) fn audit_claim(&mut self, attempt: AttemptId) {
+    pub(crate) fn audit_claim(&mut self, key: WorkerKey, attempt: AttemptId) {
         let now = self.clock();
         let lease = self.coordinator.as_ref().and_then(|found| found.engine.lease(attempt, now));
         match lease {
             Some((job, tasks, _)) => {
-                self.account_leased(attempt, job, tasks.clone(), None);
+                self.account_leased(attempt, job, tasks.clone(), None, Some(key));
                 self.audit_lease(attempt, job, &tasks);
             }
             None => self.violate("a claim is answered without a lease"),
@@ -187,6 +194,15 @@ impl World {
         if self.by_id.contains_key(&job) {
             for task in tasks.clone() {
                 *self.audit.starts.entry((job, task)).or_default() += 1;
+            }
+        }
+    }
+
+    /// A worker hands tasks back that it has not begun.
+    pub(crate) fn audit_not_started(&mut self, job: JobId, tasks: &Range<u64>) {
+        for task in tasks.clone() {
+            if let Some(starts) = self.audit.starts.get_mut(&(job, task)) {
+                *starts -= 1;
             }
         }
     }

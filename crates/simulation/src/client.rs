@@ -21,7 +21,15 @@ pub(crate) enum Action {
     Pause,
     Resume,
     Retry,
+    /// Of some tasks.
+    Skip,
 }
+
+/// The actions that clients draw.
+const ACTIONS: [Action; 8] = {
+    use Action::{Cancel, Pause, Resume, Retry, Skip};
+    [Cancel, Pause, Resume, Retry, Pause, Resume, Skip, Skip]
+};
 
 /// A request for a stored job; without an action it submits the job.
 #[derive(Clone, Copy, Debug)]
@@ -52,9 +60,7 @@ impl World {
                 let mut when = at;
                 for _ in 0..self.rng.random_range(0..6) {
                     when += self.rng.random_range(0..4 * SECOND);
-                    let action =
-                        [Action::Cancel, Action::Pause, Action::Resume, Action::Retry, Action::Pause, Action::Resume]
-                            [self.rng.random_range(0..6)];
+                    let action = ACTIONS[self.rng.random_range(0..ACTIONS.len())];
                     self.after(when, Event::Act { job, action });
                 }
             }
@@ -80,11 +86,11 @@ impl World {
             }
             return;
         }
-        self.jobs[job].was_touched = true;
+        self.jobs[job].was_touched |= action != Action::Skip;
         match action {
             Action::Resume | Action::Cancel => self.jobs[job].paused_since = None,
             Action::Retry => (self.jobs[job].is_canceled, self.jobs[job].paused_since) = (false, None),
-            Action::Pause => (),
+            Action::Pause | Action::Skip => (),
         }
         self.note("client", format_args!("asks to {action:?} job {job}"));
         self.begin(Operation { job, action: Some(action), stage: Stage::Begins });
@@ -122,6 +128,7 @@ impl World {
         };
         match operation.action {
             None => self.go_on_submitting(operation, answer),
+            Some(Action::Skip) => self.go_on_skipping(operation),
             Some(action) => self.go_on_acting(operation, action),
         }
     }
@@ -154,6 +161,21 @@ impl World {
         self.end(operation);
     }
 
+    /// Skips some tasks in the engine, and acknowledges them once they are on the disk.
+    fn go_on_skipping(&mut self, operation: Operation) {
+        let Operation { job, stage, .. } = operation;
+        if stage == Stage::Begins {
+            let tasks = self.jobs[job].new.tasks;
+            let asked: Vec<u64> = (0..self.rng.random_range(1..5)).map(|_| self.rng.random_range(0..=tasks)).collect();
+            self.jobs[job].skipping = self.skip(job, &asked);
+            self.call_disk(Waiter::Operation(Operation { stage: Stage::Committed, ..operation }), None);
+        } else {
+            let skipped = std::mem::take(&mut self.jobs[job].skipping);
+            self.check_skipped(job, &skipped);
+            self.end(operation);
+        }
+    }
+
     fn go_on_acting(&mut self, operation: Operation, action: Action) {
         let id = self.jobs[operation.job].new.id;
         let at = self.clock().at;
@@ -177,6 +199,7 @@ impl World {
                         Action::Pause => ChangeKind::Paused,
                         Action::Resume => ChangeKind::Resumed,
                         Action::Retry => ChangeKind::Retried,
+                        Action::Skip => return self.end(operation),
                     };
                     let change = Entry::Change(Change { job: id, at, kind });
                     self.call_disk(Waiter::Operation(Operation { stage: Stage::Committed, ..operation }), Some(change));
@@ -190,6 +213,7 @@ impl World {
                     }
                     Action::Pause => drop(self.input(|engine, now| engine.pause(id, now))),
                     Action::Resume => drop(self.input(|engine, now| engine.resume(id, now))),
+                    Action::Skip => (),
                     Action::Retry => {
                         let unfinished = coordinator.disk.unfinished(Some(id)).pop();
                         if let Some(unfinished) = unfinished {
@@ -219,7 +243,8 @@ impl World {
             (Action::Retry, Queued | Running | Paused) => Some(failed > 0),
             (Action::Cancel, Succeeded | Failed)
             | (Action::Pause | Action::Resume, Succeeded | Failed | Canceled)
-            | (Action::Retry, Succeeded) => None,
+            | (Action::Retry, Succeeded)
+            | (Action::Skip, _) => None,
         }
     }
 
@@ -231,7 +256,7 @@ impl World {
         let holds = match action {
             Action::Cancel => state == Some(JobState::Canceled),
             Action::Pause => state == Some(JobState::Paused),
-            Action::Resume | Action::Retry => true,
+            Action::Resume | Action::Retry | Action::Skip => true,
         };
         self.note("client", format_args!("{action:?} of job {number} is acknowledged: {holds}"));
         let others = self.coordinator.as_ref().and_then(|found| found.locks.get(&id)).map_or(0, VecDeque::len);
@@ -239,7 +264,7 @@ impl World {
             match action {
                 Action::Cancel => self.jobs[number].is_canceled = true,
                 Action::Pause => self.jobs[number].paused_since = Some(self.now),
-                Action::Resume | Action::Retry => (),
+                Action::Resume | Action::Retry | Action::Skip => (),
             }
         }
         self.end(operation);

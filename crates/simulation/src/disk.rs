@@ -118,7 +118,8 @@ impl Disk {
 
     /// The result of individual tasks, from their stored answers.
     fn compose(&self, job: JobId) -> Option<ResultBody> {
-        let tasks = self.job(job)?.tasks;
+        let record = self.job(job)?;
+        let (tasks, is_folded) = (record.tasks, record.kind == JobKind::PROGRAM);
         let mut answers = vec!["null".to_owned(); usize::try_from(tasks).ok()?];
         let mut next = 0;
         loop {
@@ -133,6 +134,9 @@ impl Disk {
                     answer.get().clone_into(answers.get_mut(usize::try_from(task).ok()?)?);
                 }
             }
+        }
+        if is_folded {
+            return Some(ResultBody::Inline(json(format!(r#"{{"output":{}}}"#, answers.last()?))));
         }
         Some(ResultBody::Inline(json(format!(r#"{{"tasks":[{}]}}"#, answers.join(",")))))
     }
@@ -292,5 +296,5 @@ impl World {
 
 /// Whether the result of a job of this kind is put together from its tasks' results.
 pub(crate) fn is_composed(kind: JobKind) -> bool {
-    kind == JobKind::TASKS
+    kind == JobKind::TASKS || kind == JobKind::PROGRAM
 }

@@ -1,6 +1,6 @@
 //! Stored jobs as their clients draw them, and the work of their tasks at a worker.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
 use std::ops::Range;
 
@@ -15,6 +15,9 @@ use crate::world::{SETTLING, World};
 
 /// Time by which an attempt overruns: longer than a lease may wait for its slot, which its time limit includes.
 const OVERRUN: Micros = 300 * SECOND;
+
+/// The draw of a job whose last task folds the answers of the others.
+const FOLD: u32 = 4;
 
 /// A stored job and its clients' knowledge of it.
 #[derive(Debug)]
@@ -35,6 +38,32 @@ pub(crate) struct SimJob {
     pub(crate) is_canceled: bool,
     /// The number of retries that clients may still request before the end.
     pub(crate) retries_left: u32,
+    /// The tasks that the present request has skipped.
+    pub(crate) skipping: Vec<u64>,
+    /// The payload of the last task, if it folds the answers of the others.
+    pub(crate) fold_input: Option<u64>,
+}
+
+impl SimJob {
+    /// Whether the job goes on without a task that is out of attempts.
+    pub(crate) fn goes_on_without(&self) -> bool {
+        self.new.is_individual && self.fold_input.is_none()
+    }
+
+    /// Whether a task always fails and is not skipped.
+    pub(crate) fn must_fail(&self, skipped: &BTreeSet<u64>) -> bool {
+        let mut never = self.failures.iter().chain(&self.overruns).filter(|(_, count)| **count == u32::MAX);
+        never.any(|(task, _)| !skipped.contains(task))
+    }
+
+    /// The result if these tasks are skipped.
+    pub(crate) fn expected_without(&self, skipped: &BTreeSet<u64>) -> String {
+        let list = self.expected.strip_prefix(r#"{"tasks":["#).and_then(|list| list.strip_suffix("]}"));
+        let Some(list) = list.filter(|_| !skipped.is_empty()) else { return self.expected.clone() };
+        let answer = |(task, answer)| if skipped.contains(&task) { "null" } else { answer };
+        let answers: Vec<_> = (0..).zip(list.split(',')).map(answer).collect();
+        format!(r#"{{"tasks":[{}]}}"#, answers.join(","))
+    }
 }
 
 impl World {
@@ -55,12 +84,13 @@ impl World {
     }
 
     pub(crate) fn plan_job(&mut self) -> SimJob {
-        let kinds = if self.plan.pullers > 0 { 4 } else { 3 };
-        let has_limit = self.plan.has_limits && self.rng.random_bool(0.5);
+        let drawn = self.rng.random_range(0..if self.plan.pullers > 0 { 5 } else { 3 });
+        let has_limit = drawn != FOLD && self.plan.has_limits && self.rng.random_bool(0.5);
         let tasks = [1, 3, 20, if has_limit { 20 } else { 120 }][self.rng.random_range(0..4)];
-        let tasks = self.rng.random_range(1..=tasks);
+        let tasks = self.rng.random_range(1..=tasks).max(if drawn == FOLD { 2 } else { 1 });
         let task_time = [MS / 2, 5 * MS, 60 * MS, 600 * MS][self.rng.random_range(0..4)];
-        let (kind, params, payloads, expected) = match self.rng.random_range(0..kinds) {
+        let mut fold_input = None;
+        let (kind, params, payloads, expected) = match drawn {
             2 => {
                 let seconds = task_time as f64 / 1e6;
                 let params = format!(r#"{{"seconds":{seconds},"tasks":{tasks}}}"#);
@@ -72,6 +102,18 @@ impl World {
                 let payloads = numbers.iter().map(|number| json(number.to_string())).collect();
                 let expected = format!(r#"{{"tasks":[{}]}}"#, answers.join(","));
                 (JobKind::TASKS, format!(r#"{{"count":{tasks}}}"#), payloads, expected)
+            }
+            FOLD => {
+                let numbers: Vec<u64> = (1..tasks).map(|_| self.rng.random_range(0..1_000_000)).collect();
+                fold_input = Some(numbers.iter().map(|number| answer_to(*number)).sum::<u64>() % 1_000_000);
+                let most = self.rng.random_range(1..8);
+                let params = format!(
+                    r#"{{"program":"add","count":{},"has_payloads":true,"combine":{{"program":"add"}},"limits":{{}},"seconds":60,"tasks_per_lease":{most}}}"#,
+                    tasks - 1
+                );
+                let payloads = numbers.iter().map(|number| json(number.to_string())).chain([json("{}".to_owned())]);
+                let expected = format!(r#"{{"output":{}}}"#, answer_to(fold_input.unwrap_or(0)));
+                (JobKind::PROGRAM, params, payloads.collect(), expected)
             }
             _ => {
                 let (kind, a) = (self.range_kind(), self.rng.random_range(0..1 << 40));
@@ -99,7 +141,7 @@ impl World {
         let new = NewJob {
             id: JobId(self.new_uuid()),
             kind,
-            is_individual: kind == JobKind::SLEEP || kind == JobKind::TASKS,
+            is_individual: [JobKind::SLEEP, JobKind::TASKS, JobKind::PROGRAM].contains(&kind),
             payloads: payloads.into(),
             params: json(params),
             tasks,
@@ -120,6 +162,8 @@ impl World {
             paused_since: None,
             is_canceled: false,
             retries_left: 20,
+            skipping: Vec::new(),
+            fold_input,
         }
     }
 

@@ -8,6 +8,8 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use workloads::Report;
 
+use crate::disk::is_composed;
+
 /// The outcome of a lease at its simulated worker.
 #[derive(Clone, Debug)]
 pub(crate) enum SimOutcome {
@@ -62,17 +64,17 @@ impl SimOutcome {
     pub(crate) fn pulled(
         kind: JobKind,
         tasks: &Range<u64>,
-        payloads: Option<&[Box<RawValue>]>,
+        payloads: &[Box<RawValue>],
         numbers: &[u64],
         busy: u64,
     ) -> Self {
-        let results = if kind == JobKind::TASKS {
+        let results = if is_composed(kind) {
             numbers.iter().map(|number| json(answer_to(*number).to_string())).collect()
         } else if kind == JobKind::SLEEP {
             Vec::new()
         } else {
             let of = |payload: &RawValue| json(format!(r#""{}""#, value_of(kind, payload).unwrap_or(0)));
-            payloads.unwrap_or_default().iter().map(|payload| of(payload)).collect()
+            payloads.iter().map(|payload| of(payload)).collect()
         };
         debug_assert!(results.is_empty() || results.len() as u64 == tasks.end - tasks.start);
         Self::Done { value: None, results, busy }

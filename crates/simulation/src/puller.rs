@@ -5,8 +5,12 @@ use std::time::Duration;
 use engine::{ClaimId, HeldLease, HeldState, PulledLease};
 use model::{AttemptId, JobKind};
 use rand::RngExt;
+use scheduler::WorkerKey;
+use serde_json::value::RawValue;
 
+use crate::audit::Division;
 use crate::coordinator::short;
+use crate::disk::is_composed;
 use crate::outcome::SimOutcome;
 use crate::plan::{MS, Micros, SECOND};
 use crate::world::{Event, World};
@@ -26,10 +30,30 @@ pub(crate) struct Puller {
 #[derive(Debug)]
 struct Pulled {
     lease: HeldLease,
-    outcome: SimOutcome,
+    kind: JobKind,
+    payloads: Payloads,
+    begun_at: Micros,
     done_at: Micros,
+    outcome: Option<SimOutcome>,
     /// The coordinator that was told first that the tasks failed.
     told_in: Option<u64>,
+    hand_back: Option<HandBack>,
+}
+
+/// The payloads of a lease's tasks: numbers those of the kind `tasks`.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Payloads {
+    given: Vec<Box<RawValue>>,
+    numbers: Vec<u64>,
+}
+
+/// A request to take tasks back, until its answer comes.
+#[derive(Clone, Copy, Debug)]
+struct HandBack {
+    /// The first of the tasks.
+    from: u64,
+    /// The coordinator that was asked last: the answer of an earlier one says nothing about the lease of this one.
+    asked_in: u64,
 }
 
 /// A request of a pulling worker for its lease.
@@ -37,7 +61,24 @@ struct Pulled {
 pub(crate) enum PullReport {
     Renewal,
     Outcome(SimOutcome),
+    /// All of its tasks are handed back.
     Return,
+    /// The tasks from this one on are handed back.
+    ReturnFrom(u64),
+}
+
+/// The answer to such a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PullAnswer {
+    Renewed,
+    /// The lease is over: its outcome counts, or its tasks are taken back.
+    Over,
+    /// The lease ends at this task.
+    EndsAt(u64),
+    /// The lease cannot be divided.
+    StaysWhole,
+    /// The attempt holds no lease.
+    Stale,
 }
 
 impl Puller {
@@ -73,27 +114,12 @@ impl World {
             return;
         }
         let (now, run) = (self.now, self.run_number());
+        self.finish_computing(puller);
         let this = &mut self.pullers[puller];
-        match &mut this.work {
+        match &this.work {
             Some(work) => {
-                let is_done = work.done_at <= now;
-                let lease = HeldLease { age: Duration::ZERO, ..work.lease.clone() };
-                let (outcome, until_done) = (work.outcome.clone(), work.done_at.saturating_sub(now));
-                if is_done && run > 0 {
-                    work.told_in.get_or_insert(run);
-                }
-                // A failure that was reported to an earlier coordinator may count already.
-                let is_given_back =
-                    matches!(outcome, SimOutcome::Failed) && work.told_in.is_some_and(|told_in| told_in < run);
-                let report = match (is_done, is_given_back) {
-                    (false, _) => PullReport::Renewal,
-                    (true, false) => PullReport::Outcome(outcome),
-                    (true, true) => PullReport::Return,
-                };
-                if run > 0 {
-                    self.post(false, Event::PullReportArrives { run, puller, boot, lease, report });
-                }
-                let pause = if is_done { SECOND } else { SECOND.min(until_done) };
+                let pause = if work.done_at <= now { SECOND } else { SECOND.min(work.done_at - now) };
+                self.report(puller);
                 self.after(pause.max(MS), Event::PullerActs { puller, boot });
             }
             None if this.asked_at.is_some_and(|at| now - at < CLAIM_WAIT + 2 * SECOND) && run > 0 => {
@@ -112,6 +138,63 @@ impl World {
         }
     }
 
+    /// Ends the computation of a lease once its time is over.
+    fn finish_computing(&mut self, puller: usize) {
+        let (now, this) = (self.now, &self.pullers[puller]);
+        let is_due = |work: &&Pulled| work.outcome.is_none() && work.hand_back.is_none() && work.done_at <= now;
+        let Some(work) = this.work.as_ref().filter(is_due) else { return };
+        let (job, tasks, kind) = (work.lease.job, work.lease.tasks.clone(), work.kind);
+        let (payloads, busy) = (work.payloads.clone(), now - work.begun_at);
+        let outcome = if self.fails(job, &tasks) {
+            SimOutcome::Failed
+        } else {
+            SimOutcome::pulled(kind, &tasks, &payloads.given, &payloads.numbers, busy)
+        };
+        if let Some(work) = self.pullers[puller].work.as_mut() {
+            work.outcome = Some(outcome);
+        }
+    }
+
+    /// Renews the lease, or reports what has become of it.
+    fn report(&mut self, puller: usize) {
+        let run = self.run_number();
+        let this = &mut self.pullers[puller];
+        let (boot, Some(work)) = (this.boot, this.work.as_mut()) else { return };
+        if run == 0 {
+            return;
+        }
+        let report = match (&work.outcome, &mut work.hand_back) {
+            (_, Some(HandBack { from, asked_in })) => {
+                *asked_in = run;
+                if *from == work.lease.tasks.start { PullReport::Return } else { PullReport::ReturnFrom(*from) }
+            }
+            // A failure that was reported to an earlier coordinator may count already.
+            (Some(SimOutcome::Failed), None) if *work.told_in.get_or_insert(run) < run => PullReport::Return,
+            (Some(outcome), None) => PullReport::Outcome(outcome.clone()),
+            (None, None) => PullReport::Renewal,
+        };
+        let lease = HeldLease { age: Duration::ZERO, ..work.lease.clone() };
+        self.post(false, Event::PullReportArrives { run, puller, boot, lease, report });
+    }
+
+    /// Hands tasks of the lease back that are not begun: all of them or the last ones.
+    pub(crate) fn puller_hands_back(&mut self, puller: usize, boot: u64, attempt: AttemptId) {
+        let now = self.now;
+        if !self.is_pulling(puller, boot) || self.pullers[puller].attempt() != Some(attempt) {
+            return;
+        }
+        let Some(work) = self.pullers[puller].work.as_mut() else { return };
+        if work.outcome.is_some() || work.hand_back.is_some() || work.done_at <= now {
+            return;
+        }
+        let (job, tasks) = (work.lease.job, work.lease.tasks.clone());
+        let from = self.rng.random_range(tasks.clone());
+        work.hand_back = Some(HandBack { from, asked_in: 0 });
+        self.note(format_args!("puller {puller}"), format_args!("hands back {} from task {from} on", short(attempt)));
+        self.audit_not_started(job, &(from..tasks.end));
+        self.report(puller);
+    }
+
     pub(crate) fn claim_arrives(&mut self, run: u64, puller: usize, boot: u64, max_tasks: u64) {
         if self.coordinator.as_ref().is_none_or(|found| found.run != run || found.is_stopping) {
             if self.is_pulling(puller, boot) {
@@ -121,7 +204,7 @@ impl World {
         }
         let Some(key) = self.puller_key(puller, true) else { return };
         if let Some(lease) = self.input(|engine, now| engine.claim(key, max_tasks, now)).flatten() {
-            self.audit_claim(lease.attempt);
+            self.audit_claim(key, lease.attempt);
             return self.deliver_claim(puller, boot, lease);
         }
         let Some(coordinator) = self.coordinator.as_mut() else { return };
@@ -145,7 +228,14 @@ impl World {
     }
 
     /// A claim is answered with tasks: their payloads are read where the engine does not have them.
-    pub(crate) fn deliver_claim(&mut self, puller: usize, boot: u64, lease: PulledLease) {
+    pub(crate) fn deliver_claim(&mut self, puller: usize, boot: u64, mut lease: PulledLease) {
+        let are_too_long = is_composed(lease.kind) && self.rng.random_bool(0.1);
+        if are_too_long && lease.tasks.end - lease.tasks.start > 1 {
+            let beyond = self.rng.random_range(lease.tasks.start + 1..lease.tasks.end);
+            if self.divide(lease.attempt, beyond, Division::Undelivered) == Some(true) {
+                lease.tasks.end = beyond;
+            }
+        }
         let (attempt, tasks) = (lease.attempt, lease.tasks.clone());
         self.note(
             "coordinator",
@@ -153,8 +243,14 @@ impl World {
         );
         let Some(coordinator) = self.coordinator.as_ref() else { return };
         let run = coordinator.run;
-        let payloads =
-            if lease.kind == JobKind::TASKS { coordinator.disk.payloads(lease.job, &tasks) } else { Vec::new() };
+        let mut payloads =
+            if is_composed(lease.kind) { coordinator.disk.payloads(lease.job, &tasks) } else { Vec::new() };
+        let sim = self.by_id.get(&lease.job).map(|number| &self.jobs[*number]);
+        if let Some(sim) = sim.filter(|sim| tasks.end == sim.new.tasks)
+            && let Some((last, input)) = payloads.last_mut().zip(sim.fold_input)
+        {
+            *last = input;
+        }
         let delay = self.delay();
         let is_lost = !self.is_calm && self.rng.random_bool(self.plan.loss);
         if is_lost || !self.is_pulling(puller, boot) {
@@ -163,7 +259,7 @@ impl World {
         self.after(delay, Event::Claimed { puller, boot, run, lease: Some(lease), payloads });
     }
 
-    pub(crate) fn claimed(&mut self, puller: usize, boot: u64, _: u64, lease: Option<PulledLease>, payloads: Vec<u64>) {
+    pub(crate) fn claimed(&mut self, puller: usize, boot: u64, _: u64, lease: Option<PulledLease>, numbers: Vec<u64>) {
         if !self.is_pulling(puller, boot) {
             return;
         }
@@ -174,15 +270,19 @@ impl World {
             return;
         }
         let busy = self.compute_time(job, &tasks);
-        let outcome = if self.fails(job, &tasks) {
-            SimOutcome::Failed
-        } else {
-            SimOutcome::pulled(kind, &tasks, given.as_deref(), &payloads, busy)
-        };
         self.note(format_args!("puller {puller}"), format_args!("computes {}", short(attempt)));
         self.audit_started(job, &tasks);
+        // A worker that is too slow for the time limit computes on.
+        let is_in_time = self.time_limit(job, &tasks).is_none_or(|limit| busy < limit);
+        if is_in_time && !self.is_calm && self.rng.random_bool(0.15) {
+            let pause = self.rng.random_range(0..busy);
+            self.after(pause, Event::PullerHandsBack { puller, boot, attempt });
+        }
         let lease = HeldLease { attempt, job, tasks, slot: 0, age: Duration::ZERO, state: HeldState::Running };
-        self.pullers[puller].work = Some(Pulled { lease, outcome, done_at: self.now + busy, told_in: None });
+        let payloads = Payloads { given: given.unwrap_or_default(), numbers };
+        let (begun_at, done_at) = (self.now, self.now + busy);
+        self.pullers[puller].work =
+            Some(Pulled { lease, kind, payloads, begun_at, done_at, outcome: None, told_in: None, hand_back: None });
         self.after(busy, Event::PullerActs { puller, boot });
     }
 
@@ -198,34 +298,72 @@ impl World {
             return;
         }
         let Some(key) = self.puller_key(puller, false) else { return };
+        let answer = self.answer_to_puller(key, lease, report);
         let attempt = lease.attempt;
-        let is_taken = self.hold(key, lease)
-            && match &report {
-                PullReport::Outcome(outcome) => self.count(attempt, Some(outcome.clone()), false),
-                PullReport::Return => self.count(attempt, None, false),
-                PullReport::Renewal => {
-                    self.input(|engine, now| engine.renew(attempt, now)).is_some_and(|renewed| renewed.is_ok())
-                }
-            };
-        let was_renewal = matches!(report, PullReport::Renewal);
-        self.post(false, Event::PullReportAnswered { puller, boot, attempt, is_taken, was_renewal });
+        self.post(false, Event::PullReportAnswered { run, puller, boot, attempt, answer });
+    }
+
+    fn answer_to_puller(&mut self, key: WorkerKey, lease: &HeldLease, report: PullReport) -> PullAnswer {
+        let attempt = lease.attempt;
+        if !self.hold(key, lease) {
+            return PullAnswer::Stale;
+        }
+        match report {
+            PullReport::Renewal => {
+                let renewed = self.input(|engine, now| engine.renew(attempt, now));
+                if renewed.is_some_and(|renewed| renewed.is_ok()) { PullAnswer::Renewed } else { PullAnswer::Stale }
+            }
+            PullReport::Outcome(outcome) => {
+                self.count(attempt, Some(outcome), false);
+                PullAnswer::Over
+            }
+            PullReport::Return => {
+                self.account_dividing(attempt, lease.tasks.start, Division::HandedBack);
+                self.count(attempt, None, false);
+                PullAnswer::Over
+            }
+            PullReport::ReturnFrom(beyond) => match self.divide(attempt, beyond, Division::HandedBack) {
+                Some(true) => PullAnswer::EndsAt(beyond),
+                Some(false) => PullAnswer::StaysWhole,
+                None => PullAnswer::Stale,
+            },
+        }
     }
 
     pub(crate) fn pull_report_answered(
         &mut self,
+        run: u64,
         puller: usize,
         boot: u64,
         attempt: AttemptId,
-        is_taken: bool,
-        was_renewal: bool,
+        answer: PullAnswer,
     ) {
         if !self.is_pulling(puller, boot) || self.pullers[puller].attempt() != Some(attempt) {
             return;
         }
-        // A report that was taken is over; a refused one is void.
-        if !(is_taken && was_renewal) {
-            self.pullers[puller].work = None;
-            self.after(MS, Event::PullerActs { puller, boot });
+        match answer {
+            PullAnswer::Renewed => (),
+            PullAnswer::Over | PullAnswer::Stale => {
+                self.pullers[puller].work = None;
+                self.after(MS, Event::PullerActs { puller, boot });
+            }
+            PullAnswer::EndsAt(_) | PullAnswer::StaysWhole => self.hand_back_answered(run, puller, answer),
         }
+    }
+
+    fn hand_back_answered(&mut self, run: u64, puller: usize, answer: PullAnswer) {
+        let now = self.now;
+        let Some(work) = self.pullers[puller].work.as_mut() else { return };
+        let Some(HandBack { from, .. }) = work.hand_back.take_if(|asked| asked.asked_in == run) else { return };
+        let (job, tasks) = (work.lease.job, work.lease.tasks.clone());
+        if answer == PullAnswer::StaysWhole {
+            return self.audit_started(job, &(from..tasks.end));
+        }
+        let (kept, all) = (from - tasks.start, tasks.end - tasks.start);
+        work.lease.tasks.end = from;
+        let kept_places = usize::try_from(kept).unwrap_or(usize::MAX);
+        work.payloads.given.truncate(kept_places);
+        work.payloads.numbers.truncate(kept_places);
+        work.done_at = now.max(work.begun_at + (work.done_at - work.begun_at) * kept / all);
     }
 }

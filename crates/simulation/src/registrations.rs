@@ -181,8 +181,8 @@ impl World {
         }
         let kinds = match puller % 2 {
             _ if !claims => Vec::new(),
-            0 => vec![JobKind::TASKS, JobKind::SLEEP],
-            _ => vec![JobKind::TASKS, JobKind::SUM_OF_PRIMES, JobKind::COUNT_PRIMES],
+            0 => vec![JobKind::TASKS, JobKind::PROGRAM, JobKind::SLEEP],
+            _ => vec![JobKind::TASKS, JobKind::PROGRAM, JobKind::SUM_OF_PRIMES, JobKind::COUNT_PRIMES],
         };
         let announcement = announcement(format!("puller-{puller}"), Delivery::Pulled, 1, kinds);
         let (key, _) = self.input(|engine, now| engine.join(announcement, &[], now))?;

@@ -18,7 +18,7 @@ use crate::coordinator::Coordinator;
 use crate::jobs::SimJob;
 use crate::outcome::{Answer, SimOutcome};
 use crate::plan::{Faults, Micros, Plan, SECOND};
-use crate::puller::{PullReport, Puller};
+use crate::puller::{PullAnswer, PullReport, Puller};
 use crate::trace::Trace;
 use crate::worker::SimWorker;
 
@@ -58,7 +58,8 @@ pub(crate) enum Event {
     ClaimEnds { run: u64, claim: ClaimId },
     Claimed { puller: usize, boot: u64, run: u64, lease: Option<PulledLease>, payloads: Vec<u64> },
     PullReportArrives { run: u64, puller: usize, boot: u64, lease: HeldLease, report: PullReport },
-    PullReportAnswered { puller: usize, boot: u64, attempt: AttemptId, is_taken: bool, was_renewal: bool },
+    PullReportAnswered { run: u64, puller: usize, boot: u64, attempt: AttemptId, answer: PullAnswer },
+    PullerHandsBack { puller: usize, boot: u64, attempt: AttemptId },
     Submit { job: usize },
     Act { job: usize, action: Action },
     Ask { ask: usize },
@@ -223,9 +224,10 @@ impl World {
             Event::PullReportArrives { run, puller, boot, lease, report } => {
                 self.pull_report_arrives(run, puller, boot, &lease, report);
             }
-            Event::PullReportAnswered { puller, boot, attempt, is_taken, was_renewal } => {
-                self.pull_report_answered(puller, boot, attempt, is_taken, was_renewal);
+            Event::PullReportAnswered { run, puller, boot, attempt, answer } => {
+                self.pull_report_answered(run, puller, boot, attempt, answer);
             }
+            Event::PullerHandsBack { puller, boot, attempt } => self.puller_hands_back(puller, boot, attempt),
             Event::Submit { job } => self.submit(job),
             Event::Act { job, action } => self.act(job, action),
             Event::Ask { ask } => self.ask(ask),

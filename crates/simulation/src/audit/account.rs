@@ -2,6 +2,8 @@
 //! knows, and the reason says whether an attempt has failed. The engine must record exactly these failures.
 
 mod changes;
+mod divided;
+mod skipped;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Range;
@@ -10,6 +12,10 @@ use engine::{HeldLease, HeldState};
 use model::{AttemptId, JobId};
 use scheduler::{Revocation, WorkerKey};
 use store::UnfinishedJob;
+
+use divided::{Divided, HandedBack};
+
+pub(crate) use divided::Division;
 
 use crate::coordinator::short;
 use crate::plan::Micros;
@@ -43,6 +49,12 @@ pub(crate) struct Account {
     counted: BTreeMap<AttemptId, Leased>,
     /// The worker of the present input, and its list of leases.
     listed: Option<(WorkerKey, Vec<HeldLease>)>,
+    /// The lease of which the present input takes tasks back.
+    divided: Option<Divided>,
+    /// Tasks that their workers have just handed back.
+    handed_back: Vec<HandedBack>,
+    /// The tasks that the present input must skip.
+    skipping: Option<(JobId, BTreeSet<u64>)>,
     last_order: u64,
     /// The failures that count only once, of the recorded changes that have no numbers yet: an entry a change.
     unnumbered: VecDeque<Option<Failed>>,
@@ -60,6 +72,8 @@ struct Leased {
     tasks: Range<u64>,
     /// The slot of a pushed worker.
     slot: Option<(WorkerKey, u32)>,
+    /// The pulling worker.
+    pulled_by: Option<WorkerKey>,
     /// Leases of a slot run in this order.
     order: u64,
     /// Start of the computation, as far as the coordinator can know it; `None` while the lease waits for its slot.
@@ -149,8 +163,10 @@ impl World {
         job: JobId,
         tasks: Range<u64>,
         slot: Option<(WorkerKey, u32)>,
+        pulled_by: Option<WorkerKey>,
     ) {
-        let lease = Leased { job, tasks, slot, order: 0, since: None, limit: None, latest_end: None };
+        let lease = Leased { job, tasks, slot, pulled_by, order: 0, since: None, limit: None, latest_end: None };
+        self.check_leased(attempt, &lease);
         self.account_lease(attempt, lease, None);
     }
 
@@ -198,7 +214,9 @@ impl World {
         }
         let (job, tasks) = (held.job, held.tasks.clone());
         let slot = is_pushed.then_some((key, held.slot));
-        let lease = Leased { job, tasks, slot, order: 0, since: None, limit: None, latest_end: None };
+        let pulled_by = (!is_pushed).then_some(key);
+        let lease = Leased { job, tasks, slot, pulled_by, order: 0, since: None, limit: None, latest_end: None };
+        self.check_leased(held.attempt, &lease);
         self.account_lease(held.attempt, lease, begun_at);
     }
 
@@ -261,6 +279,7 @@ impl World {
             failures: ledger.failures.iter().map(|(task, failures)| (*task, (*failures, 0))).collect(),
         };
         self.audit.account.jobs.insert(id, taken_up);
+        self.audit.account.handed_back.clear();
         if !is_same {
             self.violate(format!(
                 "job {} is read back as {job:?}, and {:?} is committed",
@@ -312,9 +331,9 @@ impl World {
             self.violate(format!("the outcome of {} is not recorded", short(attempt)));
         }
         let overdue = self.audit.account.jobs.iter().find(|(id, job)| {
-            let is_individual = self.jobs[self.by_id[*id]].new.is_individual;
+            let goes_on = self.jobs[self.by_id[*id]].goes_on_without();
             let is_over = (job.done.len() + job.given_up.len()) as u64 == self.jobs[self.by_id[*id]].new.tasks;
-            !job.given_up.is_empty() && (!is_individual || is_over)
+            !job.given_up.is_empty() && (!goes_on || is_over)
         });
         if let Some(id) = overdue.map(|(id, _)| *id) {
             self.violate(format!("tasks of job {} are given up, and it goes on", self.name(id)));
@@ -324,11 +343,16 @@ impl World {
     /// Checks that the engine has the leases and attempts of the account, and no lease past its time limit.
     pub(super) fn check_account(&mut self) {
         let Some(coordinator) = self.coordinator.as_ref() else { return };
-        let account = &self.audit.account;
+        let (account, now) = (&self.audit.account, self.clock());
         let mut wrong = Vec::new();
         for (attempt, lease) in &account.leases {
-            if !coordinator.engine.is_leased(*attempt) {
-                wrong.push(format!("{} has lost its lease without a cause", short(*attempt)));
+            match coordinator.engine.lease(*attempt, now) {
+                None => wrong.push(format!("{} has lost its lease without a cause", short(*attempt))),
+                Some((_, tasks, _)) if tasks != lease.tasks => {
+                    let expected = &lease.tasks;
+                    wrong.push(format!("{} has the tasks {tasks:?}, and must have {expected:?}", short(*attempt)));
+                }
+                Some(_) => (),
             }
             if lease.latest_end.is_some_and(|end| self.now > end + 1) {
                 wrong.push(format!("{} goes on past its time limit", short(*attempt)));

@@ -55,7 +55,10 @@ impl World {
                 self.audit.outcomes.retain(|_, counted| *counted != number);
             }
             _ if ledger.is_over => (),
-            ChangeKind::Completed { tasks, value, .. } => {
+            ChangeKind::Completed { tasks, value, outcome, .. } => {
+                if outcome.as_ref().is_some_and(|outcome| outcome.worker.is_empty()) {
+                    ledger.skipped.extend(tasks.clone());
+                }
                 let again = ledger.complete(tasks);
                 ledger.value = ledger.value.wrapping_add(*value);
                 if again > 0 {

@@ -20,13 +20,17 @@ impl World {
         let now = self.clock();
         let waits = |job: &&SimJob| {
             let is_rival = job.new.kind == kind && job.new.options.priority >= priority && job.paused_since.is_none();
-            let pending = coordinator.engine.job(job.new.id).map_or(0, |live| live.counts.pending);
+            let Some(live) = coordinator.engine.job(job.new.id) else { return false };
+            let counts = live.counts;
+            // The last task waits for the others.
+            let waits = u64::from(job.fold_input.is_some() && counts.succeeded + 1 < counts.total);
             // Tasks with one attempt left wait up to a minute for a worker that has not failed at them.
             let held_back = coordinator.engine.held_back_tasks(job.new.id, now);
-            // Tasks of a verified job may wait for a certain worker.
+            // Tasks whose outcomes are compared may wait for a certain worker.
+            let are_compared = live.verification.is_some_and(|verification| verification.waiting > 0);
             is_rival
-                && job.new.options.verify.is_none()
-                && pending > held_back
+                && !are_compared
+                && counts.pending > held_back + waits
                 && coordinator.disk.job(job.new.id).is_some_and(|found| found.state != JobState::Paused)
         };
         let rivals = self.jobs.iter().enumerate().filter(|(number, job)| *number != leased && waits(job));

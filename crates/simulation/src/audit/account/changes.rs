@@ -47,6 +47,9 @@ impl World {
     }
 
     fn account_completed(&mut self, id: JobId, tasks: &Range<u64>) {
+        if self.audit.account.take_skipped(id, tasks) {
+            return;
+        }
         let reported = self.audit.account.reported.take();
         let reported = reported.filter(|(_, lease)| lease.job == id && lease.tasks == *tasks);
         if reported.is_none() {
@@ -75,8 +78,9 @@ impl World {
         let ((attempt, cause), _) = account.due.remove(place);
         // A second attempt at the same tasks may still succeed.
         let has_rival = account.leases.values().any(|lease| lease.job == id && lease.tasks == *tasks);
-        let new = &self.jobs[self.by_id[&id]].new;
-        let on_exhausted = if new.is_individual { OnExhausted::SkipTask } else { OnExhausted::FailJob };
+        let sim = &self.jobs[self.by_id[&id]];
+        let new = &sim.new;
+        let on_exhausted = if sim.goes_on_without() { OnExhausted::SkipTask } else { OnExhausted::FailJob };
         let max_attempts = new.options.max_attempts.get();
         let job = account.jobs.get_mut(&id)?;
         let before: BTreeSet<_> =
@@ -114,12 +118,12 @@ impl World {
         let Some(job) = self.audit.account.jobs.remove(&id) else {
             return self.violate(format!("job {} ends and was not known", self.name(id)));
         };
-        let new = &self.jobs[self.by_id[&id]].new;
-        let are_over = (job.done.len() + job.given_up.len()) as u64 == new.tasks;
+        let sim = &self.jobs[self.by_id[&id]];
+        let are_over = (job.done.len() + job.given_up.len()) as u64 == sim.new.tasks;
         let must_be = match (are_over, job.given_up.is_empty()) {
             (true, true) => Some(JobState::Succeeded),
             (true, false) => Some(JobState::Failed),
-            (false, false) if !new.is_individual => Some(JobState::Failed),
+            (false, false) if !sim.goes_on_without() => Some(JobState::Failed),
             (false, _) => None,
         };
         if must_be != Some(state) {

@@ -94,10 +94,6 @@ fn full_disk_refuses_new_jobs_while_the_old_ones_go_on_and_all_is_stored_once_th
     assert_eq!(stats["store_error"], "the disk is full", "{stats}");
     coordinator.logged("nothing new is accepted: jobs that are there go on");
     assert_eq!(coordinator.metric("divvy_store_failing"), 1.0);
-    eventually("the page warns of the disk", || {
-        get(coordinator.public, "/").body.contains("attention-disk").then_some(())
-    });
-    assert!(coordinator.metric("divvy_disk_free_bytes") < coordinator.metric("divvy_disk_size_bytes") / 8.0);
     assert_eq!(get(coordinator.public, "/readyz").status, 200, "what runs goes on, and all can be seen");
 
     let puller = Puller { coordinator: coordinator.internal, name: "puller".to_owned() };
@@ -109,6 +105,10 @@ fn full_disk_refuses_new_jobs_while_the_old_ones_go_on_and_all_is_stored_once_th
     assert!(done(&client.job(&jobs[1])) >= 500);
     eventually("the worker goes on", || (done(&client.job(&jobs[0])) > before).then_some(()));
     assert_eq!(client.stats()["store_error"], "the disk is full");
+    eventually("the page warns of the disk", || {
+        get(coordinator.public, "/").body.contains("attention-disk").then_some(())
+    });
+    assert!(coordinator.metric("divvy_disk_free_bytes") < coordinator.metric("divvy_disk_size_bytes") / 8.0);
 
     fs::remove_file(&filler).expect("it is there");
     eventually("all is stored", || (client.stats()["store_error"] == Value::Null).then_some(()));

@@ -321,7 +321,9 @@ async fn the_overview_tells_of_failures_once_for_a_reason_and_of_work_that_no_wo
             let [first, second, third] = [&claimed[0], &claimed[1], &claimed[2]].map(place);
             assert!(first.is_none() && second.is_some() && second < third, "{html}");
             let listed = html.split_once("id=\"needs\"").expect("a list").1.split_once("</ul>").expect("its end").0;
-            assert_eq!(listed.matches("<li id=").count(), 3, "{listed}");
+            // The disk of the machine may be almost full.
+            let about_jobs = listed.split("<li id=").skip(1).filter(|item| !item.starts_with("\"attention-disk\""));
+            assert_eq!(about_jobs.count(), 3, "{listed}");
             return;
         }
         // A snapshot lasts for a second.

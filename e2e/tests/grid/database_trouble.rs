@@ -116,11 +116,15 @@ fn coordinators_go_on_and_take_over_while_the_schema_is_that_of_a_newer_release(
     let mut group = Group::start_on_own_server(2, &SMALL);
     let work = Work::start(&group);
     // A later migration may add columns and tables that this release does not know.
-    let newer = "BEGIN; SET search_path = divvy; ALTER TABLE jobs ADD COLUMN of_the_next_release text; \
-                 ALTER TABLE events ADD COLUMN of_the_next_release bigint NOT NULL DEFAULT 0; \
-                 CREATE TABLE of_the_next_release (key bigint PRIMARY KEY); \
-                 UPDATE schema_version SET version = version + 1; COMMIT";
-    group.server().psql(group.database(), newer);
+    // Each by itself: whoever locks one table after another can get into a deadlock with the coordinators.
+    for newer in [
+        "ALTER TABLE divvy.jobs ADD COLUMN of_the_next_release text",
+        "ALTER TABLE divvy.events ADD COLUMN of_the_next_release bigint NOT NULL DEFAULT 0",
+        "CREATE TABLE divvy.of_the_next_release (key bigint PRIMARY KEY)",
+        "UPDATE divvy.schema_version SET version = version + 1",
+    ] {
+        group.server().psql(group.database(), newer);
+    }
     let leader = group.leader();
     let submitted = group.client(leader).submit(&Order::sum(1, 6), "with the newer schema");
     eventually("its result", || group.client(leader).result(&submitted));

@@ -6,6 +6,7 @@ use std::ops::Range;
 
 use model::{JobId, JobKind, JobOptions, Priority, Share, Timeout};
 use rand::RngExt;
+use serde_json::value::RawValue;
 use store::NewJob;
 
 use crate::client::CHUNK;
@@ -18,6 +19,16 @@ const OVERRUN: Micros = 300 * SECOND;
 
 /// The draw of a job whose last task folds the answers of the others.
 const FOLD: u32 = 4;
+
+/// The kind, the parameters and the payloads of a job, and its expected result.
+struct Work {
+    kind: JobKind,
+    params: String,
+    payloads: Vec<Box<RawValue>>,
+    expected: String,
+    /// See [`SimJob::fold_input`].
+    fold_input: Option<u64>,
+}
 
 /// A stored job and its clients' knowledge of it.
 #[derive(Debug)]
@@ -83,12 +94,8 @@ impl World {
         share.filter(|_| self.plan.has_liar && self.rng.random_bool(0.6))
     }
 
-    pub(crate) fn plan_job(&mut self) -> SimJob {
-        let drawn = self.rng.random_range(0..if self.plan.pullers > 0 { 5 } else { 3 });
-        let has_limit = drawn != FOLD && self.plan.has_limits && self.rng.random_bool(0.5);
-        let tasks = [1, 3, 20, if has_limit { 20 } else { 120 }][self.rng.random_range(0..4)];
-        let tasks = self.rng.random_range(1..=tasks).max(if drawn == FOLD { 2 } else { 1 });
-        let task_time = [MS / 2, 5 * MS, 60 * MS, 600 * MS][self.rng.random_range(0..4)];
+    /// The work of a job of this many tasks, each of which takes `task_time`.
+    fn plan_work(&mut self, drawn: u32, tasks: u64, task_time: Micros) -> Work {
         let mut fold_input = None;
         let (kind, params, payloads, expected) = match drawn {
             2 => {
@@ -127,6 +134,16 @@ impl World {
                 )
             }
         };
+        Work { kind, params, payloads, expected, fold_input }
+    }
+
+    pub(crate) fn plan_job(&mut self) -> SimJob {
+        let drawn = self.rng.random_range(0..if self.plan.pullers > 0 { 5 } else { 3 });
+        let has_limit = drawn != FOLD && self.plan.has_limits && self.rng.random_bool(0.5);
+        let tasks = [1, 3, 20, if has_limit { 20 } else { 120 }][self.rng.random_range(0..4)];
+        let tasks = self.rng.random_range(1..=tasks).max(if drawn == FOLD { 2 } else { 1 });
+        let task_time = [MS / 2, 5 * MS, 60 * MS, 600 * MS][self.rng.random_range(0..4)];
+        let Work { kind, params, payloads, expected, fold_input } = self.plan_work(drawn, tasks, task_time);
         let is_range = kind == JobKind::SUM_OF_PRIMES || kind == JobKind::COUNT_PRIMES;
         let limit = has_limit.then(|| self.rng.random_range(1..4)).and_then(NonZeroU32::new);
         let options = JobOptions {

@@ -342,7 +342,7 @@ mod tests {
         let workers = [(WorkerState::Ready, 1), (WorkerState::Draining, 3), (WorkerState::Suspended, 0)];
         let workers = workers.map(|(state, busy)| worker(state, busy));
         assert_eq!(slots_of(&workers), (4, 7));
-        // One of its leases waits for a slot.
+        // The worker holds one more lease than it has slots: that lease waits for a slot.
         assert_eq!(slots_of(&[worker(WorkerState::Ready, 5)]), (4, 4));
     }
 

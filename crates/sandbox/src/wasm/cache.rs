@@ -66,7 +66,7 @@ impl Cache {
     }
 
     fn read(&self, path: &Path, program: ProgramHash) -> Option<Artifact> {
-        // Nobody may ever write to a pipe that stands there.
+        // Opening a named pipe at this path would wait for a writer, and there may never be one.
         let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
         let mut file = File::options().read(true).custom_flags(flags).open(path).ok()?;
         let status = file.metadata().ok()?;

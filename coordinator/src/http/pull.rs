@@ -76,7 +76,7 @@ pub(super) async fn claim(state: Data<State>, request: HttpRequest, body: Payloa
     request_body = Completion,
     responses(
         (status = 200, description = "The outcome is accepted, as with 204; the next tasks", body = Claimed),
-        (status = 204, description = "The outcome is accepted. It counts unless its job is canceled in the same moment"),
+        (status = 204, description = "The outcome is accepted. It counts unless its job is canceled, or its coordinator dies, in the same moment: the tasks of an outcome that was not committed are leased again"),
         (status = 400, description = "A field is invalid", body = Problem, content_type = "application/problem+json"),
         (status = 401, description = "The worker token is missing or wrong", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "The attempt holds no lease any more: its outcome does not count", body = Problem, content_type = "application/problem+json"),

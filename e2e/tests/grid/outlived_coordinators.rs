@@ -23,12 +23,13 @@ const END: Duration = Duration::from_secs(60);
 /// Longest time from the cancellation or pause of a job until its task stops, as far as a look shows it.
 const STOP_LIMIT: Duration = Duration::from_secs(2);
 
-/// Submits a job of one task, which begins after the returned time, and waits until one of the workers runs it: a lease that
-/// the coordinator counts may still be on its way.
+/// Submits a job of one task, which begins after the returned time, and waits until one of the workers runs it and its start is
+/// stored: a lease that the coordinator counts may still be on its way.
 fn start_task(coordinator: &Coordinator, workers: &[Worker], time: Duration) -> (String, Instant) {
     let submitted_at = Instant::now();
     let job = coordinator.submit(&Order::sleep(1, time.as_secs_f64()));
     eventually("a worker runs it", || (workers.iter().map(running).sum::<f64>() == 1.0).then_some(()));
+    coordinator.wait_until_all_is_stored();
     (job, submitted_at)
 }
 

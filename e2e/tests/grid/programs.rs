@@ -220,6 +220,7 @@ fn stderr_outlives_its_worker_and_its_coordinator() {
     let job = grid.submit("wait", &["--range", "0..1", "--step", "1", "--max-attempts", "1"]);
     let log = |grid: &ProgramGrid| grid.ask("GET", &format!("/v1/jobs/{job}/logs"), "").json()["logs"][0].clone();
     eventually("its stderr is seen", || (log(&grid)["text"] == "waits\n").then_some(()));
+    grid.coordinator.wait_until_all_is_stored();
     grid.coordinator.kill();
     grid.restart_coordinator_with(&[LONG_RECOVERY]);
     // The program is silent by now.
@@ -253,6 +254,7 @@ fn follower_sees_stderr_before_the_task_ends_and_outlives_the_coordinator() {
     assert_eq!(follower.line().as_deref(), Some("[task 0] and a little later"));
     assert_eq!(grid.job(&job)["state"], "running");
 
+    grid.coordinator.wait_until_all_is_stored();
     grid.coordinator.kill();
     grid.restart_coordinator_with(&[LONG_RECOVERY]);
     grid.write("gate", "");

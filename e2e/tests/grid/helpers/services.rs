@@ -184,6 +184,12 @@ impl Coordinator {
         eventually(sample, || (self.metric(sample) == value).then_some(()));
     }
 
+    /// Waits until all changes so far are on the disk. A start or an outcome that was recorded and not committed goes with the
+    /// process: then the task is open for the next coordinator, whichever worker has it.
+    pub(crate) fn wait_until_all_is_stored(&self) {
+        self.wait_for_metric("divvy_store_backlog_changes", 0.0);
+    }
+
     pub(crate) fn completed_leases(&self) -> f64 {
         self.metric(r#"divvy_leases_total{outcome="completed"}"#)
     }

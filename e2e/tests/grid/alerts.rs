@@ -118,7 +118,9 @@ fn alert_tells_that_workers_fall_silent() {
     let silent: Vec<_> = (0..3).map(|_| FakeWorker::join(&coordinator, Fault::Silence)).collect();
     let before = grid.scrape_well();
     drop(silent);
-    coordinator.wait_for_metric(r#"divvy_evictions_total{reason="silent"}"#, 3.0);
+    // On a machine that stands still the good worker may be evicted too.
+    let evicted = || (coordinator.metric(r#"divvy_evictions_total{reason="silent"}"#) >= 3.0).then_some(());
+    eventually("all of them are evicted", evicted);
     let alerts = Promtool::new(&rules()).alerts(&[before, grid.scrape_well()]);
     assert_eq!(alerts, ["DivvyWorkersEvicted"]);
 }

@@ -42,7 +42,7 @@ fn coordinators_end_when_the_database_has_lost_commits_and_go_on_with_what_it_ha
     group.start_again(0);
     group.start_again(1);
     let client = group.client(group.leader());
-    assert_eq!(client.result(&kept), Some(order.result.clone()));
+    assert_eq!(eventually("its result", || client.result(&kept)), order.result);
     let jobs: Vec<_> = client.jobs().iter().map(|job| job["id"].clone()).collect();
     assert_eq!(jobs, [Value::from(kept)]);
     // The worker, which has seen a later epoch than the copy had, works again.

@@ -74,15 +74,14 @@ impl JobClient {
     /// Submits under a key until it is acknowledged; the job's id.
     pub(crate) fn submit(self, order: &Order, key: &str) -> String {
         let headers = [("idempotency-key", key)];
-        let answer =
-            eventually("a job is acknowledged", || try_request(self.0, "POST", "/v1/jobs", &headers, &order.body));
+        let answer = acknowledged(|| try_request(self.0, "POST", "/v1/jobs", &headers, &order.body));
         accepted_id(&answer)
     }
 
     /// Submits under an id of the client's own until it is acknowledged.
     pub(crate) fn put(self, order: &Order, id: &str) {
         let target = format!("/v1/jobs/{id}");
-        let answer = eventually("a job is acknowledged", || try_request(self.0, "PUT", &target, &[], &order.body));
+        let answer = acknowledged(|| try_request(self.0, "PUT", &target, &[], &order.body));
         assert_eq!(accepted_id(&answer), id);
     }
 
@@ -146,6 +145,11 @@ impl Coordinator {
     pub(crate) fn submit(&self, order: &Order) -> String {
         accepted_id(&request(self.public, "POST", "/v1/jobs", &[], &order.body))
     }
+}
+
+/// The first answer that is not "try again later".
+fn acknowledged(mut submit: impl FnMut() -> Option<Answer>) -> Answer {
+    eventually("a job is acknowledged", || submit().filter(|answer| answer.status != 503))
 }
 
 fn accepted_id(answer: &Answer) -> String {

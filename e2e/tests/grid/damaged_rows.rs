@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use crate::helpers::{Coordinator, Group, LONG_LEASE, Order, Worker, eventually, get, heavy, request};
+use crate::helpers::{Coordinator, Group, LONG_LEASE, Order, STEADY_LEASE, Worker, eventually, get, heavy, request};
 use crate::several_coordinators::SMALL;
 
 const LATER_OPTIONS: &str = r#"{"v": 99}"#;
@@ -39,7 +39,7 @@ fn listed(coordinator: &Coordinator) -> Vec<String> {
 #[test]
 fn a_coordinator_takes_over_and_leaves_a_job_that_it_cannot_read_alone() {
     let _turn = heavy();
-    let mut group = Group::start_on_own_server(3, &SMALL);
+    let mut group = Group::start_on_own_server(3, &[&SMALL[..], &[STEADY_LEASE]].concat());
     let orders = [Order::sum(1, 6), Order::count(1, 6), Order::sum(2, 6)];
     let jobs: Vec<_> =
         orders.iter().zip(["a", "b", "c"]).map(|(order, key)| group.client(0).submit(order, key)).collect();

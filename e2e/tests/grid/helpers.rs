@@ -20,7 +20,7 @@ pub(crate) use api_server::{ApiServer, account_token};
 pub(crate) use collector::{Collector, ReceivedSpan};
 pub(crate) use events::Events;
 pub(crate) use fake_worker::{FakeWorker, Fault};
-pub(crate) use group::{Group, LONG_LEASE, all_events};
+pub(crate) use group::{Group, LONG_LEASE, STEADY_LEASE, all_events};
 pub(crate) use http::{Answer, InFlight, connect, get, request, send, try_get_now, try_request};
 pub(crate) use jobs::{JobClient, Order, Tasks};
 pub(crate) use process::{Process, command, divvy};

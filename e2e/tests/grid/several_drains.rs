@@ -2,7 +2,9 @@
 
 use serde_json::Value;
 
-use crate::helpers::{Conduct, Coordinator, Group, Order, Puller, Worker, divvy, eventually, get, request};
+use crate::helpers::{
+    Conduct, Coordinator, Group, Order, Puller, STEADY_LEASE, Worker, divvy, eventually, get, request,
+};
 
 /// The state of a worker, as a coordinator lists it.
 fn state(coordinator: &Coordinator, name: &str) -> Option<String> {
@@ -37,7 +39,7 @@ fn leases(worker: &Worker) -> f64 {
 
 #[test]
 fn a_drained_worker_gets_nothing_from_the_next_leader_until_its_process_is_started_again() {
-    let mut group = Group::start(2, &[]);
+    let mut group = Group::start(2, &[STEADY_LEASE]);
     let drained = group.worker(&[("DIVVY_WORKER_ID", "drained")]);
     let other = group.worker(&[("DIVVY_WORKER_ID", "other")]);
     let leader = group.leader();
@@ -90,7 +92,7 @@ fn a_drained_worker_that_was_away_for_long_is_drained_when_it_comes_back() {
 
 #[test]
 fn a_pulling_worker_that_is_drained_gets_nothing_from_the_next_leader() {
-    let mut group = Group::start(2, &[]);
+    let mut group = Group::start(2, &[STEADY_LEASE]);
     let leader = group.leader();
     let puller =
         |number: usize| Puller { coordinator: group.coordinators[number].internal, name: "drained".to_owned() };

@@ -10,14 +10,10 @@ use std::thread;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::helpers::{Answer, Group, Signal, connect, divvy, eventually, heavy, path, request};
+use crate::helpers::{Answer, Group, STEADY_LEASE, Signal, connect, divvy, eventually, heavy, path, request};
 
 /// So long that some parts are on the disk before the last one comes, and a coordinator that passes it on does not hold it.
 const BYTES: usize = 60 << 20;
-
-/// A lease of the leadership that a leader keeps on a machine that stands still for seconds, and that ends long before a standby
-/// gives up the wait for the next leader.
-const LEASE: (&str, &str) = ("DIVVY_LEADERSHIP_LEASE_MS", "4000");
 
 /// Memory that a coordinator may use to pass an upload on: the part that it keeps, and some buffers.
 const PASSING_BYTES: u64 = 32 << 20;
@@ -59,7 +55,7 @@ impl Uploads {
         let tokens = directory.path().join("tokens.toml");
         let make = ["token", "new", "ci", "--rights", "read,submit,programs", "--file", path(&tokens)];
         let token = String::from_utf8(divvy(&make).output().expect("run divvy").stdout).expect("a token");
-        let settings = [("DIVVY_API_TOKENS_FILE", path(&tokens)), ("DIVVY_ANONYMOUS_READ", "1"), LEASE];
+        let settings = [("DIVVY_API_TOKENS_FILE", path(&tokens)), ("DIVVY_ANONYMOUS_READ", "1"), STEADY_LEASE];
         let group = Group::start(coordinators, &settings);
         let mut program = b"\0asm\x01\0\0\0".to_vec();
         program.resize(BYTES, b'x');

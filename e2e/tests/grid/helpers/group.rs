@@ -17,6 +17,10 @@ const PROGRAM: &str = "divvy-coordinator";
 /// The longest lease of the leadership: a leader that lives goes on leading on a machine that stands still for seconds.
 pub(crate) const LONG_LEASE: (&str, &str) = ("DIVVY_LEADERSHIP_LEASE_MS", "8000");
 
+/// A lease of the leadership that a leader keeps on a machine that stands still for seconds, and that ends long before a standby
+/// gives up the wait for the next leader.
+pub(crate) const STEADY_LEASE: (&str, &str) = ("DIVVY_LEADERSHIP_LEASE_MS", "4000");
+
 /// Several coordinators over one PostgreSQL.
 #[derive(Debug)]
 pub(crate) struct Group {

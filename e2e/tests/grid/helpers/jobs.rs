@@ -87,9 +87,7 @@ impl JobClient {
 
     /// The job as it is now.
     pub(crate) fn job(self, id: &str) -> Value {
-        let answer = get(self.0, &format!("/v1/jobs/{id}"));
-        assert_eq!(answer.status, 200, "{answer:?}");
-        answer.json()
+        self.read(&format!("/v1/jobs/{id}"))
     }
 
     /// The result, if it is there a second from now at the latest.
@@ -122,7 +120,7 @@ impl JobClient {
     pub(crate) fn jobs(self) -> Vec<Value> {
         let (mut jobs, mut token) = (Vec::new(), String::new());
         loop {
-            let page = get(self.0, &format!("/v1/jobs?limit=1000{token}")).json();
+            let page = self.read(&format!("/v1/jobs?limit=1000{token}"));
             jobs.extend_from_slice(page["jobs"].as_array().expect("a page"));
             match page["next_page_token"].as_str() {
                 Some(next) => token = format!("&page_token={next}"),
@@ -132,7 +130,15 @@ impl JobClient {
     }
 
     pub(crate) fn stats(self) -> Value {
-        get(self.0, "/v1/stats").json()
+        self.read("/v1/stats")
+    }
+
+    /// The answer to a read. Several coordinators put it off while none of them leads.
+    fn read(self, target: &str) -> Value {
+        let answer =
+            eventually("a read is answered", || Some(get(self.0, target)).filter(|answer| answer.status != 503));
+        assert_eq!(answer.status, 200, "{answer:?}");
+        answer.json()
     }
 }
 

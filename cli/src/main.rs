@@ -19,6 +19,7 @@ mod printable;
 mod program;
 mod python_workers;
 mod simulate;
+mod source;
 mod statistics;
 mod stats;
 mod sum_of_primes;

@@ -4,14 +4,15 @@ use model::json_error;
 use serde_json::value::RawValue;
 use workloads::{Combine, ProgramLimits, ProgramParams, ProgramRange};
 
-use super::submit::{payloads, read};
+use super::submit::payloads;
 use crate::arguments::{CombineName, ProgramArguments, each_once};
 use crate::failure::Failure;
+use crate::source::read_text;
 
 pub(super) fn params(arguments: &ProgramArguments) -> Result<ProgramParams, Failure> {
-    let args = arguments.args_file.as_ref().map(|file| argument_lists(&read(file)?)).transpose()?;
+    let args = arguments.args_file.as_ref().map(|file| argument_lists(&read_text(file)?)).transpose()?;
     let payloads: Option<Vec<Box<RawValue>>> =
-        arguments.payloads.as_ref().map(|file| payloads(&read(file)?)).transpose()?;
+        arguments.payloads.as_ref().map(|file| payloads(&read_text(file)?)).transpose()?;
     let range = arguments.range.zip(arguments.step).map(|((from, to), step)| ProgramRange { from, to, step });
     if args.is_none() && payloads.is_none() && range.is_none() {
         let what = "say how many tasks there are: give --range and --step, --args-file or --payloads";

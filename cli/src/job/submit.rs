@@ -1,8 +1,5 @@
 //! `divvy job submit`.
 
-use std::borrow::Cow;
-use std::fs::File;
-use std::io::{Read, stdin};
 use std::path::Path;
 
 use api::JobRequest;
@@ -23,14 +20,12 @@ use crate::job::wait;
 use crate::patience::patiently;
 use crate::print::{print_jobs, tell};
 use crate::printable::printable;
-
-/// The longest file that is read.
-const MAX_FILE_BYTES: u64 = 1024 * 1024 * 1024;
+use crate::source::{named, read_text};
 
 pub(super) async fn run(grid: &Client, format: Format, arguments: &Submit) -> Result<(), Failure> {
     let mut request = match (&arguments.work, &arguments.file) {
         (Some(work), None) => request_for(work)?,
-        (None, Some(file)) => parse(&read(file)?, file)?,
+        (None, Some(file)) => parse(&read_text(file)?, file)?,
         (Some(_), Some(_)) => return Err(Failure::Usage("--file says what to compute: name nothing else".to_owned())),
         (None, None) => {
             let kinds: Vec<_> = workloads::KINDS.iter().map(|kind| kind.name().to_string()).collect();
@@ -72,7 +67,7 @@ fn request_for(work: &Work) -> Result<JobRequest, Failure> {
             plain(JobKind::SLEEP, &params)?
         }
         WorkCommand::Tasks(tasks) => {
-            let list = payloads(&read(&tasks.file)?)?;
+            let list = payloads(&read_text(&tasks.file)?)?;
             plain(JobKind::TASKS, &TasksParams { list: list.into() })?
         }
         WorkCommand::Program(program) => plain(JobKind::PROGRAM, &super::program::params(program)?)?,
@@ -129,25 +124,6 @@ fn set<T>(field: &mut T, option: Option<T>) {
     if let Some(value) = option {
         *field = value;
     }
-}
-
-/// A file in a message.
-fn named(path: &Path) -> Cow<'_, str> {
-    if path == Path::new("-") { Cow::Borrowed("stdin") } else { path.to_string_lossy() }
-}
-
-pub(super) fn read(path: &Path) -> Result<String, Failure> {
-    let mut text = String::new();
-    let open = || -> std::io::Result<Box<dyn Read>> {
-        Ok(if path == Path::new("-") { Box::new(stdin()) } else { Box::new(File::open(path)?) })
-    };
-    let read = open().and_then(|source| source.take(MAX_FILE_BYTES + 1).read_to_string(&mut text));
-    let length = read.map_err(|error| Failure::Usage(format!("cannot read {}: {error}", named(path))))?;
-    if length as u64 > MAX_FILE_BYTES {
-        return Err(Failure::Usage(format!("{} is longer than {MAX_FILE_BYTES} bytes", named(path))));
-    }
-    // Editors on Windows begin a file with a byte order mark, which JSON does not have.
-    Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text))
 }
 
 fn parse(text: &str, path: &Path) -> Result<JobRequest, Failure> {

@@ -16,6 +16,7 @@ use model::ProgramHash;
 use crate::arguments::{Program, ProgramCommand};
 use crate::failure::{Failure, INTERRUPTED};
 use crate::patience::patiently;
+use crate::source::read_bytes;
 
 /// The status of a request for a program that is not stored.
 const NOT_FOUND: u16 = 404;
@@ -30,11 +31,11 @@ pub(crate) async fn run(arguments: &Program) -> Result<(), Failure> {
         ProgramCommand::Show(one) => list::show(&grid()?, format, one.program).await,
         ProgramCommand::Delete(one) => delete(&grid()?, one.program).await,
         ProgramCommand::Check(check) => {
-            let bytes = put::read(&check.file)?;
+            let bytes = read_bytes(&check.file)?;
             until_stopped(|stop| check::run(check, format, bytes, stop))
         }
         ProgramCommand::Run(run) => {
-            let bytes = put::read(&run.file)?;
+            let bytes = read_bytes(&run.file)?;
             until_stopped(|stop| run::run(run, bytes, stop))
         }
     }

@@ -1,8 +1,8 @@
 //! The watch over what a program takes: memory and processes of the whole tree, and space on disk.
 //!
 //! Looks are as frequent as their cost permits: each is followed by a pause of at least [`PAUSE_PER_COST`] times the
-//! processor time that it took. While processes get more the pause is the shortest, whatever the cost: a fork bomb
-//! doubles within a millisecond, and what it is at first is still little.
+//! processor time that it took. While processes get more, or seem to take too much memory, the pause is the shortest, whatever
+//! the cost: a fork bomb doubles within a millisecond, and what it is at first is still little.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -24,6 +24,10 @@ const PAUSE_PER_COST: u32 = 25;
 /// A process that executes another file or ends is hidden for some microseconds, which a look may meet by chance.
 const HIDDEN_LOOKS: u32 = 4;
 
+/// Processes change while a look counts their memory. A thread that the kernel interrupts between making a child of `vfork` and
+/// waiting for it does not show that they share it, for as long as other programs have the processors.
+const FULL_LOOKS: u32 = 3;
+
 pub(crate) struct Watch<'a> {
     start: &'a Start,
     root: i32,
@@ -33,6 +37,8 @@ pub(crate) struct Watch<'a> {
     peak_memory_bytes: u64,
     /// Processes at the last look.
     processes: usize,
+    /// Looks in a row that have found too much memory.
+    full_looks: u32,
     /// Looks at the disk in a row that have found a process which hides.
     hidden_looks: u32,
 }
@@ -48,6 +54,7 @@ impl<'a> Watch<'a> {
             kernel_bytes: 0,
             peak_memory_bytes: 0,
             processes: 0,
+            full_looks: 0,
             hidden_looks: 0,
         }
     }
@@ -66,7 +73,8 @@ impl<'a> Watch<'a> {
         if now >= self.look_at {
             let (before, cpu_before) = (self.processes, cpu_time());
             let bound = self.look_at_processes();
-            let longest = if self.processes > before { SHORTEST_PAUSE } else { LONGEST_PAUSE };
+            let is_urgent = self.processes > before || self.full_looks > 0;
+            let longest = if is_urgent { SHORTEST_PAUSE } else { LONGEST_PAUSE };
             self.look_at = pause(cpu_before, SHORTEST_PAUSE, longest);
             if bound.is_some() {
                 return bound;
@@ -105,9 +113,13 @@ impl<'a> Watch<'a> {
         if memory > memory_bytes && tree.len() > 1 {
             memory = self.kernel_bytes + bytes_counted_once(&tree);
         }
-        self.peak_memory_bytes = self.peak_memory_bytes.max(memory);
-        if memory > memory_bytes {
-            return Some(Bound::Memory);
+        self.full_looks = if memory > memory_bytes { self.full_looks + 1 } else { 0 };
+        let is_doubtful = tree.len() > 1 && (1..FULL_LOOKS).contains(&self.full_looks);
+        if !is_doubtful {
+            self.peak_memory_bytes = self.peak_memory_bytes.max(memory);
+            if memory > memory_bytes {
+                return Some(Bound::Memory);
+            }
         }
         (threads > processes).then_some(Bound::Processes)
     }

@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::Path;
 
-use crate::helpers::{ProgramGrid, Worker, eventually, heavy, path, processes_marked};
+use crate::helpers::{ProgramGrid, Signal, Worker, eventually, heavy, path, processes_marked};
 
 /// The error of a task that runs until its time limit. The others end by themselves: their limit is longer than any test.
 const LATE: &str = "it ran for longer than its limit of 2s";
@@ -185,6 +185,9 @@ fn program_writes_no_lines_into_the_log_of_its_worker() {
     let asks = grid.put(&grid.write("sockets", wat::parse_str(asks).expect("WAT")));
     let job = grid.submit(&asks, &["--range", "0..1", "--step", "1"]);
     grid.result(&job);
+    // After this line there are no others of the program.
+    worker.signal(Signal::TERM);
+    worker.logged("stopping: finishing the held leases");
     let log = worker.log();
     assert!(!log.iter().any(|line| line.contains("wasmtime")), "{log:?}");
 }

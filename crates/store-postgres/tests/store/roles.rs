@@ -1,11 +1,12 @@
 //! An operator's settings of the role: limits of time, another password.
 
-use std::time::Duration;
+use std::sync::Arc;
 
 use store::shared::Acquired;
 use store::{LeadershipError, ReadError, Shared, Store, SubmitError, WriteError};
 use store_postgres::OpenError;
 use test_postgres::{Proxy, Server};
+use tokio_postgres::NoTls;
 use uuid::Uuid;
 
 use crate::helpers::*;
@@ -42,14 +43,23 @@ async fn limits_of_time_on_the_role_do_not_reach_the_writer_and_the_lease() {
         guarded.server.psql(&guarded.database, &format!("ALTER ROLE keeper SET {limit}"));
     }
     let shared = open(&guarded.url(guarded.server.address(), "first"), &guarded.results);
-    let store = Store::start(lead(&shared), KEEP_ALL).expect("a thread");
+    let store = Arc::new(Store::start(lead(&shared), KEEP_ALL).expect("a thread"));
     store.submit(range_job(1, 10)).await.expect("room");
-    // The batch waits longer than the role's limits allow.
-    let lock = "BEGIN; SELECT * FROM divvy.fence FOR UPDATE; SELECT pg_sleep(0.5)";
-    let mut locker = guarded.server.psql_command(&guarded.database, lock).spawn().expect("psql is there");
-    tokio::time::sleep(Duration::from_millis(200)).await;
-    store.commit(completed(id(1), 0..3, 1)).await.expect("it waits for its turn");
-    assert!(locker.wait().expect("it ends").success());
+    let (client, connection) =
+        tokio_postgres::connect(&guarded.server.url(&guarded.database), NoTls).await.expect("reachable");
+    let driving = tokio::spawn(connection);
+    client.batch_execute("BEGIN; SELECT * FROM divvy.fence FOR UPDATE").await.expect("locked");
+    let committing = tokio::spawn({
+        let store = store.clone();
+        async move { store.commit(completed(id(1), 0..3, 1)).await }
+    });
+    // Longer than the role's limits allow.
+    let waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() \
+                   AND wait_event_type = 'Lock' AND clock_timestamp() - query_start > interval '200 ms'";
+    wait_until("the batch waits", || guarded.server.psql(&guarded.database, waiting) == "1").await;
+    client.batch_execute("ROLLBACK").await.expect("unlocked");
+    committing.await.expect("no panic").expect("it waits for its turn");
+    driving.abort();
     assert_eq!(store.unfinished().await.map(|jobs| jobs.len()), Ok(1));
     assert_eq!(store.is_failing(), None);
 }

@@ -19,7 +19,7 @@ fn rest(claimed: &Claimed, beyond: u64) -> Value {
     with(before(claimed, beyond), &json!({ "beyond": beyond }))
 }
 
-/// A coordinator and a lease of all tasks of a sum of primes, whose first three tasks sum up to 129, the last one to 97 and all to 1060.
+/// A coordinator and a lease of all tasks of a sum of primes: the first three sum up to 129, the last one to 97 and all to 1060.
 async fn claimed_sum() -> (TestCoordinator, model::JobId, Claimed) {
     let grid = TestCoordinator::start(Config { chunk_size: 9.try_into().expect("9"), ..config() });
     let job = grid.submit(&json!({"kind": "sum-of-primes", "params": {"a": 1, "b": 100}})).await.id;

@@ -93,7 +93,7 @@ impl Engine {
                 self.progressed.insert(job);
                 let outcome = is_individual.then(|| store::CompletedAttempt {
                     attempt,
-                    worker: self.worker_name(lane.worker),
+                    worker: Some(self.worker_name(lane.worker)),
                     allocated_at: now.calendar(claimed_at),
                     running_at: now.calendar((now.instant.checked_sub(busy).unwrap_or(claimed_at)).max(claimed_at)),
                     completed_at: now.at,

@@ -18,7 +18,7 @@ use service::{ApiError, parse_json, read_body, with_body};
 use uuid::Uuid;
 use workloads::Report;
 
-use self::named::{end_at_named, hold, is_about};
+use self::named::{end_at_named, hold, is_about, without_rest};
 use super::State;
 use super::errors::{from_invalid, from_read};
 use crate::clock::now;
@@ -234,6 +234,7 @@ pub(super) async fn release(
     let attempt = attempt_id(&path)?;
     let ReleaseRequest { lease, beyond } = service::read_json_or_default(body).await?;
     let term = state.term()?;
+    let lease = lease.map(|lease| without_rest(lease, beyond));
     hold(&state, &term, attempt, lease.as_ref())?;
     if let Some(beyond) = beyond {
         return release_rest(&state, &term, attempt, beyond);

@@ -165,3 +165,20 @@ async fn a_report_on_an_attempt_that_names_the_lease_of_another_is_refused() {
     grid.complete(&second, &json!([2, 3])).await;
     assert_eq!(grid.result(job.id).await, json!({"tasks": [0, 1, 2, 3]}));
 }
+
+#[actix_web::test]
+async fn a_hand_back_that_is_sent_again_and_names_the_whole_lease_is_taken_while_another_worker_has_the_rest() {
+    let grid = TestCoordinator::start(config());
+    let job = grid.submit(&numbered_tasks(4)).await;
+    let claimed = grid.claimed("one", &json!({"max_tasks": 4})).await;
+    let whole = json!({"beyond": 2, "lease": claimed.lease});
+    assert_eq!(grid.report(&claimed, "release", &whole).await.status(), 204);
+    let other = grid.claimed("two", &json!({"max_tasks": 4})).await;
+    assert_eq!(indices(&other), [2, 3]);
+    let grid = grid.restart(config()).await;
+    assert_eq!(grid.report(&other, "renew", &json!({ "lease": other.lease })).await.status(), 200);
+    assert_eq!(grid.report(&claimed, "release", &whole).await.status(), 204);
+    grid.complete(&claimed, &json!([0, 1])).await;
+    grid.complete(&other, &json!([2, 3])).await;
+    assert_eq!(grid.result(job.id).await, json!({"tasks": [0, 1, 2, 3]}));
+}

@@ -66,6 +66,13 @@ fn adopt(state: &State, term: &Term, attempt: AttemptId, named: &LeaseName) -> R
     if is_held { Ok(Duration::ZERO) } else { Err(stale()) }
 }
 
+/// The name of what is left of a lease when the tasks from `beyond` on are handed back: those may be with another worker
+/// already, where the request was answered by an earlier coordinator.
+pub(super) fn without_rest(named: LeaseName, beyond: Option<u64>) -> LeaseName {
+    let end = beyond.filter(|beyond| *beyond > named.first && *beyond < named.beyond);
+    LeaseName { beyond: end.unwrap_or(named.beyond), ..named }
+}
+
 /// Takes back the last tasks of a lease that a report does not name: its worker has handed them back, and that request is late
 /// or went to an earlier coordinator. A lease that cannot be divided there stays whole.
 pub(super) fn end_at_named(state: &State, term: &Term, attempt: AttemptId, named: Option<&LeaseName>) {

@@ -152,11 +152,7 @@ impl Coordinator {
     /// A listener cannot be served, or a part of the coordinator has ended by itself: then the others have been stopped, too.
     pub async fn run(self, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
         let Self { config, public, internal, mut member, role, store, shared, kafka } = self;
-        let is_open = !config.worker_token.is_set() && config.worker_service_accounts.is_empty();
-        if is_open && !internal.address().ip().is_loopback() {
-            let address = internal.address();
-            warn!(%address, "DIVVY_WORKER_TOKEN is not set: anyone who reaches this port can register as a worker");
-        }
+        warn_if_open(&config, internal.address());
         let clock = shared.as_ref().and_then(|shared| shared.clock());
         clock::begin(clock.as_ref());
         // The others show it beside times of the store's clock.
@@ -181,10 +177,7 @@ impl Coordinator {
         let public_server = faces.serve_public(public.warn_if_open(), drain_timeout + STOP_TIMEOUT)?;
         let internal_server = faces.serve_internal(internal)?;
         let (public, internal) = (public_server.handle(), internal_server.handle());
-        let mut serving = JoinSet::new();
-        serving.spawn(public_server);
-        serving.spawn(internal_server);
-
+        let serving = [public_server, internal_server].into_iter().collect();
         let mut parts = RunningParts { leadership, background, serving, public, internal, store };
         let failure = tokio::select! {
             () = stop => None,
@@ -221,6 +214,14 @@ impl Coordinator {
         term::close(store).await.context("close the store")?;
         info!("stopped");
         Ok(())
+    }
+}
+
+/// Warns where other hosts can register workers without a secret.
+fn warn_if_open(config: &Config, address: SocketAddr) {
+    let is_open = !config.worker_token.is_set() && config.worker_service_accounts.is_empty();
+    if is_open && !address.ip().is_loopback() {
+        warn!(%address, "DIVVY_WORKER_TOKEN is not set: anyone who reaches this port can register as a worker");
     }
 }
 

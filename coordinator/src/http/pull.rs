@@ -2,13 +2,14 @@
 //! attempt, over when it expires, and its outcome counts once.
 
 pub(super) mod claims;
+mod named;
 
 use std::time::{Duration, Instant};
 
 use actix_web::web::{Data, Json, Path, Payload};
 use actix_web::{HttpRequest, HttpResponse};
-use api::{ClaimRequest, Claimed, Completion, LeaseName, Problem, ReleaseRequest, RenewRequest, Renewed, TaskFailure};
-use engine::{CompleteError, HeldLease, HeldState, LeaseFailure};
+use api::{ClaimRequest, Claimed, Completion, Problem, ReleaseRequest, RenewRequest, Renewed, TaskFailure};
+use engine::{CompleteError, LeaseFailure};
 use jiff::Timestamp;
 use model::AttemptId;
 use scheduler::AttemptFailure;
@@ -17,8 +18,9 @@ use service::{ApiError, parse_json, read_body, with_body};
 use uuid::Uuid;
 use workloads::Report;
 
+use self::named::{end_at_named, hold, is_about, without_rest};
 use super::State;
-use super::errors::{from_claim, from_invalid, from_read};
+use super::errors::{from_invalid, from_read};
 use crate::clock::now;
 use crate::lease_log::End;
 use crate::metrics::LeaseEnd;
@@ -80,6 +82,7 @@ pub(super) async fn claim(state: Data<State>, request: HttpRequest, body: Payloa
         (status = 400, description = "A field is invalid", body = Problem, content_type = "application/problem+json"),
         (status = 401, description = "The worker token is missing or wrong", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "The attempt holds no lease any more: its outcome does not count", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "`lease` names other tasks than the attempt holds, such as some that were handed back. The attempt keeps its lease", body = Problem, content_type = "application/problem+json"),
         (status = "default", description = "Any other error", body = Problem, content_type = "application/problem+json"),
     )
 )]
@@ -104,13 +107,18 @@ pub(super) async fn complete(
     claim.as_ref().map_or(Ok(()), check)?;
     let term = state.term()?;
     let held_for = hold(&state, &term, attempt, lease.as_ref())?;
+    end_at_named(&state, &term, attempt, lease.as_ref());
     demand_objects(&term, attempt, &results).await?;
     // A lease that was taken up again has lasted longer than this coordinator knows.
     let is_whole = !held_for.is_zero() && term.driver.view(|engine| engine.has_made(attempt));
     let busy = computed(compute_us, held_for, is_whole);
     let report = Report { value, results };
     let traced = traced_lease(&term.driver, attempt);
-    let completed = term.driver.input(|engine, now| engine.complete(attempt, report, busy, now));
+    let completed = term.driver.input(|engine, now| {
+        // A value says nothing of the tasks that it is the sum of.
+        is_about(engine, attempt, lease.as_ref(), now).then(|| engine.complete(attempt, report, busy, now))
+    });
+    let completed = completed.ok_or_else(other_tasks)?;
     permit.keep_until_durable(&term.store, &term.supervisor);
     let end = match &completed {
         Ok(()) => Some(LeaseEnd::Completed),
@@ -158,6 +166,8 @@ pub(super) async fn fail(
     let TaskFailure { error, lease } = service::read_json_leniently(body).await?;
     let term = state.term()?;
     hold(&state, &term, attempt, lease.as_ref())?;
+    // Tasks that were handed back have not failed.
+    end_at_named(&state, &term, attempt, lease.as_ref());
     let failure = LeaseFailure::TaskFailed(error.chars().take(MAX_ERROR_CHARS).collect());
     let traced = traced_lease(&term.driver, attempt);
     term.driver.input(|engine, now| engine.fail(attempt, failure, now)).map_err(|_| stale())?;
@@ -224,6 +234,7 @@ pub(super) async fn release(
     let attempt = attempt_id(&path)?;
     let ReleaseRequest { lease, beyond } = service::read_json_or_default(body).await?;
     let term = state.term()?;
+    let lease = lease.map(|lease| without_rest(lease, beyond));
     hold(&state, &term, attempt, lease.as_ref())?;
     if let Some(beyond) = beyond {
         return release_rest(&state, &term, attempt, beyond);
@@ -256,34 +267,6 @@ fn release_rest(state: &State, term: &Term, attempt: AttemptId, beyond: u64) -> 
 fn computed(compute_us: Option<u64>, held_for: Duration, is_whole: bool) -> Duration {
     let most = if is_whole { held_for } else { LONGEST_COMPUTATION };
     compute_us.map_or(held_for, |us| Duration::from_micros(us).min(most))
-}
-
-/// The time that the attempt has held its lease. An attempt from before a restart takes its lease up again, if its report names
-/// the lease and its tasks are still open.
-fn hold(state: &State, term: &Term, attempt: AttemptId, lease: Option<&LeaseName>) -> Result<Duration, ApiError> {
-    if let Some((.., held_for)) = term.driver.view(|engine| engine.lease(attempt, now())) {
-        return Ok(held_for);
-    }
-    // An attempt that this coordinator made and that has ended takes no lease up again: a worker may send a renewal while it
-    // hands the lease back.
-    if term.driver.view(|engine| engine.has_ended(attempt)) {
-        return Err(stale());
-    }
-    let LeaseName { worker_id, job, first, beyond } = lease.ok_or_else(stale)?;
-    let worker = match state.workers.key(worker_id) {
-        Some(key) => key,
-        None => term.pull_workers.recall(worker_id, Instant::now()).map_err(from_claim)?,
-    };
-    let held = HeldLease {
-        attempt,
-        job: *job,
-        tasks: *first..*beyond,
-        slot: 0,
-        age: Duration::ZERO,
-        state: HeldState::Running,
-    };
-    let is_held = term.driver.input(|engine, now| engine.adopt_reported(worker, &held, now));
-    if is_held { Ok(Duration::ZERO) } else { Err(stale()) }
 }
 
 /// Refuses an outcome that refers to outputs which were not uploaded: its attempt has failed.
@@ -340,6 +323,10 @@ fn stopping(state: &State) -> ApiError {
 
 fn attempt_id(text: &str) -> Result<AttemptId, ApiError> {
     Uuid::try_parse(text).map(AttemptId).map_err(|_| stale())
+}
+
+fn other_tasks() -> ApiError {
+    ApiError::Mismatch("the report names other tasks than the attempt holds".to_owned())
 }
 
 fn stale() -> ApiError {

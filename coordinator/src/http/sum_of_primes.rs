@@ -77,7 +77,8 @@ pub(super) async fn answer(state: Data<State>, request: HttpRequest) -> Result<H
     let (max_attempts, trace) = (state.max_attempts, service::trace::current());
     let options = JobOptions { max_attempts, priority, submitted_by, trace, ..JobOptions::default() };
     if let Preference::Job { after } = preference(&request) {
-        demand_submit(&caller)?;
+        // An answered sum only reads, but a job that outlives the request is submitted.
+        caller.demand(Right::Submit, "a job")?;
         return store_instead(&state, question, options, after, started_at).await;
     }
     let (kind, id) = (JobKind::SUM_OF_PRIMES, JobId(Uuid::now_v7()));
@@ -90,17 +91,6 @@ pub(super) async fn answer(state: Data<State>, request: HttpRequest) -> Result<H
     let answer = question.answer(&*work, started_at);
     let sum = term.driver.ask(id, kind, work, &options).answer().await.map_err(|failure| explain(&state, failure))?;
     Ok(HttpResponse::Ok().json(answer(sum)))
-}
-
-/// Demands the right to submit jobs: an answered sum only reads, but a job that outlives the request is submitted.
-fn demand_submit(caller: &Caller) -> Result<(), ApiError> {
-    if caller.may(Right::Submit) {
-        return Ok(());
-    }
-    Err(match caller.name() {
-        None => ApiError::NoToken,
-        Some(name) => ApiError::Forbidden(format!("the token {name:?} lacks the right \"submit\", which a job needs")),
-    })
 }
 
 async fn store_instead(

@@ -57,7 +57,7 @@ impl Jobs {
             }
             for attempt in self.store.outcomes(id, task, 1).await? {
                 match attempt.end {
-                    AttemptEnd::Completed { .. } if attempt.worker.is_empty() => {
+                    AttemptEnd::Completed { .. } if attempt.is_skipped() => {
                         skipped.insert(task);
                     }
                     AttemptEnd::Completed { .. } => beyond = attempt.tasks.end.max(beyond),

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use model::{AttemptId, JobId};
+use model::{AttemptId, JobId, WorkerId};
 use scheduler::{ActiveLease, AttemptFailure, ComputedValue, Lane, Lease, Revocation, StaleAttempt};
 use store::ChangeKind;
 use workloads::{Accepted, InvalidReport, Report};
@@ -93,7 +93,7 @@ impl Engine {
                 self.progressed.insert(job);
                 let outcome = is_individual.then(|| store::CompletedAttempt {
                     attempt,
-                    worker: self.worker_name(lane.worker),
+                    worker: Some(self.worker_name(lane.worker)),
                     allocated_at: now.calendar(claimed_at),
                     running_at: now.calendar((now.instant.checked_sub(busy).unwrap_or(claimed_at)).max(claimed_at)),
                     completed_at: now.at,
@@ -251,6 +251,13 @@ impl Engine {
     pub fn lease(&self, attempt: AttemptId, now: Now) -> Option<(JobId, std::ops::Range<u64>, Duration)> {
         let ActiveLease { job, tasks, claimed_at, .. } = self.scheduler.lease(attempt)?;
         Some((job, tasks, now.instant.saturating_duration_since(claimed_at)))
+    }
+
+    /// The worker that holds the lease of an attempt.
+    #[must_use]
+    pub fn holder(&self, attempt: AttemptId) -> Option<&WorkerId> {
+        let ActiveLease { lane, .. } = self.scheduler.lease(attempt)?;
+        self.workers.get(&lane.worker).map(|worker| &worker.id)
     }
 
     /// Whether the attempt holds a lease.

@@ -57,7 +57,7 @@ impl Engine {
         self.progressed.insert(id);
         let outcome = CompletedAttempt {
             attempt,
-            worker: String::new(),
+            worker: None,
             allocated_at: now.at,
             running_at: now.at,
             completed_at: now.at,

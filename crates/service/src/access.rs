@@ -130,6 +130,23 @@ impl Caller {
         self.rights.as_ref().is_none_or(|rights| rights.include(right))
     }
 
+    /// Demands a right beyond the one of the route. `purpose` says in the error what needs it.
+    ///
+    /// # Errors
+    /// The caller lacks the right.
+    pub fn demand(&self, right: Right, purpose: &str) -> Result<(), ApiError> {
+        if self.may(right) {
+            return Ok(());
+        }
+        Err(match &self.name {
+            None => ApiError::NoToken,
+            Some(name) => {
+                let right = right.as_str();
+                ApiError::Forbidden(format!("the token {name:?} lacks the right {right:?}, which {purpose} needs"))
+            }
+        })
+    }
+
     /// A sender without a token where tokens are demanded.
     fn anonymous(rights: &[Right]) -> Self {
         Self { name: None, rights: Some(Rights(rights.to_vec())) }

@@ -132,7 +132,7 @@ fn completed(job: JobId, first: u64, with_outcome: bool) -> Result<Change, Failu
     let at = Timestamp::from_second(1_700_000_000)?;
     let outcome = CompletedAttempt {
         attempt: AttemptId(Uuid::from_u128(u128::from(first))),
-        worker: "worker-7c9f-12".to_owned(),
+        worker: Some("worker-7c9f-12".to_owned()),
         allocated_at: at,
         running_at: at,
         completed_at: at,

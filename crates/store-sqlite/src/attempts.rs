@@ -33,7 +33,7 @@ pub(crate) fn put_completed(
             piece.start.column(),
             piece.end.column(),
             outcome.attempt.0.as_bytes(),
-            &outcome.worker,
+            outcome.worker_column(),
             outcome.allocated_at.column(),
             outcome.running_at.column(),
             outcome.completed_at.column(),

@@ -140,8 +140,8 @@ impl Change {
 pub struct CompletedAttempt {
     /// Its id.
     pub attempt: AttemptId,
-    /// Its worker.
-    pub worker: String,
+    /// Its worker; `None` where the tasks were skipped.
+    pub worker: Option<String>,
     /// Time of the lease.
     pub allocated_at: Timestamp,
     /// Time at which the worker began.
@@ -150,6 +150,14 @@ pub struct CompletedAttempt {
     pub completed_at: Timestamp,
     /// The worker's answers: one for each task, or none at all.
     pub results: Vec<Box<RawValue>>,
+}
+
+impl CompletedAttempt {
+    /// The worker's name as stores keep it: it is empty where the tasks were skipped.
+    #[must_use]
+    pub fn worker_column(&self) -> &str {
+        self.worker.as_deref().unwrap_or_default()
+    }
 }
 
 /// A result, on its way into [`ChangeKind::Ended`].

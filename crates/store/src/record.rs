@@ -244,10 +244,18 @@ impl FromStr for Cursor {
 pub struct Attempt {
     /// The tasks.
     pub tasks: Range<u64>,
-    /// The worker of the attempt.
+    /// The worker of the attempt; empty where the tasks were skipped.
     pub worker: String,
     /// End of the attempt.
     pub end: AttemptEnd,
+}
+
+impl Attempt {
+    /// Whether the tasks were skipped: they are done without a worker.
+    #[must_use]
+    pub fn is_skipped(&self) -> bool {
+        matches!(self.end, AttemptEnd::Completed { .. }) && self.worker.is_empty()
+    }
 }
 
 /// End of an attempt.

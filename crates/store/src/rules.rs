@@ -192,7 +192,8 @@ impl JobLedger {
                 return Err(Refused(format!("{answers} results for tasks {} to {}", tasks.start, tasks.end)));
             }
             let mut results = outcome.results.chunks(ATTEMPT_TASKS as usize);
-            let of_piece = |_| outcome_bytes(self.subject.kind, &outcome.worker, results.next().unwrap_or_default());
+            let of_piece =
+                |_| outcome_bytes(self.subject.kind, outcome.worker_column(), results.next().unwrap_or_default());
             self.bytes += pieces(tasks).map(of_piece).sum::<u64>();
         }
         self.value = self.value.wrapping_add(value);

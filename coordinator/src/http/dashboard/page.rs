@@ -26,13 +26,7 @@ pub(super) struct Visit {
 impl Visit {
     /// Demands the right to read, for a page that shows jobs and whose route demands the right to change them.
     pub(super) fn demand_read(&self) -> Result<(), ApiError> {
-        if self.caller.may(Right::Read) {
-            return Ok(());
-        }
-        Err(match self.caller.name() {
-            None => ApiError::NoToken,
-            Some(name) => ApiError::Forbidden(format!("the token {name:?} lacks the right \"read\"")),
-        })
+        self.caller.demand(Right::Read, "a page that shows jobs")
     }
 
     /// The viewer of a page that shows `version`.

@@ -13,6 +13,9 @@ use crate::{HeldState, Standing, Suspension, SuspensionReason, VerificationCount
 
 const SECOND: Duration = Duration::from_secs(1);
 
+/// More rounds than the workers of a test report in.
+const MOST_ROUNDS: u32 = 10_000;
+
 /// Takes up a sum of `tasks` tasks, of which this share is compared.
 fn take_up(grid: &mut Harness, number: u128, tasks: u64, share: f64) -> Vec<String> {
     let mut stored = grid.stored(number, JobKind::SUM_OF_PRIMES, tasks);
@@ -33,7 +36,10 @@ fn lease_of(grid: &Harness, key: WorkerKey) -> Option<(AttemptId, u64)> {
 /// effects.
 fn run(grid: &mut Harness, keys: &[WorkerKey], value: impl Fn(WorkerKey, u64) -> u128) -> Vec<String> {
     let mut effects = Vec::new();
+    let mut rounds = 0;
     while keys.iter().any(|key| lease_of(grid, *key).is_some()) {
+        rounds += 1;
+        assert!(rounds < MOST_ROUNDS, "workers get leases without end");
         for key in keys {
             let Some((attempt, tasks)) = lease_of(grid, *key) else { continue };
             effects.extend(grid.complete_with(attempt, value(*key, tasks)));

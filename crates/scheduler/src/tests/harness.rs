@@ -21,6 +21,9 @@ pub(super) const MAX_ATTEMPTS: u32 = 4;
 
 pub(super) const WORKER_WAIT: Duration = Duration::from_secs(10);
 
+/// More attempts than a test makes: a loop over claims that never ends fails instead.
+const MOST_ATTEMPTS: u128 = 1_000_000;
+
 /// Duration of a task in these tests, so that a full lease has ten.
 pub(super) const TASK_TIME: Duration = Duration::from_millis(10);
 
@@ -107,6 +110,7 @@ impl Harness {
 
     pub(super) fn next_attempt(&mut self) -> AttemptId {
         self.last_attempt += 1;
+        assert!(self.last_attempt < MOST_ATTEMPTS, "tasks are claimed without end");
         AttemptId(Uuid::from_u128(self.last_attempt))
     }
 

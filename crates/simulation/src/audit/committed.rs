@@ -56,7 +56,7 @@ impl World {
             }
             _ if ledger.is_over => (),
             ChangeKind::Completed { tasks, value, outcome, .. } => {
-                if outcome.as_ref().is_some_and(|outcome| outcome.worker.is_empty()) {
+                if outcome.as_ref().is_some_and(|outcome| outcome.worker.is_none()) {
                     ledger.skipped.extend(tasks.clone());
                 }
                 let again = ledger.complete(tasks);

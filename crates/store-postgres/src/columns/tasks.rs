@@ -128,7 +128,7 @@ impl<'a> Attempts<'a> {
         self.completed.push(key, tasks.start, id);
         self.completed_beyond.push(tasks.end.column());
         self.attempt.push(outcome.attempt.0);
-        self.completed_worker.push(&outcome.worker);
+        self.completed_worker.push(outcome.worker_column());
         self.allocated_at.push(outcome.allocated_at.column());
         self.running_at.push(outcome.running_at.column());
         self.completed_at.push(outcome.completed_at.column());

@@ -282,7 +282,10 @@ impl StoredJob {
                 completed_at: outcome.completed_at,
                 results: answers.next().unwrap_or_default().to_vec(),
             };
-            self.put_attempt(piece.start, StoredAttempt { beyond: piece.end, worker: outcome.worker.clone(), end });
+            self.put_attempt(
+                piece.start,
+                StoredAttempt { beyond: piece.end, worker: outcome.worker_column().to_owned(), end },
+            );
         }
     }
 

@@ -200,7 +200,7 @@ fn outcome(results: Vec<&str>) -> CompletedAttempt {
     let json = |text: &str| RawValue::from_string(text.to_owned()).expect("JSON");
     CompletedAttempt {
         attempt: model::AttemptId(Uuid::nil()),
-        worker: "worker".to_owned(),
+        worker: Some("worker".to_owned()),
         allocated_at: at(1),
         running_at: at(2),
         completed_at: at(3),

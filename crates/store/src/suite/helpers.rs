@@ -69,7 +69,7 @@ pub fn completed(job: JobId, tasks: Range<u64>, value: u128) -> Change {
 pub fn answered(job: JobId, tasks: Range<u64>, results: Vec<Box<RawValue>>) -> Change {
     let outcome = CompletedAttempt {
         attempt: AttemptId(Uuid::from_u128(u128::from(tasks.start))),
-        worker: "worker-1".to_owned(),
+        worker: Some("worker-1".to_owned()),
         allocated_at: at(1),
         running_at: at(2),
         completed_at: at(3),

@@ -47,7 +47,7 @@ fn program_job(number: u128, tasks: u64) -> NewJob {
 fn done(job: JobId, task: u64, attempt: AttemptId, output: &ProgramOutput) -> Change {
     let outcome = CompletedAttempt {
         attempt,
-        worker: "worker-1".to_owned(),
+        worker: Some("worker-1".to_owned()),
         allocated_at: at(1),
         running_at: at(2),
         completed_at: at(3),

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Builds the images, looks at what is in them and runs a grid of one coordinator and a worker of each variant from them, as locked down as the Kubernetes
-# manifests ask: it answers, loses a worker, answers again, and stops cleanly. Needs docker and curl. Everything it makes
-# is removed, except the layers that the next build can use.
+# Builds the images, looks at what is in them and runs a grid of one coordinator and a worker of each variant from them, as locked
+# down as the Kubernetes manifests ask: it answers, loses a worker, answers again, and stops cleanly. Needs docker and curl.
+# Everything it makes is removed, except the layers that the next build can use.
 #
 # BUILD_IMAGE and RUNTIME_IMAGE replace the bases of the Dockerfiles, SLIM_IMAGE that of the worker to extend, DOCKER the
 # engine's client.

@@ -43,8 +43,7 @@ impl std::fmt::Debug for StoreSettings {
     /// Leaves out the database, whose URI may hold a password.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { url: _, results_url, lease, patience } = self;
-        let mut shown = f.debug_struct("StoreSettings");
-        shown
+        f.debug_struct("StoreSettings")
             .field("results_url", results_url)
             .field("lease", lease)
             .field("patience", patience)

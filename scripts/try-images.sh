@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Builds the images, looks at what is in them and runs a grid of one coordinator and two workers from them, as locked down as the Kubernetes
-# manifests ask: it answers, loses a worker, answers again, and stops cleanly. Needs docker and curl. Everything it makes
-# is removed, except the layers that the next build can use.
+# Builds the images, looks at what is in them and runs a grid of one coordinator and a worker of each variant from them, as locked
+# down as the Kubernetes manifests ask: it answers, loses a worker, answers again, and stops cleanly. Needs docker and curl.
+# Everything it makes is removed, except the layers that the next build can use.
 #
 # BUILD_IMAGE and RUNTIME_IMAGE replace the bases of the Dockerfiles, SLIM_IMAGE that of the worker to extend, DOCKER the
 # engine's client.
@@ -146,8 +146,10 @@ for component in coordinator worker; do lists_what_is_linked "$component"; done
 "$docker" network create "$run" >/dev/null
 start coordinator coordinator 1g --publish 127.0.0.1::8080 --mount type=volume,dst=/var/lib/divvy
 url=http://$("$docker" port "$run-coordinator" 8080/tcp | head -n 1)
-for name in worker-1 worker-2; do
-  start "$name" worker 512m --env DIVVY_COORDINATOR=http://coordinator:8081 --env "DIVVY_WORKER_ID=$name"
+# One of each variant.
+for worker in 'worker-1 worker' 'worker-2 worker-slim'; do
+  read -r name image <<<"$worker"
+  start "$name" "$image" 512m --env DIVVY_COORDINATOR=http://coordinator:8081 --env "DIVVY_WORKER_ID=$name"
 done
 
 wait_for_workers 'worker-1 worker-2'

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Replaces coordinators of an earlier release by those of these sources, one after the other, while jobs run over one PostgreSQL.
+# Replaces coordinators of an earlier release by those of these sources, one after the other, while jobs run over one PostgreSQL, and
+# lets workers of either release compute for a coordinator of the other one.
 #
 #   scripts/try-rolling-upgrade.sh [COMMIT]
 #
@@ -15,7 +16,7 @@ if [ -z "${EARLIER_RELEASE:-}" ]; then
   rm -rf "$sources"
   mkdir -p "$sources"
   git archive "$commit" | tar --extract --directory "$sources"
-  (cd "$sources" && cargo build --quiet --locked --package coordinator --bins --target-dir ../target)
+  (cd "$sources" && cargo build --quiet --locked --package coordinator --package worker --bins --target-dir ../target)
   EARLIER_RELEASE=$PWD/target/earlier/target/debug
 fi
 E2E_EARLIER_RELEASE=$EARLIER_RELEASE cargo test --quiet --locked --package e2e --test grid -- --ignored rolling_upgrade

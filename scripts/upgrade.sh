@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Applies an overlay of k8s/ in two steps: first Jobs start its images with its settings and end; where one of them fails, or
-# its image cannot be had, nothing is changed. Then the overlay is applied. Where coordinators do not get ready, their pods are undone,
-# and those of workers and fronts, which would not go with them.
+# its image cannot be had, or the API server would refuse an object, nothing is changed. Then the overlay is applied. Where
+# coordinators do not get ready, their pods are undone, and those of workers and fronts, which would not go with them. An earlier
+# release refuses a store whose tables the later one has changed: back up before an upgrade.
 # Secrets and ConfigMaps of the overlay that the Jobs read and the cluster does not have, such as generated ones, are created for
 # the Jobs and deleted again where one of them fails. Those that the cluster has are read as they are.
 #
@@ -129,6 +130,11 @@ until now=$(states) && [ "$(grep --count '=1/$' <<<"$now")" = "$wanted" ]; do
   sleep 1
 done
 echo 'the images start with these settings'
+# An apply that fails half-way leaves the objects that came first changed.
+if ! kubectl apply --dry-run=server --kustomize "$overlay" >/dev/null; then
+  echo 'REFUSED: the cluster does not take the manifests; nothing was changed' >&2
+  exit 1
+fi
 # From here on they are the overlay's.
 created=()
 
@@ -145,6 +151,12 @@ if ! in_namespace rollout status statefulset/divvy-coordinator --timeout "${roll
     for index in "${!every[@]}"; do
       if is_changed "$index"; then in_namespace rollout undo "${every[$index]}"; fi
     done
+    if in_namespace rollout status statefulset/divvy-coordinator --timeout "${rollout_seconds}s"; then
+      echo 'the coordinator of the earlier revision is ready' >&2
+    else
+      echo 'the coordinator of the earlier revision does not get ready either: its log says why. A release refuses a store whose' \
+        'tables a later one has changed: then go on with the later one, or restore a backup (docs/operation.md)' >&2
+    fi
   else
     echo 'the coordinator does not get ready, and this apply has no earlier revision of its pods to go back to' >&2
   fi

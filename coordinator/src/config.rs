@@ -141,8 +141,8 @@ pub struct Config {
     pub kafka_config: KafkaConfig,
     /// `DIVVY_KAFKA_PREFIX`: beginning of the names of topics, by which several grids share brokers. Default `divvy`.
     pub kafka_prefix: String,
-    /// `DIVVY_LOCK_TIMEOUT_MS`: how long a start waits for another coordinator to leave the data directory. Default 15000: as
-    /// long as a stop may take; 0 refuses at once.
+    /// `DIVVY_LOCK_TIMEOUT_MS`: how long a start waits for another coordinator to leave the data directory, or for a database
+    /// that cannot be reached. Default 15000: as long as a stop may take; 0 refuses at once.
     pub lock_timeout_ms: u64,
     /// Tokens, host names and TLS of the listeners.
     #[serde(skip)]
@@ -343,7 +343,8 @@ impl Config {
     pub(crate) fn postgres_settings(&self) -> Option<store_postgres::StoreSettings> {
         let url = self.store_url.as_ref()?.0.clone();
         let lease = Duration::from_millis(self.leadership_lease_ms);
-        Some(store_postgres::StoreSettings { url, results_url: self.results_url.clone(), lease })
+        let patience = Duration::from_millis(self.lock_timeout_ms);
+        Some(store_postgres::StoreSettings { url, results_url: self.results_url.clone(), lease, patience })
     }
 
     pub(crate) fn worker_review_age(&self) -> Duration {

@@ -92,15 +92,30 @@ fn a_front_is_configured_by_its_environment_as_the_coordinator_is() {
     }
 }
 
+/// A coordinator whose database cannot be reached.
+fn without_database(results: &tempfile::TempDir) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_divvy-coordinator"));
+    command.env("DIVVY_PUBLIC_ADDR", "127.0.0.1:0").env("DIVVY_INTERNAL_ADDR", "127.0.0.1:0");
+    // No process listens on port 1.
+    command.env("DIVVY_STORE_URL", "postgres://divvy@127.0.0.1:1/divvy");
+    command.env("DIVVY_RESULTS_URL", format!("file://{}", results.path().display()));
+    command
+}
+
+#[test]
+fn start_waits_for_its_database_no_longer_than_it_is_told_to() {
+    let output = without_database(&directory()).env("DIVVY_LOCK_TIMEOUT_MS", "0").output().expect("run the service");
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{told}");
+    assert!(!told.contains("waiting for the database"), "{told}");
+}
+
 #[test]
 fn start_that_waits_for_its_database_ends_well_at_a_signal() {
     let results = directory();
     for signal in ["-TERM", "-INT"] {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_divvy-coordinator"));
-        command.env("DIVVY_PUBLIC_ADDR", "127.0.0.1:0").env("DIVVY_INTERNAL_ADDR", "127.0.0.1:0");
-        // No process listens on port 1.
-        command.env("DIVVY_STORE_URL", "postgres://divvy@127.0.0.1:1/divvy");
-        command.env("DIVVY_RESULTS_URL", format!("file://{}", results.path().display()));
+        let mut command = without_database(&results);
+        command.env("DIVVY_LOCK_TIMEOUT_MS", "600000");
         let mut process = command.stderr(Stdio::piped()).spawn().expect("run the service");
         let mut lines = BufReader::new(process.stderr.take().expect("piped")).lines().map_while(Result::ok);
         assert!(lines.any(|line| line.contains("waiting for the database")));
@@ -236,6 +251,7 @@ fn start_warns_of_a_place_of_results_that_is_not_the_one_of_the_others() {
         url: server.url(&database),
         results_url: Some(place(&theirs)),
         lease: store::shared::LEASE,
+        patience: std::time::Duration::ZERO,
     };
     drop(store_postgres::open(&settings).expect("it is empty"));
     let values = format!("VALUES (1, '{OBJECT}', 3, decode(repeat('00', 32), 'hex'))");

@@ -136,6 +136,22 @@ mod tests {
         assert_eq!(serde_json::from_value::<HeartbeatAnswer>(json!({})).expect("valid"), HeartbeatAnswer::default());
     }
 
+    /// An upgrade replaces coordinators and workers side by side.
+    #[test]
+    fn what_a_later_release_adds_to_a_heartbeat_and_its_answer_is_skipped() {
+        let id = "0198f0a2-7d3c-7c1e-8a55-0123456789ab";
+        let held = json!({"attempt": id, "job": id, "first": 3, "beyond": 5, "epoch": 2, "slot": 0, "elapsed_ms": 9,
+            "state": "running", "later": {}});
+        let heartbeat = json!({"port": 1, "boot_id": id, "slots": 1, "running": 0, "cpu_load": 0, "free_memory_bytes": 0,
+            "version": "2", "later": [1], "resources": {"cpus": 4, "later": 1}, "kinds": ["sleep", "later"],
+            "programs": {"wasm": true, "later": 1}, "held": [held]});
+        let heartbeat: Heartbeat = serde_json::from_value(heartbeat).expect("valid");
+        assert_eq!((heartbeat.resources.cpus, heartbeat.programs.wasm, heartbeat.held[0].beyond), (4, true, 5));
+        assert_eq!(heartbeat.kinds[0], JobKind::SLEEP);
+        let answer: HeartbeatAnswer = serde_json::from_value(json!({"epoch": 7, "later": 1})).expect("valid");
+        assert_eq!(answer, HeartbeatAnswer { epoch: 7, ..HeartbeatAnswer::default() });
+    }
+
     #[test]
     fn a_held_lease_names_its_tasks_and_its_state() {
         let id = "0198f0a2-7d3c-7c1e-8a55-0123456789ab";

@@ -91,4 +91,17 @@ mod tests {
         assert!(!lease.outlives_connection);
         assert_eq!((lease.epoch, lease.first, lease.beyond, lease.settled.len()), (0, 0, 0, 0));
     }
+
+    /// An upgrade replaces coordinators and workers side by side.
+    #[test]
+    fn what_a_later_release_adds_to_a_lease_and_its_outcome_is_skipped() {
+        let id = "0198f0a2-7d3c-7c1e-8a55-0123456789ab";
+        let lease =
+            json!({"job": id, "attempt": id, "boot_id": id, "slot": 0, "kind": "sleep", "work": {}, "later": {}});
+        let lease: LeaseRequest = serde_json::from_str(&lease.to_string()).expect("valid");
+        assert_eq!(lease.kind, JobKind::SLEEP);
+        let outcome = json!({"attempt": id, "value": "5", "compute_us": 9, "later": true}).to_string();
+        let outcome: LeaseOutcome = serde_json::from_str(&outcome).expect("valid");
+        assert_eq!((outcome.value, outcome.compute_us), (5, 9));
+    }
 }

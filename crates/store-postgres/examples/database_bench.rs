@@ -69,7 +69,8 @@ fn postgres() -> Result<MeasuredStore, Failure> {
     let postmaster = fs::read_to_string(server.data_directory().join("postmaster.pid"))?;
     let pid = postmaster.lines().next().unwrap_or_default().parse()?;
     let results_url = url::Url::from_directory_path(directory.path()).ok();
-    let settings = StoreSettings { url: server.url("postgres"), results_url, lease: LEASE };
+    let patience = Duration::from_secs(10);
+    let settings = StoreSettings { url: server.url("postgres"), results_url, lease: LEASE, patience };
     let shared = store_postgres::open(&settings)?;
     let Acquired::Leads(term) = shared.leadership().acquire(Uuid::new_v4())? else { return Err("it is led".into()) };
     let store = Arc::new(Store::start(shared.lead(term.epoch)?, Retention::KEEP_ALL)?);

@@ -24,7 +24,6 @@ use crate::target::Target;
 use crate::watching::{Watch, clock_reading, watch_events};
 
 /// Time to wait for a database that is starting or cannot be reached.
-const PATIENCE: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(200);
 
 /// Place of a store.
@@ -36,13 +35,19 @@ pub struct StoreSettings {
     pub results_url: Option<Url>,
     /// Duration of this coordinator's leases of the leadership. Other coordinators may have another one.
     pub lease: Duration,
+    /// How long a start waits for a database that cannot be reached.
+    pub patience: Duration,
 }
 
 impl std::fmt::Debug for StoreSettings {
     /// Leaves out the database, whose URI may hold a password.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { url: _, results_url, lease } = self;
-        f.debug_struct("StoreSettings").field("results_url", results_url).field("lease", lease).finish_non_exhaustive()
+        let Self { url: _, results_url, lease, patience } = self;
+        f.debug_struct("StoreSettings")
+            .field("results_url", results_url)
+            .field("lease", lease)
+            .field("patience", patience)
+            .finish_non_exhaustive()
     }
 }
 
@@ -69,8 +74,8 @@ impl std::fmt::Debug for PostgresStore {
     }
 }
 
-/// Opens the database, and brings its schema up to date if no other coordinator has. Blocks, for up to 10 s while the database
-/// cannot be reached.
+/// Opens the database, and brings its schema up to date if no other coordinator has. Blocks, for up to
+/// [`StoreSettings::patience`] while the database cannot be reached.
 ///
 /// # Errors
 /// The database cannot be reached or used, or has a newer schema; or the results' place cannot be used.
@@ -78,7 +83,7 @@ pub fn open(settings: &StoreSettings) -> Result<PostgresStore, OpenError> {
     let results_url = settings.results_url.as_ref().ok_or(OpenError::NoResultsUrl)?;
     let target = Arc::new(Target::parse(&settings.url)?);
     let io = Io::start("store-reads-io")?;
-    let Prepared { id, latest, clock, named } = io.run(prepare(&target))?;
+    let Prepared { id, latest, clock, named } = io.run(prepare(&target, settings.patience))?;
     let objects = Objects::open(results_url)?.of_store(id);
     if let Some(name) = named {
         let objects = objects.clone();
@@ -106,10 +111,10 @@ pub(crate) struct Prepared {
     named: Option<String>,
 }
 
-pub(crate) async fn prepare(target: &Target) -> Result<Prepared, OpenError> {
-    let link = connect(target).await?;
+pub(crate) async fn prepare(target: &Target, patience: Duration) -> Result<Prepared, OpenError> {
+    let link = connect(target, patience).await?;
     let failed = |error: DbError| unusable(target, &error);
-    check_sessions(&link, target).await?;
+    check_sessions(&link, target, patience).await?;
     schema::migrate(&link.client, &target.place).await?;
     let sql = "SELECT store, event, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint FROM fence, counter";
     // Prepared first, so that the timing does not include it.
@@ -148,12 +153,12 @@ async fn look_for(objects: &Objects, name: &str) {
     }
 }
 
-async fn connect(target: &Target) -> Result<Link, OpenError> {
+async fn connect(target: &Target, patience: Duration) -> Result<Link, OpenError> {
     let (since, mut is_told) = (Instant::now(), false);
     loop {
         match Link::connect(target, Purpose::Leasing).await {
             Ok(link) => return Ok(link),
-            Err(error) if error.may_pass() && since.elapsed() < PATIENCE => {
+            Err(error) if error.may_pass() && since.elapsed() < patience => {
                 if !std::mem::replace(&mut is_told, true) {
                     tracing::warn!(%error, database = target.place, "waiting for the database");
                 }
@@ -175,9 +180,9 @@ fn unusable(target: &Target, error: &DbError) -> OpenError {
 }
 
 /// Refuses a pooler that gives one session's transactions to another: settings of one connection would appear in another.
-async fn check_sessions(link: &Link, target: &Target) -> Result<(), OpenError> {
+async fn check_sessions(link: &Link, target: &Target, patience: Duration) -> Result<(), OpenError> {
     let failed = |error: DbError| unusable(target, &error);
-    let other = connect(target).await?;
+    let other = connect(target, patience).await?;
     for _ in 0..3 {
         let mark = Uuid::new_v4();
         let set = format!("SET divvy.session = '{mark}'");

@@ -1,6 +1,7 @@
 //! The store as a source and as a target of [`store::transfer`].
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::{StreamExt, pin_mut};
 use store::transfer::{ColumnKind, Marks, Row, Source, TABLES, Table, Target as TransferTarget, TransferError};
@@ -20,6 +21,8 @@ const BYTES: usize = 4 * 1024 * 1024;
 /// A coordinator with a recent sign of life is running.
 const RUNS: &str = "SELECT name FROM members WHERE seen_at > clock_timestamp() - interval '10 s' ORDER BY name";
 const LEADS: &str = "SELECT holder::text FROM lease WHERE expires_at > clock_timestamp()";
+/// How long a database that cannot be reached is waited for.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// Locks the tables: no coordinator leads, submits or changes anything until the transaction ends.
 const LOCK: &str = "LOCK TABLE lease, fence, counter, jobs IN EXCLUSIVE MODE";
 
@@ -69,7 +72,7 @@ impl Transfer {
         let target = Target::parse(url).map_err(|error| TransferError(error.to_string()))?;
         let io = Io::start("store-transfer-io").map_err(|error| TransferError::of("a thread", error))?;
         let place = target.place.clone();
-        io.run(prepare(&target)).map_err(|error| TransferError(error.to_string()))?;
+        io.run(prepare(&target, PATIENCE)).map_err(|error| TransferError(error.to_string()))?;
         let in_use = |who: &str| {
             let advice = "stop every coordinator, and wait 10 s where one was killed";
             TransferError(format!("the database {place} is in use by {who}: {advice}"))

@@ -217,7 +217,7 @@ fn no_alert_tells_of_a_queue_that_gets_shorter_after_the_grid_was_idle() {
 }
 
 #[test]
-fn alert_tells_that_nothing_can_be_stored_and_how_much_waits() {
+fn alert_tells_that_nothing_can_be_stored_how_much_waits_and_that_the_disk_is_full() {
     let _turn = heavy();
     let data_dir = Arc::new(TempDir::new().expect("a directory"));
     let mount = format!("mount -t tmpfs -o size=8m none {}", data_dir.path().display());
@@ -238,6 +238,11 @@ fn alert_tells_that_nothing_can_be_stored_and_how_much_waits() {
     for expected in ["DivvyStoreBehind", "DivvyStoreFailing"] {
         assert!(alerts.contains(&expected.to_owned()), "{alerts:?}");
     }
+    let bytes = |sample: &str| coordinator.metric(sample);
+    let is_full = || bytes("divvy_disk_free_bytes") < bytes("divvy_disk_size_bytes") / 8.0;
+    eventually("the disk is read again", || is_full().then_some(()));
+    let alerts = Promtool::new(&rules()).alerts(&[grid.scrape_with_disk()]);
+    assert!(alerts.contains(&"DivvyDiskLow".to_owned()), "{alerts:?}");
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! Several coordinators over a PostgreSQL that is not as it should be: it has lost commits, has no room, keeps old rows for
-//! a reader, or has the schema of a newer release already.
+//! Several coordinators over a PostgreSQL that is not as it should be: it is away at a start, has lost commits, has no room, keeps
+//! old rows for a reader, or has the schema of a newer release already.
 
 use std::fs;
 use std::process::Stdio;
@@ -8,8 +8,25 @@ use serde_json::Value;
 use test_postgres::Server;
 
 use crate::disks::fill;
-use crate::helpers::{Group, Order, eventually, heavy, in_one_attempt, request};
+use crate::helpers::{Coordinator, Group, Order, eventually, heavy, in_one_attempt, request};
 use crate::several_coordinators::{SMALL, Work, check_events};
+
+#[test]
+fn coordinator_that_starts_while_its_database_is_away_serves_once_it_is_back() {
+    let group = Group::start_on_own_server(1, &[]);
+    group.server().kill();
+    let url = group.server().url(group.database());
+    let results = format!("file://{}", group.results().display());
+    let settings = [
+        ("DIVVY_STORE_URL", url.as_str()),
+        ("DIVVY_RESULTS_URL", results.as_str()),
+        ("DIVVY_LOCK_TIMEOUT_MS", "600000"),
+    ];
+    let late = Coordinator::launch_program("divvy-coordinator", &settings);
+    late.logged("waiting for the database");
+    group.server().start_again();
+    late.logged("serving");
+}
 
 #[test]
 fn coordinators_end_when_the_database_has_lost_commits_and_go_on_with_what_it_has() {

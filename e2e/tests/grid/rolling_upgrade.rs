@@ -1,13 +1,19 @@
-//! Coordinators of an earlier release are replaced one after the other, while jobs run: `scripts/try-rolling-upgrade.sh` builds
-//! the earlier release and runs this.
+//! An upgrade from an earlier release: its coordinators are replaced one after the other, while jobs run, and services of both releases
+//! work together. `scripts/try-rolling-upgrade.sh` builds the earlier release and runs this.
 
 use std::env;
 
-use crate::helpers::{Coordinator, Group, Order, Signal, eventually};
+use crate::helpers::{Coordinator, Group, Order, Signal, Worker, eventually, published_sum};
 use crate::several_coordinators::{SMALL, Work, check_events};
 
 /// The variable with the directory of the earlier release's programs.
 const EARLIER: &str = "E2E_EARLIER_RELEASE";
+
+fn earlier(program: &str) -> String {
+    let directory =
+        env::var(EARLIER).unwrap_or_else(|_| panic!("{EARLIER} is not set: scripts/try-rolling-upgrade.sh"));
+    format!("{directory}/{program}")
+}
 
 fn schema(group: &Group) -> u32 {
     group.server().psql(group.database(), "SELECT version FROM divvy.schema_version").trim().parse().expect("a number")
@@ -32,9 +38,7 @@ fn runs(group: &Group, at: usize, asked: usize, key: &str) {
 #[test]
 #[ignore = "needs the programs of an earlier release: scripts/try-rolling-upgrade.sh"]
 fn coordinators_of_an_earlier_release_are_replaced_one_by_one_and_every_job_goes_on() {
-    let directory =
-        env::var(EARLIER).unwrap_or_else(|_| panic!("{EARLIER} is not set: scripts/try-rolling-upgrade.sh"));
-    let earlier = format!("{directory}/divvy-coordinator");
+    let earlier = earlier("divvy-coordinator");
     let mut group = Group::start_of_release(&earlier, 2, &SMALL);
     let before = schema(&group);
     let work = Work::start(&group);
@@ -62,4 +66,24 @@ fn coordinators_of_an_earlier_release_are_replaced_one_by_one_and_every_job_goes
     assert_eq!(late.exit_status().code(), Some(1));
     let log = eventually("it says why", || Some(late.log().join("\n")).filter(|log| !log.is_empty()));
     assert!(log.contains("schema"), "{log}");
+}
+
+/// One `kubectl apply` replaces coordinators and workers side by side.
+#[test]
+#[ignore = "needs the programs of an earlier release: scripts/try-rolling-upgrade.sh"]
+fn workers_of_either_release_compute_for_a_coordinator_of_the_other_one() {
+    let mixes = [
+        ("divvy-coordinator".to_owned(), earlier("divvy-worker")),
+        (earlier("divvy-coordinator"), "divvy-worker".to_owned()),
+    ];
+    for (of_coordinator, of_worker) in mixes {
+        let coordinator = Coordinator::start_program(&of_coordinator, &[]);
+        let worker = Worker::start_program(&of_worker, coordinator.internal, &[]);
+        eventually("the worker is registered", || coordinator.find(&worker.boot_id));
+        assert_eq!(coordinator.sum(1, 10_u64.pow(6)).sum(), published_sum(6), "{of_worker} for {of_coordinator}");
+        let order = Order::sum(1, 6);
+        let id = coordinator.submit(&order);
+        let result = eventually("its result", || coordinator.client().result(&id));
+        assert_eq!(result, order.result, "{of_worker} for {of_coordinator}");
+    }
 }

@@ -56,6 +56,18 @@ fn prometheus_of_another_namespace_may_read_the_metrics() {
 }
 
 #[test]
+fn coordinators_reach_a_database_and_an_object_store_at_other_ports() {
+    let mut values = several_coordinators();
+    values["store"]["port"] = json!(6432);
+    values["store"]["objectStorePort"] = json!(9000);
+    let objects = by_name(&helm(&values));
+    let policy = &objects[&("NetworkPolicy".to_owned(), "divvy-coordinators".to_owned())];
+    let ways = policy["spec"]["egress"].as_array().expect("ways out");
+    let anywhere: Vec<_> = ways.iter().filter(|way| way["to"].is_null()).map(|way| &way["ports"][0]["port"]).collect();
+    assert_eq!(anywhere, [&json!(6432), &json!(9000)]);
+}
+
+#[test]
 fn every_pod_finds_a_dns_that_is_elsewhere() {
     let selector = json!({ "matchLabels": { "kubernetes.io/metadata.name": "openshift-dns" } });
     let dns = json!({ "peers": [{ "namespaceSelector": selector }], "port": 5353 });

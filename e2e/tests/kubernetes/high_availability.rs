@@ -49,6 +49,17 @@ fn the_database_and_the_object_store_are_named_by_a_secret_that_must_be_there() 
     assert!(pod().containers[0].volume_mounts.is_none());
 }
 
+/// Kubelet starts a pod that has ended again after up to five minutes.
+#[test]
+fn start_waits_for_a_database_that_is_away_almost_as_long_as_kubelet_waits_for_the_start() {
+    let wait = variables().into_iter().find(|it| it.name == "DIVVY_LOCK_TIMEOUT_MS").and_then(|it| it.value);
+    let wait: i32 = wait.expect("a time").parse().expect("milliseconds");
+    let probe = pod().containers[0].startup_probe.clone().expect("a startup probe");
+    let patience = probe.period_seconds.zip(probe.failure_threshold).map(|(period, times)| period * times);
+    let patience = patience.expect("a period and a number of failures") * 1000;
+    assert!((patience / 2..patience - 30_000).contains(&wait), "{wait} of {patience} ms");
+}
+
 #[test]
 fn each_coordinator_has_its_pods_name_and_address() {
     for (name, field) in [("DIVVY_COORDINATOR_ID", "metadata.name"), ("POD_IP", "status.podIP")] {

@@ -9,9 +9,10 @@ use k8s_openapi::{
     apimachinery::pkg::{apis::meta::v1::LabelSelector, util::intstr::IntOrString},
 };
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::helpers::{MONITORING, Workload, all, coordinator, object, pairs, render_overlay, worker};
+use crate::helpers::{MONITORING, Workload, all, coordinator, object, pairs, read, render_overlay, worker};
+use crate::schema::faults;
 
 #[test]
 fn public_port_is_behind_a_load_balancer_on_port_80() {
@@ -157,6 +158,21 @@ fn monitoring_reads_the_two_ports_that_carry_metrics() {
     assert_eq!(numbers(&path.ports), metrics);
     let peers = path.from.as_deref().expect("not everybody reads metrics");
     assert!(peers.iter().all(|peer| peer.namespace_selector.is_some()));
+}
+
+#[test]
+fn policy_of_the_manual_opens_a_way_for_coordinators_and_no_other_pods() {
+    let manual = read("k8s/README.md");
+    let blocks = manual.split("```yaml\n").skip(1).filter_map(|block| block.split("```").next());
+    let policy =
+        blocks.into_iter().find(|block| block.contains("kind: NetworkPolicy")).expect("a policy in the manual");
+    let policy: Value = serde_saphyr::from_str(policy).expect("YAML");
+    assert_eq!(faults(&policy), [""; 0]);
+    let spec = NetworkPolicy::deserialize(&policy).expect("it is a policy").spec.expect("a spec");
+    let selector = pairs(spec.pod_selector.and_then(|selector| selector.match_labels));
+    assert!(coordinator().is_selected(&selector) && !worker().is_selected(&selector), "{selector:?}");
+    assert_eq!((spec.policy_types, spec.ingress), (Some(vec!["Egress".to_owned()]), None));
+    assert_eq!(numbers(&spec.egress.expect("a way out")[0].ports), [("TCP", 9000), ("UDP", 53), ("TCP", 53)]);
 }
 
 fn service(name: &str) -> ServiceSpec {

@@ -13,7 +13,8 @@ use crate::helpers::{overlay, read, render_overlay, repository};
 
 /// Renders as the real one does, tells everything else to a file, and answers for the Jobs what `JOBS` says. The overlay changes the
 /// revisions of the coordinator and the workers from `BEFORE` to `AFTER`. With `ROLLOUT` 1 the coordinator does not get ready, with 2
-/// the workers do not.
+/// the workers do not, with 3 neither this coordinator nor that of the earlier revision does, and with 4 the API server refuses the
+/// overlay.
 const KUBECTL: &str = r#"#!/usr/bin/env bash
 set -euo pipefail
 if [ "$1" = kustomize ]; then
@@ -26,7 +27,9 @@ case "$*" in
   *"get job"*) printf '%b' "$JOBS" ;;
   "apply --kustomize"*) touch "$CALLS.overlay" ;;
   *"get statefulset/divvy-coordinator"*|*"get deployment/divvy-worker"*) if [ -e "$CALLS.overlay" ]; then printf '%s' "$AFTER"; else printf '%s' "$BEFORE"; fi ;;
-  *"rollout status statefulset"*) exit "$((ROLLOUT == 1))" ;;
+  "apply --dry-run=server --kustomize"*) exit "$((ROLLOUT == 4))" ;;
+  *"rollout undo statefulset"*) touch "$CALLS.undone" ;;
+  *"rollout status statefulset"*) if [ -e "$CALLS.undone" ]; then exit "$((ROLLOUT == 3))"; fi; exit "$((ROLLOUT == 1 || ROLLOUT == 3))" ;;
   *"rollout status deployment"*) exit "$((ROLLOUT == 2))" ;;
 esac
 "#;
@@ -112,6 +115,30 @@ fn an_image_that_starts_is_rolled_out_and_undone_where_it_does_not_get_ready() {
             assert_eq!(place(&format!("rollout undo {workload}")).is_some(), is_undone, "{workload}: {calls:?}");
         }
     }
+}
+
+#[test]
+fn an_upgrade_that_is_undone_says_whether_the_earlier_coordinator_is_ready() {
+    let jobs = "divvy-coordinator-preflight=1/\\ndivvy-worker-preflight=1/\\n";
+    for (rollout, said) in [(1, "of the earlier revision is ready"), (3, "does not get ready either")] {
+        let (output, calls) = upgrade(&repository("k8s"), "divvy", jobs, rollout);
+        let last: Vec<_> = calls.iter().filter(|call| call.contains("statefulset/divvy-coordinator")).rev().collect();
+        let statuses = ["rollout undo", "rollout status"].map(|call| last.iter().position(|it| it.contains(call)));
+        assert_eq!(statuses, [Some(1), Some(0)], "{calls:?}");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && stderr.contains(said), "{stderr}");
+    }
+}
+
+#[test]
+fn manifests_that_the_cluster_refuses_take_nothing_away() {
+    let jobs = "divvy-coordinator-preflight=1/\\ndivvy-worker-preflight=1/\\n";
+    let (output, calls) = upgrade(&repository("k8s"), "divvy", jobs, 4);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && said.contains("nothing was changed"), "{said}");
+    let asked = calls.iter().filter(|call| call.starts_with("apply "));
+    assert!(asked.eq(calls.iter().filter(|call| call.starts_with("apply --dry-run=server "))), "{calls:?}");
+    assert!(calls.last().is_some_and(|call| call.contains("delete job")), "{calls:?}");
 }
 
 #[test]

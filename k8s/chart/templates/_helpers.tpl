@@ -30,6 +30,10 @@ app.kubernetes.io/version: {{ $image.tag | default .context.Chart.AppVersion | q
 {{- define "divvy.env" -}}
 {{- $own := get .context.Values (include "divvy.key" .component) -}}
 {{- $env := deepCopy $own.env -}}
+{{- if eq .component "coordinator" -}}
+{{- /* A start waits for a predecessor that still has the volume, or for a database that is away. */ -}}
+{{- $env = merge $env (dict "DIVVY_LOCK_TIMEOUT_MS" (include "divvy.stored" .context | empty | ternary "20000" "240000")) -}}
+{{- end -}}
 {{- if and (eq .component "coordinator") (eq .context.Values.autoscaling.kind "keda") -}}
 {{- /* A request that finds no worker waits for the first one. */ -}}
 {{- $env = merge $env (dict "DIVVY_NO_WORKER_TIMEOUT_MS" "120000") -}}

@@ -44,7 +44,8 @@ const TABLES: [&str; 23] = [
 
 pub(crate) fn settings(url: &str, results: &TempDir) -> StoreSettings {
     let results_url = url::Url::from_directory_path(results.path()).expect("a path");
-    StoreSettings { url: url.to_owned(), results_url: Some(results_url), lease: LEASE }
+    let patience = Duration::from_secs(10);
+    StoreSettings { url: url.to_owned(), results_url: Some(results_url), lease: LEASE, patience }
 }
 
 pub(crate) fn open(url: &str, results: &TempDir) -> PostgresStore {

@@ -20,7 +20,7 @@ fn refused(url: &str, results: &TempDir) -> OpenError {
 #[test]
 fn a_place_for_results_must_be_named() {
     let database = Database::new();
-    let settings = StoreSettings { url: database.url(), results_url: None, lease: LEASE };
+    let settings = StoreSettings { url: database.url(), results_url: None, lease: LEASE, patience: Duration::ZERO };
     let error = store_postgres::open(&settings).expect_err("it is refused");
     assert!(matches!(error, OpenError::NoResultsUrl) && error.to_string().contains("DIVVY_RESULTS_URL"), "{error}");
 }

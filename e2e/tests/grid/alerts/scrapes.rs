@@ -17,12 +17,16 @@ pub(super) struct Grid {
 pub(super) type Scrape = BTreeMap<String, String>;
 
 impl Grid {
-    /// The disk counts as empty: how full the one of this machine is says nothing about the grid.
-    pub(super) fn scrape(&self) -> Scrape {
+    /// Every sample as the processes answer.
+    pub(super) fn scrape_with_disk(&self) -> Scrape {
         let coordinators = self.coordinators.iter().map(|address| ("coordinator", address));
         let workers = self.workers.iter().map(|address| ("worker", address));
-        let mut scrape: Scrape =
-            coordinators.chain(workers).flat_map(|(job, address)| samples(job, *address)).collect();
+        coordinators.chain(workers).flat_map(|(job, address)| samples(job, *address)).collect()
+    }
+
+    /// The disk counts as empty: how full the one of this machine is says nothing about the grid.
+    pub(super) fn scrape(&self) -> Scrape {
+        let mut scrape = self.scrape_with_disk();
         let free = |(series, size): (&String, &String)| {
             let labels = series.strip_prefix("divvy_disk_size_bytes")?;
             Some((format!("divvy_disk_free_bytes{labels}"), size.clone()))

@@ -205,10 +205,15 @@ impl Worker {
 
     /// Starts a worker of one slot, whether or not anyone is at `coordinator`.
     pub(crate) fn start(coordinator: SocketAddr, variables: &[(&str, &str)]) -> Self {
+        Self::start_program("divvy-worker", coordinator, variables)
+    }
+
+    /// Starts a program, of another release by its absolute path.
+    pub(crate) fn start_program(program: &str, coordinator: SocketAddr, variables: &[(&str, &str)]) -> Self {
         let coordinator = format!("http://{coordinator}");
         let own =
             [("DIVVY_LISTEN_ADDR", "127.0.0.1:0"), ("DIVVY_SLOTS", "1"), ("DIVVY_COORDINATOR", coordinator.as_str())];
-        let process = Process::start("divvy-worker", &[&own, variables].concat());
+        let process = Process::start(program, &[&own, variables].concat());
         let serving = process.logged("serving");
         let text = |field: &str| serving[field].as_str().expect("text").to_owned();
         Self { address: address(&serving["address"]), id: text("worker_id"), boot_id: text("boot_id"), process }

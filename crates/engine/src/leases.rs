@@ -89,8 +89,12 @@ impl Engine {
             live.ended_attempts += 1;
             live.progress.add(weight);
             live.check = live.check.wrapping_add(check);
-            if live.is_stored {
+            let is_stored = live.is_stored;
+            // Most jobs that a client waits for are over with their first lease: those need no rate.
+            if is_stored || self.scheduler.progress(job).is_some() {
                 self.progressed.insert(job);
+            }
+            if is_stored {
                 let outcome = is_individual.then(|| store::CompletedAttempt {
                     attempt,
                     worker: self.worker_name(lane.worker),

@@ -133,6 +133,26 @@ fn workers_that_know_no_parts_can_sieve_what_was_left_to_the_choice() {
 }
 
 #[test]
+fn no_lease_of_a_verified_range_is_longer_than_some_seconds_whatever_its_tasks_are() {
+    for (a, b) in [(1_000_000_000_000_000_000, 1_000_000_001_000_000_000), (u64::MAX - 1_000_000_000, u64::MAX)] {
+        let work = parsed(Find::Sum, &json!({"a": a, "b": b, "verify": true})).workload;
+        let most = work.profile().max_lease_tasks;
+        let (mut start, mut longest) = (0, 0.0_f64);
+        for end in work.sections().into_iter().chain([work.tasks()]) {
+            while start < end {
+                let lease = start..end.min(start + most);
+                longest = longest.max(work.weight(&lease));
+                start = lease.end;
+            }
+        }
+        // Weights are nanoseconds of a fast machine.
+        assert!((1e9..10e9).contains(&longest), "{longest} ns for {most} tasks of [{a}, {b}]");
+    }
+    let short = parsed(Find::Sum, &json!({"a": 1, "b": 1_000_000_000, "verify": true})).workload;
+    assert!(short.profile().max_lease_tasks > short.tasks());
+}
+
+#[test]
 fn two_algorithms_that_disagree_are_a_contradiction() {
     let work = parsed(Find::Sum, &json!({"a": 1, "b": 100, "verify": true})).workload;
     assert_eq!(compute(Find::Sum, &*work, &[]), (1060, 1060));

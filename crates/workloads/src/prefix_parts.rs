@@ -182,6 +182,13 @@ pub(crate) struct PartsExecutor {
 }
 
 impl PartsExecutor {
+    /// Gives the tables of a long sum back.
+    pub(crate) fn give_back(&mut self) {
+        if self.plan.as_ref().is_some_and(|plan| plan.memory_bytes() > LEAST_MEMORY) {
+            *self = Self::default();
+        }
+    }
+
     /// The sum of the parts' values modulo 2^128; an error text where this program has no such parts.
     pub(crate) fn run(
         &mut self,

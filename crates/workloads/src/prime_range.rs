@@ -226,10 +226,16 @@ impl Execute for Searcher {
                 search(self.find, &mut self.sieve, stretch, stop)
             }
             Work::Parts(parts) => {
+                self.sieve.give_back();
                 self.parts.run(self.find.quantity(), parts, stop).map_err(ExecuteError::Unsupported)?
             }
         };
         Ok(Report { value: Some(value.map_err(|Stopped| ExecuteError::Stopped)?), results: Vec::new() })
+    }
+
+    fn rest(&mut self) {
+        self.sieve.give_back();
+        self.parts.give_back();
     }
 }
 

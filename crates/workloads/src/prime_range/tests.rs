@@ -84,6 +84,22 @@ fn what_is_asked_for_is_done_and_shown_and_what_was_chosen_is_stored() {
 }
 
 #[test]
+fn new_work_is_divided_where_it_is_parsed_and_stored_work_where_it_is_used() {
+    let is_divided = |work: &dyn Workload| !format!("{work:?}").contains("uninit");
+    for params in [
+        json!({"a": 1_000_000_000, "b": 1_000_000_000_000_u64}),
+        json!({"a": 1, "b": 9, "algorithm": "combinatorial"}),
+        json!({"a": 1, "b": 9, "verify": true}),
+    ] {
+        let new = parsed(Find::Sum, &params);
+        assert!(is_divided(&*new.workload), "{params}");
+        let stored = restore(Find::Sum, &new.stored, model::DEFAULT_CHUNK_SIZE).expect("a stored job");
+        assert!(!is_divided(&*stored), "{params}");
+        assert!(stored.tasks() > 0 && is_divided(&*stored), "{params}");
+    }
+}
+
+#[test]
 fn defaults_that_are_spelled_out_are_the_same_job_as_that_of_the_first_release() {
     let identity = |params: Value| parsed(Find::Sum, &params).identity.get().to_owned();
     let first_release = r#"{"a":1,"b":1000000000000}"#;

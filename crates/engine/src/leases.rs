@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use model::{AttemptId, JobId};
-use scheduler::{ActiveLease, AttemptFailure, ComputedValue, Lane, Lease, Revocation, StaleAttempt};
+use scheduler::{ActiveLease, AttemptFailure, ComputedValue, Lane, Lease, Revocation, StaleAttempt, WorkerKey};
 use store::ChangeKind;
 use workloads::{Accepted, InvalidReport, Report};
 
@@ -109,11 +109,7 @@ impl Engine {
                 } else {
                     ChangeKind::Completed { tasks, value, busy, outcome }
                 };
-                let number = self.record(job, change, now);
-                self.durability.outcome(number, attempt, lane.worker);
-                for (other, worker) in std::mem::take(&mut self.agreed) {
-                    self.durability.outcome(number, other, worker);
-                }
+                self.record_outcome(job, change, (attempt, lane.worker), now);
             }
         }
         self.settle(now);
@@ -306,6 +302,15 @@ impl Engine {
             // Its worker may list it once more before it learns that it has failed.
             Revocation::TimedOut => self.voided.insert(attempt),
             Revocation::JobOver | Revocation::Paused | Revocation::OutrunBySecondAttempt | Revocation::SetAside => (),
+        }
+    }
+
+    /// Records an outcome. Its attempt is settled when that is durable, and so are the attempts that have reported the same.
+    fn record_outcome(&mut self, job: JobId, outcome: ChangeKind, (attempt, worker): (AttemptId, WorkerKey), now: Now) {
+        let number = self.record(job, outcome, now);
+        self.durability.outcome(number, attempt, worker);
+        for (other, worker) in std::mem::take(&mut self.agreed) {
+            self.durability.outcome(number, other, worker);
         }
     }
 

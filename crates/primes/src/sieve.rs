@@ -120,8 +120,8 @@ impl Sieve {
         Ok(count.0)
     }
 
-    /// Gives back the memory that ranges above some 10^12 have taken. Later ranges up to there are as fast as before; the walk
-    /// ends.
+    /// Gives back the memory that ranges above some 10^12 have taken, if there were any. Their walk ends then, and the next call
+    /// starts cold.
     pub fn give_back(&mut self) {
         if self.base.limit() > LARGEST_KEPT {
             *self = Self::with_level(self.level);

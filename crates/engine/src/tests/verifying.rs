@@ -264,6 +264,7 @@ fn lone_worker_waits_for_another_and_the_job_says_so() {
     let is_whole = reason.starts_with("the outcomes of ")
         && reason.ends_with("leases wait for another worker to compute the same");
     assert!(is_whole, "its worker has asked for work: {reason}");
+    assert_eq!(grid.engine.lacks_another_worker(job(1)), Some(reason));
     let view = grid.engine.job(job(1)).expect("it waits").verification.expect("it is verified");
     assert!(view.waiting > 0 && view.counts == VerificationCounts::default(), "{view:?}");
     grid.engine.cancel(job(1), grid.now);

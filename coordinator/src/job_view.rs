@@ -15,16 +15,18 @@ pub(crate) fn live(record: JobRecord, engine: &Engine) -> Job {
     let notice = if is_over {
         None
     } else if engine.knows(record.id) {
-        engine.mismatch_of(record.id, requires)
+        let mismatch = engine.mismatch_of(record.id, requires).map(|reason| reason.to_string());
+        mismatch.or_else(|| engine.lacks_another_worker(record.id))
     } else {
         // Another coordinator has accepted the job a moment ago.
         let kind = workloads::kind(record.kind).ok();
         let work = kind.and_then(|kind| restored(kind, &record, engine.chunk_size()));
-        work.and_then(|work| engine.mismatch(record.kind, &*work, requires))
+        let mismatch = work.and_then(|work| engine.mismatch(record.kind, &*work, requires));
+        mismatch.map(|reason| reason.to_string())
     };
     // The end of the job may be on its way to the store.
     let last = || engine.last_figures(record.id).filter(|_| !is_over);
-    let (live, notice) = (engine.job(record.id).or_else(last), notice.map(|reason| reason.to_string()));
+    let live = engine.job(record.id).or_else(last);
     job(record, live, notice, engine.chunk_size())
 }
 

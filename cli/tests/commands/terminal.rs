@@ -243,6 +243,16 @@ fn waiting_tells_no_pace_before_there_is_one() {
 }
 
 #[test]
+fn sum_of_a_long_range_tells_on_a_terminal_how_long_it_will_take() {
+    let grid = Grid::start();
+    // Much more work than is waited for.
+    let mut terminal = Terminal::open(&grid, "sum-of-primes 1 1e18 --workers 1", &[]);
+    terminal.shows(&[" tasks, ", "/s, ", " left"]);
+    terminal.press("\u{3}");
+    assert_eq!(terminal.exit_code(), Some(130));
+}
+
+#[test]
 fn statistics_have_a_chart_on_a_terminal() {
     let grid = Grid::start();
     let id = grid.submit(&["sleep", "--seconds", "0", "--tasks", "5"]);

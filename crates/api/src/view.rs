@@ -105,7 +105,7 @@ pub struct Job {
     pub tasks: TaskCounts,
     /// The job's progress.
     pub progress: JobProgress,
-    /// Leases given out for the job, including those under way.
+    /// Leases given out for the job, including those under way; of compared leases only the one that decided.
     pub attempts: u64,
     /// Time at which the job was accepted.
     #[schema(value_type = String, format = DateTime)]

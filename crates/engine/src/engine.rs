@@ -62,7 +62,7 @@ pub struct Engine {
     pub(crate) expired: RecentAttempts,
     pub(crate) attempts: AttemptIds,
     pub(crate) throughput: Throughput,
-    /// Stored jobs with attempts that have ended since the last tick.
+    /// Jobs with attempts that have ended since the last tick.
     pub(crate) progressed: BTreeSet<JobId>,
     /// Slots whose first lease has its head start, by its end.
     pub(crate) head_starts: BTreeSet<(Instant, Lane)>,
@@ -169,7 +169,9 @@ impl Engine {
             let Some(counts) = self.scheduler.progress(id) else { continue };
             job.rate.tick(counts.succeeded, now.instant);
             job.progress.tick(now.instant);
-            self.record(id, ChangeKind::Progress, now);
+            if job.is_stored {
+                self.record(id, ChangeKind::Progress, now);
+            }
         }
         self.dispatch(now);
     }

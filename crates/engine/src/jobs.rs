@@ -208,20 +208,32 @@ impl Engine {
             });
         }
         let reason = self.scheduler.explain(id)?;
-        let has_free_slot = matches!(reason, WaitReason::Busy { slots, busy, .. } if busy < slots);
+        let has_free_slot = has_free_slot(&reason);
         let suspended = if reason == WaitReason::NoWorker { self.suspended() } else { None };
         let reason = match suspended {
             Some(suspended) => format!("{reason}; {suspended}"),
             None => reason.to_string(),
         };
-        let waiting = self.jobs.get(&id).and_then(|job| job.verification.as_ref()).map_or(0, Verification::waiting);
-        if waiting == 0 || self.scheduler.job_leases(id).next().is_some() {
-            return Some(reason);
-        }
-        let leases = counted(waiting as u64, "lease", "leases");
-        let why = format!("the outcomes of {leases} wait for another worker to compute the same");
+        let Some(why) = self.awaited_outcomes(id) else { return Some(reason) };
         // The workers of free slots have computed these tasks.
         Some(if has_free_slot { why } else { format!("{reason}; {why}") })
+    }
+
+    /// The reason why a verified job stands still although slots are free: their workers have computed its tasks.
+    #[must_use]
+    pub fn lacks_another_worker(&self, id: JobId) -> Option<String> {
+        let why = self.awaited_outcomes(id)?;
+        self.scheduler.explain(id).filter(has_free_slot).map(|_| why)
+    }
+
+    /// What a verified job without leases waits for, if it is the outcomes of other workers.
+    fn awaited_outcomes(&self, id: JobId) -> Option<String> {
+        let waiting = self.jobs.get(&id)?.verification.as_ref().map_or(0, Verification::waiting);
+        if waiting == 0 || self.scheduler.job_leases(id).next().is_some() {
+            return None;
+        }
+        let leases = counted(waiting as u64, "lease", "leases");
+        Some(format!("the outcomes of {leases} wait for another worker to compute the same"))
     }
 
     /// The reason why no ready worker can run such a job; `None` if some worker can.
@@ -318,6 +330,11 @@ impl Engine {
         }
         Some(job)
     }
+}
+
+/// Whether a job waits although a slot of a worker that runs its kind is free.
+fn has_free_slot(reason: &WaitReason) -> bool {
+    matches!(reason, WaitReason::Busy { slots, busy, .. } if busy < slots)
 }
 
 /// The scheduler's description of a job, without the times that depend on the clock.

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use model::{AttemptId, JobId, WorkerId};
-use scheduler::{ActiveLease, AttemptFailure, ComputedValue, Lane, Lease, Revocation, StaleAttempt};
+use scheduler::{ActiveLease, AttemptFailure, ComputedValue, Lane, Lease, Revocation, StaleAttempt, WorkerKey};
 use store::ChangeKind;
 use workloads::{Accepted, InvalidReport, Report};
 
@@ -89,8 +89,12 @@ impl Engine {
             live.ended_attempts += 1;
             live.progress.add(weight);
             live.check = live.check.wrapping_add(check);
-            if live.is_stored {
+            let is_stored = live.is_stored;
+            // Most jobs that a client waits for are over with their first lease: those need no rate.
+            if is_stored || self.scheduler.progress(job).is_some() {
                 self.progressed.insert(job);
+            }
+            if is_stored {
                 let outcome = is_individual.then(|| store::CompletedAttempt {
                     attempt,
                     worker: Some(self.worker_name(lane.worker)),
@@ -105,11 +109,7 @@ impl Engine {
                 } else {
                     ChangeKind::Completed { tasks, value, busy, outcome }
                 };
-                let number = self.record(job, change, now);
-                self.durability.outcome(number, attempt, lane.worker);
-                for (other, worker) in std::mem::take(&mut self.agreed) {
-                    self.durability.outcome(number, other, worker);
-                }
+                self.record_outcome(job, change, (attempt, lane.worker), now);
             }
         }
         self.settle(now);
@@ -309,6 +309,15 @@ impl Engine {
             // Its worker may list it once more before it learns that it has failed.
             Revocation::TimedOut => self.voided.insert(attempt),
             Revocation::JobOver | Revocation::Paused | Revocation::OutrunBySecondAttempt | Revocation::SetAside => (),
+        }
+    }
+
+    /// Records an outcome. Its attempt is settled when that is durable, and so are the attempts that have reported the same.
+    fn record_outcome(&mut self, job: JobId, outcome: ChangeKind, (attempt, worker): (AttemptId, WorkerKey), now: Now) {
+        let number = self.record(job, outcome, now);
+        self.durability.outcome(number, attempt, worker);
+        for (other, worker) in std::mem::take(&mut self.agreed) {
+            self.durability.outcome(number, other, worker);
         }
     }
 

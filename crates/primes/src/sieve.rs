@@ -13,6 +13,10 @@ use crate::level::Level;
 use crate::primality::retain_primes;
 use crate::tally::{Count, Sum, Tally};
 use crate::wheel::class_of;
+use crate::window;
+
+/// With base primes up to here a sieve takes a few megabytes: no prime is longer than a segment, so none has hits in lists.
+const LARGEST_KEPT: u32 = window::SEGMENT as u32;
 
 /// A call that its stop flag ended early. The sieve is as usable as before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,6 +118,14 @@ impl Sieve {
         let mut count = Count(wheel_primes(&range).count() as u64);
         self.tally(range, horizon, stop, &mut count)?;
         Ok(count.0)
+    }
+
+    /// Gives back the memory that ranges above some 10^12 have taken, if there were any. Their walk ends then, and the next call
+    /// starts cold.
+    pub fn give_back(&mut self) {
+        if self.base.limit() > LARGEST_KEPT {
+            *self = Self::with_level(self.level);
+        }
     }
 
     fn tally(

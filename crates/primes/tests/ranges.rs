@@ -85,6 +85,19 @@ fn one_sieve_serves_ranges_in_any_order() {
     }
 }
 
+#[test]
+fn walk_goes_on_exactly_after_its_memory_was_given_back() {
+    let mut sieve = Sieve::new();
+    let never = AtomicBool::new(false);
+    for start in [1u64 << 20, 1 << 45, 1 << 60] {
+        for range in [start..=start + 4000, start + 4001..=start + 8000] {
+            let sum = sieve.sum_towards(range.clone(), start + 8000, &never);
+            assert_eq!(sum, Ok(reference::sum(range)), "{start}");
+            sieve.give_back();
+        }
+    }
+}
+
 fn with_level(level: Level, range: RangeInclusive<u64>) -> (u128, u64) {
     let never = AtomicBool::new(false);
     let mut sieve = Sieve::with_level(level);

@@ -18,6 +18,9 @@ pub trait Execute {
     /// # Errors
     /// The computation was stopped, or the tasks failed.
     fn run(&mut self, work: &RawValue, tasks: &Range<u64>, stop: &AtomicBool) -> Result<Report, ExecuteError>;
+
+    /// Gives large memory back: the slot goes on with another kind, which may take as much.
+    fn rest(&mut self) {}
 }
 
 /// The reason why a computation has no result.
@@ -39,7 +42,10 @@ pub enum ExecuteError {
 
 /// The computations of one slot: one for each kind that it has run.
 #[derive(Default)]
-pub struct Executors(HashMap<JobKind, Box<dyn Execute>>);
+pub struct Executors {
+    by_kind: HashMap<JobKind, Box<dyn Execute>>,
+    last: Option<JobKind>,
+}
 
 impl Executors {
     /// Computes with the executor of `kind`, which is made at its first use.
@@ -53,12 +59,15 @@ impl Executors {
         tasks: &Range<u64>,
         stop: &AtomicBool,
     ) -> Result<Report, ExecuteError> {
-        if let Some(executor) = self.0.get_mut(&kind) {
+        if self.last.replace(kind) != Some(kind) {
+            self.by_kind.values_mut().for_each(|executor| executor.rest());
+        }
+        if let Some(executor) = self.by_kind.get_mut(&kind) {
             return executor.run(work, tasks, stop);
         }
         let known = KINDS.iter().find(|known| known.name() == kind).and_then(|known| known.executor());
         let executor = known.ok_or_else(|| ExecuteError::Unsupported(format!("this worker does not run {kind}")))?;
-        self.0.entry(kind).or_insert(executor).run(work, tasks, stop)
+        self.by_kind.entry(kind).or_insert(executor).run(work, tasks, stop)
     }
 
     /// The kinds that every worker runs when leases are sent to it.

@@ -44,7 +44,7 @@ pub(crate) fn abilities() -> Labels {
 pub(crate) struct PrefixParts {
     find: Find,
     range: NumberRange,
-    /// Made at the first use: a job that is only looked at needs none.
+    /// Made at the first use, unless [`Self::divide`] comes before: a job that is only looked at needs none.
     plans: OnceLock<Plans>,
 }
 
@@ -66,6 +66,11 @@ impl PrefixParts {
             let below = self.range.a().checked_sub(1).filter(|below| *below >= 2);
             Plans { upper: plan(self.range.b()), lower: below.map(plan) }
         })
+    }
+
+    /// Makes the plans, which takes some milliseconds near 2^64.
+    pub(crate) fn divide(&self) {
+        self.plans();
     }
 
     /// The estimated nanoseconds of one thread for the whole.
@@ -182,6 +187,13 @@ pub(crate) struct PartsExecutor {
 }
 
 impl PartsExecutor {
+    /// Gives the tables of a long sum back.
+    pub(crate) fn give_back(&mut self) {
+        if self.plan.as_ref().is_some_and(|plan| plan.memory_bytes() > LEAST_MEMORY) {
+            *self = Self::default();
+        }
+    }
+
     /// The sum of the parts' values modulo 2^128; an error text where this program has no such parts.
     pub(crate) fn run(
         &mut self,

@@ -115,15 +115,21 @@ struct Decided {
 pub(crate) fn parse(find: Find, params: &RawValue, chunk_size: NonZeroU64) -> Result<Parsed, InvalidJob> {
     let Params { a, b, algorithm, verify } = parse_params(params)?;
     let range = NumberRange::new(a, b)?;
+    let parts = PrefixParts::new(find, range);
     let is_combinatorial = match algorithm {
         Algorithm::Sieve => false,
         Algorithm::Combinatorial => true,
-        Algorithm::Auto => is_worth_a_look(range) && is_cheaper(&PrefixParts::new(find, range), range),
+        Algorithm::Auto => is_worth_a_look(range) && is_cheaper(&parts, range),
     };
+    if is_combinatorial || verify {
+        // Here, where a client can wait, and not at the first use: there the coordinator's other clients would wait, too.
+        parts.divide();
+    }
     let decided = Decided { find, range, asked: algorithm, is_combinatorial, verify };
-    let Division { workload, stored } = decided.division(chunk_size);
     let may_fall_back = is_combinatorial && algorithm == Algorithm::Auto && !verify;
-    let fallback = may_fall_back.then(|| Decided { is_combinatorial: false, ..decided }.division(chunk_size));
+    let sieved = || Decided { is_combinatorial: false, ..decided }.division(chunk_size, PrefixParts::new(find, range));
+    let fallback = may_fall_back.then(sieved);
+    let Division { workload, stored } = decided.division(chunk_size, parts);
     Ok(Parsed {
         workload,
         stored,
@@ -141,7 +147,8 @@ pub(crate) fn restore(find: Find, stored: &RawValue, chunk_size: NonZeroU64) -> 
     }
     let is_combinatorial = algorithm == Algorithm::Combinatorial || chosen == Algorithm::Combinatorial;
     let range = NumberRange::new(a, b)?;
-    Ok(Decided { find, range, asked: algorithm, is_combinatorial, verify }.division(chunk_size).workload)
+    let decided = Decided { find, range, asked: algorithm, is_combinatorial, verify };
+    Ok(decided.division(chunk_size, PrefixParts::new(find, range)).workload)
 }
 
 /// The parameters of a stored job as its client gave them.
@@ -179,15 +186,15 @@ fn is_cheaper(parts: &PrefixParts, range: NumberRange) -> bool {
 }
 
 impl Decided {
-    fn division(self, chunk_size: NonZeroU64) -> Division {
+    /// The job's work, of which `parts` are the combinatorial way.
+    fn division(self, chunk_size: NonZeroU64, parts: PrefixParts) -> Division {
         let Self { find, range, asked, is_combinatorial, verify } = self;
-        let sieve = || -> Arc<dyn Workload> { Arc::new(Sieved::new(find, range, chunk_size)) };
-        let parts = || -> Arc<dyn Workload> { Arc::new(PrefixParts::new(find, range)) };
-        let workload = match (is_combinatorial, verify) {
-            (false, false) => sieve(),
-            (true, false) => parts(),
-            (false, true) => Arc::new(Verified::new(sieve(), parts())),
-            (true, true) => Arc::new(Verified::new(parts(), sieve())),
+        let sieve = Sieved::new(find, range, chunk_size);
+        let workload: Arc<dyn Workload> = match (is_combinatorial, verify) {
+            (false, false) => Arc::new(sieve),
+            (true, false) => Arc::new(parts),
+            (false, true) => Arc::new(Verified::new(Arc::new(sieve), Arc::new(parts))),
+            (true, true) => Arc::new(Verified::new(Arc::new(parts), Arc::new(sieve))),
         };
         let is_chosen = asked == Algorithm::Auto && is_combinatorial;
         let chosen = if is_chosen { r#","chosen":"combinatorial""# } else { "" };
@@ -226,10 +233,16 @@ impl Execute for Searcher {
                 search(self.find, &mut self.sieve, stretch, stop)
             }
             Work::Parts(parts) => {
+                self.sieve.give_back();
                 self.parts.run(self.find.quantity(), parts, stop).map_err(ExecuteError::Unsupported)?
             }
         };
         Ok(Report { value: Some(value.map_err(|Stopped| ExecuteError::Stopped)?), results: Vec::new() })
+    }
+
+    fn rest(&mut self) {
+        self.sieve.give_back();
+        self.parts.give_back();
     }
 }
 

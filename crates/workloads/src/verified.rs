@@ -9,6 +9,10 @@ use serde_json::value::RawValue;
 
 use crate::workload::{Accepted, Combined, Contradiction, InvalidReport, Profile, Report, Workload};
 
+/// The longest time that a lease is expected to take. A worker that goes on from the tasks of one way to those of the other has
+/// shown its speed on tasks that may take a thousandth of the time: without a bound, leases of as many would expire.
+const LONGEST_LEASE: Duration = Duration::from_secs(5);
+
 #[derive(Clone, Debug)]
 pub(crate) struct Verified {
     first: Arc<dyn Workload>,
@@ -37,12 +41,13 @@ impl Workload for Verified {
 
     fn profile(&self) -> Profile {
         let (first, second) = (self.first.profile(), self.second.profile());
-        let longer = |a: Option<Duration>, b: Option<Duration>| Some(a?.max(b?));
+        let task_estimate = first.task_estimate.zip(second.task_estimate).map(|(one, other)| one.max(other));
         Profile {
             order: Order::Stripes,
             on_exhausted: OnExhausted::FailJob,
+            max_lease_tasks: task_estimate.map_or(u64::MAX, tasks_of_longest_lease),
             setup: first.setup.max(second.setup),
-            task_estimate: longer(first.task_estimate, second.task_estimate),
+            task_estimate,
             ..Profile::default()
         }
     }
@@ -111,4 +116,9 @@ impl Workload for Verified {
     fn combine(&self, total: u128) -> Combined {
         self.first.combine(total)
     }
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "positive, and the cast saturates")]
+fn tasks_of_longest_lease(estimate: Duration) -> u64 {
+    ((LONGEST_LEASE.as_secs_f64() / estimate.as_secs_f64()) as u64).max(1)
 }

@@ -70,6 +70,8 @@ fn combinatorial_job_that_is_verified_is_exact_though_its_first_worker_lies() {
     let id = coordinator.submit(&order);
     // The liar is alone until a wrong part has come from it.
     wait_until_a_lease_waits_for_another_worker(client, &id);
+    let asks_for_another = |notice: &str| notice.ends_with("wait for another worker to compute the same");
+    eventually("the job says so", || client.job(&id)["notice"].as_str().is_some_and(asks_for_another).then_some(()));
     let _workers: Vec<_> = (0..2).map(|_| Worker::join(&coordinator, &[])).collect();
     assert_eq!(eventually("it has a result", || client.result(&id)), order.result);
     let (job, seen) = (client.job(&id), liar.seen_by(&coordinator));

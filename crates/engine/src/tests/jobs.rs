@@ -1,6 +1,6 @@
 //! Jobs: their ends, their results, and clients' changes to them.
 
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroU64};
 use std::time::Duration;
 
 use model::{JobKind, TaskCounts};
@@ -198,4 +198,32 @@ fn progress_is_recorded_once_a_tick_and_only_after_a_change() {
     assert_eq!(grid.effects(), ["store 1 progress"]);
     grid.engine.tick(grid.now);
     assert_eq!(grid.effects(), Vec::<String>::new());
+}
+
+#[test]
+fn time_left_of_a_job_that_a_client_waits_for_is_known_and_nothing_of_it_is_recorded() {
+    let mut grid = Harness::new();
+    grid.worker("w", 2, &[]);
+    let params = grid.stored(1, JobKind::SLEEP, 4).record.params;
+    let kind = workloads::kind(JobKind::SLEEP).expect("a kind");
+    let work = kind.restore(&params, NonZeroU64::MIN).expect("a job");
+    grid.engine.ask(job(1), JobKind::SLEEP, work, &model::JobOptions::default(), grid.now);
+    grid.effects();
+    let mut effects = Vec::new();
+    for first in 0..2 {
+        effects.extend(grid.complete(grid.attempt(1, first)));
+        grid.advance(SECOND);
+        grid.engine.tick(grid.now);
+        effects.extend(grid.effects());
+    }
+    let view = grid.engine.job(job(1)).expect("half of it is left");
+    assert_eq!((view.fraction, view.tasks_per_second), (0.5, Some(1.0)));
+    let left = view.seconds_left.expect("two ticks show its rate");
+    assert!((left - 2.0).abs() < 1e-6, "{left}");
+    effects.extend(grid.complete(grid.attempt(1, 2)));
+    effects.extend(grid.complete(grid.attempt(1, 3)));
+    grid.engine.tick(grid.now);
+    effects.extend(grid.effects());
+    assert!(!effects.iter().any(|line| line.starts_with("store")), "{effects:?}");
+    assert!(effects.iter().any(|line| line.starts_with("answer 1 Ok")), "{effects:?}");
 }

@@ -108,6 +108,31 @@ fn third_worker_decides_between_two_and_the_wrong_one_is_set_aside() {
 }
 
 #[test]
+fn liars_that_do_not_agree_with_each_other_are_all_set_aside() {
+    let mut grid = Harness::new();
+    let keys = ["liar", "other", "c", "d"].map(|name| grid.worker(name, 1, &[]).0);
+    take_up(&mut grid, 1, 60, 1.0);
+    let lie = |key: WorkerKey| keys[..2].iter().position(|liar| *liar == key).map_or(0, |place| place as u128 + 1);
+    let effects = run(&mut grid, &keys, |key, tasks| u128::from(tasks) + lie(key));
+    assert_eq!(counted(&effects), 60, "{effects:?}");
+    assert!(effects.contains(&"store 1 ended succeeded".to_owned()), "{effects:?}");
+    let standing = keys.map(|key| grid.engine.worker(key).expect("registered").standing);
+    assert_eq!(standing, [Standing::Suspended, Standing::Suspended, Standing::Ready, Standing::Ready]);
+}
+
+#[test]
+fn outcome_that_two_names_agree_on_counts_though_it_is_wrong() {
+    let mut grid = Harness::new();
+    let keys = ["liar", "accomplice", "honest"].map(|name| grid.worker(name, 1, &[]).0);
+    take_up(&mut grid, 1, 60, 1.0);
+    let effects = run(&mut grid, &keys, |key, tasks| u128::from(tasks) + u128::from(key != keys[2]));
+    assert!(effects.contains(&"store 1 ended succeeded".to_owned()), "{effects:?}");
+    assert!(counted(&effects) > 60, "{effects:?}");
+    let standing = keys.map(|key| grid.engine.worker(key).expect("registered").standing);
+    assert_eq!(standing, [Standing::Ready, Standing::Ready, Standing::Suspended]);
+}
+
+#[test]
 fn whatever_a_liar_has_computed_unseen_is_computed_anew() {
     let mut grid = Harness::new();
     let keys = [grid.worker("liar", 1, &[]).0, grid.worker("b", 1, &[]).0, grid.worker("c", 1, &[]).0];
@@ -245,6 +270,7 @@ fn lone_worker_waits_for_another_and_the_job_says_so() {
     let is_whole = reason.starts_with("the outcomes of ")
         && reason.ends_with("leases wait for another worker to compute the same");
     assert!(is_whole, "its worker has asked for work: {reason}");
+    assert_eq!(grid.engine.lacks_another_worker(job(1)), Some(reason));
     let view = grid.engine.job(job(1)).expect("it waits").verification.expect("it is verified");
     assert!(view.waiting > 0 && view.counts == VerificationCounts::default(), "{view:?}");
     grid.engine.cancel(job(1), grid.now);

@@ -64,25 +64,37 @@ impl Prefix {
     /// If the plan has no such parts.
     pub fn parts(&mut self, plan: &Plan, parts: Range<u64>, stop: &AtomicBool) -> Result<u128, Stopped> {
         let parts = &plan.parts[parts.start as usize..parts.end as usize];
-        let level = self.level;
-        let (value, work) = match (plan.quantity(), self.work.take()) {
-            (Quantity::Sum, Some(Work::Sum(mut calculator))) if calculator.is_for(plan) => {
-                (calculator.parts(parts, stop)?, Work::Sum(calculator))
-            }
-            (Quantity::Count, Some(Work::Count(mut calculator))) if calculator.is_for(plan) => {
-                (calculator.parts(parts, stop)?, Work::Count(calculator))
-            }
-            (Quantity::Sum, _) => {
-                let mut calculator = Calculator::new(plan, level, stop)?;
-                (calculator.parts(parts, stop)?, Work::Sum(calculator))
-            }
-            (Quantity::Count, _) => {
-                let mut calculator = Calculator::new(plan, level, stop)?;
-                (calculator.parts(parts, stop)?, Work::Count(calculator))
-            }
+        // Tables of another sum are gone before those of this one are made.
+        let mut work = match self.work.take().filter(|work| work.is_for(plan)) {
+            Some(work) => work,
+            None => Work::new(plan, self.level, stop)?,
         };
+        let value = work.parts(parts, stop)?;
         self.work = Some(work);
         Ok(value.0)
+    }
+}
+
+impl Work {
+    fn new(plan: &Plan, level: Level, stop: &AtomicBool) -> Result<Self, Stopped> {
+        Ok(match plan.quantity() {
+            Quantity::Sum => Self::Sum(Calculator::new(plan, level, stop)?),
+            Quantity::Count => Self::Count(Calculator::new(plan, level, stop)?),
+        })
+    }
+
+    fn is_for(&self, plan: &Plan) -> bool {
+        match self {
+            Self::Sum(calculator) => plan.quantity() == Quantity::Sum && calculator.is_for(plan),
+            Self::Count(calculator) => plan.quantity() == Quantity::Count && calculator.is_for(plan),
+        }
+    }
+
+    fn parts(&mut self, parts: &[Part], stop: &AtomicBool) -> Result<Total, Stopped> {
+        match self {
+            Self::Sum(calculator) => calculator.parts(parts, stop),
+            Self::Count(calculator) => calculator.parts(parts, stop),
+        }
     }
 }
 

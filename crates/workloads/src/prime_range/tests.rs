@@ -84,6 +84,22 @@ fn what_is_asked_for_is_done_and_shown_and_what_was_chosen_is_stored() {
 }
 
 #[test]
+fn new_work_is_divided_where_it_is_parsed_and_stored_work_where_it_is_used() {
+    let is_divided = |work: &dyn Workload| !format!("{work:?}").contains("uninit");
+    for params in [
+        json!({"a": 1_000_000_000, "b": 1_000_000_000_000_u64}),
+        json!({"a": 1, "b": 9, "algorithm": "combinatorial"}),
+        json!({"a": 1, "b": 9, "verify": true}),
+    ] {
+        let new = parsed(Find::Sum, &params);
+        assert!(is_divided(&*new.workload), "{params}");
+        let stored = restore(Find::Sum, &new.stored, model::DEFAULT_CHUNK_SIZE).expect("a stored job");
+        assert!(!is_divided(&*stored), "{params}");
+        assert!(stored.tasks() > 0 && is_divided(&*stored), "{params}");
+    }
+}
+
+#[test]
 fn defaults_that_are_spelled_out_are_the_same_job_as_that_of_the_first_release() {
     let identity = |params: Value| parsed(Find::Sum, &params).identity.get().to_owned();
     let first_release = r#"{"a":1,"b":1000000000000}"#;
@@ -130,6 +146,26 @@ fn workers_that_know_no_parts_can_sieve_what_was_left_to_the_choice() {
     assert_eq!(job.stored.get(), r#"{"a":1,"b":1000000000000}"#);
     let demanded = json!({"a": 1, "b": 1_000_000_000_000_u64, "algorithm": "combinatorial"});
     assert!(parsed(Find::Sum, &demanded).fallback.is_none());
+}
+
+#[test]
+fn no_lease_of_a_verified_range_is_longer_than_some_seconds_whatever_its_tasks_are() {
+    for (a, b) in [(1_000_000_000_000_000_000, 1_000_000_001_000_000_000), (u64::MAX - 1_000_000_000, u64::MAX)] {
+        let work = parsed(Find::Sum, &json!({"a": a, "b": b, "verify": true})).workload;
+        let most = work.profile().max_lease_tasks;
+        let (mut start, mut longest) = (0, 0.0_f64);
+        for end in work.sections().into_iter().chain([work.tasks()]) {
+            while start < end {
+                let lease = start..end.min(start + most);
+                longest = longest.max(work.weight(&lease));
+                start = lease.end;
+            }
+        }
+        // Weights are nanoseconds of a fast machine.
+        assert!((1e9..10e9).contains(&longest), "{longest} ns for {most} tasks of [{a}, {b}]");
+    }
+    let short = parsed(Find::Sum, &json!({"a": 1, "b": 1_000_000_000, "verify": true})).workload;
+    assert!(short.profile().max_lease_tasks > short.tasks());
 }
 
 #[test]

@@ -143,7 +143,7 @@ impl State {
     async fn store_for_leader(&self, accepting: Accepting) -> Result<Accepted, AcceptError> {
         let (store, requires) = (Arc::clone(&self.store), accepting.requires.clone());
         // The store's queue keeps the job even if its client has left.
-        let submitting = tokio::spawn(async move { submit_to(&store, &accepting.new, accepting.body).await });
+        let submitting = tokio::spawn(async move { submit_to(&store, &accepting.new, &accepting.earlier).await });
         let submitted = submitting.await.unwrap_or(Err(SubmitError::Write(WriteError::Closed).into()));
         submitted.map(|(record, submission)| Accepted { job: self.view(record), submission, requires })
     }

@@ -82,6 +82,8 @@ pub(crate) struct State {
     pub(crate) max_job_bytes: usize,
     /// The memory budget of all bodies but those of heartbeats.
     pub(crate) bodies: BodyBudget,
+    /// The memory budget of long answers at the public port: clients that read slowly keep nobody from submitting.
+    pub(crate) answers: BodyBudget,
     /// The memory budget of heartbeats.
     pub(crate) heartbeats: BodyBudget,
     /// The longest results of one lease, in bytes.

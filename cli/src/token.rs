@@ -10,7 +10,11 @@ use crate::print::print_line;
 
 pub(crate) fn run(arguments: &Token) -> Result<(), Failure> {
     let TokenCommand::New(new) = &arguments.command;
-    print_line(&add(new)?)
+    // The token is nowhere else: the file has its hash only.
+    print_line(&add(new)?).map_err(|failure| {
+        let (name, file) = (&new.name, new.file.display());
+        Failure::Failed(format!("{failure}: nobody has got the token, so remove its entry {name:?} from {file}"))
+    })
 }
 
 fn add(new: &NewToken) -> Result<String, Failure> {

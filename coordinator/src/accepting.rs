@@ -61,8 +61,8 @@ pub(crate) struct Accepting {
     pub(crate) new: Arc<NewJob>,
     /// The labels and resources that its workers must have.
     pub(crate) requires: Requirements,
-    /// Hash of the request's body.
-    pub(crate) body: [u8; 32],
+    /// Hashes that earlier releases have stored for the same request.
+    pub(crate) earlier: Vec<[u8; 32]>,
     _reservation: Arc<Option<Reservation>>,
 }
 
@@ -131,23 +131,24 @@ impl Proposal {
             idempotency_key,
             submitted_at: now().at,
         };
-        let (new, body, _reservation) = (Arc::new(new), fingerprints.body, Arc::new(reservation));
-        Ok(Accepting { new, requires, body, _reservation })
+        let (new, earlier, _reservation) = (Arc::new(new), fingerprints.earlier, Arc::new(reservation));
+        Ok(Accepting { new, requires, earlier, _reservation })
     }
 }
 
-/// Submits a job, also in the form of the first release: a client may repeat a request that it sent to that release.
+/// Submits a job, also under the fingerprints of earlier releases: a client may repeat a request that it sent to one.
 pub(crate) async fn submit_to(
     store: &Store,
     new: &Arc<NewJob>,
-    body: [u8; 32],
+    earlier: &[[u8; 32]],
 ) -> Result<(JobRecord, Submission), AcceptError> {
-    let submitted = match store.submit(Arc::clone(new)).await {
-        Err(mismatch @ SubmitError::Mismatch { .. }) => {
-            store.submit(first_release(new, body)).await.map_err(|_| mismatch)
+    let mut submitted = store.submit(Arc::clone(new)).await;
+    for fingerprint in earlier {
+        if !matches!(submitted, Err(SubmitError::Mismatch { .. })) {
+            break;
         }
-        submitted => submitted,
-    };
+        submitted = store.submit(as_earlier(new, *fingerprint)).await;
+    }
     match submitted? {
         Submission::New => Ok((new.accepted().record, Submission::New)),
         Submission::Existing(existing) => {
@@ -157,9 +158,9 @@ pub(crate) async fn submit_to(
     }
 }
 
-/// The submission by which the first release would recognise a repeated request. It is never accepted as a new job: a job
+/// The submission by which an earlier release would recognise a repeated request. It is never accepted as a new job: a job
 /// of that name is there.
-fn first_release(new: &NewJob, body: [u8; 32]) -> NewJob {
+fn as_earlier(new: &NewJob, fingerprint: [u8; 32]) -> NewJob {
     NewJob {
         id: new.id,
         kind: new.kind,
@@ -168,7 +169,7 @@ fn first_release(new: &NewJob, body: [u8; 32]) -> NewJob {
         options: new.options.clone(),
         params: new.params.clone(),
         tasks: new.tasks,
-        fingerprint: body,
+        fingerprint,
         idempotency_key: new.idempotency_key.clone(),
         submitted_at: new.submitted_at,
     }

@@ -92,8 +92,8 @@ pub struct Config {
     pub statistics_hours_days: u32,
     /// `DIVVY_MAX_JOB_BYTES`: the longest body of a job. Default 67108864, 64 MiB.
     pub max_job_bytes: usize,
-    /// `DIVVY_MAX_BODY_MEMORY`: the most memory of all request bodies, and of the jobs in them until these are stored;
-    /// further requests get 503. Default 536870912, 512 MiB.
+    /// `DIVVY_MAX_BODY_MEMORY`: the most memory of all request bodies, and of the jobs in them until these are stored; long
+    /// answers may take as much until clients have read them. Further requests get 503. Default 536870912, 512 MiB.
     pub max_body_memory: usize,
     /// `DIVVY_MAX_RESULT_BYTES`: the longest results of one lease, as JSON; outputs of programs above 64 KiB do not count.
     /// Default 67108864, 64 MiB.

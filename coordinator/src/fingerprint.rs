@@ -8,21 +8,55 @@ use api::ParsedJob;
 use model::JobOptions;
 use serde::de::{DeserializeSeed, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
+use workloads::Parsed;
 
-/// Hashes that are compared with those of the job that was accepted under the same id or key.
-#[derive(Clone, Copy, Debug)]
+/// Hashes that are compared with the one of the job that was accepted under the same id or key.
+#[derive(Clone, Debug)]
 pub(crate) struct Fingerprints {
     /// Hash of the job.
     pub(crate) job: [u8; 32],
-    /// Hash of the request's body, which the first release stored.
-    pub(crate) body: [u8; 32],
+    /// Hashes that earlier releases have stored for the same request.
+    pub(crate) earlier: Vec<[u8; 32]>,
 }
 
-/// A hash of a job that does not depend on the order of its fields, on white space or on defaults that are spelled out.
-pub(crate) fn fingerprint(job: &ParsedJob) -> [u8; 32] {
+impl Fingerprints {
+    /// The hashes of a job.
+    pub(crate) fn of(job: &ParsedJob) -> Self {
+        let Parsed { stored, identity, .. } = &job.work;
+        let (hash, is_respelled) = hash_of(job, identity, Plain::Canonical);
+        let has_earlier = is_respelled || stored.get() != identity.get();
+        let earlier = has_earlier.then(|| hash_of(job, stored, Plain::AsWritten).0);
+        Self { job: hash, earlier: earlier.into_iter().collect() }
+    }
+
+    /// The same with the hash of the request's body, which the first release stored.
+    pub(crate) fn and_body(mut self, body: [u8; 32]) -> Self {
+        self.earlier.push(body);
+        self
+    }
+
+    /// A hash that no earlier release has stored in another form.
+    pub(crate) fn only(job: [u8; 32]) -> Self {
+        Self { job, earlier: Vec::new() }
+    }
+}
+
+/// The treatment of JSON without objects, escapes and white space.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Plain {
+    Canonical,
+    /// Not read at all, as by earlier releases, which so told `1e5` from `100000.0`, and `[1e5]` from `[ 1e5 ]`.
+    AsWritten,
+}
+
+/// A hash of a job that does not depend on the order of its fields, on white space or on defaults that are spelled out; and
+/// whether plain JSON of it is written otherwise than its canonical text. `params` are its parameters.
+fn hash_of(job: &ParsedJob, params: &RawValue, plain: Plain) -> ([u8; 32], bool) {
     let mut hash = Sha256::new();
+    let mut is_respelled = false;
     let mut add = |text: &str| {
         hash.update((text.len() as u64).to_le_bytes());
         hash.update(text);
@@ -44,20 +78,25 @@ pub(crate) fn fingerprint(job: &ParsedJob) -> [u8; 32] {
     let options = json!([priority, tags, affinity, requires, max_attempts, timeout, output]);
     add(job.kind.as_str());
     add(&options.to_string());
-    texts(job.work.identity.get()).iter().for_each(|text| add(text));
+    texts(params.get(), plain).iter().for_each(|text| add(text));
     // Only for a job that is verified: any other job keeps the fingerprint of the first release.
     if let Some(share) = verify {
         add(&format!("verify {share}"));
     }
     for payload in job.work.payloads.iter() {
-        texts(payload).iter().for_each(|text| add(text));
+        let texts = texts(payload, plain);
+        is_respelled |= is_unread(payload) && texts.first().is_some_and(|text| **text != *payload);
+        texts.iter().for_each(|text| add(text));
     }
-    hash.finalize().into()
+    (hash.finalize().into(), is_respelled)
 }
 
 /// The texts that stand for a JSON value: its canonical one and, where that rounds integers, the one with all their digits.
-fn texts(json: &str) -> Vec<Cow<'_, str>> {
-    let text = canonical(json);
+fn texts(json: &str, plain: Plain) -> Vec<Cow<'_, str>> {
+    let text = match plain {
+        Plain::AsWritten if is_unread(json) => Cow::Borrowed(json),
+        Plain::AsWritten | Plain::Canonical => canonical(json),
+    };
     let exact = if matches!(text, Cow::Owned(_)) { with_quoted_integers(json) } else { None };
     // No JSON begins so: the text is told from that of the next payload.
     let exact = exact.map(|exact| Cow::<str>::Owned(format!("exact {}", canonical(&exact))));
@@ -97,11 +136,27 @@ fn is_rounded(number: &str) -> bool {
 
 /// JSON with sorted keys and without white space.
 fn canonical(json: &str) -> Cow<'_, str> {
-    let is_plain = !json.bytes().any(|byte| byte == b'{' || byte == b'\\' || byte.is_ascii_whitespace());
-    if is_plain {
+    if is_unread(json) && has_short_integers_alone(json) {
         return Cow::Borrowed(json);
     }
     serde_json::from_str::<Canonical>(json).map_or(Cow::Borrowed(json), |canonical| Cow::Owned(canonical.0))
+}
+
+/// Whether JSON has no objects, escapes and white space.
+fn is_unread(json: &str) -> bool {
+    !json.bytes().any(|byte| byte == b'{' || byte == b'\\' || byte.is_ascii_whitespace())
+}
+
+/// Whether all numbers in JSON without escapes have one spelling. Words and negative numbers count as others: they are rare.
+fn has_short_integers_alone(json: &str) -> bool {
+    /// Any integer of so many digits has 64 bits.
+    const DIGITS: usize = 19;
+    let mut digits = 0;
+    // Every second part is a string.
+    json.split('"').step_by(2).flat_map(str::bytes).all(|byte| {
+        digits = if byte.is_ascii_digit() { digits + 1 } else { 0 };
+        digits <= DIGITS && matches!(byte, b'0'..=b'9' | b'[' | b']' | b',')
+    })
 }
 
 /// The canonical text of a value, made while the value is read: the tree of a list takes many times the memory of its text.
@@ -206,9 +261,13 @@ mod tests {
 
     use super::*;
 
-    fn of(body: &str) -> [u8; 32] {
+    fn all(body: &str) -> Fingerprints {
         let request: JobRequest = serde_json::from_str(body).expect("a job");
-        fingerprint(&request.parse(DEFAULT_CHUNK_SIZE).expect("valid"))
+        Fingerprints::of(&request.parse(DEFAULT_CHUNK_SIZE).expect("valid"))
+    }
+
+    fn of(body: &str) -> [u8; 32] {
+        all(body).job
     }
 
     #[test]
@@ -251,11 +310,64 @@ mod tests {
     }
 
     #[test]
+    fn parameters_with_their_defaults_or_the_same_numbers_in_other_digits_are_the_same_in_every_kind() {
+        let jobs: [(&str, &[&str], &str); 3] = [
+            (
+                "sleep",
+                &[
+                    r#"{"seconds":1}"#,
+                    r#"{"tasks":1,"seconds":1.0,"fail_rate":0}"#,
+                    r#"{"seconds":1e0,"fail_rate":-0.0,"tasks_per_lease":1000}"#,
+                ],
+                r#"{"seconds":1,"tasks":2}"#,
+            ),
+            (
+                "sum-of-primes",
+                &[r#"{"a":1,"b":9}"#, r#"{"b":9,"a":1,"algorithm":"auto","verify":false}"#],
+                r#"{"a":1,"b":9,"algorithm":"sieve"}"#,
+            ),
+            (
+                "program",
+                &[
+                    r#"{"program":"blur","args":[["x"]]}"#,
+                    r#"{"args":[["x"]],"program":"blur","combine":"none","env":{},"limits":{"output_bytes":1048576}}"#,
+                    r#"{"program":"blur","args":[["x"]],"reproducible":false,"tasks_per_lease":1}"#,
+                ],
+                r#"{"program":"blur","args":[["x"]],"tasks_per_lease":2}"#,
+            ),
+        ];
+        for (kind, same, other) in jobs {
+            let job = |params: &str| of(&format!(r#"{{"kind":"{kind}","params":{params}}}"#));
+            for params in same {
+                assert_eq!(job(params), job(same[0]), "{params}");
+            }
+            assert_ne!(job(other), job(same[0]), "{other}");
+        }
+    }
+
+    #[test]
+    fn a_request_that_an_earlier_release_took_is_recognised_after_an_upgrade() {
+        let read = |params: &str| all(&format!(r#"{{"kind":"sleep","params":{params}}}"#));
+        let (plain, spelled) = (read(r#"{"tasks":3,"seconds":1}"#), read(r#"{"seconds":1.0,"tasks":3}"#));
+        assert_eq!(plain.job, spelled.job);
+        assert_ne!(spelled.earlier, [spelled.job], "the earlier release told them apart");
+        let tasks = |list: &str| all(&format!(r#"{{"kind":"tasks","params":{{"list":{list}}}}}"#));
+        assert_eq!(tasks(r#"[[1,"a b"],"x",2]"#).earlier, [[0; 32]; 0], "it has one form only");
+        assert_eq!(tasks("[[1e5]]").job, tasks("[[ 100000.0 ]]").job);
+        let rounded = (tasks("[[18446744073709551617]]"), tasks("[[ 18446744073709551617 ]]"));
+        assert_eq!((rounded.0.job, rounded.1.earlier.len()), (rounded.1.job, 0));
+        assert_ne!(rounded.0.earlier, [rounded.0.job], "the earlier release did not read it");
+        assert_ne!(rounded.0.job, tasks("[[18446744073709551616]]").job);
+    }
+
+    #[test]
     fn the_canonical_text_of_a_value_is_that_of_its_tree() {
         for json in [
             r#" {"b": [1, -2, 3.50, 1e5, 1e300, 18446744073709551616], "a": {"\u0078": null, "\u00e9\n": true}} "#,
             r#"[ [], {}, [[ ]], "a\"b\\", {"k": 1, "k": 2}, false ]"#,
             r#"{"list": [{"z": 1, "y": [{}]}, 0.1, -0.0, 123456789012345678901234567890]}"#,
+            r#"[1e5,1.50,-0,18446744073709551616,9223372036854775807,"1e5",true,[],""]"#,
+            r#"[12,[3,"4.0"],[]]"#,
         ] {
             let tree: Value = serde_json::from_str(json).expect(json);
             assert_eq!(canonical(json), tree.to_string());

@@ -146,11 +146,11 @@ impl Jobs {
     }
 
     async fn store_and_take_up(&self, accepting: &Accepting) -> Result<(Job, Submission), AcceptError> {
-        let Accepting { new, body, .. } = accepting;
+        let Accepting { new, earlier, .. } = accepting;
         let id = new.id;
         let _lock = self.locks.lock(id).await;
         self.note_own(id);
-        let submitted = submit_to(&self.store, new, *body).await;
+        let submitted = submit_to(&self.store, new, earlier).await;
         if matches!(submitted, Ok((_, Submission::New))) {
             if let Some(caller) = &new.options.submitted_by {
                 info!(job_id = %id, %caller, "accepted a job");
@@ -284,7 +284,7 @@ mod tests {
         let (jobs, accepting, _queues) = prepared(&Memory::new(), false);
         let id = accepting.new.id;
         let lock = jobs.locks.lock(id).await;
-        submit_to(&jobs.store, &accepting.new, accepting.body).await.expect("it is stored");
+        submit_to(&jobs.store, &accepting.new, &accepting.earlier).await.expect("it is stored");
         let explained = jobs.explain(id);
         tokio::pin!(explained);
         let asked = timeout(Duration::from_millis(50), &mut explained).await;
@@ -300,7 +300,7 @@ mod tests {
         let memory = Memory::new();
         let (jobs, accepting, _queues) = prepared(&memory, false);
         let id = accepting.new.id;
-        submit_to(&jobs.store, &accepting.new, accepting.body).await.expect("it is stored");
+        submit_to(&jobs.store, &accepting.new, &accepting.earlier).await.expect("it is stored");
         memory.set_failing(Some(WriteError::Unavailable("no route".to_owned())));
         let explained = async {
             while jobs.store.is_failing().is_none() {
@@ -319,7 +319,7 @@ mod tests {
         let (jobs, accepting, _queues) = prepared(&Memory::new(), true);
         let id = accepting.new.id;
         // Another coordinator stores the job.
-        submit_to(&jobs.store, &accepting.new, accepting.body).await.expect("it is stored");
+        submit_to(&jobs.store, &accepting.new, &accepting.earlier).await.expect("it is stored");
         // The event comes between the two halves of the submission here.
         jobs.note_own(id);
         jobs.note_submitted(vec![id]).await;

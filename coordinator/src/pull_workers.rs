@@ -2,6 +2,7 @@
 //! holds anything for a while is forgotten. A name belongs to the worker whose claim waits; workers of one name are told apart
 //! by their abilities alone.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -75,8 +76,12 @@ impl std::fmt::Debug for PullWorkers {
 }
 
 impl PullWorker {
+    /// Whether a claim is of a worker with these abilities. The order of the kinds has no meaning: some languages have none in
+    /// their sets.
     fn is_as(&self, claim: &ClaimRequest) -> bool {
-        (&self.kinds, &self.labels, self.resources) == (&claim.kinds, &claim.labels, claim.resources)
+        let set = |kinds: &[JobKind]| kinds.iter().copied().collect::<BTreeSet<_>>();
+        (&self.labels, self.resources) == (&claim.labels, claim.resources)
+            && (self.kinds == claim.kinds || set(&self.kinds) == set(&claim.kinds))
     }
 
     /// Whether the drained process has ended, as far as the times of its claims show.
@@ -198,11 +203,13 @@ impl PullWorkers {
 
     fn join(&self, claim: &ClaimRequest, now: Instant) -> PullWorker {
         let ClaimRequest { worker_id, kinds, labels, resources, .. } = claim.clone();
+        // Workers whose kinds come in other orders are alike to the scheduler.
+        let distinct: BTreeSet<_> = kinds.iter().copied().collect();
         let announcement = WorkerAnnouncement {
             id: worker_id,
             delivery: Delivery::Pulled,
             slots: 1,
-            kinds: kinds.clone(),
+            kinds: distinct.into_iter().collect(),
             labels: labels.clone(),
             resources,
             is_reserved: false,

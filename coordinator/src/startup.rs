@@ -272,6 +272,7 @@ impl LastingParts {
             max_attempts: config.max_attempts,
             max_job_bytes: config.max_job_bytes,
             bodies: BodyBudget::new(config.max_body_memory),
+            answers: BodyBudget::new(config.max_body_memory),
             heartbeats: BodyBudget::new(http::HEARTBEAT_MEMORY),
             max_result_bytes: config.max_result_bytes,
             outcomes: OutcomeBudget::new(config.max_outcome_memory),

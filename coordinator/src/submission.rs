@@ -7,7 +7,7 @@ use model::Priority;
 use service::{ApiError, parse_json};
 use sha2::{Digest, Sha256};
 
-use crate::fingerprint::{Fingerprints, fingerprint};
+use crate::fingerprint::Fingerprints;
 use crate::http::from_invalid;
 
 /// Reads a job; `priority` replaces the job's own priority if it is given.
@@ -19,6 +19,6 @@ pub(crate) fn read(
     let request: JobRequest = parse_json(body)?;
     let mut job = request.parse(chunk_size).map_err(from_invalid)?;
     job.options.priority = priority.unwrap_or(job.options.priority);
-    let fingerprints = Fingerprints { job: fingerprint(&job), body: Sha256::digest(body).into() };
+    let fingerprints = Fingerprints::of(&job).and_body(Sha256::digest(body).into());
     Ok((job, fingerprints))
 }

@@ -176,9 +176,9 @@ pub(crate) struct Filter {
 pub(crate) struct List {
     #[command(flatten)]
     pub(crate) filter: Filter,
-    /// The most jobs to list, 1 to 1000000
-    #[arg(long, value_name = "N", default_value = "100", value_parser = count(MAX_LISTED), value_hint = ValueHint::Other, allow_negative_numbers = true)]
-    pub(crate) limit: NonZeroU32,
+    /// The most jobs to list, 1 to 1000000 [default: 100]
+    #[arg(long, value_name = "N", value_parser = count(MAX_LISTED), value_hint = ValueHint::Other, allow_negative_numbers = true)]
+    pub(crate) limit: Option<NonZeroU32>,
 }
 
 /// Shows a job.
@@ -196,9 +196,9 @@ pub(crate) struct Tasks {
     /// Tasks in this state
     #[arg(long, value_name = "STATE", value_parser = names::<TaskState>(TaskState::ALL.map(TaskState::as_str)))]
     pub(crate) state: Option<TaskState>,
-    /// The most tasks to list, 1 to 1000000
-    #[arg(long, value_name = "N", default_value = "1000", value_parser = count(MAX_LISTED), value_hint = ValueHint::Other, allow_negative_numbers = true)]
-    pub(crate) limit: NonZeroU32,
+    /// The most tasks to list, 1 to 1000000 [default: 1000]
+    #[arg(long, value_name = "N", value_parser = count(MAX_LISTED), value_hint = ValueHint::Other, allow_negative_numbers = true)]
+    pub(crate) limit: Option<NonZeroU32>,
 }
 
 /// Waits until jobs are over and prints them; the exit code tells how they ended.

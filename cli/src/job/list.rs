@@ -8,11 +8,15 @@ use crate::failure::Failure;
 use crate::patience::patiently;
 use crate::print::{print_jobs, print_json, tell};
 
+/// The most jobs of a list without `--limit`.
+const DEFAULT_LIMIT: usize = 100;
+
 /// The most jobs that one request asks for.
 const PAGE_SIZE: usize = 1000;
 
 pub(super) async fn run(grid: &Client, format: Format, arguments: &List) -> Result<(), Failure> {
-    let limit = usize::try_from(arguments.limit.get()).unwrap_or(usize::MAX);
+    let asked = arguments.limit.map(|limit| usize::try_from(limit.get()).unwrap_or(usize::MAX));
+    let limit = asked.unwrap_or(DEFAULT_LIMIT);
     let mut list = JobPage { jobs: Vec::new(), next_page_token: None };
     loop {
         let mut query = query(&arguments.filter);
@@ -29,10 +33,17 @@ pub(super) async fn run(grid: &Client, format: Format, arguments: &List) -> Resu
         return print_json(&list);
     }
     print_jobs(format, &list.jobs)?;
-    if format == Format::Table && list.next_page_token.is_some() {
-        tell("there are more: raise --limit");
+    if list.next_page_token.is_some() {
+        tell_of_more(format, asked);
     }
     Ok(())
+}
+
+/// Says that a list is cut. A list of ids for a script looks whole, unless the script has asked for so many.
+pub(super) fn tell_of_more(format: Format, asked: Option<usize>) {
+    if format == Format::Table || asked.is_none() {
+        tell("there are more: raise --limit");
+    }
 }
 
 /// The filter as the API takes it.

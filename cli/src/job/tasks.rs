@@ -7,16 +7,21 @@ use model::TaskState;
 
 use crate::arguments::{Format, Tasks};
 use crate::failure::Failure;
+use crate::job::list::tell_of_more;
 use crate::patience::patiently;
-use crate::print::{print_json, print_line, print_table, task_tone, tell};
+use crate::print::{print_json, print_line, print_table, task_tone};
 use crate::table::{Cell, Table};
 use crate::words::{between, span};
+
+/// The most tasks of a list without `--limit`.
+const DEFAULT_LIMIT: usize = 1000;
 
 /// The most tasks that one request asks for.
 const PAGE_SIZE: usize = 1000;
 
 pub(super) async fn run(grid: &Client, format: Format, arguments: &Tasks) -> Result<(), Failure> {
-    let limit = usize::try_from(arguments.limit.get()).unwrap_or(usize::MAX);
+    let asked = arguments.limit.map(|limit| usize::try_from(limit.get()).unwrap_or(usize::MAX));
+    let limit = asked.unwrap_or(DEFAULT_LIMIT);
     let mut list = TaskPage { tasks: Vec::new(), next_page_token: None };
     loop {
         let mut query: Query = vec![("limit", PAGE_SIZE.min(limit - list.tasks.len()).to_string())];
@@ -30,16 +35,14 @@ pub(super) async fn run(grid: &Client, format: Format, arguments: &Tasks) -> Res
         }
     }
     match format {
-        Format::Json => print_json(&list),
-        Format::Quiet => list.tasks.iter().try_for_each(|task| print_line(&task.index.to_string())),
-        Format::Table => {
-            print_table(&task_table(&list.tasks))?;
-            if list.next_page_token.is_some() {
-                tell("there are more: raise --limit");
-            }
-            Ok(())
-        }
+        Format::Json => return print_json(&list),
+        Format::Quiet => list.tasks.iter().try_for_each(|task| print_line(&task.index.to_string()))?,
+        Format::Table => print_table(&task_table(&list.tasks))?,
     }
+    if list.next_page_token.is_some() {
+        tell_of_more(format, asked);
+    }
+    Ok(())
 }
 
 /// A task that has succeeded has a result: where the answer carries none it is `null`.

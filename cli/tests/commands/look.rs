@@ -57,6 +57,11 @@ fn tasks_are_listed_by_state() {
     assert!(page.tasks.iter().map(|task| task.index).eq(0..2400), "over several pages");
     let indices = grid.stdout(&["job", "tasks", &id, "--limit", "3", "--output", "quiet"]);
     assert_eq!(indices, "0\n1\n2\n");
+    // Without a limit of its own a script takes the list for all of it.
+    let cut = grid.run(&["job", "tasks", &id, "--output", "quiet"]);
+    let (lines, stderr) =
+        (cut.stdout.iter().filter(|byte| **byte == b'\n').count(), String::from_utf8_lossy(&cut.stderr));
+    assert_eq!((lines, &*stderr), (1000, "there are more: raise --limit\n"));
     let whole = grid.submit(&["count-primes", "1", "10"]);
     assert_fails(&grid.run(&["job", "tasks", &whole]), 2);
 }

@@ -2,11 +2,12 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::process::Stdio;
 
 use sha2::{Digest, Sha256};
 use tempfile::tempdir;
 
-use crate::helpers::{assert_fails, divvy};
+use crate::helpers::{assert_fails, divvy, gone};
 
 #[test]
 fn new_token_is_printed_alone_and_its_hash_is_added_to_the_file() {
@@ -65,5 +66,19 @@ fn wrong_names_rights_and_files_are_refused() {
         let output = command.current_dir(folder.path()).output().expect("run the command");
         assert_fails(&output, code);
         assert!(output.stdout.is_empty(), "{arguments:?}");
+    }
+}
+
+#[test]
+fn token_that_could_not_be_printed_is_named_with_its_file() {
+    let folder = tempdir().expect("a folder");
+    let path = folder.path().join("tokens.toml");
+    let file = path.to_str().expect("UTF-8");
+    let full: Stdio = fs::File::options().write(true).open("/dev/full").expect("open").into();
+    for (name, stdout) in [("full", full), ("gone", gone())] {
+        let output = divvy(&["token", "new", name, "--rights", "read", "--file", file]).stdout(stdout).output();
+        let told = assert_fails(&output.expect("run the command"), 1);
+        let what = format!("nobody has got the token, so remove its entry {name:?} from {file}\n");
+        assert!(told.ends_with(&what), "{told}");
     }
 }

@@ -184,13 +184,13 @@ async fn accept(
         (status = "default", description = "Any other error", body = Problem, content_type = "application/problem+json"),
     )
 )]
-pub(super) async fn list(state: Data<State>, request: HttpRequest) -> Result<Json<JobPage>, ApiError> {
+pub(super) async fn list(state: Data<State>, request: HttpRequest) -> Result<HttpResponse, ApiError> {
     let query = Query::parse(request.query_string())?;
     let (filter, limit) = (filter(&query)?, page_limit(&query)?);
     let (records, next) =
         job_pages::page(&state.store, &filter, page_token(&query)?, limit).await.map_err(from_read)?;
     let jobs = records.into_iter().map(|record| state.view(record)).collect();
-    Ok(Json(JobPage { jobs, next_page_token: next.map(|next| next.to_string()) }))
+    state.answers.answer_value(&JobPage { jobs, next_page_token: next.map(|next| next.to_string()) })
 }
 
 fn filter(query: &Query) -> Result<JobFilter, ApiError> {

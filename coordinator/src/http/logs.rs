@@ -8,8 +8,8 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix_web::HttpRequest;
-use actix_web::web::{Data, Json, Path};
+use actix_web::web::{Data, Path};
+use actix_web::{HttpRequest, HttpResponse};
 use api::{LogPage, Problem, TaskLog};
 use model::JobId;
 use serde::Deserialize;
@@ -80,7 +80,7 @@ pub(super) async fn of_job(
     state: Data<State>,
     path: Path<String>,
     request: HttpRequest,
-) -> Result<Json<LogPage>, ApiError> {
+) -> Result<HttpResponse, ApiError> {
     let job = job_id(&path)?;
     let query = Query::parse(request.query_string())?;
     let (task, from): (Option<u64>, Option<u64>) = (query.parsed("task")?, page_token(&query)?);
@@ -105,10 +105,10 @@ pub(super) async fn of_job(
             () = state.role.term_over(epoch) => return Err(ApiError::NotLeading),
         };
         if let Some(page) = page {
-            return Ok(Json(page));
+            return state.answers.answer_value(&page);
         }
     }
-    list(&state, &store, wanted, from.unwrap_or(0), epoch).await.map(Json)
+    state.answers.answer_value(&list(&state, &store, wanted, from.unwrap_or(0), epoch).await?)
 }
 
 /// A page of all logs from task `from` on.

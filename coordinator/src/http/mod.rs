@@ -82,6 +82,8 @@ pub(crate) struct State {
     pub(crate) max_job_bytes: usize,
     /// The memory budget of all bodies but those of heartbeats.
     pub(crate) bodies: BodyBudget,
+    /// The memory budget of long answers at the public port: clients that read slowly keep nobody from submitting.
+    pub(crate) answers: BodyBudget,
     /// The memory budget of heartbeats.
     pub(crate) heartbeats: BodyBudget,
     /// The longest results of one lease, in bytes.
@@ -143,7 +145,7 @@ impl State {
     async fn store_for_leader(&self, accepting: Accepting) -> Result<Accepted, AcceptError> {
         let (store, requires) = (Arc::clone(&self.store), accepting.requires.clone());
         // The store's queue keeps the job even if its client has left.
-        let submitting = tokio::spawn(async move { submit_to(&store, &accepting.new, accepting.body).await });
+        let submitting = tokio::spawn(async move { submit_to(&store, &accepting.new, &accepting.earlier).await });
         let submitted = submitting.await.unwrap_or(Err(SubmitError::Write(WriteError::Closed).into()));
         submitted.map(|(record, submission)| Accepted { job: self.view(record), submission, requires })
     }

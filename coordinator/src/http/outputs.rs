@@ -150,7 +150,7 @@ pub(super) async fn show(state: Data<State>, path: Path<(String, String)>) -> Re
     let result = result_of(&state, &record, task).await.map_err(from_read)?;
     let result = result.ok_or_else(|| ApiError::Conflict(format!("task {task} of job {id} has no result")))?;
     if !is_program(record.kind) {
-        return Ok(HttpResponse::Ok().content_type(header::ContentType::json()).body(result.get().to_owned()));
+        return state.answers.answer(String::from(Box::<str>::from(result)));
     }
     let output = serde_json::from_str(result.get());
     let output = output.map_err(|_| ApiError::Conflict(format!("task {task} answered no output")))?;

@@ -16,7 +16,7 @@ use uuid::Uuid;
 use super::State;
 use super::errors::{from_accept, from_invalid};
 use crate::accepting::Proposal;
-use crate::fingerprint::{Fingerprints, fingerprint};
+use crate::fingerprint::Fingerprints;
 use crate::jobs::Action;
 use crate::simulated_workers::{self, TooManyWorkers};
 
@@ -202,7 +202,6 @@ fn proposal(
     let tags = BTreeMap::from([("simulation".to_owned(), "true".to_owned())]);
     let options = JobOptions { priority, requires, tags, chunk_size: Some(chunk_size), ..JobOptions::default() };
     let job = ParsedJob { kind, work: workloads::kind(kind)?.parse(&params, chunk_size)?, options };
-    let fingerprint = fingerprint(&job);
-    let fingerprints = Fingerprints { job: fingerprint, body: fingerprint };
+    let fingerprints = Fingerprints::of(&job);
     Ok(Proposal { id: None, idempotency_key: None, job, fingerprints, reservation: None })
 }

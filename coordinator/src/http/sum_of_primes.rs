@@ -113,7 +113,7 @@ async fn store_instead(
         id: Some(id),
         idempotency_key: None,
         job: ParsedJob { kind: JobKind::SUM_OF_PRIMES, work, options },
-        fingerprints: Fingerprints { job: fingerprint, body: fingerprint },
+        fingerprints: Fingerprints::only(fingerprint),
         reservation: None,
     };
     let Accepted { job, .. } = state.accept(proposal).await?;

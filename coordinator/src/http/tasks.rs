@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use actix_web::HttpRequest;
-use actix_web::web::{Data, Json, Path};
+use actix_web::web::{Data, Path};
+use actix_web::{HttpRequest, HttpResponse};
 use api::{Problem, Task, TaskPage};
 use engine::LeasedTasks;
 use jiff::Timestamp;
@@ -49,7 +49,7 @@ pub(super) async fn list(
     state: Data<State>,
     path: Path<String>,
     request: HttpRequest,
-) -> Result<Json<TaskPage>, ApiError> {
+) -> Result<HttpResponse, ApiError> {
     let id = job_id(&path)?;
     let query = Query::parse(request.query_string())?;
     let wanted = query.one("state")?.map(|state| state.parse::<TaskState>().map_err(from_invalid)).transpose()?;
@@ -58,7 +58,7 @@ pub(super) async fn list(
     let page = page(&state, &record, wanted, first, limit).await?;
     let kind = record.kind;
     let not_individual = || ApiError::Conflict(format!("the tasks of a job of the kind {kind} are not individual"));
-    page.map(Json).ok_or_else(not_individual)
+    state.answers.answer_value(&page.ok_or_else(not_individual)?)
 }
 
 /// Some tasks of a job from `first` on; `None` where its tasks are not individual.

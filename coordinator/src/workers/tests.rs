@@ -47,7 +47,7 @@ impl Grid {
         let id = Some(JobId(Uuid::from_u128(1)));
         let proposal = Proposal { id, idempotency_key: None, job, fingerprints, reservation: None };
         let accepting = self.driver.view(|engine| proposal.into_new(Ready::Engine(engine))).expect("valid");
-        submit_to(&self.store, &accepting.new, accepting.body).await.expect("it is stored");
+        submit_to(&self.store, &accepting.new, &accepting.earlier).await.expect("it is stored");
         self.driver.input(|engine, now| engine.take_up(accepting.new.accepted(), now)).expect("a job");
         match self.queues.outgoing.try_recv() {
             Ok(Outgoing::Lease(order, _)) => order,

@@ -1,11 +1,14 @@
 //! Results: waited for, kept, large ones as files.
 
+use std::io::Write;
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
+use coordinator::config::Config;
 use model::{JobState, Labels};
 use serde_json::{Value, json};
 
-use crate::helpers::{TestCoordinator, config, numbered_tasks, problem, read, sleeps};
+use crate::helpers::{PATIENCE, TestCoordinator, config, numbered_tasks, pause, problem, read, sleeps};
 
 #[actix_web::test]
 async fn there_is_no_result_before_the_end_nor_after_a_bad_one() {
@@ -72,5 +75,44 @@ async fn a_result_is_found_by_the_name_that_its_job_gave_it_the_newest_first() {
         grid.result(job.id).await;
         let named: Value = read(grid.get("/v1/results/daily").await, 200).await;
         assert_eq!(named["sum"], sum);
+    }
+}
+
+#[actix_web::test]
+async fn results_that_clients_leave_unread_keep_further_ones_out_but_no_submissions() {
+    let grid = TestCoordinator::start(Config { max_body_memory: 24 << 20, ..config() });
+    let job = grid.submit(&numbered_tasks(1)).await;
+    let claimed = grid.claimed("one", &json!({})).await;
+    // Longer than what the system holds of a connection, and so long that the memory has no room for two.
+    let result = "x".repeat(16 << 20);
+    grid.complete(&claimed, &json!([result])).await;
+    grid.job_when(job.id, |job| job.state == JobState::Succeeded).await;
+    let path = format!("/v1/jobs/{}/tasks/0/result", job.id);
+    let leave_unread = || {
+        let mut client = TcpStream::connect(grid.public).expect("connect");
+        write!(client, "GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n").expect("send a request");
+        client
+    };
+    let deadline = Instant::now() + PATIENCE;
+    let (unread, refused) = loop {
+        // The next request may come first, so that this one is refused.
+        let unread = leave_unread();
+        let answer = grid.get(&path).await;
+        match answer.status().as_u16() {
+            503 => break (unread, answer),
+            200 => assert_eq!(read::<String>(answer, 200).await.len(), result.len()),
+            // A thread that is late refuses a request unread.
+            _ => (),
+        }
+        assert!(Instant::now() < deadline, "nothing is ever refused");
+    };
+    assert_eq!(refused.headers()["retry-after"], "1");
+    problem(refused, 503).await;
+    let long = json!({"kind": "tasks", "params": {"list": ["x".repeat(100_000)]}});
+    assert_eq!(grid.post("/v1/jobs", &long).await.status(), 201);
+    drop(unread);
+    while grid.get(&path).await.status() != 200 {
+        assert!(Instant::now() < deadline, "the memory is not given back");
+        pause().await;
     }
 }

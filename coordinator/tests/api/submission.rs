@@ -155,6 +155,24 @@ async fn a_request_under_a_known_name_answers_the_same_job() {
 }
 
 #[actix_web::test]
+async fn a_job_in_other_words_is_the_same_under_its_key() {
+    let grid = TestCoordinator::start(config());
+    let post = |body: &'static str| {
+        let request = grid.client.post(format!("http://{}/v1/jobs", grid.public));
+        request.header("Idempotency-Key", "mine").header("content-type", "application/json").body(body).send()
+    };
+    let first = post(r#"{"kind":"sleep","params":{"seconds":1}}"#).await.expect("an answer");
+    let first: Job = read(first, 201).await;
+    for same in [
+        r#"{"kind":"sleep","params":{"seconds":1.0}}"#,
+        r#"{"params":{"tasks":1,"fail_rate":0.0,"seconds":1},"kind":"sleep","priority":5}"#,
+    ] {
+        assert_eq!(read::<Job>(post(same).await.expect("an answer"), 200).await.id, first.id, "{same}");
+    }
+    problem(post(r#"{"kind":"sleep","params":{"seconds":1.5}}"#).await.expect("an answer"), 422).await;
+}
+
+#[actix_web::test]
 async fn a_wrong_field_is_named_with_what_is_allowed() {
     let grid = TestCoordinator::start(config());
     let long = "x".repeat(257);

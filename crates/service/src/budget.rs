@@ -55,6 +55,11 @@ impl BodyBudget {
         Ok(reservation)
     }
 
+    /// Like [`Self::reserve`], but at most all of the budget: for what exists already, however long it is.
+    pub(crate) fn reserve_within(&self, bytes: usize) -> Result<Reservation, ApiError> {
+        self.reserve(bytes.min(self.max_bytes / UNIT_BYTES * UNIT_BYTES))
+    }
+
     pub(crate) fn reserve_nothing(&self) -> Reservation {
         Reservation { budget: self.clone(), permit: None }
     }

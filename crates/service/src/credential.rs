@@ -74,14 +74,15 @@ impl TokenFile {
     }
 }
 
-/// The token of a file, without the white space around it.
+/// The token of a file, without the white space around it and the byte order mark that some editors put first.
 pub(crate) fn read_token(path: &Path) -> anyhow::Result<WorkerToken> {
     let shown = path.display();
     let mut text = String::new();
     let file = File::open(path).with_context(|| format!("open {shown}"))?;
     file.take(MAX_TOKEN_BYTES + 1).read_to_string(&mut text).with_context(|| format!("read {shown}"))?;
     ensure!(text.len() as u64 <= MAX_TOKEN_BYTES, "{shown} is longer than {MAX_TOKEN_BYTES} bytes");
-    let token = WorkerToken::try_from(text.trim().to_owned()).with_context(|| format!("read {shown}"))?;
+    let token = WorkerToken::try_from(text.trim_start_matches('\u{feff}').trim().to_owned())
+        .with_context(|| format!("read {shown}"))?;
     ensure!(token.is_set(), "{shown} is empty");
     Ok(token)
 }
@@ -122,7 +123,7 @@ mod tests {
         fs::write(&path, "").expect("written");
         fs::write(&path, "two words").expect("written");
         shows("first");
-        fs::write(&path, "second").expect("written");
+        fs::write(&path, "\u{feff}second\r\n").expect("written");
         shows("second");
     }
 

@@ -3,6 +3,7 @@
 
 mod accept;
 pub mod access;
+mod answer;
 mod auth;
 mod body;
 mod budget;

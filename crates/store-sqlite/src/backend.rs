@@ -90,8 +90,9 @@ impl SqliteBackend {
             Ok(applied) => applied,
             Err(error) => {
                 self.roll_back();
+                let error = self.explained(error);
                 let is_full = matches!(&error, BatchError::RolledBack(WriteError::Full(_)));
-                // A log that cannot grow, as by a limit of file lengths or a quota, may begin anew.
+                // A log that cannot grow, as by a limit of file lengths, may begin anew.
                 if matches!(&error, BatchError::RolledBack(WriteError::Unavailable(_))) {
                     self.shorten_log();
                 }
@@ -104,6 +105,15 @@ impl SqliteBackend {
         // The file may have been replaced meanwhile: acknowledged changes would be lost in the old file.
         self.file.check().map_err(BatchError::Unknown)?;
         Ok(applied)
+    }
+
+    /// The error of a batch, which is that of a full disk where a quota is used up.
+    fn explained(&self, error: BatchError) -> BatchError {
+        let may_be_full = matches!(&error, BatchError::RolledBack(WriteError::Unavailable(_)));
+        if may_be_full && self.reserve.is_needed() {
+            return BatchError::RolledBack(WriteError::Full("the disk is full".to_owned()));
+        }
+        error
     }
 
     /// Lets the batch that follows the last one of the current epoch pass.

@@ -71,7 +71,12 @@ pub fn open(settings: StoreSettings) -> Result<Store, OpenError> {
 pub fn open_parts(settings: StoreSettings) -> Result<Parts, OpenError> {
     let parts = try_open_parts(&settings);
     // Existing jobs go on and can be changed on a full disk, after a restart too.
-    if matches!(&parts, Err(OpenError::Full { .. })) && Reserve::give_up(&settings.data_dir) {
+    let is_full = match &parts {
+        Err(OpenError::Full { .. }) => true,
+        Err(OpenError::Database { .. }) => reserve::is_used_up(&settings.data_dir),
+        Ok(_) | Err(_) => false,
+    };
+    if is_full && Reserve::give_up(&settings.data_dir) {
         return try_open_parts(&settings);
     }
     parts

@@ -4,6 +4,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use store::WriteError;
 
@@ -12,6 +13,12 @@ const RESERVE_FILE: &str = "divvy.reserve";
 const MAX_BYTES: u64 = 16 << 20;
 /// Share of a small disk that the file occupies.
 const PART: u64 = 16;
+/// File that is written, and removed, to learn whether anything can be.
+const PROBE_FILE: &str = "divvy.probe";
+/// Its length: more than a write that failed for want of room may have left.
+const PROBE_BYTES: u64 = 64 << 10;
+/// Pause after the file could not be made: where a quota is used up, the file system shows room that there is not.
+const REFILL_PAUSE: Duration = Duration::from_secs(10);
 
 /// The file, and as much space again that new jobs leave free.
 #[derive(Debug)]
@@ -20,6 +27,8 @@ pub(crate) struct Reserve {
     directory: PathBuf,
     bytes: u64,
     is_held: bool,
+    /// Instant of the next attempt to occupy the space, after one that failed.
+    next_refill: Option<Instant>,
 }
 
 impl Reserve {
@@ -31,6 +40,7 @@ impl Reserve {
             directory: directory.to_owned(),
             bytes: (total / PART).min(MAX_BYTES),
             is_held: false,
+            next_refill: None,
         };
         // An earlier run may have left a file, perhaps of another length.
         reserve.is_held = fs::metadata(&reserve.path).is_ok_and(|file| file.len() == reserve.bytes);
@@ -62,6 +72,11 @@ impl Reserve {
         room(&self.directory).1 >= bytes
     }
 
+    /// Whether nothing more can be written: see [`is_used_up`].
+    pub(crate) fn is_needed(&self) -> bool {
+        is_used_up(&self.directory)
+    }
+
     /// Frees the space for the next writes. Returns whether there was any.
     pub(crate) fn release(&mut self) -> bool {
         let was_held = std::mem::take(&mut self.is_held);
@@ -72,31 +87,46 @@ impl Reserve {
     }
 
     fn refill(&mut self) {
-        if self.is_held || room(&self.directory).1 < self.bytes.saturating_mul(2) {
+        let is_early = || self.next_refill.is_some_and(|next| Instant::now() < next);
+        if self.is_held || room(&self.directory).1 < self.bytes.saturating_mul(2) || is_early() {
             return;
         }
-        match self.take_up() {
-            Ok(()) => self.is_held = true,
+        match occupy(&self.path, self.bytes) {
+            Ok(()) => (self.is_held, self.next_refill) = (true, None),
             Err(error) => {
                 tracing::warn!(%error, path = %self.path.display(), "no room can be kept for changes");
+                self.next_refill = Some(Instant::now() + REFILL_PAUSE);
                 // A part of the file may exist.
                 let _ = fs::remove_file(&self.path);
             }
         }
     }
+}
 
-    /// Writes every byte: a file system need not reserve space for a file with holes.
-    fn take_up(&self) -> io::Result<()> {
-        let mut file = OpenOptions::new().create(true).truncate(true).write(true).open(&self.path)?;
-        let block = vec![0xFF; 64 * 1024];
-        let mut left = self.bytes;
-        while left > 0 {
-            let part = left.min(block.len() as u64);
-            file.write_all(&block[..part as usize])?;
-            left -= part;
-        }
-        File::sync_all(&file)
+/// Whether the directory takes no more bytes, though its file system may have some: SQLite tells of a quota that is used up as of
+/// any error of I/O.
+pub(crate) fn is_used_up(directory: &Path) -> bool {
+    let path = directory.join(PROBE_FILE);
+    let written = occupy(&path, PROBE_BYTES);
+    let _ = fs::remove_file(&path);
+    written.is_err_and(|error| is_want_of_room(&error))
+}
+
+fn is_want_of_room(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+/// Writes every byte: a file system need not reserve space for a file with holes.
+fn occupy(path: &Path, bytes: u64) -> io::Result<()> {
+    let mut file = OpenOptions::new().create(true).truncate(true).write(true).open(path)?;
+    let block = vec![0xFF; 64 * 1024];
+    let mut left = bytes;
+    while left > 0 {
+        let part = left.min(block.len() as u64);
+        file.write_all(&block[..part as usize])?;
+        left -= part;
     }
+    File::sync_all(&file)
 }
 
 /// Size of a directory's file system and the free part of it for this process, in bytes. A size of 0 means that the file system
@@ -116,4 +146,41 @@ pub fn room(directory: &Path) -> (u64, u64) {
 #[must_use]
 pub fn room(_: &Path) -> (u64, u64) {
     (0, u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_used_up_quota_is_want_of_room_and_a_limit_of_file_lengths_is_not() {
+        let error = |errno: rustix::io::Errno| io::Error::from(errno);
+        assert!(is_want_of_room(&error(rustix::io::Errno::DQUOT)));
+        assert!(is_want_of_room(&error(rustix::io::Errno::NOSPC)));
+        assert!(!is_want_of_room(&error(rustix::io::Errno::FBIG)));
+        assert!(!is_want_of_room(&error(rustix::io::Errno::IO)));
+    }
+
+    #[test]
+    fn a_look_whether_anything_can_be_written_leaves_nothing_behind() {
+        let directory = tempfile::tempdir().expect("room");
+        assert!(!is_used_up(directory.path()));
+        assert_eq!(fs::read_dir(directory.path()).expect("readable").count(), 0);
+        assert!(!is_used_up(&directory.path().join("absent")), "that is another error");
+    }
+
+    #[test]
+    fn room_that_cannot_be_taken_up_is_not_tried_for_again_at_once() {
+        let directory = tempfile::tempdir().expect("room");
+        // A directory in the place of the file.
+        fs::create_dir(directory.path().join(RESERVE_FILE)).expect("room");
+        let mut reserve = Reserve::new(directory.path());
+        assert!(reserve.next_refill.is_some(), "{reserve:?}");
+        reserve.next_refill = Some(Instant::now() + Duration::from_hours(1));
+        assert_eq!(reserve.check(), Err(WriteError::Full("the disk is full".to_owned())));
+        fs::remove_dir(directory.path().join(RESERVE_FILE)).expect("it is there");
+        assert!(reserve.check().is_err(), "the pause has not ended");
+        reserve.next_refill = Some(Instant::now());
+        assert_eq!(reserve.check(), Ok(()));
+    }
 }

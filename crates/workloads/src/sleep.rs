@@ -67,6 +67,31 @@ fn one_task() -> u64 {
     1
 }
 
+impl SleepParams {
+    /// The parameters without what is left to the default, and with whole seconds as integers.
+    fn identity(&self) -> Box<RawValue> {
+        let Self { seconds, fail_rate, tasks, tasks_per_lease } = *self;
+        let mut identity = format!(r#"{{"seconds":{}"#, shortest(seconds));
+        if fail_rate > 0.0 {
+            identity += &format!(r#","fail_rate":{}"#, shortest(fail_rate));
+        }
+        if tasks != one_task() {
+            identity += &format!(r#","tasks":{tasks}"#);
+        }
+        if !is_default_tasks_per_lease(&tasks_per_lease) {
+            identity += &format!(r#","tasks_per_lease":{tasks_per_lease}"#);
+        }
+        raw(identity + "}")
+    }
+}
+
+/// A number that is finite and not negative, as an integer if it is one.
+fn shortest(number: f64) -> String {
+    // A zero with a sign becomes one without.
+    let json = serde_json::Value::from(number + 0.0).to_string();
+    json.strip_suffix(".0").map_or_else(|| json.clone(), str::to_owned)
+}
+
 /// The work of a lease.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 struct Nap {
@@ -102,7 +127,8 @@ impl Kind for Sleep {
         if !(0.0..=1.0).contains(&work.fail_rate) {
             return wrong("fail_rate must be from 0 to 1");
         }
-        Ok(Parsed::new(Arc::new(work), params.to_owned(), Payloads::default()))
+        let parsed = Parsed::new(Arc::new(work), params.to_owned(), Payloads::default());
+        Ok(Parsed { identity: work.identity(), ..parsed })
     }
 
     fn restore(&self, shown: &RawValue, _: NonZeroU64) -> Result<Arc<dyn Workload>, InvalidJob> {

@@ -54,7 +54,7 @@ def test_a_file_that_has_no_token_any_more_leaves_the_one_read_before(
     assert len(warned) == 4 and all("stays in use" in line and "two words" not in line for line in warned)
     # As kubelet renews it: the name leads to another file.
     renewed = tmp_path / "renewed"
-    renewed.write_text("second")
+    renewed.write_text("second\n", encoding="utf-8-sig")
     renewed.rename(path)
     assert file.token() == "second"
 

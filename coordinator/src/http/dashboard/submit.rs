@@ -18,7 +18,7 @@ use super::super::stats::simulate_checked;
 use super::page::{PageError, Visit, html, see_other};
 use crate::accepting::{AcceptError, Proposal};
 use crate::carried_code::carries_code;
-use crate::fingerprint::{Fingerprints, fingerprint};
+use crate::fingerprint::Fingerprints;
 use crate::programs::{AdmitError, is_program};
 
 /// Longest time that a form may take to arrive.
@@ -119,12 +119,12 @@ async fn submit_job(
     let parse = move || {
         let parsed = parse_json::<JobRequest>(&body).map_err(from_body).and_then(|request| {
             let job = request.parse(chunk_size).map_err(|error| form_field(kind, &error))?;
-            let (fingerprint, carries_code) = (fingerprint(&job), carries_code(&job));
-            Ok((job, fingerprint, carries_code))
+            let (fingerprints, carries_code) = (Fingerprints::of(&job), carries_code(&job));
+            Ok((job, fingerprints, carries_code))
         });
         Ok(parsed)
     };
-    let (mut job, fingerprint, carries_code) = state.bodies.work(parse).await.map_err(Refused::Other)??;
+    let (mut job, fingerprints, carries_code) = state.bodies.work(parse).await.map_err(Refused::Other)??;
     let fields_bytes: usize = fields.iter().map(|(name, value)| name.len() + value.len()).sum();
     reservation.resize(fields_bytes + job.memory_bytes()).map_err(Refused::Other)?;
     if is_program(job.kind) {
@@ -137,7 +137,6 @@ async fn submit_job(
     admit_carried_code(state, caller, &mut job, carries_code).map_err(Refused::Other)?;
     job.options.submitted_by = caller.name().map(|name| name.to_string());
     job.options.trace = service::trace::current();
-    let fingerprints = Fingerprints { job: fingerprint, body: fingerprint };
     let idempotency_key = (!key.is_empty()).then(|| format!("page-{key}"));
     let term = state.term().map_err(Refused::Other)?;
     let proposal = Proposal { id: None, idempotency_key, job, fingerprints, reservation: Some(reservation) };

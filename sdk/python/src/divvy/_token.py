@@ -16,7 +16,7 @@ MAX_TOKEN_BYTES = 8 * 1024
 
 
 class TokenFile:
-    """The token of a file, without the white space around it. Threads may share it.
+    """The token of a file, without the white space and the byte order mark around it. Threads may share it.
 
     Where the file's new content is no token, the one read before stays in use. ``ValueError`` if there never was one.
     """
@@ -76,7 +76,7 @@ def _read(path: str) -> str:
         raise ValueError(str(error)) from error
     if len(content) > MAX_TOKEN_BYTES:
         raise ValueError(f"{path} is longer than {MAX_TOKEN_BYTES} bytes")
-    token = content.decode(errors="replace").strip()
+    token = content.decode("utf-8-sig", errors="replace").strip()
     if not token:
         raise ValueError(f"{path} is empty")
     try:

@@ -150,7 +150,7 @@ impl Term {
         let mut background = JoinSet::new();
         // The last step that can fail: workers must not join the engine of a term that does not begin.
         match &parts.kafka {
-            Some(kafka) => kafka.start(&mut background, &self, &parts.workers)?,
+            Some(kafka) => kafka.start(&mut background, &self, &parts.workers).await?,
             None => kafka::warn_of_absence(&self.store).await,
         }
         // Begun after the jobs are there: a lease of an unknown job is void.

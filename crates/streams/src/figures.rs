@@ -5,6 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use api::KafkaStats;
+use store::{OUTBOX, OUTBOX_LOST, Position};
 use tracing::{info, warn};
 
 /// A part of the bridge to Kafka.
@@ -30,6 +31,12 @@ impl Part {
             Self::Intake => "intake",
         }
     }
+}
+
+/// The first unpublished event, and the number of lost events, by the store's positions; 0 where there is none.
+pub(crate) fn outbox_of(positions: &[(String, Position)]) -> (u64, u64) {
+    let next = |stream: &str| positions.iter().find(|(name, _)| name == stream).map_or(0, |(_, place)| place.next);
+    (next(OUTBOX), next(OUTBOX_LOST))
 }
 
 /// Counts, and the error of each part.
@@ -107,11 +114,13 @@ impl Figures {
         self.errors.lock().unwrap_or_else(PoisonError::into_inner)[part as usize].is_some()
     }
 
-    /// Notes that a part has started.
-    pub fn started(&self, part: Part) {
-        if part == Part::Outbox {
-            self.relays.fetch_add(1, Ordering::Relaxed);
-        }
+    /// Notes that a relay is about to start, at the store's positions: the events behind them wait from now on.
+    pub fn relay_starts(&self, positions: &[(String, Position)]) {
+        let (stored, lost) = outbox_of(positions);
+        // Events count from 1.
+        self.set_published(stored.max(1));
+        self.set_lost(lost);
+        self.relays.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Notes that a part has ended, for another coordinator to go on.
@@ -170,5 +179,26 @@ mod tests {
         assert_eq!(errors(), 1);
         figures.recovered(Part::Roster);
         assert_eq!(errors(), 0);
+    }
+
+    #[test]
+    fn from_its_first_moment_a_relay_counts_only_the_events_that_the_relays_before_it_have_left() {
+        let figures = Figures::default();
+        let position = |stream: &str, next| (stream.to_owned(), Position { next, mark: 0 });
+        let unpublished = |latest_event| {
+            let stats = figures.stats(latest_event);
+            (stats.published_event, stats.unpublished_events, stats.lost_events)
+        };
+        assert_eq!(unpublished(50), (0, 0, 0), "another coordinator publishes");
+        figures.relay_starts(&[position("submit.1", 7), position(OUTBOX, 41), position(OUTBOX_LOST, 3)]);
+        assert_eq!(unpublished(50), (40, 10, 3));
+        figures.ended(Part::Outbox);
+        assert_eq!(unpublished(90), (40, 0, 3));
+        figures.relay_starts(&[position(OUTBOX, 88), position(OUTBOX_LOST, 3)]);
+        assert_eq!(unpublished(90), (87, 3, 3));
+        figures.ended(Part::Outbox);
+        // A store whose events were never published.
+        figures.relay_starts(&[]);
+        assert_eq!(unpublished(5), (0, 5, 0));
     }
 }

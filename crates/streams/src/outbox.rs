@@ -17,12 +17,12 @@ use std::time::{Duration, Instant};
 use model::JobEvent;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer, PurgeConfig};
-use store::{Advance, Advanced, OUTBOX, OUTBOX_LOST, Position, ReadError, Store, SubmitError};
+use store::{Advance, Advanced, OUTBOX, Position, ReadError, Store, SubmitError};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tracing::{debug, warn};
 
-use crate::figures::{Figures, Part};
+use crate::figures::{Figures, Part, outbox_of};
 use crate::patience::Patience;
 use crate::record;
 use crate::settings::Settings;
@@ -328,8 +328,6 @@ impl Outbox {
 
     /// The first unpublished event, and the number of lost events.
     fn positions(&self) -> Result<(u64, u64), ReadError> {
-        let positions = self.runtime.block_on(self.store.positions())?;
-        let next = |stream: &str| positions.iter().find(|(name, _)| name == stream).map_or(0, |(_, place)| place.next);
-        Ok((next(OUTBOX), next(OUTBOX_LOST)))
+        Ok(outbox_of(&self.runtime.block_on(self.store.positions())?))
     }
 }

@@ -157,6 +157,7 @@ impl Coordinator {
             let address = internal.address();
             warn!(%address, "DIVVY_WORKER_TOKEN is not set: anyone who reaches this port can register as a worker");
         }
+        crate::results_place::check(&config, &store).await?;
         let clock = shared.as_ref().and_then(|shared| shared.clock());
         clock::begin(clock.as_ref());
         // The others show it beside times of the store's clock.

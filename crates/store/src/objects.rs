@@ -5,6 +5,7 @@ mod copy;
 mod leftovers;
 mod outputs;
 mod parts;
+mod probe;
 mod programs;
 mod stream;
 mod upload;

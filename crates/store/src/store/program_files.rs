@@ -131,6 +131,7 @@ mod tests {
     use sha2::{Digest, Sha256};
 
     use super::*;
+    use crate::error::PlaceError;
     use crate::memory::Memory;
     use crate::suite::helpers::*;
 
@@ -165,6 +166,19 @@ mod tests {
         let refused = last.put_program(upload, record(b"one")).await;
         assert!(matches!(refused, Err(UploadError::Write(WriteError::Superseded { .. }))), "{refused:?}");
         assert_eq!(next.objects.has_program(record(b"one").hash).await, Ok(false));
+    }
+
+    #[tokio::test]
+    async fn a_place_without_the_bytes_of_a_program_is_told_as_another_one() {
+        let store = Memory::new().store(KEEP_ALL).expect("a thread");
+        let wait = std::time::Duration::from_mins(1);
+        assert_eq!(store.try_place_of_results(wait).await, Ok(()), "it is empty");
+        let hash = put(&store, b"one").await;
+        assert_eq!(store.try_place_of_results(wait).await, Ok(()));
+        store.objects.delete_program(hash, &[]).await.expect("room");
+        let tried = store.try_place_of_results(wait).await;
+        let is_told = |error: &PlaceError| matches!(error, PlaceError::Elsewhere { object, .. } if object.contains(&hash.to_string()));
+        assert!(tried.as_ref().is_err_and(is_told), "{tried:?}");
     }
 
     #[tokio::test]

@@ -1,15 +1,18 @@
 //! Results and outputs.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use model::{Composition, JobId, OutputObject, ProgramOutput};
 use serde_json::value::RawValue;
+use tokio::time::timeout;
 
 use super::Store;
 use crate::change::ResultBody;
-use crate::error::{ComposeError, OutputError, ReadError, WriteError};
+use crate::error::{ComposeError, OutputError, PlaceError, ReadError, WriteError};
 use crate::objects::{OutputUpload, ResultStream};
 use crate::outputs::{OutputBytes, OutputLines};
+use crate::programs::ProgramRecord;
 use crate::record::StoredResult;
 
 impl Store {
@@ -108,6 +111,32 @@ impl Store {
     /// The object store could not be read.
     pub async fn keeps_output(&self, job: JobId, task: u64, object: &OutputObject) -> Result<bool, ReadError> {
         self.objects.keeps_output(job, task, object).await
+    }
+
+    /// Tries the place of large results with a small object, and looks for the bytes of a program there, if there is one.
+    ///
+    /// # Errors
+    /// The place cannot be used, does not answer within `wait`, or is another one than that of the program.
+    pub async fn try_place_of_results(&self, wait: Duration) -> Result<(), PlaceError> {
+        let trying = async {
+            self.objects.probe().await?;
+            let unusable = |error: ReadError| self.objects.unusable(&error.to_string());
+            // Rows that cannot be read are told of where they are needed.
+            let programs = self.reads.programs(None, 1).await.unwrap_or_default();
+            for ProgramRecord { hash, .. } in programs {
+                if !self.objects.has_program(hash).await.map_err(unusable)?
+                    // It may have been deleted meanwhile.
+                    && matches!(self.reads.program(hash).await, Ok(Some(_)))
+                {
+                    return Err(self.objects.lacks(format!("program {hash}")));
+                }
+            }
+            Ok(())
+        };
+        match timeout(wait, trying).await {
+            Ok(tried) => tried,
+            Err(_) => Err(self.objects.unusable(&format!("it does not answer within {wait:?}"))),
+        }
     }
 
     /// Whether a complete output exists.

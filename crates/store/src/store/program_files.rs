@@ -204,7 +204,7 @@ mod tests {
             assert!(found == bytes, "{} bytes", found.len());
 
             let copies = crate::Objects::in_memory().of_store(uuid::Uuid::from_u128(7));
-            next.objects.copy_program(hash, &copies).await.expect("it is copied");
+            assert!(next.objects.copy_program(hash, &copies).await.expect("it is copied"));
             assert_eq!(copies.has_program(hash).await, Ok(true));
 
             assert_eq!(next.delete_program(hash).await, Ok(true));

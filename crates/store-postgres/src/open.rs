@@ -107,10 +107,8 @@ pub(crate) struct Prepared {
 }
 
 pub(crate) async fn prepare(target: &Target) -> Result<Prepared, OpenError> {
-    let link = connect(target).await?;
+    let link = connect_to_schema(target).await?;
     let failed = |error: DbError| unusable(target, &error);
-    check_sessions(&link, target).await?;
-    schema::migrate(&link.client, &target.place).await?;
     let sql = "SELECT store, event, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint FROM fence, counter";
     // Prepared first, so that the timing does not include it.
     link.query_opt(sql, &[]).await.map_err(failed)?;
@@ -125,6 +123,25 @@ pub(crate) async fn prepare(target: &Target) -> Result<Prepared, OpenError> {
         None
     });
     Ok(Prepared { id, latest, clock, named })
+}
+
+/// Connects, and brings the schema up to date: again if a running coordinator was in its way.
+async fn connect_to_schema(target: &Target) -> Result<Link, OpenError> {
+    let since = Instant::now();
+    loop {
+        let link = connect(target).await?;
+        check_sessions(&link, target).await?;
+        let Err(error) = schema::migrate(&link.client, &target.place).await else { return Ok(link) };
+        match error.passing() {
+            Some(error) if since.elapsed() < PATIENCE => {
+                tracing::warn!(%error, database = target.place, "the schema is not up to date yet: trying again");
+            }
+            _ => return Err(error.told(&target.place)),
+        }
+        // Ends the session with its transaction.
+        drop(link);
+        tokio::time::sleep(PAUSE).await;
+    }
 }
 
 /// The object that comes last by its name: retention deletes it late.

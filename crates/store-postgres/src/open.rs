@@ -165,7 +165,7 @@ async fn look_for(objects: &Objects, name: &str) {
     }
 }
 
-async fn connect(target: &Target) -> Result<Link, OpenError> {
+pub(crate) async fn connect(target: &Target) -> Result<Link, OpenError> {
     let (since, mut is_told) = (Instant::now(), false);
     loop {
         match Link::connect(target, Purpose::Leasing).await {

@@ -11,7 +11,7 @@ use tokio_postgres::error::SqlState;
 use url::Url;
 use uuid::Uuid;
 
-use crate::backend::{Leader, Submitter};
+use crate::backend::{Leader, Parked, Submitter};
 use crate::error::{DbError, OpenError};
 use crate::io::Io;
 use crate::leadership::PostgresLeadership;
@@ -53,6 +53,7 @@ pub struct PostgresStore {
     target: Arc<Target>,
     lease: Duration,
     readers: Arc<Readers>,
+    parked: Parked,
     objects: Objects,
     latest_event: watch::Sender<u64>,
     lost: watch::Sender<Option<String>>,
@@ -91,8 +92,8 @@ pub fn open(settings: &StoreSettings) -> Result<PostgresStore, OpenError> {
     let watching = watch_events(target.clone(), watch, Arc::downgrade(&alive));
     drop(io.handle().spawn(watching));
     let readers = Arc::new(Readers::new(&io, &target));
-    let lease = settings.lease;
-    Ok(PostgresStore { _io: io, target, lease, readers, objects, latest_event, lost, clock, _alive: alive })
+    let (lease, parked) = (settings.lease, Parked::default());
+    Ok(PostgresStore { _io: io, target, lease, readers, parked, objects, latest_event, lost, clock, _alive: alive })
 }
 
 /// State of an opened database.
@@ -235,14 +236,15 @@ impl Shared for PostgresStore {
 
     fn lead(&self, epoch: Epoch) -> Result<Parts, LeadershipError> {
         let latest_event = self.latest_event.clone();
-        let (leader, last_batch) = Leader::open(&self.target, epoch, latest_event.clone(), self.lost.clone())?;
+        let lost = self.lost.clone();
+        let (leader, last_batch) = Leader::open(&self.target, &self.parked, epoch, latest_event.clone(), lost)?;
         let (reads, objects) = (self.readers.clone(), self.objects.clone());
         Ok(Parts { backend: Box::new(leader), reads, objects, epoch, last_batch, latest_event })
     }
 
     fn follow(&self) -> Result<FollowerParts, LeadershipError> {
         let latest_event = self.latest_event.clone();
-        let submitter = Submitter::open(&self.target, latest_event.clone());
+        let submitter = Submitter::open(&self.target, &self.parked, latest_event.clone());
         let submitter = Box::new(submitter.map_err(|error| LeadershipError::Unavailable(error.to_string()))?);
         let (reads, objects) = (self.readers.clone(), self.objects.clone());
         Ok(FollowerParts { submitter, reads, objects, latest_event })

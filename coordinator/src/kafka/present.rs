@@ -60,6 +60,11 @@ impl Kafka {
         self.figures.stats(latest_event)
     }
 
+    /// Lost events that this coordinator was the first to tell of.
+    pub(super) fn newly_lost(&self) -> u64 {
+        self.figures.newly_lost()
+    }
+
     /// Starts the parts, for as long as a term lasts.
     pub(crate) async fn start(
         &self,

@@ -33,6 +33,7 @@ use crate::metrics::{CoordinatorMetrics, EvictionReason, Gauges};
 use crate::outcomes::OutcomeBudget;
 use crate::programs::Programs;
 use crate::relay::{LeaderRelay, Port};
+use crate::results_place;
 use crate::role::Role;
 use crate::running_parts::RunningParts;
 use crate::serving_threads::{self, ServingThreads};
@@ -157,7 +158,7 @@ impl Coordinator {
             let address = internal.address();
             warn!(%address, "DIVVY_WORKER_TOKEN is not set: anyone who reaches this port can register as a worker");
         }
-        crate::results_place::check(&config, &store).await?;
+        results_place::check(&config, &store).await?;
         let clock = shared.as_ref().and_then(|shared| shared.clock());
         clock::begin(clock.as_ref());
         // The others show it beside times of the store's clock.
@@ -182,9 +183,7 @@ impl Coordinator {
         let public_server = faces.serve_public(public.warn_if_open(), drain_timeout + STOP_TIMEOUT)?;
         let internal_server = faces.serve_internal(internal)?;
         let (public, internal) = (public_server.handle(), internal_server.handle());
-        let mut serving = JoinSet::new();
-        serving.spawn(public_server);
-        serving.spawn(internal_server);
+        let serving: JoinSet<_> = [public_server, internal_server].into_iter().collect();
 
         let mut parts = RunningParts { leadership, background, serving, public, internal, store };
         let failure = tokio::select! {
@@ -254,6 +253,7 @@ impl LastingParts {
         background.spawn(Arc::clone(&events).run());
         background.spawn(Arc::clone(&events).follow(store.latest_event()));
         background.spawn(Arc::clone(members).run(health.clone()));
+        background.spawn(results_place::compare(Arc::clone(members), Arc::clone(store)));
         background.spawn(watch_workers(Arc::clone(&workers), metrics.clone()));
         let state = Data::new(State {
             role: Arc::clone(role),

@@ -1,7 +1,7 @@
 //! The place of large results at the start.
 
-use std::io::{Read, Write};
-use std::process::Command;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::process::{Command, Stdio};
 
 use super::{OBJECT, directory, line_with};
 
@@ -23,6 +23,39 @@ fn start_warns_of_a_place_of_results_that_is_not_the_one_of_the_others() {
     command.env("DIVVY_STORE_URL", server.url(&database)).env("DIVVY_RESULTS_URL", place(&own).as_str());
     command.env("DIVVY_DATA_DIR", own.path());
     let warning = line_with(&mut command, OBJECT);
+    assert!(warning.contains("WARN") && warning.contains("DIVVY_RESULTS_URL"), "{warning}");
+}
+
+/// Ends with the test.
+struct Running(std::process::Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_standby_warns_of_a_place_that_is_not_the_leaders_though_nothing_is_stored_there() {
+    let (server, theirs, own) = (test_postgres::Server::shared(), directory(), directory());
+    let database = server.create_database();
+    let with_results_in = |directory: &tempfile::TempDir| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_divvy-coordinator"));
+        command.env("DIVVY_PUBLIC_ADDR", "127.0.0.1:0").env("DIVVY_INTERNAL_ADDR", "127.0.0.1:0");
+        let place = url::Url::from_directory_path(directory.path()).expect("a path");
+        command.env("DIVVY_STORE_URL", server.url(&database)).env("DIVVY_RESULTS_URL", place.as_str());
+        command.env("DIVVY_DATA_DIR", directory.path());
+        // A busy machine does not move the lead.
+        command.env("DIVVY_LEADERSHIP_LEASE_MS", "8000").stderr(Stdio::piped());
+        command
+    };
+    let mut leader = Running(with_results_in(&theirs).spawn().expect("run the service"));
+    let mut lines = BufReader::new(leader.0.stderr.take().expect("piped")).lines().map_while(Result::ok);
+    assert!(lines.any(|line| line.contains("this coordinator leads")));
+    std::thread::spawn(move || lines.for_each(drop));
+    let warning = line_with(&mut with_results_in(&own), "another place of results");
     assert!(warning.contains("WARN") && warning.contains("DIVVY_RESULTS_URL"), "{warning}");
 }
 

@@ -3,6 +3,7 @@
 
 mod copy;
 mod leftovers;
+mod marks;
 mod outputs;
 mod parts;
 mod probe;

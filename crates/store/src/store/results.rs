@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 use tokio::time::timeout;
 
 use super::Store;
+use crate::batch::Epoch;
 use crate::change::ResultBody;
 use crate::error::{ComposeError, OutputError, PlaceError, ReadError, WriteError};
 use crate::objects::{OutputUpload, ResultStream};
@@ -137,6 +138,23 @@ impl Store {
             Ok(tried) => tried,
             Err(_) => Err(self.objects.unusable(&format!("it does not answer within {wait:?}"))),
         }
+    }
+
+    /// Leaves a mark of this leader in its place of large results, by which followers notice that theirs is another one.
+    ///
+    /// # Errors
+    /// The mark could not be written.
+    pub async fn mark_place_of_results(&self) -> Result<(), WriteError> {
+        self.refuse_to_follow()?;
+        self.objects.mark_epoch(self.epoch()).await
+    }
+
+    /// Whether the place of large results has the mark of the leader of an epoch.
+    ///
+    /// # Errors
+    /// The place could not be read.
+    pub async fn is_place_of_leader(&self, epoch: Epoch) -> Result<bool, ReadError> {
+        self.objects.has_mark(epoch).await
     }
 
     /// Whether a complete output exists.

@@ -33,6 +33,7 @@ mod programs;
 mod pull_workers;
 mod relay;
 mod repeated;
+mod results_place;
 mod role;
 mod running_parts;
 mod serving_threads;

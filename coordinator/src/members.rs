@@ -36,6 +36,7 @@ pub(crate) struct Leader {
     pub(crate) epoch: u64,
     pub(crate) public_address: String,
     pub(crate) internal_address: String,
+    pub(crate) version: String,
 }
 
 /// The coordinators of the grid, as the store lists them.
@@ -140,8 +141,8 @@ impl Members {
         let lives = |other: &MemberStatus| other.member.id != self.own.id && other.last_contact < LIVES_WITHIN;
         self.has_successor.store(members.iter().any(lives), Ordering::Relaxed);
         let leader = members.into_iter().find_map(|MemberStatus { member, leads, .. }| {
-            let Member { id, public_address, internal_address, .. } = member;
-            leads.map(|epoch| Leader { id, epoch: epoch.0, public_address, internal_address })
+            let Member { id, public_address, internal_address, version, .. } = member;
+            leads.map(|epoch| Leader { id, epoch: epoch.0, public_address, internal_address, version })
         });
         self.leader.send_if_modified(|known| {
             let is_new = *known != leader;

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
 use store::Objects;
-use store::transfer::{Source, Target, has_outputs, objects, programs, transfer};
+use store::transfer::{Source, Target, objects, outputs, programs, transfer};
 use url::Url;
 
 /// The command line of the program.
@@ -12,8 +12,8 @@ pub const USAGE: &str = "divvy-coordinator migrate --from STORE --to STORE [--fr
     [--without-lost-results]\n\n\
     A STORE is a data directory or postgres://user:password@host/database. Results and outputs above 64 KiB and programs are \
     copied from --from-results to --to-results, each by default `results` in the data directory; with PostgreSQL the place must be named \
-    if there are any. A result that is not at its place stops the migration; with --without-lost-results it is listed, and its \
-    job comes along without it.\n";
+    if there are any. One that is not at its place stops the migration; with --without-lost-results it is listed, and its \
+    job, task or program comes along without it.\n";
 
 /// A store as the command line names it.
 #[derive(Clone, PartialEq, Eq)]
@@ -114,42 +114,75 @@ pub fn migrate(arguments: &[String]) -> anyhow::Result<String> {
     let request = Request::parse(arguments).map_err(WrongUsage)?;
     let mut source = request.from.source().context("open the source")?;
     let mut target = request.to.target().context("open the target")?;
-    let (names, programs) = (objects(&mut *source)?, programs(&mut *source)?);
-    let (mut outputs, mut lost) = (0, Vec::new());
-    if !names.is_empty() || !programs.is_empty() || has_outputs(&mut *source)? {
-        let id = source.marks()?.store;
-        let from = request.from.results(request.from_results.as_ref(), "--from-results")?;
-        let to = request.to.results(request.to_results.as_ref(), "--to-results")?;
-        if !from.is_at(&to) {
-            let (from, to) = (from.of_store(id), to.of_store(id));
-            let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-            for name in &names {
-                if runtime.block_on(from.copy(name, &to)).context("copy a result")? {
-                    continue;
-                }
-                ensure!(
-                    request.without_lost_results,
-                    "the result {name} is not at its place: name the place with --from-results, or give up results that \
-                     are lost with --without-lost-results"
-                );
-                lost.push(name);
-            }
-            for program in &programs {
-                runtime.block_on(from.copy_program(*program, &to)).context("copy a program")?;
-            }
-            outputs = runtime.block_on(from.copy_outputs(&to)).context("copy an output")?;
-        }
-    }
+    let copied = copy_objects(&request, &mut *source)?;
     let mut text = String::new();
     for (table, rows) in transfer(&mut *source, &mut *target)? {
         text.push_str(&format!("{table}: {rows}\n"));
     }
-    let results = names.len() - lost.len();
+    let Copied { results, outputs, lost } = copied;
     text.push_str(&format!("results above 64 KiB: {results}\noutputs above 64 KiB: {outputs}\n"));
-    for name in lost {
-        text.push_str(&format!("lost result: {name}\n"));
+    for object in lost {
+        text.push_str(&format!("lost {object}\n"));
     }
     Ok(text)
+}
+
+/// Copies of objects.
+#[derive(Default)]
+struct Copied {
+    /// Number of results that are at their place.
+    results: usize,
+    /// Number of copied outputs.
+    outputs: u64,
+    /// Objects that rows name and that are not at their place, by their kind and name.
+    lost: Vec<String>,
+}
+
+impl Copied {
+    fn note_lost(&mut self, request: &Request, kind: &str, name: &str) -> anyhow::Result<()> {
+        ensure!(
+            request.without_lost_results,
+            "the {kind} {name} is not at its place: name the place with --from-results, or give up results, outputs and \
+             programs that are lost with --without-lost-results"
+        );
+        self.lost.push(format!("{kind}: {name}"));
+        Ok(())
+    }
+}
+
+/// Copies results, outputs and programs from place to place.
+fn copy_objects(request: &Request, source: &mut dyn Source) -> anyhow::Result<Copied> {
+    let (names, programs, named_outputs) = (objects(source)?, programs(source)?, outputs(source)?);
+    let mut copied = Copied::default();
+    if names.is_empty() && programs.is_empty() && named_outputs.is_empty() {
+        return Ok(copied);
+    }
+    let id = source.marks()?.store;
+    let from = request.from.results(request.from_results.as_ref(), "--from-results")?;
+    let to = request.to.results(request.to_results.as_ref(), "--to-results")?;
+    if from.is_at(&to) {
+        copied.results = names.len();
+        return Ok(copied);
+    }
+    let (from, to) = (from.of_store(id), to.of_store(id));
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    for name in &names {
+        if runtime.block_on(from.copy(name, &to)).context("copy a result")? {
+            copied.results += 1;
+        } else {
+            copied.note_lost(request, "result", name)?;
+        }
+    }
+    for program in programs {
+        if !runtime.block_on(from.copy_program(program, &to)).context("copy a program")? {
+            copied.note_lost(request, "program", &program.to_string())?;
+        }
+    }
+    for output in runtime.block_on(from.lost_outputs(&named_outputs)).context("look for outputs")? {
+        copied.note_lost(request, "output", &output)?;
+    }
+    copied.outputs = runtime.block_on(from.copy_outputs(&to)).context("copy an output")?;
+    Ok(copied)
 }
 
 #[cfg(test)]

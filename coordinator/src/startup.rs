@@ -33,6 +33,7 @@ use crate::metrics::{CoordinatorMetrics, EvictionReason, Gauges};
 use crate::outcomes::OutcomeBudget;
 use crate::programs::Programs;
 use crate::relay::{LeaderRelay, Port};
+use crate::results_place;
 use crate::role::Role;
 use crate::running_parts::RunningParts;
 use crate::serving_threads::{self, ServingThreads};
@@ -153,6 +154,7 @@ impl Coordinator {
     pub async fn run(self, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
         let Self { config, public, internal, mut member, role, store, shared, kafka } = self;
         warn_if_open(&config, internal.address());
+        results_place::check(&config, &store).await?;
         let clock = shared.as_ref().and_then(|shared| shared.clock());
         clock::begin(clock.as_ref());
         // The others show it beside times of the store's clock.
@@ -254,6 +256,7 @@ impl LastingParts {
         background.spawn(Arc::clone(&events).run());
         background.spawn(Arc::clone(&events).follow(store.latest_event()));
         background.spawn(Arc::clone(members).run(health.clone()));
+        background.spawn(results_place::compare(Arc::clone(members), Arc::clone(store)));
         background.spawn(watch_workers(Arc::clone(&workers), metrics.clone()));
         let state = Data::new(State {
             role: Arc::clone(role),

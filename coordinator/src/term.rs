@@ -29,6 +29,7 @@ use crate::lease_sender::LeaseSender;
 use crate::metrics::CoordinatorMetrics;
 use crate::outcomes::OutcomeBudget;
 use crate::pull_workers::PullWorkers;
+use crate::results_place;
 use crate::role::Trust;
 use crate::serving_threads::{Clients, ServingThreads};
 use crate::simulated_workers::SimulatedWorkers;
@@ -150,7 +151,7 @@ impl Term {
         let mut background = JoinSet::new();
         // The last step that can fail: workers must not join the engine of a term that does not begin.
         match &parts.kafka {
-            Some(kafka) => kafka.start(&mut background, &self, &parts.workers)?,
+            Some(kafka) => kafka.start(&mut background, &self, &parts.workers).await?,
             None => kafka::warn_of_absence(&self.store).await,
         }
         // Begun after the jobs are there: a lease of an unknown job is void.
@@ -172,6 +173,7 @@ impl Term {
         background.spawn(Arc::clone(&parts.events).follow(self.store.latest_event()));
         background.spawn(spans::follow_jobs(Arc::clone(&self.store), Arc::clone(&parts.events)));
         if self.is_shared {
+            self.supervisor.spawn(results_place::mark(Arc::clone(&self.store)));
             background.spawn(submitted::run(self.jobs.clone(), Arc::clone(&self.store), latest_event));
         } else {
             background.spawn(follow_files(self.store.is_replaced(), parts.health.clone()));

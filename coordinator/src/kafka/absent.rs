@@ -1,5 +1,6 @@
 //! Stands in for Kafka in a service that was built without it.
 
+use std::future::Ready;
 use std::sync::Arc;
 
 use anyhow::ensure;
@@ -33,7 +34,7 @@ impl Kafka {
         match *self {}
     }
 
-    pub(crate) fn start(&self, _: &mut JoinSet<()>, _: &Term, _: &Arc<Workers>) -> anyhow::Result<()> {
+    pub(crate) fn start(&self, _: &mut JoinSet<()>, _: &Term, _: &Arc<Workers>) -> Ready<anyhow::Result<()>> {
         match *self {}
     }
 }

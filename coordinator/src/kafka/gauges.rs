@@ -27,7 +27,11 @@ impl Collector for KafkaGauges {
         let name = "divvy_kafka_unpublished_events";
         unpublished.encode(encoder.encode_descriptor(name, help, None, unpublished.metric_type())?)?;
         for (name, help, count) in [
-            ("divvy_kafka_lost_events", "Events that were deleted before they were published", stats.lost_events),
+            (
+                "divvy_kafka_lost_events",
+                "Events that were deleted before they were published, as this coordinator was the first to notice",
+                self.kafka.newly_lost(),
+            ),
             ("divvy_kafka_taken_records", "Records that became jobs, or repeated jobs", stats.records_taken),
             ("divvy_kafka_dead_records", "Records that were no jobs", stats.records_dead),
             (

@@ -60,24 +60,30 @@ impl Kafka {
         self.figures.stats(latest_event)
     }
 
+    /// Lost events that this coordinator was the first to tell of.
+    pub(super) fn newly_lost(&self) -> u64 {
+        self.figures.newly_lost()
+    }
+
     /// Starts the parts, for as long as a term lasts.
-    pub(crate) fn start(
+    pub(crate) async fn start(
         &self,
         background: &mut JoinSet<()>,
         term: &Term,
         workers: &Arc<Workers>,
     ) -> anyhow::Result<()> {
+        // Until the outbox knows its position, no job is forgotten for its age alone.
+        term.store.keep_events_from(0);
+        let positions = term.store.positions().await.context("read how far events were published")?;
         let (settings, figures) = (|| self.settings.clone(), || Arc::clone(&self.figures));
         let (store, runtime) = (|| Arc::clone(&term.store), Handle::current);
         let trust = || {
             let trust = term.trust.clone();
             move || trust.holds()
         };
-        // Until the outbox knows its position, no job is forgotten for its age alone.
-        term.store.keep_events_from(0);
         let outbox = Outbox { settings: settings(), store: store(), figures: figures(), runtime: runtime() };
-        // Noted before anybody sees the term: its figures never say that no event waits because the thread has not begun.
-        figures().started(Part::Outbox);
+        // Noted before anybody sees the term: its figures are right while the thread has not begun.
+        figures().relay_starts(&positions);
         let events = streams::start("kafka-events", trust(), |stop| outbox.run(stop));
         let events = events.inspect_err(|_| figures().ended(Part::Outbox)).context("start a thread")?;
         background.spawn(events);

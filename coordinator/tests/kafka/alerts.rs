@@ -101,4 +101,10 @@ fn events_that_retention_deletes_before_they_are_published_are_counted_and_told_
     coordinator.post("/v1/jobs", &job(4));
     coordinator.wait_until_published();
     assert_eq!(read_by_number(&broker.records("events")), [1, 8]);
+    // It was told of: no later start tells of it as new.
+    let metric = "divvy_kafka_lost_events_total";
+    assert_eq!(coordinator.metric(metric), 6.0);
+    coordinator.kill_and_start_again();
+    coordinator.wait_until_published();
+    assert_eq!((coordinator.metric(metric), &coordinator.kafka()["lost_events"]), (0.0, &json!(6)));
 }

@@ -1,6 +1,6 @@
 //! The writing halves: the leader's, whose batches pass the fence, and a follower's, which submits.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::FutureExt;
 use store::backend::{Applied, Backend, BatchError, raise_latest};
@@ -110,6 +110,29 @@ impl Line {
     }
 }
 
+/// A follower's connection while the follower does not use it. A coordinator that comes to lead takes it if the server allows no
+/// more connections.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Parked(Arc<Mutex<Option<Link>>>);
+
+impl Parked {
+    fn slot(&self) -> MutexGuard<'_, Option<Link>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take(&self) -> Option<Link> {
+        self.slot().take()
+    }
+
+    /// Parks a connection if none is there.
+    fn put(&self, link: &mut Option<Link>) {
+        let mut slot = self.slot();
+        if slot.is_none() {
+            *slot = link.take();
+        }
+    }
+}
+
 /// The error of a batch that was sent before with an unknown outcome. A failure to send it again, as when the server refuses
 /// connections, leaves the outcome unknown. An error in its entries settles it: such a batch is never committed.
 fn still_in_doubt(error: BatchError) -> BatchError {
@@ -154,13 +177,23 @@ impl Leader {
     /// The leader's writer, with the last committed batch of the epoch.
     pub(crate) fn open(
         target: &Arc<Target>,
+        parked: &Parked,
         epoch: Epoch,
         latest_event: watch::Sender<u64>,
         lost: watch::Sender<Option<String>>,
     ) -> Result<(Self, u64), LeadershipError> {
         let mut line = Line::new(target).map_err(|error| LeadershipError::Unavailable(error.to_string()))?;
         let (io, slot) = (line.io.clone(), &mut line.link);
-        let read = io.run(async { read_fence(Line::link(slot, target).await?).await });
+        let read = io.run(async {
+            let failure = Line::link(slot, target).await.err();
+            if let Some(error) = failure {
+                *slot = if error.is_full() { parked.take() } else { None };
+                if slot.is_none() {
+                    return Err(error);
+                }
+            }
+            read_fence(Line::link(slot, target).await?).await
+        });
         let fence = read.map_err(|error| leadership_error(&error))?;
         if fence.epoch != epoch {
             return Err(LeadershipError::Lost { epoch, current: fence.epoch });
@@ -250,19 +283,29 @@ impl Backend for Leader {
 #[derive(Debug)]
 pub(crate) struct Submitter {
     line: Line,
+    parked: Parked,
     work: Work,
     latest_event: watch::Sender<u64>,
     in_doubt: Option<u64>,
 }
 
 impl Submitter {
-    pub(crate) fn open(target: &Arc<Target>, latest_event: watch::Sender<u64>) -> std::io::Result<Self> {
-        Ok(Self { line: Line::new(target)?, work: Work::default(), latest_event, in_doubt: None })
+    pub(crate) fn open(
+        target: &Arc<Target>,
+        parked: &Parked,
+        latest_event: watch::Sender<u64>,
+    ) -> std::io::Result<Self> {
+        let (line, parked) = (Line::new(target)?, parked.clone());
+        Ok(Self { line, parked, work: Work::default(), latest_event, in_doubt: None })
     }
-}
 
-impl Backend for Submitter {
-    fn apply(&mut self, batch: &Batch) -> Result<Applied, BatchError> {
+    fn unpark(&mut self) {
+        if self.line.link.is_none() {
+            self.line.link = self.parked.take();
+        }
+    }
+
+    fn submit(&mut self, batch: &Batch) -> Result<Applied, BatchError> {
         let may_be_stored = self.in_doubt == Some(batch.id);
         let manner = Manner::Submitting { may_be_stored };
         match self.line.write(&mut self.work, batch, manner, &mut None) {
@@ -284,8 +327,20 @@ impl Backend for Submitter {
             }
         }
     }
+}
+
+impl Backend for Submitter {
+    fn apply(&mut self, batch: &Batch) -> Result<Applied, BatchError> {
+        self.unpark();
+        let applied = self.submit(batch);
+        self.parked.put(&mut self.line.link);
+        applied
+    }
 
     fn check(&mut self) -> Result<(), WriteError> {
-        self.line.check()
+        self.unpark();
+        let checked = self.line.check();
+        self.parked.put(&mut self.line.link);
+        checked
     }
 }

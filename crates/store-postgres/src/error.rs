@@ -94,7 +94,10 @@ pub(crate) enum DbError {
 /// The error with the server's message; the driver's own text is only "db error".
 fn describe(error: &tokio_postgres::Error) -> String {
     if let Some(db) = error.as_db_error() {
-        return format!("{} ({})", db.message(), db.code().code());
+        let (message, code) = (db.message(), db.code().code());
+        // The server's own message may tell of reserved connections only.
+        let told = if *db.code() == SqlState::TOO_MANY_CONNECTIONS { "all connections are taken: " } else { "" };
+        return format!("{told}{message} ({code})");
     }
     match std::error::Error::source(error) {
         Some(source) => format!("{error}: {source}"),
@@ -128,6 +131,11 @@ impl DbError {
             Some(state) => ["57P", "53", "08"].iter().any(|class| state.code().starts_with(class)),
             None => matches!(self, Self::NoAnswer) || self.to_string().starts_with(UNREACHABLE),
         }
+    }
+
+    /// Whether the server, or its limit for this role or database, allows no more connections.
+    pub(crate) fn is_full(&self) -> bool {
+        self.is(&SqlState::TOO_MANY_CONNECTIONS)
     }
 
     /// Whether the requested data is damaged, as this program or the server finds.

@@ -11,7 +11,7 @@ use tokio_postgres::error::SqlState;
 use url::Url;
 use uuid::Uuid;
 
-use crate::backend::{Leader, Submitter};
+use crate::backend::{Leader, Parked, Submitter};
 use crate::error::{DbError, OpenError};
 use crate::io::Io;
 use crate::leadership::PostgresLeadership;
@@ -58,6 +58,7 @@ pub struct PostgresStore {
     target: Arc<Target>,
     lease: Duration,
     readers: Arc<Readers>,
+    parked: Parked,
     objects: Objects,
     latest_event: watch::Sender<u64>,
     lost: watch::Sender<Option<String>>,
@@ -96,8 +97,8 @@ pub fn open(settings: &StoreSettings) -> Result<PostgresStore, OpenError> {
     let watching = watch_events(target.clone(), watch, Arc::downgrade(&alive));
     drop(io.handle().spawn(watching));
     let readers = Arc::new(Readers::new(&io, &target));
-    let lease = settings.lease;
-    Ok(PostgresStore { _io: io, target, lease, readers, objects, latest_event, lost, clock, _alive: alive })
+    let (lease, parked) = (settings.lease, Parked::default());
+    Ok(PostgresStore { _io: io, target, lease, readers, parked, objects, latest_event, lost, clock, _alive: alive })
 }
 
 /// State of an opened database.
@@ -112,10 +113,8 @@ pub(crate) struct Prepared {
 }
 
 pub(crate) async fn prepare(target: &Target, patience: Duration) -> Result<Prepared, OpenError> {
-    let link = connect(target, patience).await?;
+    let link = connect_to_schema(target, patience).await?;
     let failed = |error: DbError| unusable(target, &error);
-    check_sessions(&link, target, patience).await?;
-    schema::migrate(&link.client, &target.place).await?;
     let sql = "SELECT store, event, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint FROM fence, counter";
     // Prepared first, so that the timing does not include it.
     link.query_opt(sql, &[]).await.map_err(failed)?;
@@ -130,6 +129,25 @@ pub(crate) async fn prepare(target: &Target, patience: Duration) -> Result<Prepa
         None
     });
     Ok(Prepared { id, latest, clock, named })
+}
+
+/// Connects, and brings the schema up to date: again if a running coordinator was in its way.
+async fn connect_to_schema(target: &Target, patience: Duration) -> Result<Link, OpenError> {
+    let since = Instant::now();
+    loop {
+        let link = connect(target, patience).await?;
+        check_sessions(&link, target, patience).await?;
+        let Err(error) = schema::migrate(&link.client, &target.place).await else { return Ok(link) };
+        match error.passing() {
+            Some(error) if since.elapsed() < patience => {
+                tracing::warn!(%error, database = target.place, "the schema is not up to date yet: trying again");
+            }
+            _ => return Err(error.told(&target.place)),
+        }
+        // Ends the session with its transaction.
+        drop(link);
+        tokio::time::sleep(PAUSE).await;
+    }
 }
 
 /// The object that comes last by its name: retention deletes it late.
@@ -153,7 +171,7 @@ async fn look_for(objects: &Objects, name: &str) {
     }
 }
 
-async fn connect(target: &Target, patience: Duration) -> Result<Link, OpenError> {
+pub(crate) async fn connect(target: &Target, patience: Duration) -> Result<Link, OpenError> {
     let (since, mut is_told) = (Instant::now(), false);
     loop {
         match Link::connect(target, Purpose::Leasing).await {
@@ -223,14 +241,15 @@ impl Shared for PostgresStore {
 
     fn lead(&self, epoch: Epoch) -> Result<Parts, LeadershipError> {
         let latest_event = self.latest_event.clone();
-        let (leader, last_batch) = Leader::open(&self.target, epoch, latest_event.clone(), self.lost.clone())?;
+        let lost = self.lost.clone();
+        let (leader, last_batch) = Leader::open(&self.target, &self.parked, epoch, latest_event.clone(), lost)?;
         let (reads, objects) = (self.readers.clone(), self.objects.clone());
         Ok(Parts { backend: Box::new(leader), reads, objects, epoch, last_batch, latest_event })
     }
 
     fn follow(&self) -> Result<FollowerParts, LeadershipError> {
         let latest_event = self.latest_event.clone();
-        let submitter = Submitter::open(&self.target, latest_event.clone());
+        let submitter = Submitter::open(&self.target, &self.parked, latest_event.clone());
         let submitter = Box::new(submitter.map_err(|error| LeadershipError::Unavailable(error.to_string()))?);
         let (reads, objects) = (self.readers.clone(), self.objects.clone());
         Ok(FollowerParts { submitter, reads, objects, latest_event })

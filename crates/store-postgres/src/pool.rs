@@ -1,12 +1,13 @@
 //! The connections that only read: a small pool. A read that is dropped is canceled at the server.
 
 use std::future::Future;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use store::ReadError;
 use store::backend::Reading;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
@@ -17,6 +18,8 @@ use crate::target::Target;
 
 /// Time for which a read waits for a connection that another read uses.
 const TURN_TIMEOUT: Duration = Duration::from_secs(5);
+/// Pause before a full server is asked for a connection again.
+const FULL_PAUSE: Duration = Duration::from_millis(250);
 /// Bound on the whole time of a read; the server ends it some seconds earlier.
 const READ_DEADLINE: Duration = Duration::from_secs(15);
 /// Bound on the time of the reads that a leader cannot do without. Their statements have no bound of their own.
@@ -35,6 +38,9 @@ struct Inner {
     idle: Mutex<Vec<Link>>,
     permits: Arc<Semaphore>,
     size: usize,
+    /// Number of connections that reads have.
+    lent: AtomicUsize,
+    given_back: Notify,
 }
 
 impl Inner {
@@ -42,23 +48,58 @@ impl Inner {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// An idle connection, else a new one, and whether it was idle.
-    async fn link(&self) -> Result<(Link, bool), DbError> {
+    fn idle_link(&self) -> Option<Link> {
         loop {
-            let idle = self.idle().pop();
-            match idle {
-                Some(link) if link.client.is_closed() => {}
-                Some(link) => return Ok((link, true)),
-                None => return Ok((Link::connect(&self.target, Purpose::Reading).await?, false)),
+            let link = self.idle().pop()?;
+            if !link.client.is_closed() {
+                return Some(link);
             }
         }
+    }
+
+    /// An idle connection, else a new one, and whether it was idle. If the server allows no more connections, the read waits for
+    /// one that another read has.
+    async fn link(&self) -> Result<(Link, bool), DbError> {
+        let since = Instant::now();
+        loop {
+            if let Some(link) = self.idle_link() {
+                return Ok((link, true));
+            }
+            let error = match Link::connect(&self.target, Purpose::Reading).await {
+                Ok(link) => return Ok((link, false)),
+                Err(error) if error.is_full() => error,
+                Err(error) => return Err(error),
+            };
+            // Read before the look: a connection is idle before it counts as given back.
+            let is_any_lent = self.lent.load(Ordering::SeqCst) > 0;
+            if let Some(link) = self.idle_link() {
+                return Ok((link, true));
+            }
+            if !is_any_lent || since.elapsed() > TURN_TIMEOUT {
+                return Err(error);
+            }
+            // The server may also have a connection again.
+            let _ = timeout(FULL_PAUSE, self.given_back.notified()).await;
+        }
+    }
+
+    fn note_given_back(&self) {
+        self.lent.fetch_sub(1, Ordering::SeqCst);
+        self.given_back.notify_one();
     }
 }
 
 impl Pool {
     pub(crate) fn new(io: &Arc<Io>, target: &Arc<Target>, size: usize) -> Self {
-        let (io, target) = (io.clone(), target.clone());
-        Self(Arc::new(Inner { io, target, idle: Mutex::default(), permits: Arc::new(Semaphore::new(size)), size }))
+        Self(Arc::new(Inner {
+            io: io.clone(),
+            target: target.clone(),
+            idle: Mutex::default(),
+            permits: Arc::new(Semaphore::new(size)),
+            size,
+            lent: AtomicUsize::new(0),
+            given_back: Notify::new(),
+        }))
     }
 
     /// Reads with a connection. The closure is called again if an idle connection turns out to be broken, and once if a new
@@ -148,26 +189,33 @@ struct Lent {
 
 impl Lent {
     fn lend(&mut self, link: Link) -> Arc<Link> {
+        self.inner.lent.fetch_add(1, Ordering::SeqCst);
         self.link.insert(Arc::new(link)).clone()
     }
 
     /// Closes the connection.
     fn end(&mut self) {
-        self.link = None;
+        if self.link.take().is_some() {
+            self.inner.note_given_back();
+        }
     }
 
     fn give_back(&mut self) {
-        if let Some(link) = self.link.take().and_then(Arc::into_inner)
-            && !link.client.is_closed()
-        {
+        let Some(link) = self.link.take() else { return };
+        if let Some(link) = Arc::into_inner(link).filter(|link| !link.client.is_closed()) {
             self.inner.idle().push(link);
         }
+        self.inner.note_given_back();
     }
 }
 
 impl Drop for Lent {
     fn drop(&mut self) {
-        let Some(link) = self.link.take().filter(|link| !link.client.is_closed()) else { return };
+        let Some(link) = self.link.take() else { return };
+        self.inner.note_given_back();
+        if link.client.is_closed() {
+            return;
+        }
         // The place in the pool is free once the server has the cancellation.
         let (permit, tls) = (self.permit.take(), self.inner.target.tls.clone());
         self.inner.io.handle().spawn(async move {

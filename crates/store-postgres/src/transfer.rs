@@ -9,8 +9,8 @@ use tokio_postgres::types::ToSql;
 
 use crate::error::DbError;
 use crate::io::Io;
-use crate::link::{Link, Purpose};
-use crate::open::prepare;
+use crate::link::Link;
+use crate::open::{connect, prepare};
 use crate::reads::SUM_UP;
 use crate::rows::{self, Column};
 use crate::target::Target;
@@ -78,7 +78,7 @@ impl Transfer {
             TransferError(format!("the database {place} is in use by {who}: {advice}"))
         };
         let opening = async {
-            let link = Link::connect(&target, Purpose::Leasing).await.map_err(failed)?;
+            let link = connect(&target, PATIENCE).await.map_err(|error| TransferError(error.to_string()))?;
             // A transfer waits for the other side as long as that takes.
             let begin = format!("SET idle_in_transaction_session_timeout = 0; SET lock_timeout = '5s'; BEGIN; {LOCK}");
             link.client.batch_execute(&begin).await.map_err(failed)?;

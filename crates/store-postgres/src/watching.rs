@@ -47,7 +47,7 @@ pub(crate) struct Watch {
 pub(crate) async fn watch_events(target: Arc<Target>, watch: Watch, alive: Weak<()>) {
     let (mut is_away, mut epoch) = (false, 0);
     while alive.strong_count() > 0 {
-        let Err(error) = follow(&target, &watch, &mut epoch, &alive).await else { return };
+        let Err(error) = follow(&target, &watch, &mut epoch, &mut is_away, &alive).await else { return };
         if error.is(&SqlState::UNDEFINED_TABLE) {
             let lost = format!("the database {} has lost everything: its tables are gone", target.place);
             watch.lost.send_replace(Some(lost));
@@ -62,7 +62,13 @@ pub(crate) async fn watch_events(target: Arc<Target>, watch: Watch, alive: Weak<
     }
 }
 
-async fn follow(target: &Target, watch: &Watch, epoch: &mut u64, alive: &Weak<()>) -> Result<(), DbError> {
+async fn follow(
+    target: &Target,
+    watch: &Watch,
+    epoch: &mut u64,
+    is_away: &mut bool,
+    alive: &Weak<()>,
+) -> Result<(), DbError> {
     let hint = Arc::new(Notify::new());
     let hinted = hint.clone();
     let listener = Box::new(move |message| {
@@ -77,6 +83,9 @@ async fn follow(target: &Target, watch: &Watch, epoch: &mut u64, alive: &Weak<()
         let (known, asked_at) = (*watch.latest.borrow(), Instant::now());
         let row = timeout(ANSWER_TIMEOUT, link.query_opt(NEWEST, &[])).await.map_err(|_| DbError::NoAnswer)??;
         let row = row.ok_or_else(|| DbError::Damaged("the row of the counter or the lease is gone".to_owned()))?;
+        if std::mem::take(is_away) {
+            tracing::info!("new events are heard of again");
+        }
         let (found, found_epoch) = (rows::count(&row, 0)?, rows::count(&row, 1)?);
         if found < known || found_epoch < *epoch {
             let lost = format!(

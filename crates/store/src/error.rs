@@ -188,6 +188,37 @@ pub enum PruneError {
     Write(#[from] WriteError),
 }
 
+/// A fault of the place of large results, found before it is needed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PlaceError {
+    /// The place does not exist, or refuses the keys: without another URL or other keys no large result can be stored.
+    #[error(
+        "results cannot be stored at {place}: {detail}; check the URL (DIVVY_RESULTS_URL) and the keys in the environment"
+    )]
+    Refused {
+        /// The place.
+        place: String,
+        /// Description of the fault.
+        detail: String,
+    },
+    /// The place does not work at the moment.
+    #[error("the place of results {place} (DIVVY_RESULTS_URL) cannot be used: {detail}")]
+    Unusable {
+        /// The place.
+        place: String,
+        /// Description of the fault.
+        detail: String,
+    },
+    /// The place works, and lacks an object that it should have.
+    #[error("{object} is not in the place of results {place}: all coordinators need the same one (DIVVY_RESULTS_URL)")]
+    Elsewhere {
+        /// The place.
+        place: String,
+        /// The object.
+        object: String,
+    },
+}
+
 /// An object store that cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[error("results cannot be stored at {url}: {detail}; check the URL (DIVVY_RESULTS_URL)")]

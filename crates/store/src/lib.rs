@@ -43,14 +43,14 @@ pub use batch::{Answer, Batch, Entry, Epoch, Housekeeping, JobKey};
 pub use change::{Change, ChangeKind, CompletedAttempt, ResultBody, StoredObject};
 pub use drains::{Drain, DrainChange, DrainedWorker};
 pub use error::{
-    ComposeError, LeadershipError, ObjectsError, OutputError, PruneError, ROW, ReadError, SubmitError, UploadError,
-    WriteError,
+    ComposeError, LeadershipError, ObjectsError, OutputError, PlaceError, PruneError, ROW, ReadError, SubmitError,
+    UploadError, WriteError,
 };
 pub use json::array;
 pub use objects::{INLINE_BYTES, Objects, OutputUpload, ProgramBytes, ProgramUpload, ResultStream};
 pub use outputs::{OutputBytes, OutputLines};
 pub use payloads::payload_blocks;
-pub use position::{Advance, Advanced, OUTBOX, OUTBOX_LOST, Position};
+pub use position::{Advance, Advanced, OUTBOX, OUTBOX_LOST, OUTBOX_LOST_TOLD, Position};
 pub use programs::{ProgramChange, ProgramRecord, TaskLog, in_use, missing};
 pub use record::{
     Attempt, AttemptEnd, Cursor, InvalidCursor, JobFilter, JobRecord, MAX_FILTER_TAGS, NewJob, Pruned, StoredResult,

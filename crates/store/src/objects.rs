@@ -3,8 +3,10 @@
 
 mod copy;
 mod leftovers;
+mod marks;
 mod outputs;
 mod parts;
+mod probe;
 mod programs;
 mod stream;
 mod upload;

@@ -10,6 +10,8 @@ use crate::record::{NewJob, Submission};
 pub const OUTBOX: &str = "outbox";
 /// Counts events that were forgotten before they were published.
 pub const OUTBOX_LOST: &str = "outbox.lost";
+/// The part of [`OUTBOX_LOST`] that a coordinator has told of, so that the next one does not tell of the same loss as a new one.
+pub const OUTBOX_LOST_TOLD: &str = "outbox.lost.told";
 
 /// Progress in a stream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -1,7 +1,10 @@
 //! Moves all data from one store to another, table by table, as texts: each store converts its columns to texts and back in its
 //! own SQL.
 
-use model::ProgramHash;
+use std::collections::HashMap;
+
+use model::{JobId, JobKind, OutputObject, ProgramHash};
+use serde_json::value::RawValue;
 use uuid::Uuid;
 
 /// Type of a column, and the meaning of its text.
@@ -142,18 +145,57 @@ pub fn objects(source: &mut dyn Source) -> Result<Vec<String>, TransferError> {
     Ok(names)
 }
 
-/// Whether results of tasks refer to outputs, which are objects.
+/// An output of a program's task that is an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NamedOutput {
+    /// The job.
+    pub job: JobId,
+    /// The task.
+    pub task: u64,
+    /// The object.
+    pub object: OutputObject,
+}
+
+/// The outputs that are objects and to which results of tasks refer. Rows that cannot be read are passed over.
 ///
 /// # Errors
-/// The rows cannot be read.
-pub fn has_outputs(source: &mut dyn Source) -> Result<bool, TransferError> {
-    const ATTEMPTS: Table = Table { name: "attempts", columns: &[("results", Text)] };
-    let mut refers = false;
+/// The rows cannot be read at all.
+pub fn outputs(source: &mut dyn Source) -> Result<Vec<NamedOutput>, TransferError> {
+    const ATTEMPTS: Table =
+        Table { name: "attempts", columns: &[("job", Integer), ("first", Integer), ("results", Text)] };
+    const JOBS: Table = Table { name: "jobs", columns: &[("key", Integer), ("id", Id), ("kind", Text)] };
+    let mut found: HashMap<String, Vec<(u64, OutputObject)>> = HashMap::new();
     source.read(&ATTEMPTS, &mut |rows| {
-        refers |= rows.iter().flatten().flatten().any(|results| results.contains("{\"object\":{\"attempt\":"));
+        for row in rows {
+            if let [Some(key), Some(first), Some(results)] = row.as_slice()
+                && results.contains("\"object\"")
+                && let Ok(first) = first.parse::<u64>()
+                && let Ok(answers) = serde_json::from_str::<Vec<&RawValue>>(results)
+            {
+                let objects =
+                    (first..).zip(answers).filter_map(|(task, answer)| Some((task, OutputObject::of(answer.get())?)));
+                found.entry(key.clone()).or_default().extend(objects);
+            }
+        }
         Ok(())
     })?;
-    Ok(refers)
+    let mut named = Vec::new();
+    if found.is_empty() {
+        return Ok(named);
+    }
+    source.read(&JOBS, &mut |rows| {
+        for row in rows {
+            if let [Some(key), Some(id), Some(kind)] = row.as_slice()
+                && kind == JobKind::PROGRAM.as_str()
+                && let Some(objects) = found.remove(key)
+            {
+                let job = JobId(Uuid::parse_str(id).map_err(|error| TransferError::of("the id of a job", error))?);
+                named.extend(objects.into_iter().map(|(task, object)| NamedOutput { job, task, object }));
+            }
+        }
+        Ok(())
+    })?;
+    Ok(named)
 }
 
 /// The programs of a store, whose bytes are objects.

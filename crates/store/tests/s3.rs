@@ -157,12 +157,20 @@ async fn programs_go_to_s3_beside_objects_without_a_row_and_are_deleted_with_the
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_wrong_secret_is_told() {
+async fn a_wrong_secret_is_told_before_a_result_is_to_be_stored_and_then() {
     let directory = TempDir::new().expect("room");
     let endpoint = serve(&directory).await;
-    let mut parts = Memory::new().open();
-    parts.objects = open("s3://bucket", &endpoint, "wrong");
-    let store = Store::start(parts, KEEP_ALL).expect("a thread");
+    let start = |secret: &str| {
+        let mut parts = Memory::new().open();
+        parts.objects = open("s3://bucket", &endpoint, secret);
+        Store::start(parts, KEEP_ALL).expect("a thread")
+    };
+    let (wait, right) = (std::time::Duration::from_mins(1), start("secret"));
+    assert_eq!(right.try_place_of_results(wait).await, Ok(()));
+    assert_eq!(open("s3://bucket", &endpoint, "secret").names().await, Ok(Vec::new()), "nothing is left");
+    let store = start("wrong");
+    let tried = store.try_place_of_results(wait).await;
+    assert!(matches!(tried, Err(store::PlaceError::Refused { .. })), "{tried:?}");
     let refused = store.put_result(id(1), raw(&large(100_000))).await;
     assert!(matches!(refused, Err(store::WriteError::Results(_))), "{refused:?}");
 }

@@ -5,6 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use api::KafkaStats;
+use store::{OUTBOX, OUTBOX_LOST, OUTBOX_LOST_TOLD, Position};
 use tracing::{info, warn};
 
 /// A part of the bridge to Kafka.
@@ -32,6 +33,23 @@ impl Part {
     }
 }
 
+/// The outbox by the store's positions; 0 where there is none.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct StoredOutbox {
+    /// The first unpublished event.
+    pub(crate) next: u64,
+    /// Number of lost events, and of those among them that a coordinator has told of.
+    pub(crate) lost: u64,
+    pub(crate) told: u64,
+}
+
+impl StoredOutbox {
+    pub(crate) fn of(positions: &[(String, Position)]) -> Self {
+        let next = |stream: &str| positions.iter().find(|(name, _)| name == stream).map_or(0, |(_, place)| place.next);
+        Self { next: next(OUTBOX), lost: next(OUTBOX_LOST), told: next(OUTBOX_LOST_TOLD) }
+    }
+}
+
 /// Counts, and the error of each part.
 #[derive(Debug, Default)]
 pub struct Figures {
@@ -39,6 +57,8 @@ pub struct Figures {
     relays: AtomicUsize,
     published: AtomicU64,
     lost: AtomicU64,
+    /// Lost events that this process was the first to tell of.
+    newly_lost: AtomicU64,
     taken: AtomicU64,
     dead: AtomicU64,
     refused: AtomicU64,
@@ -61,9 +81,11 @@ impl Figures {
         self.published.store(next.saturating_sub(1), Ordering::Relaxed);
     }
 
-    pub(crate) fn set_lost(&self, lost: u64) {
-        let before = self.lost.swap(lost, Ordering::Relaxed);
+    /// Notes the number of lost events; `told` is the number that any coordinator has told of.
+    pub(crate) fn set_lost(&self, lost: u64, told: u64) {
+        let before = self.lost.swap(lost, Ordering::Relaxed).max(told);
         if lost > before {
+            self.newly_lost.fetch_add(lost - before, Ordering::Relaxed);
             warn!(events = lost - before, "retention has deleted events before they were published");
         }
     }
@@ -107,11 +129,13 @@ impl Figures {
         self.errors.lock().unwrap_or_else(PoisonError::into_inner)[part as usize].is_some()
     }
 
-    /// Notes that a part has started.
-    pub fn started(&self, part: Part) {
-        if part == Part::Outbox {
-            self.relays.fetch_add(1, Ordering::Relaxed);
-        }
+    /// Notes that a relay is about to start, at the store's positions: the events behind them wait from now on.
+    pub fn relay_starts(&self, positions: &[(String, Position)]) {
+        let StoredOutbox { next, lost, told } = StoredOutbox::of(positions);
+        // Events count from 1.
+        self.set_published(next.max(1));
+        self.set_lost(lost, told);
+        self.relays.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Notes that a part has ended, for another coordinator to go on.
@@ -133,6 +157,12 @@ impl Figures {
         if errors[part as usize].take_if(|failure| failure.at.elapsed() >= quiet).is_some() {
             info!(part = part.as_str(), "Kafka can be used again");
         }
+    }
+
+    /// Lost events that this process was the first to tell of.
+    #[must_use]
+    pub fn newly_lost(&self) -> u64 {
+        self.newly_lost.load(Ordering::Relaxed)
     }
 
     /// All figures; `latest_event` is the number of the newest event.
@@ -170,5 +200,45 @@ mod tests {
         assert_eq!(errors(), 1);
         figures.recovered(Part::Roster);
         assert_eq!(errors(), 0);
+    }
+
+    #[test]
+    fn from_its_first_moment_a_relay_counts_only_the_events_that_the_relays_before_it_have_left() {
+        let figures = Figures::default();
+        let position = |stream: &str, next| (stream.to_owned(), Position { next, mark: 0 });
+        let unpublished = |latest_event| {
+            let stats = figures.stats(latest_event);
+            (stats.published_event, stats.unpublished_events, stats.lost_events)
+        };
+        assert_eq!(unpublished(50), (0, 0, 0), "another coordinator publishes");
+        figures.relay_starts(&[position("submit.1", 7), position(OUTBOX, 41), position(OUTBOX_LOST, 3)]);
+        assert_eq!(unpublished(50), (40, 10, 3));
+        figures.ended(Part::Outbox);
+        assert_eq!(unpublished(90), (40, 0, 3));
+        figures.relay_starts(&[position(OUTBOX, 88), position(OUTBOX_LOST, 3)]);
+        assert_eq!(unpublished(90), (87, 3, 3));
+        figures.ended(Part::Outbox);
+        // A store whose events were never published.
+        figures.relay_starts(&[]);
+        assert_eq!(unpublished(5), (0, 5, 0));
+    }
+
+    #[test]
+    fn a_loss_is_new_to_the_first_coordinator_that_tells_of_it() {
+        let positions = |lost, told| {
+            let position = |stream: &str, next| (stream.to_owned(), Position { next, mark: 0 });
+            [position(OUTBOX_LOST, lost), position(OUTBOX_LOST_TOLD, told)]
+        };
+        let (first, second) = (Figures::default(), Figures::default());
+        first.relay_starts(&positions(3, 0));
+        first.set_lost(5, 3);
+        assert_eq!((first.newly_lost(), first.stats(0).lost_events), (5, 5));
+        second.relay_starts(&positions(5, 5));
+        assert_eq!((second.newly_lost(), second.stats(0).lost_events), (0, 5));
+        second.set_lost(6, 5);
+        assert_eq!(second.newly_lost(), 1);
+        // It leads again, and what it has told of could not be stored.
+        second.relay_starts(&positions(6, 5));
+        assert_eq!(second.newly_lost(), 1);
     }
 }

@@ -17,12 +17,12 @@ use std::time::{Duration, Instant};
 use model::JobEvent;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer, PurgeConfig};
-use store::{Advance, Advanced, OUTBOX, OUTBOX_LOST, Position, ReadError, Store, SubmitError};
+use store::{Advance, Advanced, OUTBOX, OUTBOX_LOST_TOLD, Position, ReadError, Store, SubmitError};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tracing::{debug, warn};
 
-use crate::figures::{Figures, Part};
+use crate::figures::{Figures, Part, StoredOutbox};
 use crate::patience::Patience;
 use crate::record;
 use crate::settings::Settings;
@@ -161,12 +161,12 @@ impl Outbox {
     }
 
     fn begin(&self, is_careful: bool, patience: Patience, before: Option<Window>) -> Result<Session, OutboxError> {
-        let (stored, lost) = self.positions()?;
+        let outbox = self.positions()?;
         // Events count from 1.
-        let next = stored.max(1);
+        let (stored, next) = (outbox.next, outbox.next.max(1));
         self.store.keep_events_from(next);
         self.figures.set_published(next);
-        self.figures.set_lost(lost);
+        self.tell_of_lost(&outbox);
         // From another position on, another coordinator may have published.
         let window = before.filter(|before| before.next() == next).unwrap_or_else(|| Window::new(next));
         let window = Arc::new(Mutex::new(window));
@@ -321,15 +321,25 @@ impl Outbox {
     fn note_lost(&self, session: &mut Session) {
         session.lost_at = Instant::now();
         match self.positions() {
-            Ok((_, lost)) => self.figures.set_lost(lost),
+            Ok(outbox) => self.tell_of_lost(&outbox),
             Err(error) => debug!(%error, "the store does not say how many events were lost"),
         }
     }
 
-    /// The first unpublished event, and the number of lost events.
-    fn positions(&self) -> Result<(u64, u64), ReadError> {
-        let positions = self.runtime.block_on(self.store.positions())?;
-        let next = |stream: &str| positions.iter().find(|(name, _)| name == stream).map_or(0, |(_, place)| place.next);
-        Ok((next(OUTBOX), next(OUTBOX_LOST)))
+    /// Tells of events that were lost, and notes in the store that it has.
+    fn tell_of_lost(&self, outbox: &StoredOutbox) {
+        let StoredOutbox { lost, told, .. } = *outbox;
+        self.figures.set_lost(lost, told);
+        if lost > told {
+            let to = Position { next: lost, mark: 0 };
+            let advance = Advance { stream: OUTBOX_LOST_TOLD.to_owned(), from: told, to, job: None };
+            if let Err(error) = self.runtime.block_on(self.store.advance(advance)) {
+                debug!(%error, "another coordinator may tell of the same lost events again");
+            }
+        }
+    }
+
+    fn positions(&self) -> Result<StoredOutbox, ReadError> {
+        Ok(StoredOutbox::of(&self.runtime.block_on(self.store.positions())?))
     }
 }

@@ -1,7 +1,6 @@
 //! The database away, leaders that wake up late, and batches in each other's way.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use model::JobState;
@@ -10,7 +9,6 @@ use store::{
     Batch, ChangeKind, Entry, Epoch, JobFilter, LeadershipError, ReadError, Shared, Store, Submission, SubmitError,
     WriteError,
 };
-use store_postgres::StoreSettings;
 use tempfile::TempDir;
 use test_postgres::{Mode, Server};
 use uuid::Uuid;
@@ -176,55 +174,6 @@ fn a_lease_that_nobody_renews_is_over_though_the_servers_clock_was_set_back() {
         }
         renewed_at = asked_at;
         assert!(matches!(answers, (Ok(_), Ok(Acquired::Held { .. }))), "{answers:?}");
-    }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn with_all_connections_taken_the_leader_goes_on() {
-    let server = Server::start(&["max_connections=14", "superuser_reserved_connections=1"]);
-    // Not a superuser: the last connection is not for it.
-    server.psql("postgres", "CREATE ROLE app LOGIN");
-    server.psql("postgres", "CREATE DATABASE app OWNER app");
-    let results = TempDir::new().expect("there is room");
-    let url = format!("postgres://app@{}/app?sslmode=disable", server.address());
-    // A busy machine does not end this lease.
-    let settings = StoreSettings { lease: Duration::from_hours(1), ..settings(&url, &results) };
-    let shared = store_postgres::open(&settings).expect("the database is fine");
-    let mut leadership = shared.leadership();
-    let term = acquire_free(&mut *leadership, 1);
-    // On a thread of its own, as the leader does, while the connections are taken.
-    let is_over = Arc::new(AtomicBool::new(false));
-    let renewing = std::thread::spawn({
-        let is_over = is_over.clone();
-        move || {
-            while !is_over.load(Ordering::Relaxed) {
-                assert_eq!(leadership.renew(term.epoch).map(|renewed| renewed.epoch), Ok(term.epoch));
-                std::thread::sleep(Duration::from_millis(100));
-            }
-        }
-    });
-    let store = Store::start(shared.lead(term.epoch).expect("it leads"), KEEP_ALL).expect("a thread");
-    store.submit(range_job(1, 10)).await.expect("room");
-    let mut takers = Vec::new();
-    let mut another = server.psql_command("app", "SELECT 1");
-    another.args(["-U", "app"]).stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
-    let since = Instant::now();
-    while another.status().expect("psql is there").success() {
-        assert!(since.elapsed() < Duration::from_secs(60), "there are connections left");
-        let mut taker = server.psql_command("app", "SELECT pg_sleep(60)");
-        taker.args(["-U", "app"]).stderr(std::process::Stdio::null());
-        takers.push(taker.spawn().expect("psql is there"));
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    for round in 0..10 {
-        store.commit(completed(id(1), round..round + 1, 1)).await.expect("its connection is its own");
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    is_over.store(true, Ordering::Relaxed);
-    renewing.join().expect("its connection is its own");
-    for mut taker in takers {
-        let _ = taker.kill();
-        let _ = taker.wait();
     }
 }
 

@@ -5,6 +5,7 @@ mod damage;
 mod doubt;
 mod ended_sessions;
 mod failing;
+mod full_server;
 mod helpers;
 mod leases;
 mod lists;

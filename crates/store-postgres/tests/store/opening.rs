@@ -47,6 +47,36 @@ fn of_several_that_come_at_once_one_migrates() {
     assert_eq!(database.ask("SELECT count(*), max(version) FROM schema_version"), "1|7");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_migration_that_a_deadlock_ends_is_made_again() {
+    let database = Database::new();
+    drop(database.open());
+    // The next migrations change one table and then wait for another.
+    database.ask("UPDATE schema_version SET version = 5");
+    // Time to make the deadlock, less than a migration waits for a lock.
+    database.ask(&format!("ALTER DATABASE {} SET deadlock_timeout = '3s'", database.name));
+    let (client, connection) =
+        tokio_postgres::connect(&database.url(), tokio_postgres::NoTls).await.expect("reachable");
+    let driving = tokio::spawn(connection);
+    // As a running coordinator that has written jobs. This session looks for no deadlock: the server ends the migration.
+    let hold = "SET deadlock_timeout = '10min'; BEGIN; LOCK TABLE divvy.jobs IN ROW EXCLUSIVE MODE";
+    client.batch_execute(hold).await.expect("locked");
+    let settings = settings(&database.url(), &database.results);
+    let opening = tokio::task::spawn_blocking(move || store_postgres::open(&settings).map(drop));
+    let waiting = "SELECT pg_stat_clear_snapshot()::text || count(*) FROM pg_stat_activity \
+                   WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    let since = Instant::now();
+    while client.query_one(waiting, &[]).await.expect("an answer").get::<_, &str>(0) == "0" {
+        assert!(since.elapsed() < Duration::from_secs(60) && !opening.is_finished(), "the migration never waits");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    client.batch_execute("SELECT bytes FROM divvy.finished").await.expect("the migration is rolled back");
+    client.batch_execute("ROLLBACK").await.expect("rolled back");
+    opening.await.expect("no panic").expect("it is made again");
+    assert_eq!(database.ask("SELECT version FROM schema_version"), "7");
+    driving.abort();
+}
+
 #[test]
 fn a_wrong_password_or_database_is_told_at_once() {
     // The server may have to be started first.

@@ -1,5 +1,7 @@
 //! Copying results and programs from one place to another.
 
+use std::collections::HashSet;
+
 use futures_util::StreamExt;
 use model::ProgramHash;
 use object_store::ObjectStoreExt;
@@ -8,7 +10,7 @@ use object_store::path::Path;
 use tokio::io::AsyncWriteExt;
 
 use super::Objects;
-use crate::transfer::TransferError;
+use crate::transfer::{NamedOutput, TransferError};
 
 impl Objects {
     /// Copies a result under its name, piece by piece. An object that exists already is written anew. Returns whether the result
@@ -24,19 +26,31 @@ impl Objects {
         Ok(is_there)
     }
 
-    /// Copies a program of a store as [`Self::copy`] does. Both places must be marked by [`Self::of_store`].
+    /// Copies a program of a store as [`Self::copy`] does. Both places must be marked by [`Self::of_store`]. Returns whether the
+    /// program is there.
     ///
     /// # Errors
     /// The program cannot be read or written.
-    pub async fn copy_program(&self, hash: ProgramHash, to: &Self) -> Result<(), TransferError> {
+    pub async fn copy_program(&self, hash: ProgramHash, to: &Self) -> Result<bool, TransferError> {
         let unread = |error: object_store::Error| TransferError::of("a program", error);
         let mut path = self.program_path(hash);
-        if !self.is_there(&path).await.map_err(unread)?
-            && let Some(further) = self.further_programs(hash).await.map_err(unread)?.pop()
-        {
+        if !self.is_there(&path).await.map_err(unread)? {
+            let Some(further) = self.further_programs(hash).await.map_err(unread)?.pop() else { return Ok(false) };
             path = further;
         }
-        self.copy_object(&path, to, to.program_path(hash)).await
+        self.copy_object(&path, to, to.program_path(hash)).await?;
+        Ok(true)
+    }
+
+    /// The names of those outputs that are not here. The place must be marked by [`Self::of_store`].
+    ///
+    /// # Errors
+    /// The outputs cannot be listed.
+    pub async fn lost_outputs(&self, named: &[NamedOutput]) -> Result<Vec<String>, TransferError> {
+        let there = self.all_outputs().await.map_err(|error| TransferError::of("outputs", error))?;
+        let there: HashSet<_> = there.into_iter().collect();
+        let paths = named.iter().map(|NamedOutput { job, task, object }| self.output_path(*job, *task, object));
+        Ok(paths.filter(|path| !there.contains(path)).map(|path| path.to_string()).collect())
     }
 
     /// Copies the outputs of a store's tasks as [`Self::copy`] does. Both places must be marked by [`Self::of_store`]. Returns

@@ -105,7 +105,7 @@ impl Objects {
         self.outputs().join(job.0.simple().to_string())
     }
 
-    fn output_path(&self, job: JobId, task: u64, object: &OutputObject) -> Path {
+    pub(super) fn output_path(&self, job: JobId, task: u64, object: &OutputObject) -> Path {
         let OutputObject { attempt, sha256, text, .. } = object;
         let (hash, form) = (sha256.to_string(), if *text { "txt" } else { "bin" });
         // Some servers of S3 make a file's name of the whole path: it stays below 150 characters.

@@ -131,6 +131,7 @@ mod tests {
     use sha2::{Digest, Sha256};
 
     use super::*;
+    use crate::error::PlaceError;
     use crate::memory::Memory;
     use crate::suite::helpers::*;
 
@@ -168,6 +169,19 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_place_without_the_bytes_of_a_program_is_told_as_another_one() {
+        let store = Memory::new().store(KEEP_ALL).expect("a thread");
+        let wait = std::time::Duration::from_mins(1);
+        assert_eq!(store.try_place_of_results(wait).await, Ok(()), "it is empty");
+        let hash = put(&store, b"one").await;
+        assert_eq!(store.try_place_of_results(wait).await, Ok(()));
+        store.objects.delete_program(hash, &[]).await.expect("room");
+        let tried = store.try_place_of_results(wait).await;
+        let is_told = |error: &PlaceError| matches!(error, PlaceError::Elsewhere { object, .. } if object.contains(&hash.to_string()));
+        assert!(tried.as_ref().is_err_and(is_told), "{tried:?}");
+    }
+
+    #[tokio::test]
     async fn a_late_deletion_by_the_last_leader_leaves_what_was_uploaded_to_the_next_one() {
         // One is sent whole, the other in parts.
         for bytes in [vec![1_u8; 10], vec![2_u8; 9 << 20]] {
@@ -190,7 +204,7 @@ mod tests {
             assert!(found == bytes, "{} bytes", found.len());
 
             let copies = crate::Objects::in_memory().of_store(uuid::Uuid::from_u128(7));
-            next.objects.copy_program(hash, &copies).await.expect("it is copied");
+            assert!(next.objects.copy_program(hash, &copies).await.expect("it is copied"));
             assert_eq!(copies.has_program(hash).await, Ok(true));
 
             assert_eq!(next.delete_program(hash).await, Ok(true));

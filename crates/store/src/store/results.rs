@@ -1,15 +1,19 @@
 //! Results and outputs.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use model::{Composition, JobId, OutputObject, ProgramOutput};
 use serde_json::value::RawValue;
+use tokio::time::timeout;
 
 use super::Store;
+use crate::batch::Epoch;
 use crate::change::ResultBody;
-use crate::error::{ComposeError, OutputError, ReadError, WriteError};
+use crate::error::{ComposeError, OutputError, PlaceError, ReadError, WriteError};
 use crate::objects::{OutputUpload, ResultStream};
 use crate::outputs::{OutputBytes, OutputLines};
+use crate::programs::ProgramRecord;
 use crate::record::StoredResult;
 
 impl Store {
@@ -108,6 +112,49 @@ impl Store {
     /// The object store could not be read.
     pub async fn keeps_output(&self, job: JobId, task: u64, object: &OutputObject) -> Result<bool, ReadError> {
         self.objects.keeps_output(job, task, object).await
+    }
+
+    /// Tries the place of large results with a small object, and looks for the bytes of a program there, if there is one.
+    ///
+    /// # Errors
+    /// The place cannot be used, does not answer within `wait`, or is another one than that of the program.
+    pub async fn try_place_of_results(&self, wait: Duration) -> Result<(), PlaceError> {
+        let trying = async {
+            self.objects.probe().await?;
+            let unusable = |error: ReadError| self.objects.unusable(&error.to_string());
+            // Rows that cannot be read are told of where they are needed.
+            let programs = self.reads.programs(None, 1).await.unwrap_or_default();
+            for ProgramRecord { hash, .. } in programs {
+                if !self.objects.has_program(hash).await.map_err(unusable)?
+                    // It may have been deleted meanwhile.
+                    && matches!(self.reads.program(hash).await, Ok(Some(_)))
+                {
+                    return Err(self.objects.lacks(format!("program {hash}")));
+                }
+            }
+            Ok(())
+        };
+        match timeout(wait, trying).await {
+            Ok(tried) => tried,
+            Err(_) => Err(self.objects.unusable(&format!("it does not answer within {wait:?}"))),
+        }
+    }
+
+    /// Leaves a mark of this leader in its place of large results, by which followers notice that theirs is another one.
+    ///
+    /// # Errors
+    /// The mark could not be written.
+    pub async fn mark_place_of_results(&self) -> Result<(), WriteError> {
+        self.refuse_to_follow()?;
+        self.objects.mark_epoch(self.epoch()).await
+    }
+
+    /// Whether the place of large results has the mark of the leader of an epoch.
+    ///
+    /// # Errors
+    /// The place could not be read.
+    pub async fn is_place_of_leader(&self, epoch: Epoch) -> Result<bool, ReadError> {
+        self.objects.has_mark(epoch).await
     }
 
     /// Whether a complete output exists.

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use serde_json::{Value, json};
 
-use super::try_request;
+use super::{Answer, try_request};
 
 /// The behavior of a pulling worker after a claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,11 +42,8 @@ impl Puller {
         match answer.status {
             200 => (),
             204 => return None,
-            status => {
-                assert_eq!(status, 503);
-                let reasons = ["the coordinator is stopping", "no coordinator leads at the moment"];
-                let told = answer.problem(status);
-                assert!(reasons.iter().any(|reason| told == format!("{reason}; try again later")), "{told}");
+            _ => {
+                check_nobody_answers(&answer);
                 return None;
             }
         }
@@ -58,7 +55,7 @@ impl Puller {
         Some(Claim { job: text("job"), attempt: text("attempt"), tasks })
     }
 
-    /// Ends a claim; whether it was told that this counts. None where nobody is there.
+    /// Ends a claim; whether it was told that this counts. None where no coordinator takes it, as in [`Self::claim`].
     pub(crate) fn end(&self, claim: &Claim, conduct: Conduct) -> Option<bool> {
         let (verb, body) = match conduct {
             Conduct::Complete => {
@@ -73,7 +70,17 @@ impl Puller {
         match answer.status {
             204 => Some(true),
             409 => Some(false),
-            _ => panic!("{verb}: {answer:?}"),
+            _ => {
+                check_nobody_answers(&answer);
+                None
+            }
         }
     }
+}
+
+/// Asserts that a coordinator refuses a request because it is about to stop or still reads its jobs.
+fn check_nobody_answers(answer: &Answer) {
+    let reasons = ["the coordinator is stopping", "no coordinator leads at the moment"];
+    let told = answer.problem(503);
+    assert!(reasons.iter().any(|reason| told == format!("{reason}; try again later")), "{told}");
 }

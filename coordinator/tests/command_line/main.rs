@@ -1,5 +1,8 @@
 //! `divvy-coordinator` with arguments of its own.
 
+mod migrate;
+mod results_place;
+
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Output, Stdio};
 
@@ -139,46 +142,6 @@ fn files_of_a_service_account_are_told_with_the_variable_of_their_directory() {
     assert!(output.status.code() == Some(1) && stderr.contains(told), "{stderr}");
 }
 
-#[test]
-fn migrate_says_what_it_needs() {
-    for (arguments, said, code) in [
-        (&["migrate"][..], "--from is missing", 2),
-        (&["migrate", "--from", "somewhere"], "--to is missing", 2),
-        (&["migrate", "--from"], "needs a value", 2),
-        (&["migrate", "--form", "x"], "no option of migrate", 2),
-        (&["migrate", "--version"], "no option of migrate", 2),
-        (&["migrate", "--from", "x", "--to", "x"], "the same store", 2),
-        (&["migrate", "--from", "mysql://host/db", "--to", "x"], "mysql:// is neither", 2),
-        (&["migrate", "--from", "x", "--to", "y", "--to-results", "z"], "read --to-results: ", 2),
-        (&["migrate", "--from", "/nowhere/at/all", "--to", "x"], "divvy.db", 1),
-    ] {
-        let output = run(arguments);
-        let stderr = String::from_utf8(output.stderr).expect("UTF-8");
-        assert!(output.status.code() == Some(code) && stderr.contains(said), "{arguments:?}: {stderr}");
-        assert_eq!(
-            (stderr.lines().count(), stderr.contains("migrate --help")),
-            (1, code == 2),
-            "{arguments:?}: {stderr}"
-        );
-    }
-    let help = run(&["migrate", "--help"]);
-    assert!(help.status.success() && String::from_utf8_lossy(&help.stdout).contains("--to-results"));
-}
-
-#[test]
-fn migrate_ends_with_its_exit_code_where_nobody_reads_what_it_says() {
-    let gone = || {
-        let (reader, writer) = std::io::pipe().expect("a pipe");
-        drop(reader);
-        writer
-    };
-    for (arguments, code) in [(&["migrate", "--help"][..], 0), (&["migrate"], 2)] {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_divvy-coordinator"));
-        let status = command.args(arguments).stdout(gone()).stderr(gone()).status().expect("run the service");
-        assert_eq!(status.code(), Some(code), "{arguments:?}");
-    }
-}
-
 /// A result as the coordinator leaves it: the row names the object.
 const OBJECT: &str = "00000000-0000-0000-0000-000000000001.tag.1.json";
 
@@ -192,76 +155,6 @@ fn directory_with_a_store() -> tempfile::TempDir {
     };
     drop(store_sqlite::open(settings).expect("it is empty"));
     data
-}
-
-/// A data directory with a large result.
-fn directory_with_a_result() -> tempfile::TempDir {
-    let from = directory_with_a_store();
-    std::fs::create_dir_all(from.path().join("results")).expect("room");
-    std::fs::write(from.path().join("results").join(OBJECT), "[1]").expect("room");
-    let db = rusqlite::Connection::open(from.path().join("divvy.db")).expect("a database");
-    let insert = "INSERT INTO results (job, object, bytes, sha256) VALUES (1, ?1, 3, zeroblob(32))";
-    db.execute(insert, [OBJECT]).expect("room");
-    db.close().expect("it is whole");
-    from
-}
-
-#[test]
-fn migrate_moves_a_data_directory_with_its_large_results_to_postgres_and_back() {
-    let (from, shared, back) = (directory_with_a_result(), directory(), directory());
-    let server = test_postgres::Server::shared();
-    let url = server.url(&server.create_database());
-    let (from, back) = (from.path().display().to_string(), back.path().join("new").display().to_string());
-    let results = url::Url::from_directory_path(shared.path()).expect("a path").to_string();
-    let refused = run(&["migrate", "--from", &from, "--to", &url]);
-    assert!(String::from_utf8_lossy(&refused.stderr).contains("--to-results"), "{refused:?}");
-    let moved = run(&["migrate", "--from", &from, "--to", &url, "--to-results", &results]);
-    assert!(moved.status.success(), "{moved:?}");
-    assert!(String::from_utf8_lossy(&moved.stdout).contains("results: 1\n"), "{moved:?}");
-    assert_eq!(std::fs::read_to_string(shared.path().join(OBJECT)).expect("it is copied"), "[1]");
-    let again = run(&["migrate", "--from", &url, "--to", &back, "--from-results", &results]);
-    assert!(again.status.success(), "{again:?}");
-    assert!(std::path::Path::new(&back).join("results").join(OBJECT).exists());
-    let full = run(&["migrate", "--from", &from, "--to", &url, "--to-results", &results]);
-    assert!(String::from_utf8_lossy(&full.stderr).contains("not empty"), "{full:?}");
-}
-
-#[test]
-fn migrate_goes_on_without_a_lost_result_where_it_is_told_to() {
-    let (from, to) = (directory_with_a_result(), directory());
-    std::fs::remove_file(from.path().join("results").join(OBJECT)).expect("it is there");
-    let (from, to) = (from.path().display().to_string(), to.path().join("new").display().to_string());
-    let refused = run(&["migrate", "--from", &from, "--to", &to]);
-    let stderr = String::from_utf8_lossy(&refused.stderr);
-    assert!(refused.status.code() == Some(1) && stderr.contains(OBJECT), "{stderr}");
-    assert!(stderr.contains("--from-results") && stderr.contains("--without-lost-results"), "{stderr}");
-    let moved = run(&["migrate", "--from", &from, "--to", &to, "--without-lost-results"]);
-    let stdout = String::from_utf8_lossy(&moved.stdout);
-    assert!(moved.status.success() && stdout.contains("\nresults: 1\n"), "{moved:?}");
-    assert!(stdout.contains("results above 64 KiB: 0\n"), "{stdout}");
-    assert!(stdout.ends_with(&format!("lost result: {OBJECT}\n")), "{stdout}");
-}
-
-#[test]
-fn start_warns_of_a_place_of_results_that_is_not_the_one_of_the_others() {
-    let (server, theirs, own) = (test_postgres::Server::shared(), directory(), directory());
-    let database = server.create_database();
-    let place = |directory: &tempfile::TempDir| url::Url::from_directory_path(directory.path()).expect("a path");
-    let settings = store_postgres::StoreSettings {
-        url: server.url(&database),
-        results_url: Some(place(&theirs)),
-        lease: store::shared::LEASE,
-        patience: std::time::Duration::ZERO,
-    };
-    drop(store_postgres::open(&settings).expect("it is empty"));
-    let values = format!("VALUES (1, '{OBJECT}', 3, decode(repeat('00', 32), 'hex'))");
-    server.psql(&database, &format!("INSERT INTO divvy.results (job, object, bytes, sha256) {values}"));
-    let mut command = Command::new(env!("CARGO_BIN_EXE_divvy-coordinator"));
-    command.env("DIVVY_PUBLIC_ADDR", "127.0.0.1:0").env("DIVVY_INTERNAL_ADDR", "127.0.0.1:0");
-    command.env("DIVVY_STORE_URL", server.url(&database)).env("DIVVY_RESULTS_URL", place(&own).as_str());
-    command.env("DIVVY_DATA_DIR", own.path());
-    let warning = line_with(&mut command, OBJECT);
-    assert!(warning.contains("WARN") && warning.contains("DIVVY_RESULTS_URL"), "{warning}");
 }
 
 #[test]

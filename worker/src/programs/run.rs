@@ -161,7 +161,8 @@ impl Programs {
                 }
                 named.limit(&mut call.limits);
                 let program = LocalProgram::Named(named.command.clone());
-                self.sandbox.run(&program, &call, stop, &mut on_stderr).map_err(|failure| from_failure(*failure))
+                let ran = self.sandbox.run(&program, &call, stop, &mut on_stderr);
+                ran.map_err(|failure| from_named(*failure, &call))
             }
         };
         log.end();
@@ -264,6 +265,14 @@ pub(super) fn from_fetch(error: FetchError) -> ExecuteError {
     }
 }
 
+/// The operator has promised the command, so its absence is this worker's fault, unless the job says where to look for it.
+fn from_named(failure: FailedCall, call: &Call) -> ExecuteError {
+    if matches!(failure.reason, Reason::NotExecutable { .. }) && !call.env.contains_key("PATH") {
+        return ExecuteError::Broken(failure.reason.to_string());
+    }
+    from_failure(failure)
+}
+
 fn from_failure(failure: FailedCall) -> ExecuteError {
     let FailedCall { reason, stderr_tail, .. } = failure;
     // A file that cannot be executed is the client's fault: it must not set workers aside.
@@ -287,6 +296,10 @@ fn with_stderr(reason: &Reason, stderr: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use sandbox::Usage;
+
     use super::*;
 
     #[test]
@@ -296,6 +309,19 @@ mod tests {
         assert!(error.starts_with("it exited with code 3; the end of its stderr: x"), "{error}");
         assert!(error.ends_with("the last line") && error.len() < 1_000, "{error}");
         assert_eq!(with_stderr(&Reason::Exit { code: 3 }, b" \n"), "it exited with code 3");
+    }
+
+    #[test]
+    fn a_named_command_that_is_not_there_is_the_workers_fault_and_an_uploaded_file_that_is_none_is_not() {
+        let absent = || FailedCall {
+            reason: Reason::NotExecutable { message: "No such file or directory".to_owned() },
+            stderr_tail: Vec::new(),
+            usage: Usage::default(),
+        };
+        assert!(matches!(from_named(absent(), &Call::default()), ExecuteError::Broken(_)));
+        let env = BTreeMap::from([("PATH".to_owned(), "/elsewhere".to_owned())]);
+        assert!(matches!(from_named(absent(), &Call { env, ..Call::default() }), ExecuteError::Failed(_)));
+        assert!(matches!(from_failure(absent()), ExecuteError::Failed(_)));
     }
 
     #[test]

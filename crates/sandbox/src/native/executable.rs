@@ -7,7 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
-use crate::failure::Reason;
+use crate::failure::{Reason, is_of_machine};
 use crate::hash::ProgramHash;
 
 /// Files whose hash is remembered.
@@ -38,9 +38,12 @@ pub(crate) struct Executables {
 impl Executables {
     /// Checks that the file at `path` hashes to `expected`.
     pub(crate) fn verify(&self, path: &Path, expected: ProgramHash) -> Result<(), Reason> {
-        let found = self
-            .hash(path)
-            .map_err(|error| Reason::NotExecutable { message: format!("{}: {error}", path.display()) })?;
+        let found = self.hash(path).map_err(|error| {
+            if is_of_machine(&error) {
+                return Reason::sandbox("read the executable", error);
+            }
+            Reason::NotExecutable { message: format!("{}: {error}", path.display()) }
+        })?;
         if found == expected { Ok(()) } else { Err(Reason::HashMismatch { expected, found }) }
     }
 

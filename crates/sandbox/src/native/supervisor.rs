@@ -55,7 +55,12 @@ fn serve(socket: &UnixStream) -> io::Result<()> {
     while let Some((request, streams)) = wire::receive::<Request>(socket)? {
         // A request to end a program that has just ended by itself.
         let Request::Start(start) = request else { continue };
-        let Ok(streams) = <[OwnedFd; STREAMS]>::try_from(streams) else { continue };
+        let Ok(streams) = <[OwnedFd; STREAMS]>::try_from(streams) else {
+            // The kernel leaves out descriptors for which this process has no room.
+            let message = "its streams did not all arrive: there are too many open files".to_owned();
+            wire::send(socket, &Reply::Refused { step: Step::Spawn, message }, &[])?;
+            continue;
+        };
         match spawn(&start, streams, &filters, single_threaded) {
             Ok(child) => {
                 let pid = i32::try_from(child.id()).unwrap_or(i32::MAX);

@@ -133,6 +133,27 @@ fn a_script_runs_in_the_cage_when_its_interpreter_is_a_system_one() {
 }
 
 #[test]
+fn a_machine_without_descriptors_for_the_cage_is_to_blame() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let helper = directory.path().join("helper");
+    let (mut finished, mut failed) = (0, 0);
+    for most in 4..=24 {
+        std::fs::write(&helper, format!("#!/bin/sh\nulimit -n {most}\nexec {TEST_HOST} \"$@\"\n")).expect("written");
+        std::fs::set_permissions(&helper, Permissions::from_mode(0o700)).expect("set");
+        let grid = grid_with(|config| config.helper = helper.clone());
+        match grid.run(&hostile_program(), &call(&["nothing"])) {
+            Ok(_) => finished += 1,
+            Err(failure) => {
+                let is_of_worker = matches!(failure.reason, Reason::Sandbox { .. } | Reason::Unsupported { .. });
+                assert!(is_of_worker, "{most} descriptors: {}", failure.reason);
+                failed += 1;
+            }
+        }
+    }
+    assert!(finished > 0 && failed > 0, "{finished} finished, {failed} failed");
+}
+
+#[test]
 fn native_programs_do_not_run_reproducibly() {
     let grid = grid();
     let call = Call { reproducible: true, ..call(&["nothing"]) };

@@ -190,6 +190,29 @@ fn program_writes_no_lines_into_the_log_of_its_worker() {
 }
 
 #[test]
+fn named_command_that_is_gone_is_blamed_on_its_worker_and_runs_when_it_is_back() {
+    let grid = ProgramGrid::start();
+    let install = || {
+        let command = grid.write("greet", "#!/bin/sh\necho hello\n");
+        fs::set_permissions(&command, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("set");
+        command
+    };
+    let command = install();
+    let names = grid.names(&format!("[program.greet]\ncommand = [{:?}]\n", path(&command)));
+    let _worker = grid.worker("worker", &[("DIVVY_PROGRAMS", path(&names))]);
+    fs::remove_file(&command).expect("removed");
+    let once = ["--range", "0..1", "--step", "1", "--max-attempts", "1"];
+    let job = grid.submit("greet", &once);
+    grid.ended(&job);
+    let error = grid.tasks(&job)[0]["last_error"].as_str().unwrap_or_default().to_owned();
+    assert!(error.contains("it cannot be executed") && error.contains(path(&command)), "{error}");
+    let is_blamed = || grid.coordinator.log().iter().any(|line| line.contains("it failed a lease")).then_some(());
+    eventually("the worker is blamed", is_blamed);
+    install();
+    assert_eq!(grid.result(&grid.submit("greet", &once))["tasks"], serde_json::json!(["hello\n"]));
+}
+
+#[test]
 fn file_of_a_program_that_was_changed_on_the_workers_disk_is_fetched_again() {
     let grid = ProgramGrid::start();
     let program = grid.put(&grid.native_example());

@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use model::{AttemptId, JobId, ProgramHash, ProgramKind, ProgramOutput, ProgramRef, WorkerId};
-use sandbox::{Blame, Call, FailedCall, Finished, Input, Limits, LocalProgram, Reason, Source, Spool};
+use sandbox::{Blame, Call, FailedCall, Finished, Input, Limits, LocalProgram, NamedCommand, Reason, Source, Spool};
 use serde_json::value::RawValue;
 use tempfile::NamedTempFile;
 use workloads::{ExecuteError, ProgramInput, ProgramWork, Report, stdin_of};
@@ -162,7 +162,7 @@ impl Programs {
                 named.limit(&mut call.limits);
                 let program = LocalProgram::Named(named.command.clone());
                 let ran = self.sandbox.run(&program, &call, stop, &mut on_stderr);
-                ran.map_err(|failure| from_named(*failure, &call))
+                ran.map_err(|failure| from_named(*failure, &named.command, &call))
             }
         };
         log.end();
@@ -266,11 +266,14 @@ pub(super) fn from_fetch(error: FetchError) -> ExecuteError {
 }
 
 /// The operator has promised the command, so its absence is this worker's fault, unless the job says where to look for it.
-fn from_named(failure: FailedCall, call: &Call) -> ExecuteError {
-    if matches!(failure.reason, Reason::NotExecutable { .. }) && !call.env.contains_key("PATH") {
-        return ExecuteError::Broken(failure.reason.to_string());
+fn from_named(failure: FailedCall, command: &NamedCommand, call: &Call) -> ExecuteError {
+    let is_operators = !call.env.contains_key("PATH");
+    match (failure.reason, command.argv.first()) {
+        (reason @ Reason::NotExecutable { .. }, Some(file)) if is_operators => {
+            ExecuteError::Broken(format!("{reason}: {file} (DIVVY_PROGRAMS)"))
+        }
+        (reason, _) => from_failure(FailedCall { reason, ..failure }),
     }
-    from_failure(failure)
 }
 
 fn from_failure(failure: FailedCall) -> ExecuteError {
@@ -318,9 +321,14 @@ mod tests {
             stderr_tail: Vec::new(),
             usage: Usage::default(),
         };
-        assert!(matches!(from_named(absent(), &Call::default()), ExecuteError::Broken(_)));
+        let command = NamedCommand { argv: vec!["/opt/render".to_owned()], ..NamedCommand::default() };
+        let ExecuteError::Broken(error) = from_named(absent(), &command, &Call::default()) else {
+            panic!("the worker is at fault")
+        };
+        assert_eq!(error, "it cannot be executed: No such file or directory: /opt/render (DIVVY_PROGRAMS)");
         let env = BTreeMap::from([("PATH".to_owned(), "/elsewhere".to_owned())]);
-        assert!(matches!(from_named(absent(), &Call { env, ..Call::default() }), ExecuteError::Failed(_)));
+        let call = Call { env, ..Call::default() };
+        assert!(matches!(from_named(absent(), &command, &call), ExecuteError::Failed(_)));
         assert!(matches!(from_failure(absent()), ExecuteError::Failed(_)));
     }
 

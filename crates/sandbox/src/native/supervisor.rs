@@ -103,7 +103,11 @@ fn spawn(
     drop(command);
     spawned.map_err(|error| {
         let at_exec = io::Read::read(&mut reached, &mut [0]).is_ok_and(|got| got == 1);
-        (failed_step(&error, at_exec), error.to_string())
+        let step = failed_step(&error, at_exec);
+        if step == Step::Spawn && !start.working_directory.is_dir() {
+            return (step, format!("its working directory {}: {error}", start.working_directory.display()));
+        }
+        (step, error.to_string())
     })
 }
 

@@ -123,8 +123,9 @@ impl Drop for Scratch {
 fn is_full(stat: &StatVfs, is_root: bool) -> bool {
     // A part of the disk may be kept for root.
     let (blocks, files) = if is_root { (stat.f_bfree, stat.f_ffree) } else { (stat.f_bavail, stat.f_favail) };
-    // A file system without a bound on files shows none.
-    blocks.saturating_mul(stat.f_frsize) < LEAST_FREE_BYTES || stat.f_files > 0 && files == 0
+    // A file system without a bound on blocks or files shows none.
+    let has_no_blocks = stat.f_blocks > 0 && blocks.saturating_mul(stat.f_frsize) < LEAST_FREE_BYTES;
+    has_no_blocks || stat.f_files > 0 && files == 0
 }
 
 /// Makes a directory that only this user can enter, or checks that the one there is such.

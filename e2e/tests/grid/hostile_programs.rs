@@ -118,6 +118,17 @@ fn worker_without_the_permission_runs_no_native_program() {
     assert!(note.contains("DIVVY_ALLOW_NATIVE=1"), "{note}");
 }
 
+#[test]
+fn worker_that_is_root_warns_of_what_its_native_programs_cannot_do() {
+    let is_root = rustix::process::geteuid().is_root();
+    let grid = ProgramGrid::start();
+    for (allowed, warns) in [("1", is_root), ("0", false)] {
+        let worker = grid.worker("worker", &[("DIVVY_ALLOW_NATIVE", allowed)]);
+        let is_warning = |line: &String| line.contains("this worker is root, so its native executables cannot");
+        assert_eq!(worker.log().iter().any(is_warning), warns, "{:?}", worker.log());
+    }
+}
+
 /// Stores a module that has `body` and a function `$write` of a length.
 fn wasm(grid: &ProgramGrid, name: &str, body: &str) -> String {
     let module = format!(

@@ -21,6 +21,7 @@ use rustix::process::{
 };
 
 use super::cage::{self, Built, Filters};
+use super::executable::missing_interpreter;
 use super::memory_kills::MemoryKills;
 use super::sys::{self, SingleThreaded};
 use super::tree;
@@ -107,7 +108,9 @@ fn spawn(
         if step == Step::Spawn && !start.working_directory.is_dir() {
             return (step, format!("its working directory {}: {error}", start.working_directory.display()));
         }
-        (step, error.to_string())
+        let is_path = step == Step::Exec && error.kind() == io::ErrorKind::NotFound && program.contains('/');
+        let missing = is_path.then(|| missing_interpreter(&start.working_directory.join(program))).flatten();
+        (step, missing.unwrap_or_else(|| error.to_string()))
     })
 }
 

@@ -122,6 +122,24 @@ fn what_is_no_executable_is_told_so() {
 }
 
 #[test]
+fn an_interpreter_or_a_loader_that_is_not_there_is_told_so() {
+    let grid = grid();
+    let mut executable = std::fs::read(hostile_path()).expect("read");
+    let loader = executable.windows(4).position(|part| part == b"/ld-").expect("it is linked dynamically");
+    executable[loader + 1..loader + 4].copy_from_slice(b"no-");
+    for (name, contents, told) in [
+        ("script", &b"#!/bin/sh\r\necho\r\n"[..], r#"the interpreter "/bin/sh\r""#),
+        ("executable", &executable[..], "its dynamic loader is not on this machine"),
+    ] {
+        let path = grid.directory.join(name);
+        std::fs::write(&path, contents).expect("written");
+        std::fs::set_permissions(&path, Permissions::from_mode(0o700)).expect("set");
+        let reason = reason(grid.run(&native(&path), &call(&[])));
+        assert!(matches!(reason, Reason::NotExecutable { .. }) && reason.to_string().contains(told), "{reason}");
+    }
+}
+
+#[test]
 fn a_script_runs_in_the_cage_when_its_interpreter_is_a_system_one() {
     let grid = grid();
     let path = grid.directory.join("script");

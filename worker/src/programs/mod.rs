@@ -99,8 +99,8 @@ fn abilities(config: &Config, sandbox: &Sandbox, named: &NamedPrograms) -> Progr
     let native = config.allow_native && missing.is_empty();
     if native && rustix::process::geteuid().is_root() {
         warn!(
-            "this worker is root, so its native executables cannot change modes and times of files, as gzip, tar and cp -p do: \
-             run it as another user"
+            "this worker is root, so its native executables cannot change modes and times of files, as gzip, tar and \
+             cp -p do: run it as another user"
         );
     }
     let missing = capabilities.missing_for_named();

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::fs::File;
+use std::io;
 use std::time::Duration;
 
 use crate::hash::ProgramHash;
@@ -198,6 +199,23 @@ impl Reason {
     }
 }
 
+/// Whether an error of the system is a fault of the machine or a want of memory, descriptors, processes or disk space: it says
+/// nothing about the file or the program.
+pub(crate) fn is_of_machine(error: &io::Error) -> bool {
+    const CODES: [i32; 9] = [
+        libc::EAGAIN,
+        libc::EDQUOT,
+        libc::EIO,
+        libc::EMFILE,
+        libc::ENFILE,
+        libc::ENOBUFS,
+        libc::ENOMEM,
+        libc::ENOSPC,
+        libc::ESTALE,
+    ];
+    error.raw_os_error().is_some_and(|code| CODES.contains(&code))
+}
+
 impl From<Reason> for Box<FailedCall> {
     fn from(reason: Reason) -> Self {
         Self::new(FailedCall { reason, stderr_tail: Vec::new(), usage: Usage::default() })
@@ -225,5 +243,21 @@ impl fmt::Display for FailedCall {
 impl std::error::Error for FailedCall {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_want_of_descriptors_memory_or_disk_space_is_of_the_machine_and_a_missing_file_is_not() {
+        let is_of_machine = |code| is_of_machine(&io::Error::from_raw_os_error(code));
+        for code in [libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::ENOSPC, libc::EAGAIN, libc::EIO] {
+            assert!(is_of_machine(code), "{code}");
+        }
+        for code in [libc::ENOENT, libc::EACCES, libc::ENOEXEC, libc::EINVAL, libc::E2BIG] {
+            assert!(!is_of_machine(code), "{code}");
+        }
     }
 }

@@ -240,11 +240,12 @@ impl Sandbox {
         on_stderr: &mut dyn FnMut(&[u8]),
     ) -> Result<Finished, Box<FailedCall>> {
         let scratch = self.scratch()?;
-        let path = path.canonicalize().map_err(|error| Reason::NotExecutable { message: error.to_string() })?;
+        let path = path.canonicalize().map_err(|error| Reason::sandbox("find the executable", error))?;
         let argv = vec![utf8(&path)?];
         let job = self.job(argv, &BTreeMap::new(), call, &scratch, scratch.path())?;
         let cage = Some(self.cage(path));
         conclude(self.supervisors.run(&Job { cage, ..job }, stop, on_stderr)?, call)
+            .map_err(|failure| excuse_on_full_disk(failure, &scratch))
     }
 
     fn run_named(
@@ -258,6 +259,7 @@ impl Sandbox {
         let working_directory = command.working_directory.as_deref().unwrap_or(scratch.path());
         let job = self.job(command.argv.clone(), &command.env, call, &scratch, working_directory)?;
         conclude(self.supervisors.run(&job, stop, on_stderr)?, call)
+            .map_err(|failure| excuse_on_full_disk(failure, &scratch))
     }
 
     fn job<'a>(
@@ -353,4 +355,15 @@ fn conclude(ran: Ran, call: &Call) -> Result<Finished, Box<FailedCall>> {
         }
         Some(reason) => Err(Box::new(FailedCall { reason, stderr_tail, usage })),
     }
+}
+
+/// Blames a program's own failure on this worker where the disk of its scratch directory is full: the program did not get the space
+/// that it may take.
+fn excuse_on_full_disk(mut failure: Box<FailedCall>, scratch: &Scratch) -> Box<FailedCall> {
+    let is_own = matches!(failure.reason, Reason::Exit { .. } | Reason::Signal { .. });
+    if is_own && scratch.is_on_full_disk() {
+        let ended = format!("the disk of its scratch directory is full, and {}", failure.reason);
+        failure.reason = Reason::sandbox("give the program disk space", ended);
+    }
+    failure
 }

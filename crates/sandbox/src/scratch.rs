@@ -15,8 +15,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use rustix::fs::{
-    AtFlags, CWD, Dir, DirEntry, FileType, FlockOperation, Mode, OFlags, chmodat, fchmod, flock, fstat, openat,
-    renameat, statat, unlinkat,
+    AtFlags, CWD, Dir, DirEntry, FileType, FlockOperation, Mode, OFlags, StatVfs, chmodat, fchmod, flock, fstat,
+    openat, renameat, statat, statvfs, unlinkat,
 };
 use rustix::io::Errno;
 
@@ -27,6 +27,8 @@ const ENTRY_BYTES: u64 = 4096;
 const BLOCK_BYTES: u64 = 512;
 /// Each level is an open descriptor while the size is taken.
 const MAX_DEPTH: usize = 64;
+/// A disk with less free space is full: what other programs remove and write moves it by some blocks.
+const LEAST_FREE_BYTES: u64 = 64 << 10;
 const LOCK: &str = "lock";
 const RUN_PREFIX: &str = "run-";
 /// Directories that are made until one is locked: another process that starts may remove each of them before.
@@ -104,6 +106,11 @@ impl Scratch {
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
+
+    /// Whether its file system takes next to nothing more, whatever has filled it.
+    pub(crate) fn is_on_full_disk(&self) -> bool {
+        statvfs(&self.path).is_ok_and(|stat| is_full(&stat, rustix::process::geteuid().is_root()))
+    }
 }
 
 impl Drop for Scratch {
@@ -111,6 +118,14 @@ impl Drop for Scratch {
         // The next process that uses the root removes the remains.
         let _ = remove(&self.path);
     }
+}
+
+fn is_full(stat: &StatVfs, is_root: bool) -> bool {
+    // A part of the disk may be kept for root.
+    let (blocks, files) = if is_root { (stat.f_bfree, stat.f_ffree) } else { (stat.f_bavail, stat.f_favail) };
+    // A file system without a bound on blocks or files shows none.
+    let has_no_blocks = stat.f_blocks > 0 && blocks.saturating_mul(stat.f_frsize) < LEAST_FREE_BYTES;
+    has_no_blocks || stat.f_files > 0 && files == 0
 }
 
 /// Makes a directory that only this user can enter, or checks that the one there is such.

@@ -118,6 +118,17 @@ fn worker_without_the_permission_runs_no_native_program() {
     assert!(note.contains("DIVVY_ALLOW_NATIVE=1"), "{note}");
 }
 
+#[test]
+fn worker_that_is_root_warns_of_what_its_native_programs_cannot_do() {
+    let is_root = rustix::process::geteuid().is_root();
+    let grid = ProgramGrid::start();
+    for (allowed, warns) in [("1", is_root), ("0", false)] {
+        let worker = grid.worker("worker", &[("DIVVY_ALLOW_NATIVE", allowed)]);
+        let is_warning = |line: &String| line.contains("this worker is root, so its native executables cannot");
+        assert_eq!(worker.log().iter().any(is_warning), warns, "{:?}", worker.log());
+    }
+}
+
 /// Stores a module that has `body` and a function `$write` of a length.
 fn wasm(grid: &ProgramGrid, name: &str, body: &str) -> String {
     let module = format!(
@@ -190,6 +201,29 @@ fn program_writes_no_lines_into_the_log_of_its_worker() {
     worker.logged("stopping: finishing the held leases");
     let log = worker.log();
     assert!(!log.iter().any(|line| line.contains("wasmtime")), "{log:?}");
+}
+
+#[test]
+fn named_command_that_is_gone_is_blamed_on_its_worker_and_runs_when_it_is_back() {
+    let grid = ProgramGrid::start();
+    let install = || {
+        let command = grid.write("greet", "#!/bin/sh\necho hello\n");
+        fs::set_permissions(&command, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("set");
+        command
+    };
+    let command = install();
+    let names = grid.names(&format!("[program.greet]\ncommand = [{:?}]\n", path(&command)));
+    let _worker = grid.worker("worker", &[("DIVVY_PROGRAMS", path(&names))]);
+    fs::remove_file(&command).expect("removed");
+    let once = ["--range", "0..1", "--step", "1", "--max-attempts", "1"];
+    let job = grid.submit("greet", &once);
+    grid.ended(&job);
+    let error = grid.tasks(&job)[0]["last_error"].as_str().unwrap_or_default().to_owned();
+    assert!(error.contains("it cannot be executed") && error.contains(path(&command)), "{error}");
+    let is_blamed = || grid.coordinator.log().iter().any(|line| line.contains("it failed a lease")).then_some(());
+    eventually("the worker is blamed", is_blamed);
+    install();
+    assert_eq!(grid.result(&grid.submit("greet", &once))["tasks"], serde_json::json!(["hello\n"]));
 }
 
 #[test]

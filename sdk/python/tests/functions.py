@@ -238,6 +238,22 @@ class ErrorAtUnpickle:
         return raise_value_error, ("not to be unpickled",)
 
 
+class LargeAtUnpickle:
+    """A short pickle of what takes 1 GiB, or of an object that takes as much to be pickled."""
+
+    def __init__(self, *, is_large_at_pickle: bool = False) -> None:
+        self._is_large_at_pickle = is_large_at_pickle
+
+    def __reduce__(self) -> Any:
+        if self._is_large_at_pickle:
+            return bytes, (bytes(1 << 30),)
+        return bytes, (1 << 30,)
+
+
+def large_at_pickle() -> LargeAtUnpickle:
+    return LargeAtUnpickle(is_large_at_pickle=True)
+
+
 class ExitAtUnpickle:
     def __reduce__(self) -> Any:
         return sys.exit, (3,)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import threading
+import time
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -206,6 +207,36 @@ def test_a_cancel_is_given_up_when_the_client_has_waited_for_long_enough(caplog:
     assert cancel_and_end(client).is_idle()
     assert len(client.asked) == 1
     assert "job job could not be canceled: " in caplog.text
+
+
+def test_an_executor_that_breaks_cancels_its_jobs_before_its_thread_ends_and_closes_the_client() -> None:
+    has_ended = threading.Event()
+    asked_at_end: list[int] = []
+
+    class Slow(Cancels):
+        def request(self, method: str, path: str, **options: Any) -> Response:
+            # Time for a thread that has nothing left to do.
+            has_ended.wait(0.3)
+            return super().request(method, path, **options)
+
+    def note_end() -> None:
+        asked_at_end.append(len(client.asked))
+        has_ended.set()
+
+    client: Any = Slow()
+    collector = Collector(client, lambda _: None, lambda: False, note_end)
+    futures = [GridFuture(), GridFuture()]
+    for number, future in enumerate(futures):
+        batch = Batch(f"job-{number}", [future])
+        batch.due_at = time.monotonic() + DEADLINE
+        collector._batches[batch.id] = batch
+    collector.shut_down()
+    collector.start()
+    collector.break_down(ZeroDivisionError("a defect"))
+    collector.join()
+    assert [type(future.exception(0)) for future in futures] == [errors.BrokenGridExecutor] * 2
+    assert sorted(client.asked) == [("POST", f"/v1/jobs/job-{number}/cancel") for number in range(2)]
+    assert asked_at_end == [2]
 
 
 def test_an_executor_that_is_collected_as_garbage_while_its_cancels_are_looked_at_hangs_no_thread() -> None:

@@ -107,6 +107,12 @@ def test_a_call_that_takes_more_memory_than_its_slot_may_gets_an_error(start: Ca
     start(Worker, coordinator, "--memory-per-slot", "256MiB", slots=1).ready()
     with executing(coordinator.url) as executor:
         assert isinstance(executor.submit(functions.allocate, 1 << 30).exception(DEADLINE), MemoryError)
+        # Also where an argument or the result takes it.
+        large: Any = functions.LargeAtUnpickle()
+        assert isinstance(executor.submit(len, large).exception(DEADLINE), MemoryError)
+        assert isinstance(executor.submit(functions.large_at_pickle).exception(DEADLINE), MemoryError)
+        with pytest.raises(MemoryError):
+            list(executor.map(len, [large]))
         assert executor.submit(functions.allocate, 1 << 20).result(DEADLINE) == 1 << 20
 
 

@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import CancelledError, Future
+from concurrent.futures import BrokenExecutor, CancelledError, Future
 from pathlib import Path
 from typing import Any
 
@@ -177,6 +177,49 @@ def test_canceling_a_call_ends_its_process(start: Callable[..., Any], tmp_path: 
         eventually("its process is gone", lambda: not Path(f"/proc/{pid}").exists())
         assert type(future.exception(DEADLINE)).__name__ == "JobCanceled"
         assert executor.submit(functions.double, 2).result(DEADLINE) == 4
+
+
+@pytest.mark.parametrize("kill", ["kill_workers", "terminate_workers"])
+def test_to_kill_ends_running_calls_cancels_those_that_wait_and_spares_other_executors(
+    start: Callable[..., Any], tmp_path: Path, kill: str
+) -> None:
+    coordinator = start(Coordinator)
+    start(Worker, coordinator, "--import", "tests.functions").ready()
+    go = tmp_path / "go"
+    with Client(coordinator.url) as client, executing(client) as other:
+        executor = GridExecutor(coordinator.url)
+        running = executor.submit(functions.touch_and_wait, str(tmp_path / "killed"), str(tmp_path / "never"))
+        spared = other.submit(functions.touch_and_wait, str(tmp_path / "spared"), str(go))
+        eventually("both run", lambda: running.running() and spared.running())
+        pid = int(eventually("its process is told", lambda: read(tmp_path / "killed")))
+        waiting = executor.submit(functions.double, 1)
+        eventually("the grid has it", lambda: calls_at_grid(client, executor) == 2)
+        getattr(executor, kill)()
+        assert waiting.cancelled()
+        with pytest.raises(BrokenExecutor, match="the calls of this executor were killed"):
+            running.result(0)
+        with pytest.raises(BrokenExecutor, match="the calls of this executor were killed"):
+            executor.submit(functions.double, 1)
+        eventually("its process is gone", lambda: not Path(f"/proc/{pid}").exists())
+        eventually("its jobs are canceled", lambda: {job.state for job in jobs_of(client, executor.id)} == {"canceled"})
+        executor.shutdown()
+        go.touch()
+        assert spared.result(DEADLINE) == str(go)
+        assert other.submit(functions.double, 2).result(DEADLINE) == 4
+
+
+def test_to_kill_an_executor_that_has_no_calls_or_is_shut_down_only_closes_it(grid: Coordinator) -> None:
+    for is_used in (True, False):
+        executor = GridExecutor(grid.url)
+        if is_used:
+            assert executor.submit(functions.double, 1).result(DEADLINE) == 2
+            executor.shutdown()
+        executor.kill_workers()
+        executor.kill_workers()
+        executor.shutdown()
+        with pytest.raises(BrokenExecutor):
+            executor.submit(functions.double, 1)
+        eventually("its threads end", lambda: threads_of_executors() == [])
 
 
 def test_a_client_that_was_passed_stays_open(grid: Coordinator, client: Client) -> None:

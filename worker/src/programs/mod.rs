@@ -97,6 +97,12 @@ fn abilities(config: &Config, sandbox: &Sandbox, named: &NamedPrograms) -> Progr
         warn!(missing, "this worker refuses native executables: it cannot run or contain them");
     }
     let native = config.allow_native && missing.is_empty();
+    if native && rustix::process::geteuid().is_root() {
+        warn!(
+            "this worker is root, so its native executables cannot change modes and times of files, as gzip, tar and \
+             cp -p do: run it as another user"
+        );
+    }
     let missing = capabilities.missing_for_named();
     if !named.is_empty() && !missing.is_empty() {
         let missing = list(&missing);

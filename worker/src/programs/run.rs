@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use model::{AttemptId, JobId, ProgramHash, ProgramKind, ProgramOutput, ProgramRef, WorkerId};
-use sandbox::{Blame, Call, FailedCall, Finished, Input, Limits, LocalProgram, Reason, Source, Spool};
+use sandbox::{Blame, Call, FailedCall, Finished, Input, Limits, LocalProgram, NamedCommand, Reason, Source, Spool};
 use serde_json::value::RawValue;
 use tempfile::NamedTempFile;
 use workloads::{ExecuteError, ProgramInput, ProgramWork, Report, stdin_of};
@@ -161,7 +161,8 @@ impl Programs {
                 }
                 named.limit(&mut call.limits);
                 let program = LocalProgram::Named(named.command.clone());
-                self.sandbox.run(&program, &call, stop, &mut on_stderr).map_err(|failure| from_failure(*failure))
+                let ran = self.sandbox.run(&program, &call, stop, &mut on_stderr);
+                ran.map_err(|failure| from_named(*failure, &named.command, &call))
             }
         };
         log.end();
@@ -264,6 +265,17 @@ pub(super) fn from_fetch(error: FetchError) -> ExecuteError {
     }
 }
 
+/// The operator has promised the command, so its absence is this worker's fault, unless the job says where to look for it.
+fn from_named(failure: FailedCall, command: &NamedCommand, call: &Call) -> ExecuteError {
+    let is_operators = !call.env.contains_key("PATH");
+    match (failure.reason, command.argv.first()) {
+        (reason @ Reason::NotExecutable { .. }, Some(file)) if is_operators => {
+            ExecuteError::Broken(format!("{reason}: {file} (DIVVY_PROGRAMS)"))
+        }
+        (reason, _) => from_failure(FailedCall { reason, ..failure }),
+    }
+}
+
 fn from_failure(failure: FailedCall) -> ExecuteError {
     let FailedCall { reason, stderr_tail, .. } = failure;
     // A file that cannot be executed is the client's fault: it must not set workers aside.
@@ -287,6 +299,10 @@ fn with_stderr(reason: &Reason, stderr: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use sandbox::Usage;
+
     use super::*;
 
     #[test]
@@ -296,6 +312,24 @@ mod tests {
         assert!(error.starts_with("it exited with code 3; the end of its stderr: x"), "{error}");
         assert!(error.ends_with("the last line") && error.len() < 1_000, "{error}");
         assert_eq!(with_stderr(&Reason::Exit { code: 3 }, b" \n"), "it exited with code 3");
+    }
+
+    #[test]
+    fn a_named_command_that_is_not_there_is_the_workers_fault_and_an_uploaded_file_that_is_none_is_not() {
+        let absent = || FailedCall {
+            reason: Reason::NotExecutable { message: "No such file or directory".to_owned() },
+            stderr_tail: Vec::new(),
+            usage: Usage::default(),
+        };
+        let command = NamedCommand { argv: vec!["/opt/render".to_owned()], ..NamedCommand::default() };
+        let ExecuteError::Broken(error) = from_named(absent(), &command, &Call::default()) else {
+            panic!("the worker is at fault")
+        };
+        assert_eq!(error, "it cannot be executed: No such file or directory: /opt/render (DIVVY_PROGRAMS)");
+        let env = BTreeMap::from([("PATH".to_owned(), "/elsewhere".to_owned())]);
+        let call = Call { env, ..Call::default() };
+        assert!(matches!(from_named(absent(), &command, &call), ExecuteError::Failed(_)));
+        assert!(matches!(from_failure(absent()), ExecuteError::Failed(_)));
     }
 
     #[test]

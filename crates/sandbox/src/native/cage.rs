@@ -8,7 +8,7 @@ use std::io;
 use std::path::Path;
 
 use landlock::{
-    ABI, Access, AccessFs, PathBeneath, PathFd, RestrictionStatus, Ruleset, RulesetAttr, RulesetCreated,
+    ABI, Access, AccessFs, PathBeneath, PathFd, PathFdError, RestrictionStatus, Ruleset, RulesetAttr, RulesetCreated,
     RulesetCreatedAttr, RulesetStatus, Scope,
 };
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -17,6 +17,7 @@ use seccompiler::{BpfProgram, apply_filter};
 
 use super::filter::{self, Signals};
 use super::wire::{Bounds, Cage};
+use crate::failure::is_of_machine;
 
 /// The first version of Landlock that keeps signals inside.
 const SCOPED_SIGNALS_ABI: u32 = 6;
@@ -79,7 +80,10 @@ impl Built {
     }
 }
 
-fn build_rules(cage: &Cage, scratch: &Path) -> Result<RulesetCreated, landlock::RulesetError> {
+/// The error of rules that cannot be built, for people.
+type BuildError = Box<dyn std::error::Error>;
+
+fn build_rules(cage: &Cage, scratch: &Path) -> Result<RulesetCreated, BuildError> {
     let abi = ABI::from(i32::try_from(cage.landlock_abi).unwrap_or(i32::MAX)).min(NEWEST_ABI);
     let mut rules = Ruleset::default().handle_access(AccessFs::from_all(abi))?;
     if cage.landlock_abi >= SCOPED_SIGNALS_ABI {
@@ -103,10 +107,19 @@ fn allow(
     path: &Path,
     access: landlock::BitFlags<AccessFs>,
     abi: ABI,
-) -> Result<RulesetCreated, landlock::RulesetError> {
-    let Ok(opened) = PathFd::new(path) else { return Ok(rules) };
+) -> Result<RulesetCreated, BuildError> {
+    let opened = match PathFd::new(path) {
+        Ok(opened) => opened,
+        // Without its rule the program would be refused what it needs, and fail by itself.
+        Err(error) if is_of_shortage(&error) => return Err(error.into()),
+        Err(_) => return Ok(rules),
+    };
     let access = if path.is_dir() { access } else { access & AccessFs::from_file(abi) };
-    rules.add_rule(PathBeneath::new(opened, access))
+    Ok(rules.add_rule(PathBeneath::new(opened, access))?)
+}
+
+fn is_of_shortage(error: &PathFdError) -> bool {
+    matches!(error, PathFdError::OpenCall { source, .. } if is_of_machine(source))
 }
 
 /// Resource limits of each process, which bound what happens between two looks of the watch. Those on files are for

@@ -7,13 +7,15 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
-use crate::failure::Reason;
+use crate::failure::{Reason, is_of_machine};
 use crate::hash::ProgramHash;
 
 /// Files whose hash is remembered.
 const MOST_REMEMBERED: usize = 256;
 /// The part of an ELF header that tells the processor.
 const HEADER_BYTES: usize = 20;
+/// The part of a script's first line that Linux reads.
+const FIRST_LINE_BYTES: u64 = 256;
 const ELF_64_LITTLE: &[u8] = b"\x7fELF\x02\x01";
 #[cfg(target_arch = "x86_64")]
 const ELF_MACHINE: u16 = libc::EM_X86_64;
@@ -38,9 +40,12 @@ pub(crate) struct Executables {
 impl Executables {
     /// Checks that the file at `path` hashes to `expected`.
     pub(crate) fn verify(&self, path: &Path, expected: ProgramHash) -> Result<(), Reason> {
-        let found = self
-            .hash(path)
-            .map_err(|error| Reason::NotExecutable { message: format!("{}: {error}", path.display()) })?;
+        let found = self.hash(path).map_err(|error| {
+            if is_of_machine(&error) {
+                return Reason::sandbox("read the executable", error);
+            }
+            Reason::NotExecutable { message: format!("{}: {error}", path.display()) }
+        })?;
         if found == expected { Ok(()) } else { Err(Reason::HashMismatch { expected, found }) }
     }
 
@@ -88,6 +93,20 @@ fn check_header(header: &[u8]) -> io::Result<()> {
     }
 }
 
+/// The reason why the system does not find a file that is there when it executes it; `None` where the file is not there.
+pub(crate) fn missing_interpreter(path: &Path) -> Option<String> {
+    let mut start = Vec::new();
+    File::open(path).ok()?.take(FIRST_LINE_BYTES).read_to_end(&mut start).ok()?;
+    let Some(line) = start.strip_prefix(b"#!") else {
+        let what = "its dynamic loader is not on this machine: link it statically, or for the C library here";
+        return Some(what.to_owned());
+    };
+    let mut words = line.trim_ascii_start().split(|byte| matches!(byte, b' ' | b'\t' | b'\n'));
+    let name = words.next().map(String::from_utf8_lossy).unwrap_or_default();
+    // Quoted, so that a carriage return at the end of the line is seen.
+    Some(format!("its first line names the interpreter {name:?}, which is not on this machine"))
+}
+
 fn state_of(file: &File) -> io::Result<FileState> {
     let file = file.metadata()?;
     if !file.is_file() {
@@ -116,6 +135,23 @@ mod tests {
         assert!(error.contains("another kind of processor"), "{error}");
         assert_eq!(check_executable(b"#!/bin/sh\n"), Ok(()));
         assert!(check_executable(b"MZ").is_err() && check_executable(b"\x7fELF").is_err());
+    }
+
+    #[test]
+    fn the_interpreter_of_a_script_is_shown_with_what_cannot_be_seen() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("script");
+        assert_eq!(missing_interpreter(&path), None);
+        for (line, shown) in [
+            ("#!/opt/python -u\n", r#""/opt/python","#),
+            ("#! /bin/sh\r\n", r#""/bin/sh\r","#),
+            ("#!/bin/ash", r#""/bin/ash","#),
+            ("#!\n", r#""","#),
+        ] {
+            std::fs::write(&path, line).expect("written");
+            let told = missing_interpreter(&path).expect("there");
+            assert!(told.contains(&format!("the interpreter {shown}")), "{told}");
+        }
     }
 
     #[test]

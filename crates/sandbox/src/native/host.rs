@@ -16,7 +16,7 @@ use super::orphans;
 use super::streams::{Ran, Streams};
 use super::wire::{self, Bounds, Cage, Reply, Request, Start, Step};
 use crate::entry::SUPERVISE;
-use crate::failure::Reason;
+use crate::failure::{Reason, is_of_machine};
 use crate::output::Spool;
 use crate::program::{Input, Limits};
 
@@ -70,7 +70,7 @@ impl Supervisors {
             }
             std::thread::sleep(BUSY_PAUSE);
         }
-        Err(Reason::NotExecutable { message: "another process has it open for writing".to_owned() })
+        Err(Reason::sandbox("start the program", "another process has its file open for writing"))
     }
 
     fn run_once(
@@ -199,7 +199,12 @@ fn open_input(input: &Input) -> Result<Stdin, Reason> {
             // A directory or a device would be something else than a program's input.
             if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("not a regular file")) }
         });
-        opened.map_err(|error| Reason::BadCall { message: format!("open its input {}: {error}", path.display()) })
+        opened.map_err(|error| {
+            if is_of_machine(&error) {
+                return Reason::sandbox("open its input", error);
+            }
+            Reason::BadCall { message: format!("open its input {}: {error}", path.display()) }
+        })
     };
     match input {
         Input::Empty => {

@@ -4,6 +4,7 @@ mod cage;
 mod executable;
 mod filter;
 mod host;
+mod memory_kills;
 mod orphans;
 mod streams;
 pub(crate) mod supervisor;

@@ -80,6 +80,10 @@ impl Ran {
                 Bound::Unwatchable => Reason::Hidden,
             }),
             (None, None, Exit::Code(0)) => None,
+            (None, None, _) if self.ended.out_of_memory => Some(Reason::sandbox(
+                "get memory from this machine for the program",
+                "the kernel has none and killed it",
+            )),
             (None, None, Exit::Code(code)) => Some(Reason::Exit { code }),
             // The kernel's own signals for these limits come before the watch looks.
             (None, None, Exit::Signal(libc::SIGXFSZ)) => Some(scratch),
@@ -259,4 +263,35 @@ fn read(pipe: &mut Option<PipeReader>, buffer: &mut [u8], mut take: impl FnMut(&
         }
     }
     true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::failure::Blame;
+
+    #[test]
+    fn a_program_that_is_killed_while_the_machine_has_no_memory_is_not_to_blame() {
+        let ended = |exit, bound| {
+            let ended = Ended { exit, bound, cpu_micros: 0, peak_memory_bytes: 0, out_of_memory: false, left: 0 };
+            Ended { out_of_memory: ended.is_killed(), ..ended }
+        };
+        let reason = |ended| {
+            let (stdout, stderr) = (Output::new(0, None), Tail::new(STDERR_TAIL_BYTES));
+            Ran { ended, stdout, stderr, cause: None, wall_time: Duration::ZERO }.reason(&Limits::default())
+        };
+        let killed = ended(Exit::Signal(libc::SIGKILL), None);
+        for killed in [killed, ended(Exit::Code(137), None)] {
+            let reason = reason(killed).expect("no result");
+            assert_eq!(reason.blame(), Blame::Worker, "{reason}");
+            assert!(reason.to_string().contains("memory"), "{reason}");
+        }
+        // By itself, or at a limit of its own.
+        let by_itself = Ended { out_of_memory: false, ..killed };
+        assert_eq!(reason(by_itself), Some(Reason::Signal { signal: libc::SIGKILL }));
+        assert_eq!(reason(ended(Exit::Code(1), None)), Some(Reason::Exit { code: 1 }));
+        let limit = Limits::default().memory_bytes;
+        let too_large = ended(Exit::Signal(libc::SIGKILL), Some(Bound::Memory));
+        assert_eq!(reason(too_large), Some(Reason::MemoryLimit { limit }));
+    }
 }

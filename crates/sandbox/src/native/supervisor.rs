@@ -21,10 +21,13 @@ use rustix::process::{
 };
 
 use super::cage::{self, Built, Filters};
+use super::executable::missing_interpreter;
+use super::memory_kills::MemoryKills;
 use super::sys::{self, SingleThreaded};
 use super::tree;
 use super::watch::Watch;
 use super::wire::{self, Bound, Ended, Exit, Reply, Request, STREAMS, Start, Step};
+use crate::failure::is_of_machine;
 use crate::scratch;
 
 /// Longest wait for a killed process to end; it is long only where the kernel waits for a device.
@@ -49,14 +52,22 @@ fn serve(socket: &UnixStream) -> io::Result<()> {
     // No process of the same user may look into this one.
     set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
     let filters = Filters::build().map_err(|error| error.to_string());
+    let mut memory_kills = MemoryKills::count();
     while let Some((request, streams)) = wire::receive::<Request>(socket)? {
         // A request to end a program that has just ended by itself.
         let Request::Start(start) = request else { continue };
-        let Ok(streams) = <[OwnedFd; STREAMS]>::try_from(streams) else { continue };
+        let Ok(streams) = <[OwnedFd; STREAMS]>::try_from(streams) else {
+            // The kernel leaves out descriptors for which this process has no room.
+            let message = "its streams did not all arrive: there are too many open files".to_owned();
+            wire::send(socket, &Reply::Refused { step: Step::Spawn, message }, &[])?;
+            continue;
+        };
         match spawn(&start, streams, &filters, single_threaded) {
             Ok(child) => {
                 let pid = i32::try_from(child.id()).unwrap_or(i32::MAX);
-                let ended = Run::new(&start, pid)?.run(socket)?;
+                memory_kills.refresh();
+                let mut ended = Run::new(&start, pid)?.run(socket)?;
+                ended.out_of_memory = ended.is_killed() && memory_kills.have_grown();
                 wire::send(socket, &Reply::Ended(ended), &[])?;
             }
             Err((step, message)) => wire::send(socket, &Reply::Refused { step, message }, &[])?,
@@ -93,18 +104,31 @@ fn spawn(
     drop(command);
     spawned.map_err(|error| {
         let at_exec = io::Read::read(&mut reached, &mut [0]).is_ok_and(|got| got == 1);
-        let kind = error.kind();
-        let step = if matches!(kind, io::ErrorKind::ArgumentListTooLong | io::ErrorKind::InvalidInput) {
-            Step::Arguments
-        } else if kind == io::ErrorKind::ExecutableFileBusy {
-            Step::Busy
-        } else if at_exec {
-            Step::Exec
-        } else {
-            Step::Spawn
-        };
-        (step, error.to_string())
+        let step = failed_step(&error, at_exec);
+        if step == Step::Spawn && !start.working_directory.is_dir() {
+            return (step, format!("its working directory {}: {error}", start.working_directory.display()));
+        }
+        let is_path = step == Step::Exec && error.kind() == io::ErrorKind::NotFound && program.contains('/');
+        let missing = is_path.then(|| missing_interpreter(&start.working_directory.join(program))).flatten();
+        (step, missing.unwrap_or_else(|| error.to_string()))
     })
+}
+
+/// The step at which a program was not started; `at_exec` tells whether all steps before `exec` were done.
+fn failed_step(error: &io::Error, at_exec: bool) -> Step {
+    let kind = error.kind();
+    // A NUL byte is found before the fork. An error with this kind and a number is of the system, or of a step that has none
+    // and is passed on as EINVAL.
+    let has_nul = kind == io::ErrorKind::InvalidInput && error.raw_os_error().is_none();
+    if has_nul || kind == io::ErrorKind::ArgumentListTooLong {
+        Step::Arguments
+    } else if kind == io::ErrorKind::ExecutableFileBusy {
+        Step::Busy
+    } else if at_exec && !is_of_machine(error) {
+        Step::Exec
+    } else {
+        Step::Spawn
+    }
 }
 
 /// Runs in the new process, before `exec`.
@@ -189,6 +213,7 @@ impl<'a> Run<'a> {
             bound: self.bound,
             cpu_micros: u64::try_from(cpu.as_micros()).unwrap_or(u64::MAX),
             peak_memory_bytes: self.watch.peak_memory_bytes(),
+            out_of_memory: false,
             left,
         })
     }
@@ -292,4 +317,28 @@ pub(crate) fn main() -> i32 {
     let socket = io::stdin().as_fd().try_clone_to_owned();
     let served = socket.and_then(|socket| serve(&UnixStream::from(socket)));
     i32::from(served.is_err())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_machine_without_memory_or_processes_and_a_cage_that_is_not_put_on_are_no_faults_of_the_program() {
+        let system = io::Error::from_raw_os_error;
+        for code in [libc::ENOMEM, libc::EAGAIN, libc::EMFILE, libc::ENFILE, libc::EIO] {
+            assert_eq!(failed_step(&system(code), false), Step::Spawn, "{code}");
+            assert_eq!(failed_step(&system(code), true), Step::Spawn, "{code}");
+        }
+        // A hook's error that has no number arrives as this one.
+        assert_eq!(failed_step(&system(libc::EINVAL), false), Step::Spawn);
+        assert_eq!(failed_step(&system(libc::EINVAL), true), Step::Exec);
+        assert_eq!(failed_step(&system(libc::ENOENT), true), Step::Exec);
+        // The working directory of a named program.
+        assert_eq!(failed_step(&system(libc::ENOENT), false), Step::Spawn);
+        assert_eq!(failed_step(&system(libc::ETXTBSY), true), Step::Busy);
+        assert_eq!(failed_step(&system(libc::E2BIG), true), Step::Arguments);
+        let nul = Command::new("a\0b").spawn().expect_err("no name of a file");
+        assert_eq!(failed_step(&nul, false), Step::Arguments);
+    }
 }

@@ -90,8 +90,20 @@ pub(crate) struct Ended {
     pub(crate) bound: Option<Bound>,
     pub(crate) cpu_micros: u64,
     pub(crate) peak_memory_bytes: u64,
+    /// Whether it was killed while the kernel killed processes of the machine for want of memory.
+    pub(crate) out_of_memory: bool,
     /// Processes that did not end within the patience for a SIGKILL.
     pub(crate) left: u32,
+}
+
+/// The code by which shells tell that SIGKILL has ended a command.
+const KILLED_IN_SHELL: i32 = 128 + libc::SIGKILL;
+
+impl Ended {
+    /// Whether SIGKILL has ended it, and not at one of its bounds.
+    pub(crate) fn is_killed(&self) -> bool {
+        self.bound.is_none() && matches!(self.exit, Exit::Signal(libc::SIGKILL) | Exit::Code(KILLED_IN_SHELL))
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -172,3 +172,30 @@ fn a_root_that_others_can_enter_is_refused() {
     fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).expect("opened");
     assert_eq!(ScratchRoot::open(directory.path()).expect_err("open to all").kind(), io::ErrorKind::PermissionDenied);
 }
+
+#[test]
+fn a_disk_without_blocks_or_files_is_full_and_the_part_kept_for_root_is_roots() {
+    let (_keep, root) = root();
+    let is_full = |[all, free, free_for_others]: [u64; 3], [files, free_files]: [u64; 2], is_root| {
+        let found = statvfs(&root.directory).expect("there");
+        let stat = StatVfs {
+            f_frsize: 4096,
+            f_blocks: all,
+            f_bfree: free,
+            f_bavail: free_for_others,
+            f_files: files,
+            f_ffree: free_files,
+            f_favail: free_files,
+            ..found
+        };
+        super::is_full(&stat, is_root)
+    };
+    for is_root in [true, false] {
+        assert!(!is_full([2000, 1000, 1000], [10, 5], is_root));
+        assert!(!is_full([2000, 1000, 1000], [0, 0], is_root), "it has no bound on files");
+        assert!(!is_full([0, 0, 0], [0, 0], is_root), "it has no bound at all");
+        assert!(is_full([2000, 1, 1], [10, 5], is_root));
+        assert!(is_full([2000, 1000, 1000], [10, 0], is_root));
+        assert_eq!(is_full([2000, 1000, 0], [10, 5], is_root), !is_root);
+    }
+}

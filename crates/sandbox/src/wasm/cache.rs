@@ -15,6 +15,7 @@ use wasmtime::Engine;
 
 use super::engine::compatibility;
 use super::load::Artifact;
+use crate::failure::is_of_machine;
 use crate::hash::ProgramHash;
 use crate::scratch::private_directory;
 
@@ -40,11 +41,15 @@ impl Cache {
     /// The compiled form of a program; a file that differs from its written form is removed and not returned.
     pub(super) fn get(&self, program: ProgramHash) -> Option<Artifact> {
         let path = self.path(program);
-        let found = self.read(&path, program);
-        if found.is_none() {
-            let _ = fs::remove_file(&path);
+        match self.read(&path, program) {
+            Ok(Some(found)) => Some(found),
+            // The file may be as it was written.
+            Err(error) if is_of_machine(&error) => None,
+            Ok(None) | Err(_) => {
+                let _ = fs::remove_file(&path);
+                None
+            }
         }
-        found
     }
 
     /// Keeps what a program was compiled to, and removes what was not used for longest if it gets too much. A cache that
@@ -65,25 +70,25 @@ impl Cache {
         self.directory.join(format!("{program}-{engine}.{SUFFIX}"))
     }
 
-    fn read(&self, path: &Path, program: ProgramHash) -> Option<Artifact> {
+    fn read(&self, path: &Path, program: ProgramHash) -> io::Result<Option<Artifact>> {
         // Opening a named pipe at this path would wait for a writer, and there may never be one.
         let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
-        let mut file = File::options().read(true).custom_flags(flags).open(path).ok()?;
-        let status = file.metadata().ok()?;
+        let mut file = File::options().read(true).custom_flags(flags).open(path)?;
+        let status = file.metadata()?;
         let own = rustix::process::geteuid().as_raw();
         if !status.is_file() || status.uid() != own || status.mode() & 0o022 != 0 || status.len() > self.limit_bytes {
-            return None;
+            return Ok(None);
         }
         let mut bytes = Vec::new();
-        file.read_to_end(&mut bytes).ok()?;
-        let head = bytes.get(..HEAD_BYTES)?;
+        file.read_to_end(&mut bytes)?;
+        let Some(head) = bytes.get(..HEAD_BYTES) else { return Ok(None) };
         let code = &bytes[HEAD_BYTES..];
         if head[..MAGIC.len()] != *MAGIC || head[MAGIC.len()..] != self.checksum(program, code) {
-            return None;
+            return Ok(None);
         }
         // The time of last use orders the removals.
         let _ = file.set_times(FileTimes::new().set_modified(SystemTime::now()));
-        Some(Artifact::checked(bytes.split_off(HEAD_BYTES)))
+        Ok(Some(Artifact::checked(bytes.split_off(HEAD_BYTES))))
     }
 
     fn checksum(&self, program: ProgramHash, code: &[u8]) -> [u8; CHECKSUM_BYTES] {

@@ -1,6 +1,8 @@
 //! The memory of one guest: linear memories and tables together.
 
-use wasmtime::{Result, format_err};
+use wasmtime::{Error, Result, format_err};
+
+use super::shortage;
 
 /// Largest size of a table's element in the host.
 const ELEMENT_BYTES: usize = 16;
@@ -60,6 +62,15 @@ impl wasmtime::ResourceLimiter for MemoryLimiter {
             return Ok(false);
         }
         self.grow(desired.saturating_sub(current).saturating_mul(ELEMENT_BYTES))
+    }
+
+    /// A guest that is told of a failure would end with an error of its own, although the machine is at fault.
+    fn memory_grow_failed(&mut self, error: Error) -> Result<()> {
+        if shortage(&error).is_some() { Err(error) } else { Ok(()) }
+    }
+
+    fn table_grow_failed(&mut self, error: Error) -> Result<()> {
+        if shortage(&error).is_some() { Err(error) } else { Ok(()) }
     }
 
     fn instances(&self) -> usize {

@@ -8,6 +8,7 @@ use wasmtime::{Engine, ExternType, InstancePre, Linker, Module, Precompiled};
 use wasmtime_wasi::p2::bindings::CommandPre;
 
 use super::run::{Guest, Preview1, Preview2};
+use super::shortage;
 use crate::failure::Reason;
 
 /// A module may name what it imports at length, and messages of failures are remembered.
@@ -99,6 +100,9 @@ fn check_entry(module: &Module) -> Result<(), Reason> {
 }
 
 fn bad(error: wasmtime::Error) -> Reason {
+    if let Some(reason) = shortage(&error) {
+        return reason;
+    }
     let mut message = format!("{error:#}");
     message.truncate(message.floor_char_boundary(MESSAGE_BYTES));
     Reason::BadModule { message }

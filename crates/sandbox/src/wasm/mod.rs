@@ -11,8 +11,12 @@ mod load;
 mod run;
 mod streams;
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+
+use rustix::io::Errno;
+use wasmtime::OutOfMemory;
 
 pub(crate) use compile::compile_on_standard_streams;
 pub use inspect::{Import, Inspection, Kind, inspect};
@@ -21,7 +25,7 @@ use self::cache::Cache;
 use self::engine::Ticker;
 use self::library::Library;
 use self::load::Loaded;
-use crate::failure::{FailedCall, Finished, Reason};
+use crate::failure::{self, FailedCall, Finished, Reason};
 use crate::hash::ProgramHash;
 use crate::program::{Call, Source};
 use crate::sandbox::{Config, OpenError};
@@ -68,6 +72,16 @@ impl Runner {
         let _ticking = self.ticker.tick();
         run::run(self.library.engine(), loaded, call, stop, on_stderr)
     }
+}
+
+/// The error of a machine that has no memory, address space or descriptors for a program, if that is why the engine failed. No
+/// program causes one: its memory and tables have a limit that is looked at before.
+fn shortage(error: &wasmtime::Error) -> Option<Reason> {
+    let errno = error.downcast_ref::<Errno>().map(|errno| io::Error::from(*errno));
+    let is_of_machine = errno.as_ref().is_some_and(failure::is_of_machine)
+        || error.downcast_ref::<io::Error>().is_some_and(failure::is_of_machine)
+        || error.is::<OutOfMemory>();
+    is_of_machine.then(|| Reason::sandbox("get memory from this machine for the program", error.root_cause()))
 }
 
 fn engine_error(error: wasmtime::Error) -> OpenError {

@@ -20,8 +20,9 @@ use super::clock::make_reproducible;
 use super::engine::TICK;
 use super::limiter::MemoryLimiter;
 use super::load::Loaded;
+use super::shortage;
 use super::streams::{FileInput, Log, Stdout, Stream};
-use crate::failure::{FailedCall, Finished, Reason, Usage};
+use crate::failure::{FailedCall, Finished, Reason, Usage, is_of_machine};
 use crate::program::{Call, Input, STDERR_TAIL_BYTES};
 use crate::tail::Tail;
 
@@ -151,7 +152,12 @@ fn context(call: &Call, stdout: &Stdout, log: &Log) -> Result<WasiCtxBuilder, Re
         }
         Input::File(path) => {
             let opened = File::open(path);
-            let file = opened.map_err(|error| Reason::BadCall { message: format!("open its input: {error}") })?;
+            let file = opened.map_err(|error| {
+                if is_of_machine(&error) {
+                    return Reason::sandbox("open its input", error);
+                }
+                Reason::BadCall { message: format!("open its input: {error}") }
+            })?;
             builder.stdin(FileInput::new(file));
         }
     }
@@ -240,6 +246,9 @@ const UNKNOWN_CODE: &str = "exit with invalid exit status";
 fn reason_of(error: wasmtime::Error) -> Option<Reason> {
     if let Some(I32Exit(code)) = error.downcast_ref() {
         return (*code != 0).then_some(Reason::Exit { code: *code });
+    }
+    if let Some(reason) = shortage(&error) {
+        return Some(reason);
     }
     if error.root_cause().to_string().starts_with(UNKNOWN_CODE) {
         return Some(Reason::ExitUnknown);

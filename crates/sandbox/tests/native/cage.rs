@@ -122,6 +122,24 @@ fn what_is_no_executable_is_told_so() {
 }
 
 #[test]
+fn an_interpreter_or_a_loader_that_is_not_there_is_told_so() {
+    let grid = grid();
+    let mut executable = std::fs::read(hostile_path()).expect("read");
+    let loader = executable.windows(4).position(|part| part == b"/ld-").expect("it is linked dynamically");
+    executable[loader + 1..loader + 4].copy_from_slice(b"no-");
+    for (name, contents, told) in [
+        ("script", &b"#!/bin/sh\r\necho\r\n"[..], r#"the interpreter "/bin/sh\r""#),
+        ("executable", &executable[..], "its dynamic loader is not on this machine"),
+    ] {
+        let path = grid.directory.join(name);
+        std::fs::write(&path, contents).expect("written");
+        std::fs::set_permissions(&path, Permissions::from_mode(0o700)).expect("set");
+        let reason = reason(grid.run(&native(&path), &call(&[])));
+        assert!(matches!(reason, Reason::NotExecutable { .. }) && reason.to_string().contains(told), "{reason}");
+    }
+}
+
+#[test]
 fn a_script_runs_in_the_cage_when_its_interpreter_is_a_system_one() {
     let grid = grid();
     let path = grid.directory.join("script");
@@ -130,6 +148,27 @@ fn a_script_runs_in_the_cage_when_its_interpreter_is_a_system_one() {
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o500)).expect("set");
     let call = Call { stdin: sandbox::Input::Bytes("b\na\n".into()), ..call(&["was"]) };
     assert_eq!(text(&grid.run(&native(&path), &call).expect("finished").stdout), "a\nwas refused\n");
+}
+
+#[test]
+fn a_machine_without_descriptors_for_the_cage_is_to_blame() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let helper = directory.path().join("helper");
+    let (mut finished, mut failed) = (0, 0);
+    for most in 4..=24 {
+        std::fs::write(&helper, format!("#!/bin/sh\nulimit -n {most}\nexec {TEST_HOST} \"$@\"\n")).expect("written");
+        std::fs::set_permissions(&helper, Permissions::from_mode(0o700)).expect("set");
+        let grid = grid_with(|config| config.helper = helper.clone());
+        match grid.run(&hostile_program(), &call(&["nothing"])) {
+            Ok(_) => finished += 1,
+            Err(failure) => {
+                let is_of_worker = matches!(failure.reason, Reason::Sandbox { .. } | Reason::Unsupported { .. });
+                assert!(is_of_worker, "{most} descriptors: {}", failure.reason);
+                failed += 1;
+            }
+        }
+    }
+    assert!(finished > 0 && failed > 0, "{finished} finished, {failed} failed");
 }
 
 #[test]

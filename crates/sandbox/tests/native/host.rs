@@ -107,3 +107,30 @@ fn a_second_host_leaves_the_files_of_the_first_alone() {
     host.wait().expect("it ended");
     wait_until("the end of its program", || processes_marked(&marker).is_empty());
 }
+
+#[test]
+fn a_program_that_gets_no_disk_space_is_not_to_blame() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let mount = format!("mount -t tmpfs -o size=1m none {}", directory.path().display());
+    let error_of = |script: &str| {
+        let scenario = serde_json::json!({
+            "directory": directory.path().join("sandbox"), "native": null, "args": ["sh", "-c", script],
+            "newest_landlock_abi": null,
+        });
+        let run = format!("{mount} && exec \"$0\" \"$1\"");
+        let mut host = Command::new("unshare");
+        host.args(["--mount", "sh", "-c", &run, TEST_HOST, &scenario.to_string()]);
+        let output = host.output().expect("unshare runs");
+        assert!(!output.status.success());
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    let tried = Command::new("unshare").args(["--mount", "sh", "-c", &mount]).stderr(Stdio::null()).status();
+    if !tried.is_ok_and(|tried| tried.success()) {
+        eprintln!("not run: nothing can be mounted here");
+        return;
+    }
+    let full = error_of("head -c 4000000 /dev/zero > file");
+    assert!(full.contains("the disk of its scratch directory is full, and it exited with code 1"), "{full}");
+    let its_own = error_of("exit 1");
+    assert!(its_own.contains("Exit { code: 1 }"), "{its_own}");
+}

@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use sandbox::{Config, LocalProgram, NamedCommand, Reason, Sandbox};
+use sandbox::{Blame, Config, LocalProgram, NamedCommand, Reason, Sandbox};
 
 use crate::helpers::{call, command, grid, reason, text};
 
@@ -41,6 +41,18 @@ fn a_command_that_is_not_there_is_told_so() {
     assert!(matches!(reason(grid.run(&command(&["no-such-command"]), &call(&[]))), Reason::NotExecutable { .. }));
     assert!(matches!(reason(grid.run(&command(&[]), &call(&[]))), Reason::BadCall { .. }));
     grid.assert_nothing_is_left();
+}
+
+#[test]
+fn a_working_directory_that_is_gone_is_named_as_the_workers_fault() {
+    let grid = grid();
+    let gone = grid.directory.join("gone");
+    let argv = vec!["true".to_owned()];
+    let program =
+        LocalProgram::Named(NamedCommand { argv, working_directory: Some(gone.clone()), ..NamedCommand::default() });
+    let reason = reason(grid.run(&program, &call(&[])));
+    assert_eq!(reason.blame(), Blame::Worker);
+    assert!(reason.to_string().contains(&format!("its working directory {}", gone.display())), "{reason}");
 }
 
 #[test]

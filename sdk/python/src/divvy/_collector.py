@@ -148,17 +148,23 @@ class Collector:
         cancel.give_up("the grid did not take the cancel, and the executor has ended")
 
     def break_down(self, error: BaseException) -> None:
-        """Ends all futures that are left."""
+        """Ends all futures that are left, and cancels their jobs."""
         from ._engine import broken_by
 
         with self._changed:
             batches, self._batches = list(self._batches.values()), {}
+            has_thread = self._thread is not None
+            if has_thread:
+                # At once: a thread that finds nothing left to do ends, and the executor's client is closed.
+                for batch in batches:
+                    self._cancels.keep(Cancel(batch.id, self._client))
             self._changed.notify_all()
         for batch in batches:
             for future in list(batch.open.values()):
                 give(future, None, broken_by(error))
             self._let_go(batch)
-            self.cancel(batch)
+            if not has_thread:
+                self.cancel(batch)
 
     def _watcher(self, batch: Batch) -> Callable[[JobEvent | None], None]:
         def watcher(event: JobEvent | None) -> None:

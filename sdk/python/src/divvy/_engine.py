@@ -179,6 +179,11 @@ class Engine:
         self._collector.shut_down()
         self._close_client_when_done()
 
+    def kill(self) -> None:
+        """Cancels the calls that wait, ends the futures of the others, and has the grid kill what runs."""
+        self.shut_down(cancel_futures=True)
+        self.break_down(BrokenGridExecutor("the calls of this executor were killed"))
+
     def join(self) -> None:
         """Waits until every call has an outcome and the threads have ended."""
         for sender in self._senders:

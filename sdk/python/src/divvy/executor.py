@@ -147,6 +147,18 @@ class GridExecutor(Executor):
         if wait:
             self._engine.join()
 
+    def kill_workers(self) -> None:
+        """Ends the executor without waiting, and kills the processes that run its calls.
+
+        Calls that wait are canceled, futures of running ones end with ``BrokenExecutor``, and no more calls are taken,
+        as with the ``ProcessPoolExecutor`` of Python 3.14. The workers go on with the calls of other executors.
+        """
+        self._engine.kill()
+
+    def terminate_workers(self) -> None:
+        """Does the same as ``kill_workers``: a worker ends a call in one way."""
+        self._engine.kill()
+
     def _enqueue(self, payloads: list[str], *, is_chunk: bool) -> list[GridFuture]:
         for payload in payloads:
             if len(payload) > self._max_call_bytes:

@@ -215,11 +215,16 @@ def _raised(error: BaseException) -> str:
 
 
 def _unreadable(error: BaseException) -> str:
+    if isinstance(error, MemoryError):
+        # The pickle may be as good as any: the process has no room for what it holds.
+        return _raised(error)
     message = f"the call cannot be unpickled on the worker: {type(error).__name__}: {_words(error)}"
     return error_field("NotPicklable", message, traceback=_traceback(error))
 
 
 def _not_picklable(error: BaseException) -> str:
+    if isinstance(error, MemoryError):
+        return _raised(error)
     message = f"the result cannot be pickled: {type(error).__name__}: {_words(error)}"
     return error_field("NotPicklable", message, traceback=_traceback(error))
 

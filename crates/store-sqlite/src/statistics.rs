@@ -151,25 +151,42 @@ pub(crate) fn periods(
     let mut rows = column::readable(&mut select.query(params_from_iter(values))?, limit, |row| {
         column::skip(unreadable, "statistics", &key_of(row), period(row))
     })?;
-    let mut buckets = transaction.prepare_cached(
-        "SELECT what, up_to_us, count FROM statistics_durations WHERE grain = ?1 AND start = ?2 AND kind = ?3",
-    )?;
-    for row in &mut rows {
-        let key = (query.grain.stored_name(), row.start.as_second(), row.kind.as_str());
-        let read = |bucket: &Row<'_>| {
-            Ok((bucket.get::<_, String>(0)?, column::count(bucket, 1)?.min(BEYOND_US), column::count(bucket, 2)?))
-        };
-        let some = column::readable(&mut buckets.query(key)?, usize::MAX, |bucket| {
-            let key = format!("{} {}", key.1, key.2);
-            column::skip(unreadable, "durations of statistics", &key, read(bucket))
-        })?;
-        for (what, bound, count) in some {
-            if let Some(durations) = row.counts.durations_mut(&what) {
-                durations.buckets.insert(bound, count);
-            }
+    add_buckets(&transaction, unreadable, query, &mut rows)?;
+    Ok(rows)
+}
+
+/// The buckets of all rows from one key to another.
+const BUCKETS: &str = "SELECT start, kind, what, up_to_us, count FROM statistics_durations
+     WHERE grain = ?1 AND (start, kind) >= (?2, ?3) AND (start, kind) <= (?4, ?5) AND (?6 IS NULL OR kind = ?6)";
+
+/// Adds their buckets to rows, which are in the order of their keys.
+fn add_buckets(
+    db: &Connection,
+    unreadable: &Unreadable,
+    query: &Query,
+    rows: &mut [PeriodRow],
+) -> rusqlite::Result<()> {
+    let key = |row: &PeriodRow| (row.start.as_second(), row.kind);
+    let (Some(first), Some(last)) = (rows.first().map(key), rows.last().map(key)) else { return Ok(()) };
+    let kind = query.kind.as_ref().map(JobKind::as_str);
+    let wanted = (query.grain.stored_name(), first.0, first.1.as_str(), last.0, last.1.as_str(), kind);
+    let mut select = db.prepare_cached(BUCKETS)?;
+    let read = |bucket: &Row<'_>| {
+        let of: (i64, JobKind) = (bucket.get(0)?, column::parse(bucket, 1)?);
+        let (bound, count) = (column::count(bucket, 3)?.min(BEYOND_US), column::count(bucket, 4)?);
+        Ok((of, bucket.get::<_, String>(2)?, bound, count))
+    };
+    let buckets = column::readable(&mut select.query(wanted)?, usize::MAX, |bucket| {
+        column::skip(unreadable, "durations of statistics", &key_of(bucket), read(bucket))
+    })?;
+    for (of, what, bound, count) in buckets {
+        // A row that cannot be read has no place.
+        let Ok(place) = rows.binary_search_by_key(&of, key) else { continue };
+        if let Some(durations) = rows[place].counts.durations_mut(&what) {
+            durations.buckets.insert(bound, count);
         }
     }
-    Ok(rows)
+    Ok(())
 }
 
 fn period(row: &Row<'_>) -> rusqlite::Result<PeriodRow> {
@@ -241,4 +258,60 @@ pub(crate) fn forget(db: &Connection, grain: Grain, before: Timestamp) -> rusqli
         deleted += db.prepare_cached(&sql)?.execute((grain, bound))? as u64;
     }
     Ok(deleted)
+}
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::StatementStatus;
+
+    use super::*;
+    use crate::open;
+
+    const MINUTES: i64 = 400;
+    const KINDS: [JobKind; 2] = [JobKind::COUNT_PRIMES, JobKind::SLEEP];
+
+    /// The figure that a row's only bucket has.
+    fn figure(minute: i64, kind: JobKind) -> u64 {
+        (2 * minute).unsigned_abs() + u64::from(kind == KINDS[1]) + 1
+    }
+
+    fn fill(db: &Connection) -> rusqlite::Result<()> {
+        let (columns, zeros) = (FIGURES.join(", "), vec!["0"; FIGURES.len()].join(", "));
+        let mut row = db.prepare(&format!(
+            "INSERT INTO statistics (grain, start, kind, jobs_pending, tasks_pending, {columns}) VALUES ('minute', ?1, ?2, 0, 0, {zeros})"
+        ))?;
+        let mut bucket =
+            db.prepare("INSERT INTO statistics_durations VALUES ('minute', ?1, ?2, 'waiting', 1000, ?3)")?;
+        for (minute, kind) in (0..MINUTES).flat_map(|minute| KINDS.map(|kind| (minute, kind))) {
+            row.execute((60 * minute, kind.as_str()))?;
+            bucket.execute((60 * minute, kind.as_str(), figure(minute, kind).column()))?;
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn the_buckets_of_a_page_are_read_at_once_and_each_belongs_to_its_row() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let db = open::open(directory.path()).expect("a new database").db;
+        db.execute_batch("BEGIN").and_then(|()| fill(&db)).and_then(|()| db.execute_batch("COMMIT")).expect("room");
+        // The bucket of a row that is gone.
+        db.execute("DELETE FROM statistics WHERE start = 60 AND kind = 'sleep'", []).expect("there");
+        let runs = || db.prepare_cached(BUCKETS).expect("SQL").get_status(StatementStatus::Run);
+        for kind in [None, Some(KINDS[1])] {
+            let query = Query { grain: Grain::Minute, starts: Timestamp::MIN..Timestamp::MAX, kind };
+            let (mut after, mut seen, before) = (None, 0, runs());
+            for page in 1.. {
+                let rows = periods(&db, &Unreadable::default(), &query, after.as_ref(), 150).expect("readable");
+                let Some(last) = rows.last() else { break };
+                after = Some((last.start, last.kind));
+                seen += rows.len();
+                assert_eq!(runs() - before, page, "one statement a page");
+                for row in rows {
+                    let buckets: Vec<_> = row.counts.waiting.buckets.into_iter().collect();
+                    assert_eq!(buckets, [(1000, figure(row.start.as_second() / 60, row.kind))], "{}", row.start);
+                }
+            }
+            assert_eq!(seen, if kind.is_none() { 799 } else { 399 });
+        }
+    }
 }

@@ -46,7 +46,8 @@ pub fn statistics_page(viewer: &Viewer, shown: &Statistics<'_>) -> Markup {
     let content = html! {
         div.title { h1 { "Statistics" } (grains(shown)) p.quiet { "times in UTC" } }
         (kinds(shown))
-        div.charts {
+        // Weeks and months are sums of many days, and differ little from one second to the next.
+        div.charts data-slow=[matches!(shown.grain, Grain::Week | Grain::Month).then_some("")] {
             (amounts(shown, "tasks-done", "Tasks", |counts| [counts.tasks_succeeded, counts.tasks_failed]))
             (amounts(shown, "jobs-done", "Jobs", |counts| [counts.jobs_succeeded, counts.jobs_failed]))
             (percentiles(shown, "waiting", "Waiting time of jobs", |counts| &counts.waiting))
@@ -226,5 +227,21 @@ fn by_period(shown: &Statistics<'_>) -> Markup {
             }
             p.quiet { "Periods in which nothing happened are left out. The same as CSV and JSON: " code { "GET /v1/statistics" } "." }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::samples;
+
+    #[test]
+    fn weeks_and_months_are_asked_for_more_seldom_than_shorter_periods() {
+        let is_slow = |grain| {
+            let shown = Statistics { grain, kind: None, periods: &[], by_kind: &[] };
+            statistics_page(&samples::viewer(), &shown).0.contains("data-slow")
+        };
+        let grains = GRAINS.map(|(grain, _)| is_slow(grain));
+        assert_eq!(grains, [false, false, false, true, true]);
     }
 }

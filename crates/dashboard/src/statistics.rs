@@ -118,8 +118,10 @@ fn figure(
         let index = place.round() as usize;
         shown.periods.get(index).map_or_else(String::new, |period| label(shown.grain, period.start))
     };
+    // The names of months are long.
+    let x_labels = if shown.grain == Grain::Month { 4 } else { 6 };
     let last = place(shown.periods.len().saturating_sub(1)).max(1.0);
-    chart(&Chart { id, title, summary, x: 0.0..last, x_labels: 6, x_label: &x_label, y, gap: 1.0, series })
+    chart(&Chart { id, title, summary, x: 0.0..last, x_labels, x_label: &x_label, y, gap: 1.0, series })
 }
 
 fn amounts(shown: &Statistics<'_>, id: &'static str, title: &'static str, of: impl Fn(&Counts) -> [u64; 2]) -> Markup {

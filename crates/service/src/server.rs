@@ -176,7 +176,7 @@ where
             .app_data(Data::new(routes.unwrap_or_default()))
             .app_data(resources.clone())
             .app_data(PathConfig::default().error_handler(unreadable_path))
-            // Before what passes requests on: answers of other processes are encoded already.
+            // Within the relay: answers that are passed on are encoded already.
             .wrap(from_fn(compress))
             .wrap(from_fn(pass_on))
             .wrap(from_fn(admit))

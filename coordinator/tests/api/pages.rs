@@ -1,6 +1,5 @@
 //! The pages for people, as a browser without scripts gets them.
 
-use std::io::Read as _;
 use std::time::Instant;
 
 use api::SimulationStarted;
@@ -9,7 +8,7 @@ use model::{JobState, Labels};
 use reqwest::{Method, header};
 use serde_json::json;
 
-use crate::helpers::{PATIENCE, TestCoordinator, config, numbered_tasks, pause, problem, read, with};
+use crate::helpers::{PATIENCE, TestCoordinator, config, gunzip, numbered_tasks, pause, problem, read, with};
 
 #[tokio::test]
 async fn every_page_has_one_heading_a_title_and_a_policy_without_inline_code() {
@@ -79,12 +78,6 @@ async fn pages_their_assets_and_the_task_stream_come_compressed_and_programs_are
     for path in ["/v1/jobs", "/v1/stats", "/live"] {
         assert_eq!(ask(path).await.headers().get(header::CONTENT_ENCODING), None, "{path}");
     }
-}
-
-fn gunzip(compressed: &[u8]) -> Vec<u8> {
-    let mut plain = Vec::new();
-    flate2::read::GzDecoder::new(compressed).read_to_end(&mut plain).expect("gzip");
-    plain
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! Rows of statistics: written at the end of a batch, and read.
 
+use std::fmt::{self, Display, Formatter};
 use std::sync::LazyLock;
 
 use jiff::Timestamp;
@@ -127,10 +128,15 @@ fn start(row: &Row<'_>, index: usize) -> rusqlite::Result<Timestamp> {
     Timestamp::from_second(second).map_err(|_| rusqlite::Error::IntegralValueOutOfRange(index, second))
 }
 
-/// The key of a row of statistics, as far as it can be read.
-fn key_of(row: &Row<'_>) -> String {
-    let kind = row.get_ref(1).ok().and_then(|kind| kind.as_str().ok()).unwrap_or_default();
-    format!("{} {kind}", row.get::<_, i64>(0).unwrap_or(0))
+/// The key of a row of statistics, as far as it can be read. It is written only where the row cannot be read.
+struct KeyOf<'r, 's>(&'r Row<'s>);
+
+impl Display for KeyOf<'_, '_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let Self(row) = self;
+        let kind = row.get_ref(1).ok().and_then(|kind| kind.as_str().ok()).unwrap_or_default();
+        write!(f, "{} {kind}", row.get::<_, i64>(0).unwrap_or(0))
+    }
 }
 
 pub(crate) fn periods(
@@ -149,15 +155,32 @@ pub(crate) fn periods(
          ORDER BY start, kind"
     ))?;
     let mut rows = column::readable(&mut select.query(params_from_iter(values))?, limit, |row| {
-        column::skip(unreadable, "statistics", &key_of(row), period(row))
+        column::skip(unreadable, "statistics", &KeyOf(row), period(row))
     })?;
     add_buckets(&transaction, unreadable, query, &mut rows)?;
     Ok(rows)
 }
 
-/// The buckets of all rows from one key to another.
+/// The buckets of all rows from one key to another, in the order of the rows.
 const BUCKETS: &str = "SELECT start, kind, what, up_to_us, count FROM statistics_durations
-     WHERE grain = ?1 AND (start, kind) >= (?2, ?3) AND (start, kind) <= (?4, ?5) AND (?6 IS NULL OR kind = ?6)";
+     WHERE grain = ?1 AND (start, kind) >= (?2, ?3) AND (start, kind) <= (?4, ?5) AND (?6 IS NULL OR kind = ?6)
+     ORDER BY start, kind";
+
+/// A bucket of a row. A page has many of them, so that nothing of one is copied.
+struct Bucket<'r> {
+    key: (i64, &'r str),
+    what: &'r str,
+    bound: u64,
+    count: u64,
+}
+
+impl<'r> Bucket<'r> {
+    fn read(row: &'r Row<'_>) -> rusqlite::Result<Self> {
+        let key = (row.get(0)?, row.get_ref(1)?.as_str()?);
+        let (bound, count) = (column::count(row, 3)?.min(BEYOND_US), column::count(row, 4)?);
+        Ok(Self { key, what: row.get_ref(2)?.as_str()?, bound, count })
+    }
+}
 
 /// Adds their buckets to rows, which are in the order of their keys.
 fn add_buckets(
@@ -166,23 +189,24 @@ fn add_buckets(
     query: &Query,
     rows: &mut [PeriodRow],
 ) -> rusqlite::Result<()> {
-    let key = |row: &PeriodRow| (row.start.as_second(), row.kind);
-    let (Some(first), Some(last)) = (rows.first().map(key), rows.last().map(key)) else { return Ok(()) };
+    let (Some(first), Some(last)) = (rows.first(), rows.last()) else { return Ok(()) };
+    let (first, last) = ((first.start.as_second(), first.kind), (last.start.as_second(), last.kind));
     let kind = query.kind.as_ref().map(JobKind::as_str);
     let wanted = (query.grain.stored_name(), first.0, first.1.as_str(), last.0, last.1.as_str(), kind);
     let mut select = db.prepare_cached(BUCKETS)?;
-    let read = |bucket: &Row<'_>| {
-        let of: (i64, JobKind) = (bucket.get(0)?, column::parse(bucket, 1)?);
-        let (bound, count) = (column::count(bucket, 3)?.min(BEYOND_US), column::count(bucket, 4)?);
-        Ok((of, bucket.get::<_, String>(2)?, bound, count))
-    };
-    let buckets = column::readable(&mut select.query(wanted)?, usize::MAX, |bucket| {
-        column::skip(unreadable, "durations of statistics", &key_of(bucket), read(bucket))
-    })?;
-    for (of, what, bound, count) in buckets {
+    let mut found = select.query(wanted)?;
+    let mut place = 0;
+    while let Some(bucket) = found.next()? {
+        let read = Bucket::read(bucket);
+        let read = column::skip(unreadable, "durations of statistics", &KeyOf(bucket), read)?;
+        let Some(Bucket { key, what, bound, count }) = read else { continue };
+        let is_before = |row: &PeriodRow| (row.start.as_second(), row.kind.as_str()) < key;
+        while rows.get(place).is_some_and(is_before) {
+            place += 1;
+        }
         // A row that cannot be read has no place.
-        let Ok(place) = rows.binary_search_by_key(&of, key) else { continue };
-        if let Some(durations) = rows[place].counts.durations_mut(&what) {
+        let row = rows.get_mut(place).filter(|row| (row.start.as_second(), row.kind.as_str()) == key);
+        if let Some(durations) = row.and_then(|row| row.counts.durations_mut(what)) {
             durations.buckets.insert(bound, count);
         }
     }
@@ -218,7 +242,7 @@ pub(crate) fn pending(
         Ok(PendingRow { start: start(row, 0)?, kind: column::parse(row, 1)?, jobs: row.get(2)?, tasks: row.get(3)? })
     };
     column::readable(&mut select.query((grain.stored_name(), second(before)))?, usize::MAX, |row| {
-        column::skip(unreadable, "statistics", &key_of(row), read(row))
+        column::skip(unreadable, "statistics", &KeyOf(row), read(row))
     })
 }
 
@@ -238,7 +262,7 @@ pub(crate) fn task_starts(
         Ok(TaskRow { start: start(row, 0)?, kind, task, starts: column::count(row, 3)? })
     };
     column::readable(&mut select.query(params_from_iter(values))?, limit, |row| {
-        column::skip(unreadable, "statistics of tasks", &key_of(row), read(row))
+        column::skip(unreadable, "statistics of tasks", &KeyOf(row), read(row))
     })
 }
 

@@ -1,13 +1,13 @@
 //! `divvy stats`.
 
-use api::Stats;
+use api::{KafkaStats, Stats};
 
 use crate::arguments::{self, Format};
 use crate::failure::Failure;
 use crate::patience::patiently;
 use crate::print::{print_json, print_line, print_table};
 use crate::table::{Cell, Table};
-use crate::words::figure;
+use crate::words::{figure, memory};
 
 pub(crate) async fn run(arguments: &arguments::Stats) -> Result<(), Failure> {
     let grid = arguments.grid.url.client()?;
@@ -69,12 +69,35 @@ fn stats_table(stats: &Stats) -> Table<2> {
     ] {
         table.push([Cell::new(name), Cell::new(value)]);
     }
+    for (name, value) in if_known(stats) {
+        table.push([Cell::new(name), Cell::new(value)]);
+    }
     table
+}
+
+/// Figures that not every grid has.
+fn if_known(stats: &Stats) -> Vec<(&'static str, String)> {
+    let mut lines = Vec::new();
+    if stats.unreadable_jobs > 0 {
+        lines.push(("unreadable jobs", format!("{}: the leader's log names them", stats.unreadable_jobs)));
+    }
+    if let Some(disk) = stats.disk {
+        let low = if disk.is_low() { ": low" } else { "" };
+        lines.push(("disk", format!("{} free of {}{low}", memory(disk.free_bytes), memory(disk.total_bytes))));
+    }
+    if let Some(kafka) = &stats.kafka {
+        let KafkaStats { unpublished_events, lost_events, records_missed, records_dead, .. } = kafka;
+        let events = format!("unpublished events: {unpublished_events}, lost events: {lost_events}");
+        let figures = format!("{events}, missed records: {records_missed}, dead letters: {records_dead}");
+        lines.push(("kafka", figures));
+        lines.extend(kafka.errors.iter().map(|(part, error)| ("kafka error", format!("{part}: {error}"))));
+    }
+    lines
 }
 
 #[cfg(test)]
 mod tests {
-    use api::KindDemand;
+    use api::{DiskStats, KindDemand};
 
     use super::*;
 
@@ -88,6 +111,8 @@ mod tests {
         stats.demand.insert("sleep".to_owned(), sleep);
         stats.wanted_slots = 14;
         stats.workers.simulated = 24;
+        stats.disk = Some(DiskStats { free_bytes: 40 << 30, total_bytes: 100 << 30 });
+        stats.unreadable_jobs = 2;
         (stats.store_backlog, stats.store_error) = (7, Some("the disk is full".to_owned()));
         let text = stats_table(&stats).render(false);
         for line in [
@@ -98,6 +123,25 @@ mod tests {
             "queue by priority  9: 3, 1: 10",
             "throughput         12.5 tasks/s, 30.0M numbers/s",
             "store backlog      7: the disk is full",
+            "disk               40.0 GiB free of 100.0 GiB",
+            "unreadable jobs    2: the leader's log names them",
+        ] {
+            assert!(text.lines().any(|there| there == line), "{line:?} in\n{text}");
+        }
+    }
+
+    #[test]
+    fn a_disk_that_is_nearly_full_and_kafka_are_told_where_the_grid_has_them() {
+        let without = stats_table(&Stats::default()).render(false);
+        assert!(["disk", "unreadable", "kafka"].iter().all(|part| !without.contains(part)), "{without}");
+        let mut kafka = KafkaStats { unpublished_events: 5, records_dead: 1, ..KafkaStats::default() };
+        kafka.errors.insert("publisher".to_owned(), "no broker answers".to_owned());
+        let disk = DiskStats { free_bytes: 3 << 29, total_bytes: 100 << 30 };
+        let text = stats_table(&Stats { disk: Some(disk), kafka: Some(kafka), ..Stats::default() }).render(false);
+        for line in [
+            "disk               1.5 GiB free of 100.0 GiB: low",
+            "kafka              unpublished events: 5, lost events: 0, missed records: 0, dead letters: 1",
+            "kafka error        publisher: no broker answers",
         ] {
             assert!(text.lines().any(|there| there == line), "{line:?} in\n{text}");
         }

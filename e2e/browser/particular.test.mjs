@@ -54,6 +54,31 @@ test("a text from right to left turns nothing beside it, and emoji and long word
   }
 });
 
+test("pages fit windows of any width, with their figures and names whole", async () => {
+  const job = await grid.submit({ kind: "sleep", params: { seconds: 0.01, tasks: 3 }, requires: { labels: { nowhere: "yes" } } });
+  // It shows as a worker that pulls.
+  await grid.claim(`python-worker-${"long-".repeat(8)}name`, { wait_seconds: 0 });
+  const targets = ["/", "/jobs", `/jobs/${job.id}`, "/grid/workers", "/grid/coordinators", "/statistics?grain=month", `/nosuch/${"x".repeat(300)}`];
+  for (const width of [320, 390, 680, 800, 980]) {
+    const { context, page } = await openPage("/", { viewport: { width, height: 900 } });
+    for (const target of targets) {
+      await page.goto(grid.url + target);
+      assert.equal(await sideways(page), 0, `${target} at ${width}`);
+      const cut = await page.locator(".tiles dd").evaluateAll((all) => all.filter((one) => one.scrollWidth > one.clientWidth + 1).map((one) => one.innerText));
+      assert.deepEqual(cut, [], `${target} at ${width}`);
+    }
+    await page.goto(`${grid.url}/grid/workers`);
+    const names = await page.locator("td.worker").evaluateAll((all) => all.map((one) => one.clientWidth));
+    assert.ok(names.length > 0 && Math.min(...names) > 120, `${names} at ${width}`);
+    await page.goto(`${grid.url}/jobs`);
+    const boxes = await page.locator(`#job-${job.id} td:has(.progress), #job-${job.id} td.num:not(.wide)`).evaluateAll((all) => all.map((one) => one.getBoundingClientRect().toJSON()));
+    const [progress, time] = boxes;
+    assert.ok(boxes.length === 2 && (progress.right <= time.left || time.bottom <= progress.top), `${JSON.stringify(boxes)} at ${width}`);
+    await context.close();
+  }
+  await grid.call("POST", `/v1/jobs/${job.id}/cancel`);
+});
+
 test("an error of many lines keeps its first and its last ones on the job's page", async () => {
   const lines = Array.from({ length: 25 }, (_, number) => `  File "solve.py", line ${number}, in step`);
   const job = await failed(`Traceback:\n${lines.join("\n")}\nValueError: no column`);

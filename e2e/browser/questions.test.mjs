@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { axe } from "./helpers.mjs";
+import { axe, until } from "./helpers.mjs";
 import { useGrid } from "./site.mjs";
 
 const { grid, open: openPage, openLive: open } = useGrid();
@@ -114,6 +114,46 @@ test("an address without a page is told on a page that leads on, also without sc
   }
   const problem = await grid.call("GET", "/nosuch");
   assert.deepEqual([problem.status, problem.headers.get("content-type")], [404, "application/problem+json"]);
+});
+
+test("a change by filter counts the jobs that can change alone, and jobs that are retried run to their end", async () => {
+  const tags = { night: "yes" };
+  const failed = [];
+  for (let number = 0; number < 2; number += 1) {
+    const { id } = await grid.submit({ kind: "tasks", params: { list: [number] }, max_attempts: 1, tags });
+    const claimed = await grid.claim("puller");
+    assert.equal(claimed.job, id);
+    await grid.report(claimed, "fail", { error: `no input ${number}` });
+    assert.equal((await grid.ended(id)).state, "failed");
+    failed.push(id);
+  }
+  const done = await grid.submit({ kind: "sleep", params: { seconds: 0 }, tags });
+  await grid.ended(done.id);
+  const queued = await waiting({ tags });
+  const { context, page, errors } = await open("/jobs?tag=night");
+  const change = async (label, jobs, told) => {
+    await page.click(`.selection a:has-text("${label}")`);
+    await page.locator("dialog h2", { hasText: `${label} ${jobs}?` }).waitFor();
+    await page.click(`dialog button:has-text("${label} ${jobs}")`);
+    await page.locator("p.notice", { hasText: told }).waitFor();
+  };
+  await change("Retry", "2 jobs", "2 jobs were retried.");
+  for (let number = 0; number < 2; number += 1) {
+    const claimed = await grid.claim("puller");
+    assert.ok(failed.includes(claimed.job));
+    await grid.report(claimed, "complete", { results: [number] });
+  }
+  for (const id of failed) assert.equal((await grid.ended(id)).state, "succeeded");
+  await until("the list shows it", async () => (await page.locator("#jobs .state", { hasText: "succeeded" }).count()) === 3);
+
+  // A text and a time are compared job by job.
+  await page.goto(`${grid.url}/jobs?text=${queued.id}&since=1h`);
+  for (const [label, told, state] of [["Pause", "paused", "paused"], ["Resume", "resumed", "queued"], ["Cancel", "canceled", "canceled"]]) {
+    await change(label, "1 job", `1 job was ${told}.`);
+    assert.equal((await grid.job(queued.id)).state, state);
+  }
+  assert.deepEqual(errors, []);
+  await context.close();
 });
 
 test("what a change has done is told once: neither a reload nor the address tells it again", async () => {

@@ -86,7 +86,9 @@ fn workers_and_figures_are_shown() {
     });
     assert_eq!(stats.queue_depth_by_priority.get(&8), None, "no worker can run them");
     assert_eq!(grid.stdout(&["stats", "--output", "quiet"]), "0\n");
-    assert!(grid.stdout(&["stats"]).contains("0 runnable, 0 paused, 7 that no worker can run"));
+    let table = grid.stdout(&["stats"]);
+    assert!(table.contains("0 runnable, 0 paused, 7 that no worker can run"), "{table}");
+    assert!(stats.disk.is_some_and(|disk| disk.total_bytes > 0) && table.contains("\ndisk "), "{table}");
     grid.stdout(&["job", "cancel", &id]);
 }
 

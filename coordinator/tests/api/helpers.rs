@@ -3,6 +3,7 @@
 mod bodies;
 mod event_stream;
 
+use std::io::Read as _;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,6 +13,7 @@ use actix_web::{App, HttpResponse, HttpServer};
 use api::{Claimed, Heartbeat, Job, LeaseOutcome, LeaseRequest, Problem, Task, TaskPage, WorkerState, WorkerSummary};
 use coordinator::config::Config;
 use coordinator::startup::Coordinator;
+use flate2::read::GzDecoder;
 use model::{BootId, JobId, JobState, Labels};
 use reqwest::{Client, Response, StatusCode};
 use serde_json::{Value, json};
@@ -327,6 +329,13 @@ pub(crate) async fn read<T: serde::de::DeserializeOwned>(response: Response, sta
     let (found, text) = (response.status(), response.text().await.expect("a body"));
     assert_eq!(found, status, "{text}");
     serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
+}
+
+/// The body of a compressed answer.
+pub(crate) fn gunzip(compressed: &[u8]) -> Vec<u8> {
+    let mut plain = Vec::new();
+    GzDecoder::new(compressed).read_to_end(&mut plain).expect("gzip");
+    plain
 }
 
 pub(crate) fn heartbeat(port: u16) -> Heartbeat {

@@ -8,7 +8,7 @@ use model::{JobState, Labels};
 use reqwest::{Method, header};
 use serde_json::json;
 
-use crate::helpers::{PATIENCE, TestCoordinator, config, numbered_tasks, pause, problem, read, with};
+use crate::helpers::{PATIENCE, TestCoordinator, config, gunzip, numbered_tasks, pause, problem, read, with};
 
 #[tokio::test]
 async fn every_page_has_one_heading_a_title_and_a_policy_without_inline_code() {
@@ -45,6 +45,39 @@ async fn assets_may_be_kept_for_ever_under_their_own_hash_alone() {
     let other = coordinator.get("/assets/style.0000000000000000.css").await;
     assert_eq!(other.status(), 200);
     assert_eq!(other.headers()[header::CACHE_CONTROL], "no-store");
+}
+
+#[tokio::test]
+async fn pages_their_assets_and_the_task_stream_come_compressed_and_programs_are_answered_as_before() {
+    let coordinator = TestCoordinator::start(config());
+    for number in 0..20 {
+        coordinator.submit(&json!({"kind": "sleep", "params": {"seconds": number}})).await;
+    }
+    let ask = async |path: &str| {
+        let request = coordinator.client.get(format!("http://{}{path}", coordinator.public));
+        request.header(header::ACCEPT_ENCODING, "gzip, deflate, br").send().await.expect("an answer")
+    };
+    let html = coordinator.get("/jobs").await.text().await.expect("text");
+    let assets = html.split('"').filter(|part| part.starts_with("/assets/") && !part.ends_with(".svg"));
+    let mut paths: Vec<_> = assets.map(str::to_owned).collect();
+    assert!(paths.len() >= 3, "{paths:?}");
+    for path in &paths {
+        let (plain, answer) = (coordinator.get(path).await.bytes().await.expect("bytes"), ask(path.as_str()).await);
+        assert_eq!(answer.headers()[header::CONTENT_ENCODING], "gzip", "{path}");
+        assert_eq!(gunzip(&answer.bytes().await.expect("bytes")), plain, "{path}");
+    }
+    paths.extend(["/", "/jobs", "/statistics", "/task-stream", "/submit", "/grid/workers"].map(str::to_owned));
+    for path in &paths {
+        let answer = ask(path.as_str()).await;
+        assert_eq!(answer.headers()[header::CONTENT_ENCODING], "gzip", "{path}");
+        assert_eq!(answer.headers()[header::VARY], "Accept-Encoding", "{path}");
+        let compressed = answer.bytes().await.expect("bytes");
+        let plain = gunzip(&compressed);
+        assert!(compressed.len() < plain.len(), "{path}: {} of {}", compressed.len(), plain.len());
+    }
+    for path in ["/v1/jobs", "/v1/stats", "/live"] {
+        assert_eq!(ask(path).await.headers().get(header::CONTENT_ENCODING), None, "{path}");
+    }
 }
 
 #[tokio::test]

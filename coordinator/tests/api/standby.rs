@@ -15,7 +15,9 @@ use store::memory::{Memory, MemoryShared, StoreClock};
 use store::shared::Acquired;
 use uuid::Uuid;
 
-use crate::helpers::{PATIENCE, TestCoordinator, config, heartbeat, numbered_tasks, pause, problem, read, with};
+use crate::helpers::{
+    PATIENCE, TestCoordinator, config, gunzip, heartbeat, numbered_tasks, pause, problem, read, with,
+};
 use crate::several::Grid;
 
 /// A coordinator of a grid without a leader: a lease that never expires belongs to no coordinator.
@@ -144,6 +146,17 @@ async fn a_standby_shows_what_only_the_leader_knows() {
         assert!(Instant::now() < deadline, "no tick tells of {stored}");
         pause().await;
     }
+}
+
+#[actix_web::test]
+async fn a_page_that_a_standby_passes_on_is_compressed_once() {
+    let grid = Grid::start(2).await;
+    let standby = &grid.coordinators[1];
+    let request = standby.client.get(format!("http://{}/jobs", standby.public));
+    let answer = request.header(header::ACCEPT_ENCODING, "gzip").send().await.expect("an answer");
+    assert_eq!(answer.headers()[header::CONTENT_ENCODING], "gzip");
+    let html = gunzip(&answer.bytes().await.expect("bytes"));
+    assert!(String::from_utf8_lossy(&html).contains("<h1>Jobs</h1>"), "{html:?}");
 }
 
 #[actix_web::test]

@@ -46,7 +46,8 @@ pub fn statistics_page(viewer: &Viewer, shown: &Statistics<'_>) -> Markup {
     let content = html! {
         div.title { h1 { "Statistics" } (grains(shown)) p.quiet { "times in UTC" } }
         (kinds(shown))
-        div.charts {
+        // Weeks and months are sums of many days, and differ little from one second to the next.
+        div.charts data-slow=[matches!(shown.grain, Grain::Week | Grain::Month).then_some("")] {
             (amounts(shown, "tasks-done", "Tasks", |counts| [counts.tasks_succeeded, counts.tasks_failed]))
             (amounts(shown, "jobs-done", "Jobs", |counts| [counts.jobs_succeeded, counts.jobs_failed]))
             (percentiles(shown, "waiting", "Waiting time of jobs", |counts| &counts.waiting))
@@ -117,8 +118,10 @@ fn figure(
         let index = place.round() as usize;
         shown.periods.get(index).map_or_else(String::new, |period| label(shown.grain, period.start))
     };
+    // The names of months are long.
+    let x_labels = if shown.grain == Grain::Month { 4 } else { 6 };
     let last = place(shown.periods.len().saturating_sub(1)).max(1.0);
-    chart(&Chart { id, title, summary, x: 0.0..last, x_labels: 6, x_label: &x_label, y, gap: 1.0, series })
+    chart(&Chart { id, title, summary, x: 0.0..last, x_labels, x_label: &x_label, y, gap: 1.0, series })
 }
 
 fn amounts(shown: &Statistics<'_>, id: &'static str, title: &'static str, of: impl Fn(&Counts) -> [u64; 2]) -> Markup {
@@ -226,5 +229,21 @@ fn by_period(shown: &Statistics<'_>) -> Markup {
             }
             p.quiet { "Periods in which nothing happened are left out. The same as CSV and JSON: " code { "GET /v1/statistics" } "." }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::samples;
+
+    #[test]
+    fn weeks_and_months_are_asked_for_more_seldom_than_shorter_periods() {
+        let is_slow = |grain| {
+            let shown = Statistics { grain, kind: None, periods: &[], by_kind: &[] };
+            statistics_page(&samples::viewer(), &shown).0.contains("data-slow")
+        };
+        let grains = GRAINS.map(|(grain, _)| is_slow(grain));
+        assert_eq!(grains, [false, false, false, true, true]);
     }
 }

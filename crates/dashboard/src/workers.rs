@@ -23,7 +23,7 @@ pub fn workers_page(viewer: &Viewer, workers: &[WorkerSummary], after: Option<&s
         @if workers.is_empty() {
             p.empty { "No worker is there. Start one with " code { "DIVVY_COORDINATOR=http://HOST:8081 divvy-worker" } "." }
         } @else {
-            table.workers.stack {
+            table.workers.stack #workers {
                 thead { tr {
                     th { "State" } th { "Worker" } th.num { "Slots" } th.wide { "Load" } th.num.wide { "Free memory" }
                     th.num.wide { "Numbers/s" } th.num { "Tasks done" } th.num { "Seen" } @if viewer.may_administer { th { "Drain" } }

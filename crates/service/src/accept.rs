@@ -1,6 +1,6 @@
-//! The form of an answer that a client prefers, by the header `Accept` of RFC 9110.
+//! The form and the encoding of an answer that a client prefers, by the headers `Accept` and `Accept-Encoding` of RFC 9110.
 
-use actix_web::http::header::{ACCEPT, HeaderMap};
+use actix_web::http::header::{ACCEPT, ACCEPT_ENCODING, HeaderMap};
 
 /// A client's preference for a form.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -41,6 +41,25 @@ fn wish(ranges: &[&str], main: &str, sub: &str) -> Option<Wish> {
         Some(Wish { quality: quality(parts), precision })
     });
     wishes.max_by_key(|wish| wish.precision)
+}
+
+/// Whether a client prefers gzip to the answer as it is. A client without the header could take any encoding, but many of these
+/// decode none.
+pub(crate) fn takes_gzip(headers: &HeaderMap) -> bool {
+    let (mut gzip, mut any, mut identity) = (None, None, 0);
+    let values = headers.get_all(ACCEPT_ENCODING).filter_map(|value| value.to_str().ok());
+    for coding in values.flat_map(|value| value.split(',')) {
+        let mut parts = coding.split(';').map(str::trim);
+        let name = parts.next().unwrap_or_default().to_ascii_lowercase();
+        let quality = quality(parts);
+        match name.as_str() {
+            "gzip" | "x-gzip" => gzip = Some(quality),
+            "*" => any = Some(quality),
+            "identity" => identity = quality,
+            _ => (),
+        }
+    }
+    gzip.or(any).is_some_and(|gzip| gzip > 0 && gzip >= identity)
 }
 
 /// The quality among the parameters of a range; 1000 if there is none, and 0 if it cannot be read.
@@ -91,6 +110,30 @@ mod tests {
             });
             assert_eq!(prefers_to_json(&headers, ("text", "csv")), is_csv, "{accept}");
         }
+    }
+
+    #[test]
+    fn an_answer_is_compressed_only_for_a_client_that_names_gzip_and_does_not_prefer_it_plain() {
+        for (encodings, takes_it) in [
+            ("gzip, deflate, br, zstd", true),
+            ("br;q=1.0, GZIP;q=0.8, *;q=0.1", true),
+            ("x-gzip", true),
+            ("*", true),
+            ("", false),
+            ("identity", false),
+            ("br, zstd", false),
+            ("gzip;q=0", false),
+            ("gzip;q=0, *", false),
+            ("*;q=0", false),
+            ("identity, gzip;q=0.5", false),
+            ("identity;q=0.5, gzip", true),
+            ("gzip;q=x", false),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.append(ACCEPT_ENCODING, HeaderValue::from_str(encodings).expect("a value"));
+            assert_eq!(takes_gzip(&headers), takes_it, "{encodings}");
+        }
+        assert!(!takes_gzip(&HeaderMap::new()));
     }
 
     #[test]

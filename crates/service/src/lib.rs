@@ -8,6 +8,7 @@ mod auth;
 mod body;
 mod budget;
 mod command_line;
+mod compression;
 mod config;
 mod connection;
 mod credential;
@@ -41,6 +42,7 @@ pub use body::{
 };
 pub use budget::{BodyBudget, Reservation};
 pub use command_line::{CommandLine, Variable, WRONG_USAGE, variables_of};
+pub use compression::Compressed;
 pub use config::{flag, from_env, is_variable_of_a_program, warn_about_unknown_variables};
 pub use connection::{Connection, Upstream, mind_peer, mind_service, mind_unanswered, when_answer_is_lost};
 pub use credential::Credential;

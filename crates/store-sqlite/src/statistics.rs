@@ -1,5 +1,6 @@
 //! Rows of statistics: written at the end of a batch, and read.
 
+use std::fmt::{self, Display, Formatter};
 use std::sync::LazyLock;
 
 use jiff::Timestamp;
@@ -127,10 +128,15 @@ fn start(row: &Row<'_>, index: usize) -> rusqlite::Result<Timestamp> {
     Timestamp::from_second(second).map_err(|_| rusqlite::Error::IntegralValueOutOfRange(index, second))
 }
 
-/// The key of a row of statistics, as far as it can be read.
-fn key_of(row: &Row<'_>) -> String {
-    let kind = row.get_ref(1).ok().and_then(|kind| kind.as_str().ok()).unwrap_or_default();
-    format!("{} {kind}", row.get::<_, i64>(0).unwrap_or(0))
+/// The key of a row of statistics, as far as it can be read. It is written only where the row cannot be read.
+struct KeyOf<'r, 's>(&'r Row<'s>);
+
+impl Display for KeyOf<'_, '_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let Self(row) = self;
+        let kind = row.get_ref(1).ok().and_then(|kind| kind.as_str().ok()).unwrap_or_default();
+        write!(f, "{} {kind}", row.get::<_, i64>(0).unwrap_or(0))
+    }
 }
 
 pub(crate) fn periods(
@@ -149,27 +155,62 @@ pub(crate) fn periods(
          ORDER BY start, kind"
     ))?;
     let mut rows = column::readable(&mut select.query(params_from_iter(values))?, limit, |row| {
-        column::skip(unreadable, "statistics", &key_of(row), period(row))
+        column::skip(unreadable, "statistics", &KeyOf(row), period(row))
     })?;
-    let mut buckets = transaction.prepare_cached(
-        "SELECT what, up_to_us, count FROM statistics_durations WHERE grain = ?1 AND start = ?2 AND kind = ?3",
-    )?;
-    for row in &mut rows {
-        let key = (query.grain.stored_name(), row.start.as_second(), row.kind.as_str());
-        let read = |bucket: &Row<'_>| {
-            Ok((bucket.get::<_, String>(0)?, column::count(bucket, 1)?.min(BEYOND_US), column::count(bucket, 2)?))
-        };
-        let some = column::readable(&mut buckets.query(key)?, usize::MAX, |bucket| {
-            let key = format!("{} {}", key.1, key.2);
-            column::skip(unreadable, "durations of statistics", &key, read(bucket))
-        })?;
-        for (what, bound, count) in some {
-            if let Some(durations) = row.counts.durations_mut(&what) {
-                durations.buckets.insert(bound, count);
-            }
+    add_buckets(&transaction, unreadable, query, &mut rows)?;
+    Ok(rows)
+}
+
+/// The buckets of all rows from one key to another, in the order of the rows.
+const BUCKETS: &str = "SELECT start, kind, what, up_to_us, count FROM statistics_durations
+     WHERE grain = ?1 AND (start, kind) >= (?2, ?3) AND (start, kind) <= (?4, ?5) AND (?6 IS NULL OR kind = ?6)
+     ORDER BY start, kind";
+
+/// A bucket of a row. A page has many of them, so that nothing of one is copied.
+struct Bucket<'r> {
+    key: (i64, &'r str),
+    what: &'r str,
+    bound: u64,
+    count: u64,
+}
+
+impl<'r> Bucket<'r> {
+    fn read(row: &'r Row<'_>) -> rusqlite::Result<Self> {
+        let key = (row.get(0)?, row.get_ref(1)?.as_str()?);
+        let (bound, count) = (column::count(row, 3)?.min(BEYOND_US), column::count(row, 4)?);
+        Ok(Self { key, what: row.get_ref(2)?.as_str()?, bound, count })
+    }
+}
+
+/// Adds their buckets to rows, which are in the order of their keys.
+fn add_buckets(
+    db: &Connection,
+    unreadable: &Unreadable,
+    query: &Query,
+    rows: &mut [PeriodRow],
+) -> rusqlite::Result<()> {
+    let (Some(first), Some(last)) = (rows.first(), rows.last()) else { return Ok(()) };
+    let (first, last) = ((first.start.as_second(), first.kind), (last.start.as_second(), last.kind));
+    let kind = query.kind.as_ref().map(JobKind::as_str);
+    let wanted = (query.grain.stored_name(), first.0, first.1.as_str(), last.0, last.1.as_str(), kind);
+    let mut select = db.prepare_cached(BUCKETS)?;
+    let mut found = select.query(wanted)?;
+    let mut place = 0;
+    while let Some(bucket) = found.next()? {
+        let read = Bucket::read(bucket);
+        let read = column::skip(unreadable, "durations of statistics", &KeyOf(bucket), read)?;
+        let Some(Bucket { key, what, bound, count }) = read else { continue };
+        let is_before = |row: &PeriodRow| (row.start.as_second(), row.kind.as_str()) < key;
+        while rows.get(place).is_some_and(is_before) {
+            place += 1;
+        }
+        // A row that cannot be read has no place.
+        let row = rows.get_mut(place).filter(|row| (row.start.as_second(), row.kind.as_str()) == key);
+        if let Some(durations) = row.and_then(|row| row.counts.durations_mut(what)) {
+            durations.buckets.insert(bound, count);
         }
     }
-    Ok(rows)
+    Ok(())
 }
 
 fn period(row: &Row<'_>) -> rusqlite::Result<PeriodRow> {
@@ -201,7 +242,7 @@ pub(crate) fn pending(
         Ok(PendingRow { start: start(row, 0)?, kind: column::parse(row, 1)?, jobs: row.get(2)?, tasks: row.get(3)? })
     };
     column::readable(&mut select.query((grain.stored_name(), second(before)))?, usize::MAX, |row| {
-        column::skip(unreadable, "statistics", &key_of(row), read(row))
+        column::skip(unreadable, "statistics", &KeyOf(row), read(row))
     })
 }
 
@@ -221,7 +262,7 @@ pub(crate) fn task_starts(
         Ok(TaskRow { start: start(row, 0)?, kind, task, starts: column::count(row, 3)? })
     };
     column::readable(&mut select.query(params_from_iter(values))?, limit, |row| {
-        column::skip(unreadable, "statistics of tasks", &key_of(row), read(row))
+        column::skip(unreadable, "statistics of tasks", &KeyOf(row), read(row))
     })
 }
 
@@ -241,4 +282,60 @@ pub(crate) fn forget(db: &Connection, grain: Grain, before: Timestamp) -> rusqli
         deleted += db.prepare_cached(&sql)?.execute((grain, bound))? as u64;
     }
     Ok(deleted)
+}
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::StatementStatus;
+
+    use super::*;
+    use crate::open;
+
+    const MINUTES: i64 = 400;
+    const KINDS: [JobKind; 2] = [JobKind::COUNT_PRIMES, JobKind::SLEEP];
+
+    /// The figure that a row's only bucket has.
+    fn figure(minute: i64, kind: JobKind) -> u64 {
+        (2 * minute).unsigned_abs() + u64::from(kind == KINDS[1]) + 1
+    }
+
+    fn fill(db: &Connection) -> rusqlite::Result<()> {
+        let (columns, zeros) = (FIGURES.join(", "), vec!["0"; FIGURES.len()].join(", "));
+        let mut row = db.prepare(&format!(
+            "INSERT INTO statistics (grain, start, kind, jobs_pending, tasks_pending, {columns}) VALUES ('minute', ?1, ?2, 0, 0, {zeros})"
+        ))?;
+        let mut bucket =
+            db.prepare("INSERT INTO statistics_durations VALUES ('minute', ?1, ?2, 'waiting', 1000, ?3)")?;
+        for (minute, kind) in (0..MINUTES).flat_map(|minute| KINDS.map(|kind| (minute, kind))) {
+            row.execute((60 * minute, kind.as_str()))?;
+            bucket.execute((60 * minute, kind.as_str(), figure(minute, kind).column()))?;
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn the_buckets_of_a_page_are_read_at_once_and_each_belongs_to_its_row() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let db = open::open(directory.path()).expect("a new database").db;
+        db.execute_batch("BEGIN").and_then(|()| fill(&db)).and_then(|()| db.execute_batch("COMMIT")).expect("room");
+        // The bucket of a row that is gone.
+        db.execute("DELETE FROM statistics WHERE start = 60 AND kind = 'sleep'", []).expect("there");
+        let runs = || db.prepare_cached(BUCKETS).expect("SQL").get_status(StatementStatus::Run);
+        for kind in [None, Some(KINDS[1])] {
+            let query = Query { grain: Grain::Minute, starts: Timestamp::MIN..Timestamp::MAX, kind };
+            let (mut after, mut seen, before) = (None, 0, runs());
+            for page in 1.. {
+                let rows = periods(&db, &Unreadable::default(), &query, after.as_ref(), 150).expect("readable");
+                let Some(last) = rows.last() else { break };
+                after = Some((last.start, last.kind));
+                seen += rows.len();
+                assert_eq!(runs() - before, page, "one statement a page");
+                for row in rows {
+                    let buckets: Vec<_> = row.counts.waiting.buckets.into_iter().collect();
+                    assert_eq!(buckets, [(1000, figure(row.start.as_second() / 60, row.kind))], "{}", row.start);
+                }
+            }
+            assert_eq!(seen, if kind.is_none() { 799 } else { 399 });
+        }
+    }
 }

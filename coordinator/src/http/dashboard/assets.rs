@@ -2,7 +2,7 @@
 
 use actix_web::http::header;
 use actix_web::{HttpRequest, HttpResponse};
-use service::ApiError;
+use service::{ApiError, Compressed};
 
 pub(super) async fn file(request: HttpRequest) -> Result<HttpResponse, ApiError> {
     let path = request.path();
@@ -11,10 +11,12 @@ pub(super) async fn file(request: HttpRequest) -> Result<HttpResponse, ApiError>
         (None, Some(other)) => (other, "no-store"),
         (None, None) => return Err(ApiError::NotFound(path.to_owned())),
     };
-    Ok(HttpResponse::Ok()
+    let mut response = HttpResponse::Ok()
         .content_type(asset.content_type)
         .insert_header((header::CACHE_CONTROL, caching))
         .insert_header((header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
         .insert_header((header::CONTENT_SECURITY_POLICY, "default-src 'none'; connect-src 'self'"))
-        .body(asset.content))
+        .body(asset.content);
+    Compressed::default().mark(&mut response);
+    Ok(response)
 }

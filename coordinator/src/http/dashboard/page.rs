@@ -8,7 +8,7 @@ use actix_web::web::Data;
 use actix_web::{FromRequest, HttpRequest, HttpResponse, ResponseError};
 use dashboard::{Viewer, error_page};
 use maud::Markup;
-use service::{Access, ApiError, Caller, Right, mark_not_leading};
+use service::{Access, ApiError, Caller, Compressed, Right, mark_not_leading};
 
 use crate::clock::now;
 
@@ -155,13 +155,15 @@ pub(super) fn refused(error: ApiError, target: &str) -> HttpResponse {
 }
 
 pub(super) fn html(status: StatusCode, markup: &Markup) -> HttpResponse {
-    HttpResponse::build(status)
+    let mut response = HttpResponse::build(status)
         .content_type("text/html; charset=utf-8")
         .insert_header((header::CONTENT_SECURITY_POLICY, POLICY))
         .insert_header((header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
         .insert_header((header::REFERRER_POLICY, "same-origin"))
         .insert_header((header::CACHE_CONTROL, "private, no-cache"))
-        .body(markup.0.clone())
+        .body(markup.0.clone());
+    Compressed::default().mark(&mut response);
+    response
 }
 
 /// The answer to a form: redirects the browser to another page.

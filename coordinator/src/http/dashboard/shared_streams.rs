@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use actix_web::web::Bytes;
 use dashboard::{TaskStream, WINDOWS};
+use service::Compressed;
 
 /// Time for which a stream of merged bars serves further viewers: less than from one tick to the next.
 const SHARED_FOR: Duration = Duration::from_millis(500);
@@ -19,6 +20,7 @@ pub(super) struct SharedStream {
     gathered_at: Instant,
     stream: TaskStream,
     json: OnceLock<Bytes>,
+    compressed: Compressed,
 }
 
 impl SharedStreams {
@@ -31,7 +33,8 @@ impl SharedStreams {
         if let Some(fresh) = last.as_ref().filter(|last| last.serves(seconds, now)) {
             return Arc::clone(fresh);
         }
-        let gathered = Arc::new(SharedStream { gathered_at: now, stream: gather(), json: OnceLock::new() });
+        let (stream, json, compressed) = (gather(), OnceLock::new(), Compressed::default());
+        let gathered = Arc::new(SharedStream { gathered_at: now, stream, json, compressed });
         *last = gathered.stream.is_aggregated.then(|| Arc::clone(&gathered));
         gathered
     }
@@ -49,6 +52,11 @@ impl SharedStream {
     pub(super) fn json(&self) -> Bytes {
         let write = || Bytes::from(serde_json::to_vec(&self.stream).expect("a stream is numbers and names"));
         self.json.get_or_init(write).clone()
+    }
+
+    /// The compressed form of [`Self::json`].
+    pub(super) fn compressed(&self) -> &Compressed {
+        &self.compressed
     }
 }
 

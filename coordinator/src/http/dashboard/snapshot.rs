@@ -21,6 +21,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::super::State;
 use super::super::errors::from_read;
 use super::super::{stats, workers};
+use super::shared_statistics::SharedStatistics;
 use super::shared_streams::SharedStreams;
 use crate::clock::now;
 
@@ -81,6 +82,7 @@ pub(crate) struct Dashboard {
     /// The versions of the last snapshot; they change once a second while a browser listens.
     ticks: watch::Sender<String>,
     pub(super) streams: SharedStreams,
+    pub(super) statistics: SharedStatistics,
 }
 
 impl Snapshot {
@@ -99,6 +101,7 @@ impl Dashboard {
             history: Mutex::default(),
             ticks: watch::Sender::new(String::new()),
             streams: SharedStreams::default(),
+            statistics: SharedStatistics::default(),
         }
     }
 

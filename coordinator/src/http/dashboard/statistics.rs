@@ -1,6 +1,7 @@
 //! `/statistics`: the statistics by period and kind.
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use actix_web::http::StatusCode;
 use actix_web::web::Data;
@@ -16,6 +17,7 @@ use super::super::errors::{from_invalid, from_read};
 use super::super::statistics::usual_span;
 use super::overview::dashboard_of;
 use super::page::{PageError, Visit, html};
+use super::shared_statistics::Gathered;
 use crate::clock::now;
 
 /// Rows read at a time, and the most that a page reads.
@@ -27,13 +29,18 @@ const MAX_PERIODS: usize = 200;
 
 pub(super) async fn show(state: Data<State>, request: HttpRequest, visit: Visit) -> Result<HttpResponse, PageError> {
     let dashboard = dashboard_of(&state)?;
-    let version = dashboard.version_of_stored(&state).await?;
     let to_statistics = |error| PageError::with_way(error, "/statistics", "To the statistics");
     let (grain, kind) = wanted(request.query_string()).map_err(to_statistics)?;
-    let (periods, by_kind) = gather(&state, grain, kind).await?;
-    let by_kind: Vec<_> = by_kind.into_iter().collect();
-    let shown = Statistics { grain, kind, periods: &periods, by_kind: &by_kind };
-    Ok(html(StatusCode::OK, &statistics_page(&visit.viewer(&version), &shown)))
+    let gather = async || -> Result<Gathered, ApiError> {
+        // Taken before the rows are read: a later event makes another version.
+        let version = dashboard.version_of_stored(&state).await?;
+        let (periods, by_kind) = gather(&state, grain, kind).await?;
+        Ok(Gathered { version, periods, by_kind: by_kind.into_iter().collect() })
+    };
+    let gathered = dashboard.statistics.get((grain, kind), Instant::now(), gather).await?;
+    let Gathered { version, periods, by_kind } = &*gathered;
+    let shown = Statistics { grain, kind, periods, by_kind };
+    Ok(html(StatusCode::OK, &statistics_page(&visit.viewer(version), &shown)))
 }
 
 fn wanted(query: &str) -> Result<(Grain, Option<JobKind>), ApiError> {

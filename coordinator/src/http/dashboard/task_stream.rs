@@ -35,11 +35,13 @@ pub(super) async fn show(state: Data<State>, request: HttpRequest, visit: Visit)
 }
 
 pub(super) async fn data(state: Data<State>, request: HttpRequest) -> Result<HttpResponse, PageError> {
-    let json = shared(&state, &request)?.json();
-    Ok(HttpResponse::Ok()
+    let shared = shared(&state, &request)?;
+    let mut response = HttpResponse::Ok()
         .content_type("application/json")
         .insert_header((header::CACHE_CONTROL, "no-store"))
-        .body(json))
+        .body(shared.json());
+    shared.compressed().mark(&mut response);
+    Ok(response)
 }
 
 fn shared(state: &State, request: &HttpRequest) -> Result<Arc<SharedStream>, ApiError> {

@@ -13,8 +13,8 @@ use prometheus_client::registry::Registry;
 use serde::Deserialize;
 use serde_json::Value;
 use service::{
-    ApiError, BodyBudget, Caller, Connection, Doors, Health, Limits, Listener, Metrics, Right, Route, read_body,
-    read_json, resource, serve, when_answer_is_lost,
+    ApiError, BodyBudget, Caller, Compressed, Connection, Doors, Health, Limits, Listener, Metrics, Right, Route,
+    read_body, read_json, resource, serve, when_answer_is_lost,
 };
 use tokio::sync::Notify;
 
@@ -26,6 +26,7 @@ pub(crate) const ROUTES: &[Route] = &[
     Route::new("POST", "/slow", Right::Submit),
     Route::new("GET", "/minded", Right::Read),
     Route::new("GET", "/stream", Right::Read),
+    Route::new("GET", "/page", Right::Read),
     Route::new("GET", "/whoami", Right::Read),
     Route::new("GET", "/workers", Right::Read),
     Route::new("POST", "/upload", Right::Submit).any_body(),
@@ -131,6 +132,7 @@ fn routes(config: &mut ServiceConfig, state: &Data<Shared>) {
         .service(resource("/slow", "GET, POST").get(slow).post(slow))
         .service(resource("/minded", "GET").get(minded))
         .service(resource("/stream", "GET").get(endless))
+        .service(resource("/page", "GET").get(page))
         .service(resource("/whoami", "GET").get(whoami))
         .service(resource("/workers", "GET").get(things))
         .service(resource("/upload", "POST").post(upload))
@@ -141,6 +143,13 @@ fn routes(config: &mut ServiceConfig, state: &Data<Shared>) {
 
 async fn things() -> HttpResponse {
     HttpResponse::Ok().content_type("application/json").body("[]")
+}
+
+/// An answer that may be compressed.
+async fn page() -> HttpResponse {
+    let mut answer = HttpResponse::Ok().insert_header(("vary", "Accept")).body("a line of a page\n".repeat(200));
+    Compressed::default().mark(&mut answer);
+    answer
 }
 
 #[derive(Debug, Deserialize)]

@@ -2,6 +2,7 @@
 
 mod access;
 mod clients;
+mod compression;
 mod helpers;
 mod manners;
 mod metrics;

@@ -24,7 +24,7 @@ use workloads::MAX_OUTPUT_BYTES;
 
 use crate::advertised::advertised;
 use crate::http::{REPORT_OVERHEAD_BYTES, UPLOAD_OVERHEAD_BYTES};
-use crate::kafka::KafkaConfig;
+use crate::kafka::{Kafka, KafkaConfig};
 
 pub use places::StoreUrl;
 
@@ -259,6 +259,7 @@ impl Config {
         config.pod_ip = pod_ip(std::env::var("POD_IP").unwrap_or_default())?;
         config.validate()?;
         config.doors.check()?;
+        Kafka::check(&config)?;
         Ok(config)
     }
 

@@ -182,14 +182,16 @@ impl EmbeddedGrid {
         &self.jobs
     }
 
-    /// Stops the grid: open requests are answered as long as the drain timeout allows.
+    /// Stops the grid: leases of stored jobs are finished or handed back, and open requests are answered, as long as the drain
+    /// timeout allows.
     ///
     /// # Errors
     /// A part of the grid had failed.
     pub async fn stop(mut self) -> anyhow::Result<()> {
         let mut stopped = Ok(());
-        // Workers without a job deregister while the coordinator still listens.
-        if self.jobs.progress().is_empty() {
+        // Workers deregister, and finish or hand back the leases of stored jobs, while the coordinator still listens: it takes
+        // no outcome afterwards. Clients that wait for a computation need the workers until the coordinator has answered.
+        if !self.jobs.has_waiting_clients() {
             self.stop_workers.send_replace(true);
             stopped = join(&mut self.workers).await;
         }

@@ -1,6 +1,6 @@
 //! Configuration: every variable of the coordinator, its unit and its default.
 
-mod store_url;
+mod places;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::{NonZeroU16, NonZeroU32, NonZeroU64};
@@ -24,9 +24,9 @@ use workloads::MAX_OUTPUT_BYTES;
 
 use crate::advertised::advertised;
 use crate::http::{REPORT_OVERHEAD_BYTES, UPLOAD_OVERHEAD_BYTES};
-use crate::kafka::KafkaConfig;
+use crate::kafka::{Kafka, KafkaConfig};
 
-pub use store_url::StoreUrl;
+pub use places::StoreUrl;
 
 /// The longest time that any setting may have.
 const MAX_TIMEOUT_MS: u64 = 24 * 60 * 60 * 1000;
@@ -259,6 +259,7 @@ impl Config {
         config.pod_ip = pod_ip(std::env::var("POD_IP").unwrap_or_default())?;
         config.validate()?;
         config.doors.check()?;
+        Kafka::check(&config)?;
         Ok(config)
     }
 
@@ -276,16 +277,7 @@ impl Config {
             "DIVVY_MAX_OUTPUT_BYTES must be from {INLINE_OUTPUT_BYTES} to {MAX_OUTPUT_BYTES}, but is {}",
             self.max_output_bytes
         );
-        ensure!(
-            self.results_url.as_ref().is_none_or(|url| url.scheme() != "memory"),
-            "DIVVY_RESULTS_URL must name a place that outlives the process, such as file:///mnt/results: results in \
-             memory are lost with it"
-        );
-        ensure!(
-            self.store_url.is_none() || self.results_url.is_some(),
-            "DIVVY_STORE_URL needs DIVVY_RESULTS_URL: a place for large results that all coordinators share, such as \
-             s3://bucket/path or file:///mnt/shared"
-        );
+        places::check(self.store_url.as_ref(), self.results_url.as_ref())?;
         let longest_upload = self.max_program_bytes.saturating_add(UPLOAD_OVERHEAD_BYTES as u64);
         ensure!(
             self.store_url.is_none() || self.max_body_memory as u64 >= longest_upload,

@@ -70,9 +70,18 @@ impl JobWatch {
     /// The task counts and the progress of every job; empty while no coordinator leads.
     #[must_use]
     pub fn progress(&self) -> Vec<(TaskCounts, JobProgress)> {
-        let term = self.0.iter().find_map(|role| role.upgrade().and_then(|role| role.term()));
-        let jobs = term.map_or_else(Vec::new, |term| term.driver.view(Engine::progress));
+        let jobs = self.term().map_or_else(Vec::new, |term| term.driver.view(Engine::progress));
         jobs.into_iter().map(|job| (job.counts, crate::job_view::progress(&job))).collect()
+    }
+
+    /// Whether a client waits for the answer of a job that is not stored, as those of `GET /sum-of-primes` do.
+    #[must_use]
+    pub fn has_waiting_clients(&self) -> bool {
+        self.term().is_some_and(|term| term.driver.view(Engine::has_waiting_clients))
+    }
+
+    fn term(&self) -> Option<Arc<Term>> {
+        self.0.iter().find_map(|role| role.upgrade().and_then(|role| role.term()))
     }
 
     /// Watches the coordinators of `other` too.

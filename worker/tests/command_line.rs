@@ -1,6 +1,7 @@
 //! `divvy-worker` with arguments of its own.
 
-use std::process::Command;
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
 
 #[test]
 fn help_lists_every_variable() {
@@ -40,4 +41,18 @@ fn check_needs_none_of_the_files_that_variables_name() {
     }
     let output = check.output().expect("run the service");
     assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+}
+
+#[test]
+fn a_program_directory_that_is_named_and_cannot_be_used_is_warned_about() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_divvy-worker"));
+    command.env("DIVVY_PROGRAM_DIR", "/dev/null/programs").env("DIVVY_LISTEN_ADDR", "127.0.0.1:0");
+    command.env("DIVVY_COORDINATOR", "http://127.0.0.1:1").env("DIVVY_LOG", "warn");
+    let mut worker = command.stderr(Stdio::piped()).spawn().expect("start a worker");
+    let lines = BufReader::new(worker.stderr.take().expect("piped")).lines().map_while(Result::ok);
+    // The first heartbeat comes after everything that a start has to say.
+    let mut of_start = lines.take_while(|line| !line.contains("takes no heartbeat"));
+    let is_told = of_start.any(|line| line.contains("DIVVY_PROGRAM_DIR cannot be used"));
+    worker.kill().and_then(|()| worker.wait()).expect("end the worker");
+    assert!(is_told);
 }

@@ -81,7 +81,7 @@ pub(crate) struct LimitArguments {
     /// A variable of the program's environment; may be repeated
     #[arg(long, value_name = "NAME=VALUE", value_parser = label, value_hint = ValueHint::Other)]
     pub(crate) env: Vec<(String, String)>,
-    /// Clocks that stand still and random numbers that repeat, for WASI programs
+    /// Clocks that go on by a microsecond a reading and random numbers that repeat, for WASI programs
     #[arg(long)]
     pub(crate) reproducible: bool,
 }

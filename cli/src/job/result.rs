@@ -122,8 +122,10 @@ impl Part {
     fn create(path: &Path) -> io::Result<Self> {
         let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        // A new file gets what the umask leaves.
-        let file = tempfile::Builder::new().permissions(Permissions::from_mode(0o666)).tempfile_in(folder)?;
+        fs::metadata(folder)?;
+        // A new file gets what the umask leaves. The error names the file that is made, which no user knows.
+        let made = tempfile::Builder::new().permissions(Permissions::from_mode(0o666)).tempfile_in(folder);
+        let file = made.map_err(|error| io::Error::from(error.kind()))?;
         if let Ok(there) = fs::metadata(&path) {
             file.as_file().set_permissions(there.permissions())?;
         }

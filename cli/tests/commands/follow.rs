@@ -74,7 +74,8 @@ fn result_is_printed_or_written_as_a_whole() {
     assert!(!fs::metadata("/dev/null").expect("still a device").is_file());
 
     let nowhere = folder.path().join("no/such/folder");
-    assert_fails(&grid.run(&["job", "result", &id, "--file", nowhere.to_str().expect("UTF-8")]), 1);
+    let told = assert_fails(&grid.run(&["job", "result", &id, "--file", nowhere.to_str().expect("UTF-8")]), 1);
+    assert!(told.contains("No such file or directory") && !told.contains(".tmp"), "{told}");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
 use tempfile::tempdir;
@@ -166,12 +166,9 @@ fn grid_without_a_reader_of_its_log_goes_on() {
     let mut command = divvy(&["up", "--workers", "1", "--port", "0"]);
     let process = command.stdout(Stdio::piped()).stderr(gone()).spawn().expect("start a grid");
     let mut grid = Running(process);
-    let mut url = String::new();
-    let stdout = grid.0.stdout.take().expect("piped");
-    std::io::BufRead::read_line(&mut std::io::BufReader::new(stdout), &mut url).expect("a URL");
-    let url = url.trim_end();
+    let url = url_of(&mut grid.0);
     eventually("the worker is there", || {
-        let output = divvy(&["worker", "list", "--output", "quiet", "--coordinator", url]).output().expect("run");
+        let output = divvy(&["worker", "list", "--output", "quiet", "--coordinator", &url]).output().expect("run");
         (output.stdout == b"worker-1\n").then_some(())
     });
     assert!(grid.0.try_wait().expect("ask").is_none());
@@ -224,8 +221,32 @@ fn several_coordinators_without_a_database_are_refused() {
     assert!(String::from_utf8_lossy(&nowhere.stderr).contains("postgres://"), "{nowhere:?}");
 }
 
+#[test]
+fn stopped_grid_stores_what_its_workers_still_finish() {
+    let folder = tempdir().expect("a folder");
+    let arguments = ["up", "--workers", "1", "--port", "0", "--data-dir", folder.path().to_str().expect("UTF-8")];
+    let start = |variables: &[(&str, &str)]| {
+        let mut command = divvy(&arguments);
+        command.env("DIVVY_LOG", "error").envs(variables.iter().copied()).stdout(Stdio::piped());
+        let mut grid = Running(command.spawn().expect("start a grid"));
+        let url = url_of(&mut grid.0);
+        (grid, url)
+    };
+    // Only the first grid's worker can run the job: what it does not finish stays open.
+    let patient = [("DIVVY_WORKER_LABELS", "grid=first"), ("DIVVY_DRAIN_TIMEOUT_MS", "120000")];
+    let (mut first, url) = start(&patient);
+    let submission = ["job", "submit", "sleep", "--seconds", "2", "--require", "grid=first"];
+    let id = asked(&url, &submission)["id"].as_str().expect("an id").to_owned();
+    eventually("the task runs", || (asked(&url, &["job", "show", &id])["tasks"]["running"] == 1).then_some(()));
+    terminate(&first.0);
+    assert_eq!(first.0.wait().expect("it ends").code(), Some(0));
+    let (_second, url) = start(&[]);
+    let job = asked(&url, &["job", "show", &id]);
+    assert_eq!((&job["state"], &job["attempts"]), (&Value::from("succeeded"), &Value::from(1)), "{job}");
+}
+
 /// A process that is killed when dropped.
-struct Running(std::process::Child);
+struct Running(Child);
 
 impl Drop for Running {
     fn drop(&mut self) {
@@ -237,11 +258,21 @@ impl Drop for Running {
 /// Runs a grid until it has printed its URL, stops it, and returns its stderr.
 fn run_until_it_serves(command: &mut Command) -> String {
     let mut process = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("start a grid");
-    let mut url = String::new();
-    let stdout = process.stdout.take().expect("piped");
-    std::io::BufRead::read_line(&mut std::io::BufReader::new(stdout), &mut url).expect("a URL");
-    assert!(Command::new("kill").arg(process.id().to_string()).status().expect("run kill").success());
+    url_of(&mut process);
+    terminate(&process);
     let output = process.wait_with_output().expect("wait for the grid");
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     String::from_utf8(output.stderr).expect("UTF-8")
+}
+
+/// The URL that a grid prints once it serves.
+fn url_of(process: &mut Child) -> String {
+    let (mut url, stdout) = (String::new(), process.stdout.take().expect("piped"));
+    BufReader::new(stdout).read_line(&mut url).expect("a URL");
+    url.trim_end().to_owned()
+}
+
+/// SIGTERM.
+fn terminate(process: &Child) {
+    assert!(Command::new("kill").arg(process.id().to_string()).status().expect("run kill").success());
 }

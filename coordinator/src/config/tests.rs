@@ -13,6 +13,9 @@ fn nothing_set_is_valid_and_every_variable_is_read() {
     let config = read(&[("chunk_size", "1"), ("evict_after_ms", "2000"), ("public_addr", "[::1]:0")]).expect("valid");
     assert_eq!((config.chunk_size.get(), config.evict_after_ms), (1, 2_000));
     assert!(config.public_addr.is_ipv6());
+    for place in ["file:///mnt/results", "s3://bucket/prefix"] {
+        assert!(read(&[("results_url", place)]).is_ok(), "{place}");
+    }
     for address in ["coordinator-0.divvy:80", "[::1]:80", "10.0.0.1:80"] {
         assert!(read(&[("advertise_public_addr", address)]).is_ok(), "{address}");
     }
@@ -37,6 +40,9 @@ fn values_out_of_their_range_are_refused_before_anything_starts() {
         ("drain_timeout_ms", "86400001"),
         ("public_addr", "8080"),
         ("results_url", "memory:///"),
+        ("results_url", "nowhere:"),
+        ("results_url", "s3://"),
+        ("results_url", "file://host/results"),
         ("advertise_public_addr", "host"),
         ("advertise_internal_addr", "host name:80"),
         ("advertise_public_addr", "http://host:80"),

@@ -18,12 +18,16 @@ use crate::workers::Workers;
 pub(crate) enum Kafka {}
 
 impl Kafka {
-    pub(crate) fn from_config(config: &Config) -> anyhow::Result<Option<Arc<Self>>> {
+    pub(crate) fn check(config: &Config) -> anyhow::Result<()> {
         ensure!(
             config.kafka_brokers.is_empty(),
             "DIVVY_KAFKA_BROKERS is set, but this was built without Kafka: build it with `--features kafka`"
         );
-        Ok(None)
+        Ok(())
+    }
+
+    pub(crate) fn from_config(config: &Config) -> anyhow::Result<Option<Arc<Self>>> {
+        Self::check(config).map(|()| None)
     }
 
     pub(crate) fn register(self: &Arc<Self>, _: &mut Registry, _: &Arc<Store>) {

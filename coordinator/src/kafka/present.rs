@@ -32,6 +32,16 @@ pub(crate) struct Kafka {
 }
 
 impl Kafka {
+    /// Checks the variables, without the files that they name.
+    pub(crate) fn check(config: &Config) -> anyhow::Result<()> {
+        if config.kafka_brokers.is_empty() {
+            return Ok(());
+        }
+        let settings = Settings::read(&config.kafka_brokers, config.kafka_config.as_str());
+        let settings = settings.context("DIVVY_KAFKA_BROKERS and DIVVY_KAFKA_CONFIG")?;
+        settings.with_prefix(&config.kafka_prefix).map(drop).context("DIVVY_KAFKA_PREFIX")
+    }
+
     /// `None` where no brokers are named. Contacts no broker.
     pub(crate) fn from_config(config: &Config) -> anyhow::Result<Option<Arc<Self>>> {
         if config.kafka_brokers.is_empty() {

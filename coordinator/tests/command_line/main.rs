@@ -34,14 +34,23 @@ fn help_lists_every_variable() {
 
 #[test]
 fn a_configuration_is_checked_without_a_start() {
-    let check = |value: &str| {
+    let check = |name: &str, value: &str| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_divvy-coordinator"));
-        command.arg("--check-config").env("DIVVY_MAX_INFLIGHT", value).output().expect("run the service")
+        command.arg("--check-config").env(name, value).output().expect("run the service")
     };
-    let (valid, invalid) = (check("7"), check("0"));
+    let valid = check("DIVVY_MAX_INFLIGHT", "7");
     assert_eq!((valid.status.code(), valid.stderr.len()), (Some(0), 0), "{valid:?}");
-    let error = String::from_utf8(invalid.stderr).expect("UTF-8");
-    assert!(invalid.status.code() == Some(1) && error.contains("DIVVY_MAX_INFLIGHT must be"), "{error}");
+    for (name, value) in [
+        ("DIVVY_MAX_INFLIGHT", "0"),
+        ("DIVVY_RESULTS_URL", "s3://"),
+        ("DIVVY_RESULTS_URL", "nowhere:"),
+        // Without a port; a build without Kafka takes no broker at all.
+        ("DIVVY_KAFKA_BROKERS", "broker"),
+    ] {
+        let invalid = check(name, value);
+        let error = String::from_utf8(invalid.stderr).expect("UTF-8");
+        assert!(invalid.status.code() == Some(1) && error.contains(name), "{name}={value}: {error}");
+    }
 }
 
 #[test]

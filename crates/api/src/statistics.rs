@@ -1,6 +1,7 @@
 //! Figures by period and kind.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use model::{Counts, Durations, Grain, JobKind};
@@ -125,7 +126,7 @@ pub struct DurationFigures {
 
 impl From<&Durations> for DurationFigures {
     fn from(durations: &Durations) -> Self {
-        let quantile = |share| durations.quantile(share).map(|duration| duration.as_secs_f64());
+        let quantile = |share| durations.quantile(share).map(seconds);
         Self {
             count: durations.count(),
             sum_us: durations.sum_us,
@@ -135,6 +136,14 @@ impl From<&Durations> for DurationFigures {
             buckets: durations.buckets.clone(),
         }
     }
+}
+
+/// A duration in seconds, as the decimal number that its nanoseconds are: a sum of whole seconds and their fraction may be
+/// another float, such as 3.5496478700000003.
+fn seconds(duration: Duration) -> f64 {
+    #[expect(clippy::cast_precision_loss, reason = "exact up to 104 days, an estimate beyond")]
+    let nanoseconds = duration.as_nanos() as f64;
+    nanoseconds / 1e9
 }
 
 impl PeriodStatistics {
@@ -312,9 +321,15 @@ pub fn csv_lines(records: impl IntoIterator<Item = Vec<String>>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
+
+    #[test]
+    fn quantiles_have_no_digits_beyond_their_nanoseconds() {
+        let mut durations = Durations::default();
+        durations.record(Duration::from_millis(3_500));
+        let figures = DurationFigures::from(&durations);
+        assert_eq!(figures.p50_seconds.map(|seconds| seconds.to_string()).as_deref(), Some("3.54964787"));
+    }
 
     #[test]
     fn records_have_a_value_for_each_column_in_its_place() {

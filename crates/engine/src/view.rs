@@ -140,6 +140,12 @@ impl Engine {
         self.jobs.keys().filter_map(|id| self.job(*id)).collect()
     }
 
+    /// Whether a client waits for the answer of a job that is not stored.
+    #[must_use]
+    pub fn has_waiting_clients(&self) -> bool {
+        self.jobs.values().any(|job| !job.is_stored)
+    }
+
     /// Tasks of all jobs by state.
     #[must_use]
     pub fn task_counts(&self) -> TaskCounts {

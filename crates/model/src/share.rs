@@ -39,7 +39,7 @@ impl TryFrom<f64> for Share {
 
     fn try_from(share: f64) -> Result<Self, InvalidShare> {
         let parts = (share * f64::from(PARTS)).round();
-        if !(1.0..=f64::from(PARTS)).contains(&parts) {
+        if !(1.0..).contains(&parts) || share > 1.0 {
             return Err(InvalidShare);
         }
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "from 1 to a million")]
@@ -71,7 +71,7 @@ mod tests {
 
     #[test]
     fn shares_are_numbers_above_0_and_up_to_1() {
-        for wrong in [0.0, -0.5, 1.01, f64::NAN, f64::INFINITY, 1e-9] {
+        for wrong in [0.0, -0.5, 1.01, 1.000_000_1, f64::NAN, f64::INFINITY, 1e-9] {
             assert!(Share::try_from(wrong).is_err(), "{wrong}");
         }
         let share: Share = serde_json::from_str("0.05").expect("a share");

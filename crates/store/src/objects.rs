@@ -20,7 +20,7 @@ use model::JobId;
 use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
 use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt};
+use object_store::{ObjectStore, ObjectStoreExt, ObjectStoreScheme};
 use serde_json::value::RawValue;
 use url::Url;
 use uuid::Uuid;
@@ -71,6 +71,29 @@ fn shown(url: &Url) -> String {
 }
 
 impl Objects {
+    /// Whether this build can use places of such a URL, without a look at the place and its settings.
+    ///
+    /// # Errors
+    /// The URL has a password, names no place, or its scheme is not supported.
+    pub fn check(url: &Url) -> Result<(), ObjectsError> {
+        let unusable = |detail: String| ObjectsError { url: shown(url), detail };
+        if url.password().is_some() {
+            return Err(unusable(
+                "it must not have a password: keys are in the environment, such as AWS_SECRET_ACCESS_KEY".to_owned(),
+            ));
+        }
+        if url.scheme() == "file" {
+            return url.to_file_path().map(drop).map_err(|()| unusable("not the path of a directory".to_owned()));
+        }
+        if let Some(feature) = lacking_feature(url.scheme()) {
+            let scheme = url.scheme();
+            return Err(unusable(format!(
+                "this build has no {scheme}://, which needs the cargo feature store/{feature}"
+            )));
+        }
+        ObjectStoreScheme::parse(url).map(drop).map_err(|error| unusable(error.to_string()))
+    }
+
     /// Opens an object store by its URL: `file://`, `s3://`, and by feature `az://` and `gs://`. Settings that are not in its URL
     /// are in the environment, as its own tools have them: `AWS_ACCESS_KEY_ID`, `AWS_ENDPOINT` and so on.
     ///
@@ -91,20 +114,9 @@ impl Objects {
     pub fn open_with(url: &Url, settings: impl IntoIterator<Item = (String, String)>) -> Result<Self, ObjectsError> {
         let place = shown(url);
         let unusable = |detail: String| ObjectsError { url: place.clone(), detail };
-        if url.password().is_some() {
-            return Err(unusable(
-                "it must not have a password: keys are in the environment, such as AWS_SECRET_ACCESS_KEY".to_owned(),
-            ));
-        }
-        if url.scheme() == "file" {
-            let directory = url.to_file_path();
-            return Self::local(&directory.map_err(|()| unusable("not the path of a directory".to_owned()))?);
-        }
-        if let Some(feature) = lacking_feature(url.scheme()) {
-            let scheme = url.scheme();
-            return Err(unusable(format!(
-                "this build has no {scheme}://, which needs the cargo feature store/{feature}"
-            )));
+        Self::check(url)?;
+        if let ("file", Ok(directory)) = (url.scheme(), url.to_file_path()) {
+            return Self::local(&directory);
         }
         // The client of the place takes the process's cryptography. Another part of the process may have set the same before.
         let _ = rustls::crypto::ring::default_provider().install_default();

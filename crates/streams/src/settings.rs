@@ -93,12 +93,27 @@ fn is_secret(key: &str) -> bool {
 }
 
 impl Settings {
-    /// Reads `host:port,…` and `key=value,…` and lets librdkafka check them: files of certificates are read, no broker
-    /// is asked.
+    /// Reads `host:port,…` and `key=value,…` as [`Self::read`] does and lets librdkafka check them: files of certificates are
+    /// read, no broker is asked.
     ///
     /// # Errors
     /// See [`InvalidSettings`]; no message holds a secret.
     pub fn parse(brokers: &str, config: &str) -> Result<Self, InvalidSettings> {
+        let settings = Self::read(brokers, config)?;
+        let refused = |error: KafkaError| InvalidSettings::Refused(settings.describe(&error));
+        // Some combinations are refused only when a client is made, and not for each kind of client.
+        settings.ordered_producer(Context::default()).map_err(refused)?;
+        settings.producer(Context::default(), 1).map_err(refused)?;
+        settings.consumer("divvy-check", Context::default()).map_err(refused)?;
+        settings.follower(None, "latest").map_err(refused)?;
+        Ok(settings)
+    }
+
+    /// Reads `host:port,…` and `key=value,…`, without librdkafka and so without the files that they name.
+    ///
+    /// # Errors
+    /// See [`InvalidSettings`]; no message holds a secret.
+    pub fn read(brokers: &str, config: &str) -> Result<Self, InvalidSettings> {
         let brokers: Vec<_> = brokers.split(',').map(str::trim).filter(|broker| !broker.is_empty()).collect();
         if let Some(wrong) = brokers.iter().find(|broker| !is_broker(broker)) {
             return Err(InvalidSettings::Broker((*wrong).to_owned()));
@@ -110,14 +125,7 @@ impl Settings {
         if let Some((key, _)) = extra.iter().find(|(key, _)| RESERVED.contains(&key.as_str())) {
             return Err(InvalidSettings::Reserved(key.clone()));
         }
-        let settings = Self { brokers: brokers.join(","), extra, topics: Topics::default() };
-        let refused = |error: KafkaError| InvalidSettings::Refused(settings.describe(&error));
-        // Some combinations are refused only when a client is made, and not for each kind of client.
-        settings.ordered_producer(Context::default()).map_err(refused)?;
-        settings.producer(Context::default(), 1).map_err(refused)?;
-        settings.consumer("divvy-check", Context::default()).map_err(refused)?;
-        settings.follower(None, "latest").map_err(refused)?;
-        Ok(settings)
+        Ok(Self { brokers: brokers.join(","), extra, topics: Topics::default() })
     }
 
     fn describe(&self, error: &KafkaError) -> String {

@@ -57,7 +57,11 @@ impl Programs {
             Err(error) if is_wanted => return Err(error.context("set DIVVY_PROGRAM_DIR to a directory of this user")),
             Err(error) => {
                 let error = format!("{error:#}");
-                info!(error, "this worker runs no programs: it needs a directory of its own (DIVVY_PROGRAM_DIR)");
+                if config.program_dir.is_some() {
+                    warn!(error, "this worker runs no programs: the directory of DIVVY_PROGRAM_DIR cannot be used");
+                } else {
+                    info!(error, "this worker runs no programs: it needs a directory of its own (DIVVY_PROGRAM_DIR)");
+                }
                 return Ok(None);
             }
         };

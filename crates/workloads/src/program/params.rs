@@ -45,7 +45,7 @@ pub struct ProgramParams {
     #[serde(default)]
     #[schema(inline)]
     pub limits: ProgramLimits,
-    /// Clocks that stand still and random numbers that repeat, for WASI programs.
+    /// Clocks that go on by a microsecond a reading and random numbers that repeat, for WASI programs.
     #[serde(default)]
     pub reproducible: bool,
     /// The most tasks in one lease, 1 to 1000. More than one pays where tasks take less than some milliseconds; a task

@@ -20,7 +20,7 @@ pub struct ProgramWork {
     /// Variables of the environment.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<String, String>,
-    /// Whether clocks stand still and random numbers repeat.
+    /// Whether clocks go on by a microsecond a reading and random numbers repeat.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub reproducible: bool,
     /// The arguments, where they come of a range.

@@ -1,7 +1,24 @@
-//! The URL of a shared store.
+//! The URLs of a shared store and of the place of large results.
 
 use anyhow::ensure;
 use serde::Deserialize;
+use store::Objects;
+use url::Url;
+
+/// Refuses places that no start could use, as far as their URLs tell.
+pub(super) fn check(store: Option<&StoreUrl>, results: Option<&Url>) -> anyhow::Result<()> {
+    ensure!(
+        results.is_none_or(|url| url.scheme() != "memory"),
+        "DIVVY_RESULTS_URL must name a place that outlives the process, such as file:///mnt/results: results in \
+         memory are lost with it"
+    );
+    ensure!(
+        store.is_none() || results.is_some(),
+        "DIVVY_STORE_URL needs DIVVY_RESULTS_URL: a place for large results that all coordinators share, such as \
+         s3://bucket/path or file:///mnt/shared"
+    );
+    Ok(results.map_or(Ok(()), Objects::check)?)
+}
 
 /// The URI of a database, as libpq reads it: it may name several hosts. It may hold a password, which no message shows.
 #[derive(Clone, PartialEq, Eq, Deserialize)]

@@ -32,7 +32,10 @@ func factories() (otelcol.Factories, error) {
 }
 
 func main() {
-	providers := confmap.ResolverSettings{ProviderFactories: []confmap.ProviderFactory{fileprovider.NewFactory()}}
+	providers := confmap.ResolverSettings{
+		ProviderFactories: []confmap.ProviderFactory{fileprovider.NewFactory()},
+		DefaultScheme:     "file",
+	}
 	settings := otelcol.CollectorSettings{
 		BuildInfo:              component.BuildInfo{Command: "otelcol", Description: "for the tests of traces", Version: "0.165.0"},
 		Factories:              factories,

@@ -1,5 +1,6 @@
 //! A receiver of OTLP over HTTP that keeps the spans, read by the messages that OpenTelemetry publishes. Where
-//! `DIVVY_TEST_COLLECTOR` names an OpenTelemetry Collector, services send to it, and it passes on the spans that it has understood.
+//! `DIVVY_TEST_COLLECTOR` names an OpenTelemetry Collector, services send to that one, and it passes on the spans that it has
+//! understood.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -16,7 +17,7 @@ use tempfile::TempDir;
 
 use super::{Process, eventually, own_address};
 
-/// Variable that names an OpenTelemetry Collector with an OTLP receiver and the exporter `otlphttp`.
+/// Variable that names an OpenTelemetry Collector with an OTLP receiver and the exporter `otlp_http`.
 const REAL_COLLECTOR: &str = "DIVVY_TEST_COLLECTOR";
 
 /// The longest batch that is read.
@@ -97,9 +98,9 @@ fn start_real(program: &std::ffi::OsStr, address: SocketAddr) -> (String, Proces
     let own = own_address().replace(":0", ":4318");
     let config = format!(
         "receivers: {{otlp: {{protocols: {{http: {{endpoint: '{own}'}}}}}}}}\n\
-         exporters: {{otlphttp: {{endpoint: 'http://{address}', compression: none, sending_queue: {{enabled: false}}}}}}\n\
+         exporters: {{otlp_http: {{endpoint: 'http://{address}', compression: none, sending_queue: {{enabled: false}}}}}}\n\
          service:\n  telemetry: {{metrics: {{level: none}}}}\n  \
-         pipelines: {{traces: {{receivers: [otlp], exporters: [otlphttp]}}}}\n"
+         pipelines: {{traces: {{receivers: [otlp], exporters: [otlp_http]}}}}\n"
     );
     let path = directory.path().join("collector.yaml");
     std::fs::write(&path, config).expect("room");

@@ -1,7 +1,9 @@
-// An OpenTelemetry Collector with what the tests of traces need: OTLP in, OTLP out, configuration from a file.
+// An OpenTelemetry Collector with what the tests of traces need: OTLP in, OTLP out, configuration from a file. All of it is of the
+// collector's own modules; the usual telemetry of its own, which needs the SDKs of several clouds, is left out.
 package main
 
 import (
+	"context"
 	"log"
 
 	"go.opentelemetry.io/collector/component"
@@ -12,7 +14,8 @@ import (
 	"go.opentelemetry.io/collector/otelcol"
 	"go.opentelemetry.io/collector/receiver"
 	"go.opentelemetry.io/collector/receiver/otlpreceiver"
-	"go.opentelemetry.io/collector/service/telemetry/otelconftelemetry"
+	"go.opentelemetry.io/collector/service/telemetry"
+	"go.uber.org/zap"
 )
 
 func factories() (otelcol.Factories, error) {
@@ -27,8 +30,14 @@ func factories() (otelcol.Factories, error) {
 	return otelcol.Factories{
 		Receivers: receivers,
 		Exporters: exporters,
-		Telemetry: otelconftelemetry.NewFactory(),
+		Telemetry: telemetry.NewFactory(func() component.Config { return struct{}{} }, telemetry.WithCreateLogger(logger)),
 	}, nil
+}
+
+// Logs to stderr.
+func logger(context.Context, telemetry.LoggerSettings, component.Config) (*zap.Logger, component.ShutdownFunc, error) {
+	logger, err := zap.NewProduction()
+	return logger, nil, err
 }
 
 func main() {

@@ -99,8 +99,7 @@ fn start_real(program: &std::ffi::OsStr, address: SocketAddr) -> (String, Proces
     let config = format!(
         "receivers: {{otlp: {{protocols: {{http: {{endpoint: '{own}'}}}}}}}}\n\
          exporters: {{otlp_http: {{endpoint: 'http://{address}', compression: none, sending_queue: {{enabled: false}}}}}}\n\
-         service:\n  telemetry: {{metrics: {{level: none}}}}\n  \
-         pipelines: {{traces: {{receivers: [otlp], exporters: [otlp_http]}}}}\n"
+         service: {{pipelines: {{traces: {{receivers: [otlp], exporters: [otlp_http]}}}}}}\n"
     );
     let path = directory.path().join("collector.yaml");
     std::fs::write(&path, config).expect("room");

@@ -2,7 +2,7 @@
 //! collector that cannot be reached only costs the spans; the log has a line at the beginning and at the end of such a time.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -15,7 +15,9 @@ use opentelemetry_otlp::{WithExportConfig, WithHttpConfig};
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceResponse;
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::OTelSdkResult;
-use opentelemetry_sdk::trace::{BatchSpanProcessor, SdkTracerProvider, Span, SpanData, SpanExporter, SpanProcessor};
+use opentelemetry_sdk::trace::{
+    BatchConfigBuilder, BatchSpanProcessor, SdkTracerProvider, Span, SpanData, SpanExporter, SpanProcessor,
+};
 use prost::Message;
 use reqwest::header::RETRY_AFTER;
 use tokio::runtime::{Builder, Runtime};
@@ -42,10 +44,18 @@ pub(super) fn pipeline(settings: Settings, version: &'static str) -> anyhow::Res
         .with_http_client(Client::new(&settings, trouble.clone())?)
         .build()
         .context("OTEL_EXPORTER_OTLP_ENDPOINT")?;
-    let reporting = Reporting { exporter, trouble, is_away: AtomicBool::new(false) };
-    let mut processor = BatchSpanProcessor::builder(reporting).build();
-    processor.set_resource(&settings.resource);
-    let processor = Processor(Arc::new(processor));
+    let room = Arc::new(Room::new(settings.queue_places));
+    let reporting = Reporting {
+        exporter,
+        trouble,
+        room: Arc::clone(&room),
+        is_away: AtomicBool::new(false),
+        has_overflowed: AtomicBool::new(false),
+    };
+    let batches = BatchConfigBuilder::default().with_max_queue_size(settings.queue_places).build();
+    let mut queue = BatchSpanProcessor::builder(reporting).with_batch_config(batches).build();
+    queue.set_resource(&settings.resource);
+    let processor = Processor { queue: Arc::new(queue), room };
     let provider =
         SdkTracerProvider::builder().with_resource(settings.resource).with_span_processor(processor.clone()).build();
     let scope = InstrumentationScope::builder("divvy").with_version(version).build();
@@ -54,23 +64,64 @@ pub(super) fn pipeline(settings: Settings, version: &'static str) -> anyhow::Res
 
 /// The queue before the collector, which takes the spans of the SDK and those that other processes have begun.
 #[derive(Clone, Debug)]
-pub(super) struct Processor(Arc<BatchSpanProcessor>);
+pub(super) struct Processor {
+    queue: Arc<BatchSpanProcessor>,
+    room: Arc<Room>,
+}
 
 impl SpanProcessor for Processor {
     fn on_start(&self, span: &mut Span, context: &Context) {
-        self.0.on_start(span, context);
+        self.queue.on_start(span, context);
     }
 
     fn on_end(&self, span: SpanData) {
-        self.0.on_end(span);
+        if self.room.take() {
+            self.queue.on_end(span);
+        }
     }
 
     fn force_flush(&self) -> OTelSdkResult {
-        self.0.force_flush()
+        self.queue.force_flush()
     }
 
     fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
-        self.0.shutdown_with_timeout(timeout)
+        let dropped = self.room.dropped();
+        if dropped > 0 {
+            warn!(dropped, "spans were dropped because the queue was full");
+        }
+        self.queue.shutdown_with_timeout(timeout)
+    }
+}
+
+/// The places of the queue: the SDK tells nobody about the spans that it drops where all are taken.
+#[derive(Debug)]
+struct Room {
+    places: usize,
+    taken: AtomicUsize,
+    dropped: AtomicU64,
+}
+
+impl Room {
+    fn new(places: usize) -> Self {
+        Self { places, taken: AtomicUsize::new(0), dropped: AtomicU64::new(0) }
+    }
+
+    /// Takes a place for a span. Where none is free, counts the span as dropped.
+    fn take(&self) -> bool {
+        let has_place = self.taken.fetch_add(1, Ordering::Relaxed) < self.places;
+        if !has_place {
+            self.give_back(1);
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+        has_place
+    }
+
+    fn give_back(&self, places: usize) {
+        self.taken.fetch_sub(places, Ordering::Relaxed);
+    }
+
+    fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
     }
 }
 
@@ -88,17 +139,24 @@ impl Trouble {
     }
 }
 
-/// Logs when the collector goes away and when it is back.
+/// Logs when the collector goes away and when it is back, and the first time that spans found the queue full.
 #[derive(Debug)]
 struct Reporting<E> {
     exporter: E,
     trouble: Trouble,
+    room: Arc<Room>,
     is_away: AtomicBool,
+    has_overflowed: AtomicBool,
 }
 
 impl<E: SpanExporter> SpanExporter for Reporting<E> {
     async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
+        self.room.give_back(batch.len());
         let exported = self.exporter.export(batch).await;
+        let dropped = self.room.dropped();
+        if dropped > 0 && !self.has_overflowed.swap(true, Ordering::Relaxed) {
+            warn!(dropped, "the queue of spans is full: further spans are dropped until the collector has taken some");
+        }
         let error = self.trouble.take().or_else(|| exported.as_ref().err().map(ToString::to_string));
         let was_away = self.is_away.swap(error.is_some(), Ordering::Relaxed);
         match (&exported, error, was_away) {
@@ -225,6 +283,7 @@ mod tests {
             endpoint,
             resource: Resource::builder_empty().build(),
             timeout: Duration::from_mins(1),
+            queue_places: 1,
             ca_file: None,
         };
         let client = Client::new(&settings, Trouble::default()).expect("a client");
@@ -232,6 +291,15 @@ mod tests {
         let answer = client.send_bytes(request).now_or_never().expect("it waits for the answer");
         collector.join().expect("the collector was asked");
         (client, answer)
+    }
+
+    #[test]
+    fn spans_that_find_no_place_are_counted_and_a_batch_makes_room() {
+        let room = Room::new(2);
+        assert_eq!([room.take(), room.take(), room.take(), room.take()], [true, true, false, false]);
+        room.give_back(1);
+        assert_eq!([room.take(), room.take()], [true, false]);
+        assert_eq!(room.dropped(), 3);
     }
 
     #[test]

@@ -18,9 +18,13 @@ const PROTOCOL: &str = "http/protobuf";
 const TIMEOUT_MS: u64 = 10_000;
 const MAX_TIMEOUT_MS: u64 = 60_000;
 
+/// Variable of the spans that wait at most, and the specification's default.
+const QUEUE_SIZE: &str = "OTEL_BSP_MAX_QUEUE_SIZE";
+const QUEUE_PLACES: usize = 2048;
+
 /// Largest numbers of the variables of the queue. Its places are made at the start and take 40 MB at most.
 const BATCHING: [(&str, u64); 3] = [
-    ("OTEL_BSP_MAX_QUEUE_SIZE", 100_000),
+    (QUEUE_SIZE, 100_000),
     ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", 100_000),
     // A day.
     ("OTEL_BSP_SCHEDULE_DELAY", 86_400_000),
@@ -42,6 +46,8 @@ pub(super) struct Settings {
     pub(super) endpoint: String,
     pub(super) resource: Resource,
     pub(super) timeout: Duration,
+    /// Spans that wait for the collector at most.
+    pub(super) queue_places: usize,
     /// A file of authorities that the collector's certificate may be of.
     pub(super) ca_file: Option<PathBuf>,
 }
@@ -106,6 +112,7 @@ impl Settings {
             endpoint,
             resource: resource(variable, service, version),
             timeout: Duration::from_millis(timeout.clamp(1, MAX_TIMEOUT_MS)),
+            queue_places: variable(QUEUE_SIZE).and_then(|places| places.parse().ok()).unwrap_or(QUEUE_PLACES),
             ca_file: own_or_common("CERTIFICATE").map(PathBuf::from),
         }))
     }
@@ -204,6 +211,9 @@ mod tests {
         let settings = read(&[&[ENDPOINT, own], timeouts.as_slice()].concat()).expect("valid").expect("on");
         assert_eq!((settings.endpoint.as_str(), settings.timeout), (own.1, Duration::from_mins(1)));
         assert_eq!(read(&[own]).expect("valid").expect("on").timeout, Duration::from_secs(10));
+        let places = |settings: Option<Settings>| settings.expect("on").queue_places;
+        assert_eq!(places(read(&[own]).expect("valid")), 2048);
+        assert_eq!(places(read(&[own, ("OTEL_BSP_MAX_QUEUE_SIZE", "7")]).expect("valid")), 7);
     }
 
     #[test]

@@ -297,6 +297,8 @@ fn collector_that_is_away_is_told_once_and_keeps_nobody_waiting() {
     coordinator.signal(Signal::TERM);
     assert!(coordinator.exit_status().success());
     assert_eq!(count(&coordinator, message), 1, "{:?}", coordinator.log());
+    let line = coordinator.log().into_iter().find(|line| line.contains(message)).expect("it is told");
+    assert!(line.contains("error sending request: "), "the cause is told: {line}");
 }
 
 #[test]
@@ -325,7 +327,10 @@ fn without_a_collector_nothing_is_traced_and_what_is_wrong_in_the_environment_st
     assert!(line["error"].as_str().expect("text").contains("OTEL_EXPORTER_OTLP_PROTOCOL"), "{line}");
     let garbled = Coordinator::start(&[("OTEL_EXPORTER_OTLP_ENDPOINT", "not a url")]);
     garbled.logged("no traces are sent");
-    let disabled = [("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:4318"), ("OTEL_SDK_DISABLED", "true")];
+    let endpoint = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:4318");
+    let without_memory = Coordinator::start(&[endpoint, ("OTEL_BSP_MAX_QUEUE_SIZE", "1000000000000")]);
+    without_memory.logged("no traces are sent");
+    let disabled = [endpoint, ("OTEL_SDK_DISABLED", "true")];
     assert_eq!(count(&Coordinator::start(&disabled), "trace"), 0);
 }
 

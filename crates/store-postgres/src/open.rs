@@ -25,7 +25,8 @@ use crate::watching::{Watch, clock_reading, watch_events};
 
 /// Pause before a database that is starting or cannot be reached is tried again.
 const PAUSE: Duration = Duration::from_millis(200);
-/// Pause after a migration has waited in vain for a table, as long as that wait: statements of running coordinators wait behind it.
+/// Pause after a migration has waited in vain for a table, as long as that wait, during which statements of running coordinators
+/// wait behind it.
 const LOCK_PAUSE: Duration = Duration::from_secs(5);
 
 /// Place of a store.

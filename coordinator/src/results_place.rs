@@ -18,8 +18,9 @@ const WAIT: Duration = Duration::from_secs(5);
 /// Time in which a leader has left its mark in its place.
 const MARKED_WITHIN: Duration = Duration::from_secs(10);
 
-/// Pause after a mark could not be left.
-const RETRY_PAUSE: Duration = Duration::from_secs(2);
+/// Pause after a mark could not be left for the first time; each further one is twice as long, up to the longest.
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_RETRY_PAUSE: Duration = Duration::from_mins(1);
 
 /// Tries the place that `DIVVY_RESULTS_URL` names; without it, results are beside the database.
 ///
@@ -41,9 +42,11 @@ pub(crate) async fn check(config: &Config, store: &Store) -> anyhow::Result<()> 
 
 /// Leaves the mark of the leader that `store` is open for.
 pub(crate) async fn mark(store: Arc<Store>) {
+    let mut pause = RETRY_PAUSE;
     while let Err(error) = store.mark_place_of_results().await {
         debug!(%error, "cannot leave the leader's mark in the place of results yet");
-        sleep(RETRY_PAUSE).await;
+        sleep(pause).await;
+        pause = (2 * pause).min(LONGEST_RETRY_PAUSE);
     }
 }
 

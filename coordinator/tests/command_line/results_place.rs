@@ -70,36 +70,52 @@ fn with_results_in_s3(endpoint: &str, data: &tempfile::TempDir) -> Command {
     command
 }
 
-/// A server that answers the upload of an empty list with this status, until the tests end.
-fn refusing(status: &'static str) -> String {
+/// A server that answers each request, told by its first line, with a status, until the tests end.
+fn answering(answer: impl Fn(&str) -> &'static str + Send + 'static) -> String {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = listener.local_addr().expect("it is bound").to_string();
     std::thread::spawn(move || {
         for mut stream in listener.incoming().map_while(Result::ok) {
             let (mut request, mut piece) = (Vec::new(), [0; 4096]);
-            while !request.ends_with(b"[]") {
+            while !is_whole(&request) {
                 match stream.read(&mut piece) {
                     Ok(length) if length > 0 => request.extend_from_slice(&piece[..length]),
                     Ok(_) | Err(_) => break,
                 }
             }
+            let status = answer(&String::from_utf8_lossy(&request));
+            let body = if status.starts_with("200") { "[]" } else { "" };
+            let length = body.len();
             // The client may have left.
-            let _ = write!(stream, "HTTP/1.1 {status}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+            let _ = write!(
+                stream,
+                "HTTP/1.1 {status}\r\ncontent-length: {length}\r\netag: \"1\"\r\nconnection: close\r\n\r\n{body}"
+            );
         }
     });
     address
+}
+
+/// Whether a request has come with its body.
+fn is_whole(request: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(request).to_ascii_lowercase();
+    let Some((head, body)) = text.split_once("\r\n\r\n") else { return false };
+    let length: Option<usize> = head.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok());
+    body.len() >= length.unwrap_or(0)
+}
+
+/// The first line about the place of results. On a busy machine an answer of the place may come too late: then again.
+fn told_of_place(command: impl Fn() -> Command) -> String {
+    let mut told = (0..5).map(|_| line_with(&mut command(), "DIVVY_RESULTS_URL"));
+    told.find(|line| !line.contains("does not answer")).expect("it answers in time")
 }
 
 #[test]
 fn start_is_refused_where_the_place_of_results_does_not_exist_or_refuses_the_keys() {
     let data = directory();
     for status in ["404 Not Found", "403 Forbidden", "401 Unauthorized"] {
-        let endpoint = refusing(status);
-        // On a busy machine the answer may come too late.
-        let told = (0..5)
-            .map(|_| line_with(&mut with_results_in_s3(&endpoint, &data), "DIVVY_RESULTS_URL"))
-            .find(|line| !line.contains("does not answer"));
-        let told = told.expect("it answers in time");
+        let endpoint = answering(move |_| status);
+        let told = told_of_place(|| with_results_in_s3(&endpoint, &data));
         assert!(told.starts_with("error: results cannot be stored at s3://bucket/some: "), "{status}: {told}");
     }
 }
@@ -112,4 +128,19 @@ fn start_goes_on_with_a_warning_where_the_place_of_results_does_not_answer() {
     assert!(warning.contains("WARN") && warning.contains("s3://bucket/some"), "{warning}");
     let serving = line_with(&mut with_results_in_s3("127.0.0.1:1", &data), "serving");
     assert!(serving.contains("INFO"), "{serving}");
+}
+
+#[test]
+fn start_goes_on_with_a_warning_where_objects_cannot_be_deleted_or_are_found_late() {
+    let data = directory();
+    for (method, status, step) in [("DELETE ", "403 Forbidden", "delete"), ("GET ", "404 Not Found", "read")] {
+        let endpoint = answering(move |request| if request.starts_with(method) { status } else { "200 OK" });
+        let warning = told_of_place(|| {
+            let mut command = with_results_in_s3(&endpoint, &data);
+            command.env("AWS_DISABLE_BULK_DELETE", "true");
+            command
+        });
+        let is_told = warning.contains("WARN") && warning.contains(&format!("cannot {step} an object"));
+        assert!(is_told, "{warning}");
+    }
 }

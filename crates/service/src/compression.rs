@@ -8,13 +8,12 @@
 use std::io::Write;
 use std::sync::{Arc, OnceLock};
 
+use actix_web::HttpResponse;
 use actix_web::body::{BodySize, EitherBody, MessageBody};
-use actix_web::dev::{ResponseHead, ServiceRequest, ServiceResponse};
+use actix_web::dev::{ResponseHead, ServiceResponse};
 use actix_web::http::Method;
 use actix_web::http::header::{CONTENT_ENCODING, HeaderValue, VARY};
-use actix_web::middleware::Next;
 use actix_web::web::Bytes;
-use actix_web::{Error, HttpResponse};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
@@ -61,14 +60,10 @@ fn gzip(plain: &[u8]) -> Bytes {
     written.expect("memory takes all that is written").into()
 }
 
-/// Middleware that compresses marked answers.
-pub(crate) async fn compress<B: MessageBody>(
-    request: ServiceRequest,
-    next: Next<B>,
-) -> Result<ServiceResponse<EitherBody<B, Bytes>>, Error> {
-    let response = next.call(request).await?;
+/// Compresses a marked answer for a client that takes it.
+pub(crate) fn compress<B: MessageBody>(response: ServiceResponse<B>) -> ServiceResponse<EitherBody<B, Bytes>> {
     let compressed = response.response().extensions().get::<Compressed>().cloned();
-    let Some(compressed) = compressed else { return Ok(response.map_into_left_body()) };
+    let Some(compressed) = compressed else { return response.map_into_left_body() };
     let is_taken = response.request().method() == Method::GET && takes_gzip(response.request().headers());
-    Ok(response.map_body(|head, body| compressed.choose(is_taken, head, body)))
+    response.map_body(|head, body| compressed.choose(is_taken, head, body))
 }

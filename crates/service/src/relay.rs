@@ -12,6 +12,7 @@ use actix_web::{Error, FromRequest, HttpRequest, HttpResponse};
 use futures_util::future::LocalBoxFuture;
 
 use crate::ApiError;
+use crate::compression::compress;
 use crate::error::LeaderWanted;
 use crate::routes::{Matched, Route};
 
@@ -61,15 +62,19 @@ impl Debug for Passed {
     }
 }
 
-/// Middleware: lets the leader answer what this process cannot.
+/// The body of an answer: from this process, perhaps compressed, or from the leader, which has compressed it already.
+type PassedBody<B> = EitherBody<EitherBody<B, Bytes>>;
+
+/// Middleware: lets the leader answer what this process cannot. Compresses this process's own answers here, since a middleware
+/// of its own would cost every request two allocations.
 pub(crate) async fn pass_on<B: MessageBody + 'static>(
     request: ServiceRequest,
     next: Next<B>,
-) -> Result<ServiceResponse<EitherBody<B>>, Error> {
+) -> Result<ServiceResponse<PassedBody<B>>, Error> {
     let relay = request.app_data::<Data<dyn Relay>>().cloned();
     let route = Matched::of(&request).route.filter(|route| route.place() != AnsweringProcess::Anywhere);
     let (Some(relay), Some(route)) = (relay, route) else {
-        return Ok(next.call(request).await?.map_into_left_body());
+        return Ok(compress(next.call(request).await?).map_into_left_body());
     };
     let request = match ask_leader(&**relay, request, route).await? {
         Asked::Answered(answer) => return Ok(answer.map_into_right_body()),
@@ -77,7 +82,7 @@ pub(crate) async fn pass_on<B: MessageBody + 'static>(
     };
     // The body is not kept here.
     let is_repeatable = request.method() == Method::GET || (route.is_repeatable() && is_empty(&request));
-    let response = next.call(request).await?;
+    let response = compress(next.call(request).await?);
     if !is_not_leading(&response) {
         return Ok(response.map_into_left_body());
     }

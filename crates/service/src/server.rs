@@ -17,7 +17,6 @@ use actix_web::web::{self, Data, PathConfig, ServiceConfig};
 use actix_web::{App, HttpRequest, HttpResponse, Resource};
 use tracing::{debug, warn};
 
-use crate::compression::compress;
 use crate::connection::{self, Link};
 use crate::doors::Doors;
 use crate::guard::{Guard, admit};
@@ -176,8 +175,6 @@ where
             .app_data(Data::new(routes.unwrap_or_default()))
             .app_data(resources.clone())
             .app_data(PathConfig::default().error_handler(unreadable_path))
-            // Within the relay: answers that are passed on are encoded already.
-            .wrap(from_fn(compress))
             .wrap(from_fn(pass_on))
             .wrap(from_fn(admit))
             .wrap(from_fn(observe))

@@ -23,8 +23,11 @@ use crate::schema;
 use crate::target::Target;
 use crate::watching::{Watch, clock_reading, watch_events};
 
-/// Time to wait for a database that is starting or cannot be reached.
+/// Pause before a database that is starting or cannot be reached is tried again.
 const PAUSE: Duration = Duration::from_millis(200);
+/// Pause after a migration has waited in vain for a table, as long as that wait, during which statements of running coordinators
+/// wait behind it.
+const LOCK_PAUSE: Duration = Duration::from_secs(5);
 
 /// Place of a store.
 #[derive(Clone)]
@@ -134,19 +137,21 @@ pub(crate) async fn prepare(target: &Target, patience: Duration) -> Result<Prepa
 /// Connects, and brings the schema up to date: again if a running coordinator was in its way.
 async fn connect_to_schema(target: &Target, patience: Duration) -> Result<Link, OpenError> {
     let since = Instant::now();
+    let left = || patience.saturating_sub(since.elapsed());
     loop {
-        let link = connect(target, patience).await?;
-        check_sessions(&link, target, patience).await?;
+        let link = connect(target, left()).await?;
+        check_sessions(&link, target, left()).await?;
         let Err(error) = schema::migrate(&link.client, &target.place).await else { return Ok(link) };
-        match error.passing() {
-            Some(error) if since.elapsed() < patience => {
+        let pause = match error.passing() {
+            Some(error) if !left().is_zero() => {
                 tracing::warn!(%error, database = target.place, "the schema is not up to date yet: trying again");
+                if error.is(&SqlState::LOCK_NOT_AVAILABLE) { LOCK_PAUSE } else { PAUSE }
             }
             _ => return Err(error.told(&target.place)),
-        }
+        };
         // Ends the session with its transaction.
         drop(link);
-        tokio::time::sleep(PAUSE).await;
+        tokio::time::sleep(pause.min(left())).await;
     }
 }
 

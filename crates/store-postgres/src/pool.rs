@@ -9,7 +9,7 @@ use store::ReadError;
 use store::backend::Reading;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::error::{DbError, read_error};
 use crate::io::Io;
@@ -38,7 +38,7 @@ struct Inner {
     idle: Mutex<Vec<Link>>,
     permits: Arc<Semaphore>,
     size: usize,
-    /// Number of connections that reads have.
+    /// Number of connections that reads have, or that are being closed after reads whose callers have left.
     lent: AtomicUsize,
     given_back: Notify,
 }
@@ -212,16 +212,20 @@ impl Lent {
 impl Drop for Lent {
     fn drop(&mut self) {
         let Some(link) = self.link.take() else { return };
-        self.inner.note_given_back();
         if link.client.is_closed() {
+            self.inner.note_given_back();
             return;
         }
         // The place in the pool is free once the server has the cancellation.
-        let (permit, tls) = (self.permit.take(), self.inner.target.tls.clone());
+        let (inner, permit) = (self.inner.clone(), self.permit.take());
         self.inner.io.handle().spawn(async move {
+            let tls = inner.target.tls.clone();
             // The server may have ended the read already, or be gone.
             let _ = timeout(CANCEL_TIMEOUT, link.client.cancel_token().cancel_query(tls)).await;
             drop((link, permit));
+            // The server frees the connection a moment later: until then reads wait for it.
+            sleep(FULL_PAUSE).await;
+            inner.note_given_back();
         });
     }
 }

@@ -201,7 +201,7 @@ pub enum PlaceError {
         /// Description of the fault.
         detail: String,
     },
-    /// The place does not work at the moment.
+    /// The place does not work at the moment, or not in each step.
     #[error("the place of results {place} (DIVVY_RESULTS_URL) cannot be used: {detail}")]
     Unusable {
         /// The place.

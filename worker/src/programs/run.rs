@@ -265,11 +265,11 @@ pub(super) fn from_fetch(error: FetchError) -> ExecuteError {
     }
 }
 
-/// The operator has promised the command, so its absence is this worker's fault, unless the job says where to look for it.
+/// The operator has promised the command, so its absence is this worker's fault, unless the job says where to look for its name.
 fn from_named(failure: FailedCall, command: &NamedCommand, call: &Call) -> ExecuteError {
-    let is_operators = !call.env.contains_key("PATH");
+    let is_operators = |file: &str| file.contains('/') || !call.env.contains_key("PATH");
     match (failure.reason, command.argv.first()) {
-        (reason @ Reason::NotExecutable { .. }, Some(file)) if is_operators => {
+        (reason @ Reason::NotExecutable { .. }, Some(file)) if is_operators(file) => {
             ExecuteError::Broken(format!("{reason}: {file} (DIVVY_PROGRAMS)"))
         }
         (reason, _) => from_failure(FailedCall { reason, ..failure }),
@@ -321,14 +321,16 @@ mod tests {
             stderr_tail: Vec::new(),
             usage: Usage::default(),
         };
-        let command = NamedCommand { argv: vec!["/opt/render".to_owned()], ..NamedCommand::default() };
-        let ExecuteError::Broken(error) = from_named(absent(), &command, &Call::default()) else {
-            panic!("the worker is at fault")
-        };
-        assert_eq!(error, "it cannot be executed: No such file or directory: /opt/render (DIVVY_PROGRAMS)");
+        let command = |file: &str| NamedCommand { argv: vec![file.to_owned()], ..NamedCommand::default() };
         let env = BTreeMap::from([("PATH".to_owned(), "/elsewhere".to_owned())]);
-        let call = Call { env, ..Call::default() };
-        assert!(matches!(from_named(absent(), &command, &call), ExecuteError::Failed(_)));
+        let (own, with_path) = (Call::default(), Call { env, ..Call::default() });
+        for (file, call) in [("/opt/render", &own), ("render", &own), ("/opt/render", &with_path)] {
+            let ExecuteError::Broken(error) = from_named(absent(), &command(file), call) else {
+                panic!("the worker is at fault")
+            };
+            assert_eq!(error, format!("it cannot be executed: No such file or directory: {file} (DIVVY_PROGRAMS)"));
+        }
+        assert!(matches!(from_named(absent(), &command("render"), &with_path), ExecuteError::Failed(_)));
         assert!(matches!(from_failure(absent()), ExecuteError::Failed(_)));
     }
 

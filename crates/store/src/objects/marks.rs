@@ -14,17 +14,19 @@ impl Objects {
         self.root.clone().join("leaders").join(self.tag_or_none())
     }
 
-    /// Leaves the mark of an epoch, and deletes those of earlier ones.
+    /// Leaves the mark of an epoch, and deletes those of earlier ones as far as the place allows: an old mark does no harm.
     pub(crate) async fn mark_epoch(&self, epoch: Epoch) -> Result<(), WriteError> {
-        let unstored = |error: object_store::Error| WriteError::Results(error.to_string());
         let own = self.leaders().join(epoch.0.to_string());
-        self.store.put(&own, PutPayload::from_static(b"{}")).await.map_err(unstored)?;
+        let written = self.store.put(&own, PutPayload::from_static(b"{}")).await;
+        written.map_err(|error| WriteError::Results(error.to_string()))?;
         let mut marks = self.store.list(Some(&self.leaders()));
-        while let Some(mark) = marks.next().await {
-            let path = mark.map_err(unstored)?.location;
-            let found = path.filename().and_then(|name| name.parse::<u64>().ok());
-            if found.is_some_and(|found| found < epoch.0) {
-                self.delete_at(&path).await?;
+        while let Some(Ok(mark)) = marks.next().await {
+            let found = mark.location.filename().and_then(|name| name.parse::<u64>().ok());
+            if found.is_some_and(|found| found < epoch.0)
+                && let Err(error) = self.delete_at(&mark.location).await
+            {
+                tracing::debug!(%error, path = %mark.location, "cannot delete the mark of an earlier leader");
+                break;
             }
         }
         Ok(())

@@ -17,23 +17,19 @@ impl Objects {
     pub(crate) async fn probe(&self) -> Result<(), PlaceError> {
         let path = self.path(&self.new_name(JobId(Uuid::nil())));
         let written = self.store.put(&path, PutPayload::from_static(CONTENT)).await;
-        written.map_err(|error| self.fault("write", &error))?;
+        written.map_err(|error| self.fault("write", &error, is_absent(&error) || is_refused(&error)))?;
         let read = async { self.store.get(&path).await?.bytes().await }.await;
         let deleted = self.store.delete(&path).await;
-        let found = read.map_err(|error| self.fault("read", &error))?;
-        deleted.map_err(|error| self.fault("delete", &error))?;
+        // Some services find an object only a while after it was written.
+        let found = read.map_err(|error| self.fault("read", &error, is_refused(&error)))?;
+        // Results can be stored and read without the right to delete them.
+        deleted.map_err(|error| self.fault("delete", &error, false))?;
         if found == Bytes::from_static(CONTENT) { Ok(()) } else { Err(self.unusable("it gives back another object")) }
     }
 
-    /// Whether the place has refused the step for good, as far as its answer tells.
-    fn fault(&self, step: &str, error: &object_store::Error) -> PlaceError {
+    /// The fault of a step; `is_final` tells whether the place has refused it for good, as far as its answer shows.
+    fn fault(&self, step: &str, error: &object_store::Error, is_final: bool) -> PlaceError {
         let detail = format!("cannot {step} an object: {error}");
-        let is_final = matches!(
-            error,
-            object_store::Error::NotFound { .. }
-                | object_store::Error::PermissionDenied { .. }
-                | object_store::Error::Unauthenticated { .. }
-        );
         if is_final { PlaceError::Refused { place: self.place.clone(), detail } } else { self.unusable(&detail) }
     }
 
@@ -46,6 +42,14 @@ impl Objects {
     pub(crate) fn unusable(&self, detail: &str) -> PlaceError {
         PlaceError::Unusable { place: self.place.clone(), detail: detail.to_owned() }
     }
+}
+
+fn is_absent(error: &object_store::Error) -> bool {
+    matches!(error, object_store::Error::NotFound { .. })
+}
+
+fn is_refused(error: &object_store::Error) -> bool {
+    matches!(error, object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. })
 }
 
 #[cfg(test)]

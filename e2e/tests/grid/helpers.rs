@@ -12,12 +12,13 @@ mod programs;
 mod proxy;
 mod published;
 mod puller;
+mod real_collector;
 mod services;
 mod sleeper;
 mod waiting;
 
 pub(crate) use api_server::{ApiServer, account_token};
-pub(crate) use collector::{Collector, ReceivedSpan};
+pub(crate) use collector::ReceivedSpan;
 pub(crate) use events::Events;
 pub(crate) use fake_worker::{FakeWorker, Fault};
 pub(crate) use group::{Group, LONG_LEASE, STEADY_LEASE, all_events};
@@ -28,6 +29,7 @@ pub(crate) use programs::{ProgramGrid, assert_processes_go, path, processes_mark
 pub(crate) use proxy::Proxy;
 pub(crate) use published::{published_count, published_sum, round_ranges};
 pub(crate) use puller::{Conduct, Puller};
+pub(crate) use real_collector::Collector;
 pub(crate) use rustix::process::Signal;
 pub(crate) use services::{Coordinator, LONG_TASKS, Worker, own_address};
 pub(crate) use sleeper::{Pace, Sleeper};

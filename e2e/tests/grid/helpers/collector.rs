@@ -1,11 +1,8 @@
-//! A receiver of OTLP over HTTP that keeps the spans, read by the messages that OpenTelemetry publishes. Where
-//! `DIVVY_TEST_COLLECTOR` names an OpenTelemetry Collector, services send to that one, and it passes on the spans that it has
-//! understood.
+//! A receiver of OTLP over HTTP that keeps the spans, read by the messages that OpenTelemetry publishes.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::process::Command;
+use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
@@ -13,12 +10,8 @@ use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value};
 use opentelemetry_proto::tonic::trace::v1::Span;
 use prost::Message;
-use tempfile::TempDir;
 
-use super::{Process, eventually, own_address};
-
-/// Variable that names an OpenTelemetry Collector with an OTLP receiver and the exporter `otlp_http`.
-const REAL_COLLECTOR: &str = "DIVVY_TEST_COLLECTOR";
+use super::eventually;
 
 /// The longest batch that is read.
 const MAX_BATCH_BYTES: usize = 16 << 20;
@@ -29,7 +22,6 @@ pub(crate) struct Collector {
     /// The address to which services send spans.
     pub(crate) endpoint: String,
     spans: Arc<Mutex<Vec<ReceivedSpan>>>,
-    _real: Option<(Process, TempDir)>,
 }
 
 /// A span as it came, its ids as `traceparent` writes them.
@@ -62,9 +54,7 @@ impl Collector {
                 thread::spawn(move || while receive(&stream, &received).is_some() {});
             }
         });
-        let real = std::env::var_os(REAL_COLLECTOR).map(|program| start_real(&program, address));
-        let endpoint = real.as_ref().map_or_else(|| format!("http://{address}"), |(endpoint, ..)| endpoint.clone());
-        Self { endpoint, spans, _real: real.map(|(_, process, directory)| (process, directory)) }
+        Self { endpoint: format!("http://{address}"), spans }
     }
 
     /// The variables of a service that sends here, each span at once.
@@ -90,22 +80,6 @@ impl Collector {
         let find = || self.spans_of(trace).into_iter().find(|span| span.name == name);
         eventually(&format!("the span {name:?} of {trace} comes"), find)
     }
-}
-
-/// Starts an OpenTelemetry Collector that passes everything on to `address`.
-fn start_real(program: &std::ffi::OsStr, address: SocketAddr) -> (String, Process, TempDir) {
-    let directory = TempDir::new().expect("a directory");
-    let own = own_address().replace(":0", ":4318");
-    let config = format!(
-        "receivers: {{otlp: {{protocols: {{http: {{endpoint: '{own}'}}}}}}}}\n\
-         exporters: {{otlp_http: {{endpoint: 'http://{address}', compression: none, sending_queue: {{enabled: false}}}}}}\n\
-         service: {{pipelines: {{traces: {{receivers: [otlp], exporters: [otlp_http]}}}}}}\n"
-    );
-    let path = directory.path().join("collector.yaml");
-    std::fs::write(&path, config).expect("room");
-    let process = Process::spawn(Command::new(program).arg("--config").arg(&path));
-    eventually("the collector listens", || TcpStream::connect(&own).ok());
-    (format!("http://{own}"), process, directory)
 }
 
 /// Reads one request; none at the end of the connection.

@@ -19,7 +19,12 @@ pub trait Execute {
     /// The computation was stopped, or the tasks failed.
     fn run(&mut self, work: &RawValue, tasks: &Range<u64>, stop: &AtomicBool) -> Result<Report, ExecuteError>;
 
-    /// Gives large memory back: the slot goes on with another kind, which may take as much.
+    /// Whether the computations may take large memory, so that the other kinds of the slot give theirs back before.
+    fn takes_large_memory(&self) -> bool {
+        false
+    }
+
+    /// Gives large memory back: the slot goes on with another kind that may take as much.
     fn rest(&mut self) {}
 }
 
@@ -44,7 +49,8 @@ pub enum ExecuteError {
 #[derive(Default)]
 pub struct Executors {
     by_kind: HashMap<JobKind, Box<dyn Execute>>,
-    last: Option<JobKind>,
+    /// The last kind that may take large memory. Leases of others between do not cost it a new start.
+    last_large: Option<JobKind>,
 }
 
 impl Executors {
@@ -59,15 +65,16 @@ impl Executors {
         tasks: &Range<u64>,
         stop: &AtomicBool,
     ) -> Result<Report, ExecuteError> {
-        if self.last.replace(kind) != Some(kind) {
-            self.by_kind.values_mut().for_each(|executor| executor.rest());
+        let mut executor = match self.by_kind.remove(&kind) {
+            Some(executor) => executor,
+            None => new_executor(kind)?,
+        };
+        if executor.takes_large_memory() && self.last_large.replace(kind) != Some(kind) {
+            self.by_kind.values_mut().for_each(|other| other.rest());
         }
-        if let Some(executor) = self.by_kind.get_mut(&kind) {
-            return executor.run(work, tasks, stop);
-        }
-        let known = KINDS.iter().find(|known| known.name() == kind).and_then(|known| known.executor());
-        let executor = known.ok_or_else(|| ExecuteError::Unsupported(format!("this worker does not run {kind}")))?;
-        self.by_kind.entry(kind).or_insert(executor).run(work, tasks, stop)
+        let outcome = executor.run(work, tasks, stop);
+        self.by_kind.insert(kind, executor);
+        outcome
     }
 
     /// The kinds that every worker runs when leases are sent to it.
@@ -81,6 +88,11 @@ impl Executors {
     pub fn abilities() -> Labels {
         KINDS.iter().flat_map(|kind| kind.abilities()).collect()
     }
+}
+
+fn new_executor(kind: JobKind) -> Result<Box<dyn Execute>, ExecuteError> {
+    let known = KINDS.iter().find(|known| known.name() == kind).and_then(|known| known.executor());
+    known.ok_or_else(|| ExecuteError::Unsupported(format!("this worker does not run {kind}")))
 }
 
 /// Reads the work of a lease.

@@ -240,6 +240,10 @@ impl Execute for Searcher {
         Ok(Report { value: Some(value.map_err(|Stopped| ExecuteError::Stopped)?), results: Vec::new() })
     }
 
+    fn takes_large_memory(&self) -> bool {
+        true
+    }
+
     fn rest(&mut self) {
         self.sieve.give_back();
         self.parts.give_back();

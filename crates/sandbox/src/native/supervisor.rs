@@ -108,6 +108,9 @@ fn spawn(
         if step == Step::Spawn && !start.working_directory.is_dir() {
             return (step, format!("its working directory {}: {error}", start.working_directory.display()));
         }
+        if step == Step::Exec && is_cut_off(&error) {
+            return (step, format!("its file is cut off: {error}"));
+        }
         let is_path = step == Step::Exec && error.kind() == io::ErrorKind::NotFound && program.contains('/');
         let missing = is_path.then(|| missing_interpreter(&start.working_directory.join(program))).flatten();
         (step, missing.unwrap_or_else(|| error.to_string()))
@@ -124,11 +127,17 @@ fn failed_step(error: &io::Error, at_exec: bool) -> Step {
         Step::Arguments
     } else if kind == io::ErrorKind::ExecutableFileBusy {
         Step::Busy
-    } else if at_exec && !is_of_machine(error) {
+    } else if at_exec && (is_cut_off(error) || !is_of_machine(error)) {
         Step::Exec
     } else {
         Step::Spawn
     }
+}
+
+/// Whether an error of `exec` is that of a file that ends before a part which its header names. Anyone can upload such a file, so it
+/// is not taken for a fault of the disk: its bytes have been read and hashed just before.
+fn is_cut_off(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::EIO)
 }
 
 /// Runs in the new process, before `exec`.
@@ -326,10 +335,13 @@ mod tests {
     #[test]
     fn a_machine_without_memory_or_processes_and_a_cage_that_is_not_put_on_are_no_faults_of_the_program() {
         let system = io::Error::from_raw_os_error;
-        for code in [libc::ENOMEM, libc::EAGAIN, libc::EMFILE, libc::ENFILE, libc::EIO] {
+        for code in [libc::ENOMEM, libc::EAGAIN, libc::EMFILE, libc::ENFILE] {
             assert_eq!(failed_step(&system(code), false), Step::Spawn, "{code}");
             assert_eq!(failed_step(&system(code), true), Step::Spawn, "{code}");
         }
+        assert_eq!(failed_step(&system(libc::EIO), false), Step::Spawn);
+        // The answer to a file that ends too early.
+        assert_eq!(failed_step(&system(libc::EIO), true), Step::Exec);
         // A hook's error that has no number arrives as this one.
         assert_eq!(failed_step(&system(libc::EINVAL), false), Step::Spawn);
         assert_eq!(failed_step(&system(libc::EINVAL), true), Step::Exec);

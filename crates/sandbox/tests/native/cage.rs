@@ -140,6 +140,19 @@ fn an_interpreter_or_a_loader_that_is_not_there_is_told_so() {
 }
 
 #[test]
+fn an_executable_that_is_cut_off_is_not_its_workers_fault() {
+    let grid = grid();
+    let whole = std::fs::read(hostile_path()).expect("read");
+    let loader = whole.windows(4).position(|part| part == b"/ld-").expect("it is linked dynamically");
+    let path = grid.directory.join("cut");
+    std::fs::write(&path, &whole[..loader]).expect("written");
+    std::fs::set_permissions(&path, Permissions::from_mode(0o700)).expect("set");
+    let reason = reason(grid.run(&native(&path), &call(&[])));
+    // The client's fault, as that of other files that cannot be executed.
+    assert!(matches!(reason, Reason::NotExecutable { .. }) && reason.to_string().contains("cut off"), "{reason}");
+}
+
+#[test]
 fn a_script_runs_in_the_cage_when_its_interpreter_is_a_system_one() {
     let grid = grid();
     let path = grid.directory.join("script");

@@ -71,7 +71,8 @@ ask_status() { nsenter --net=/run/netns/kc curl --silent --max-time 10 --output 
 
 # The right to patch pods is narrowed to the one annotation.
 assert_admission() {
-  local own other patch status cost='{"metadata":{"annotations":{"controller.kubernetes.io/pod-deletion-cost":"1"}}}'
+  # Below zero: a worker does not set back what it has not written itself, and this must not look like a busy slot.
+  local own other patch status cost='{"metadata":{"annotations":{"controller.kubernetes.io/pod-deletion-cost":"-1"}}}'
   read -r own other < <(kd get pods --selector app.kubernetes.io/component=worker --output \
     jsonpath='{.items[0].metadata.name} {.items[1].metadata.name}{"\n"}')
   status=$(patch_as "$own" "$own" "$cost")

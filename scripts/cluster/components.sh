@@ -196,6 +196,9 @@ patches:
       - op: replace
         path: /spec/behavior/scaleDown/stabilizationWindowSeconds
         value: 15
+      - op: replace
+        path: /spec/behavior/scaleDown/policies/0/periodSeconds
+        value: 15
 K
   echo "$LAB/few-workers"
 }
@@ -218,7 +221,7 @@ workers_are() {
 # The autoscaler of Kubernetes adds workers while a job waits, and takes them away again.
 assert_autoscaler() {
   local id
-  id=$(submit '{"kind":"sum-of-primes","params":{"a":1,"b":20000000000}}')
+  id=$(submit '{"kind":"sleep","params":{"seconds":20,"tasks":36,"tasks_per_lease":1}}')
   until_seen 180 'workers are added' workers_are -ge 3
   until_seen 900 'the job succeeds' job_succeeded "$id"
   until_seen 600 'one worker is left' workers_are -eq 1

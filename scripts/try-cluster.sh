@@ -152,13 +152,14 @@ table_of() {
 }
 
 one_coordinator() {
+  local scaled
   step 'one coordinator'
   grid=k8s component=
   kd delete statefulset divvy-coordinator --ignore-not-found >/dev/null
   bring_up "$(overlay one k8s)"
   k apply --kustomize k8s/monitoring >/dev/null
-  for component in autoscaling-hpa autoscaling-keda; do
-    k apply --dry-run=server --kustomize "$(overlay "$component" k8s "k8s/components/$component")" >/dev/null
+  for scaled in autoscaling-hpa autoscaling-keda; do
+    k apply --dry-run=server --kustomize "$(overlay "$scaled" k8s "k8s/components/$scaled")" >/dev/null
   done
   echo 'monitoring and autoscaling are accepted'
   table_of 'One coordinator'

@@ -135,7 +135,9 @@ python_worker() {
   /usr/bin/python3 -m venv --clear "$directory"
   "$directory/bin/pip" install --quiet --disable-pip-version-check "$here/../../sdk/python[executor]"
   printf 'import divvy\n\n\n@divvy.task("double")\ndef double(value):\n    return 2 * value\n' >"$site/lab_tasks.py"
-  printf '#!/usr/bin/python3\nfrom divvy.worker.cli import main\n\nraise SystemExit(main())\n' >"$directory/divvy-python-worker"
+  # As pip writes it: processes of slots import the program once more, under another name.
+  printf '#!/usr/bin/python3\nfrom divvy.worker.cli import main\n\nif __name__ == "__main__":\n    raise SystemExit(main())\n' \
+    >"$directory/divvy-python-worker"
   files=("/usr/bin/python3=/usr/bin/python3" "$directory/divvy-python-worker=/usr/local/bin/divvy-python-worker"
     "$LAB/images/passwd=/etc/passwd")
   while read -r file; do files+=("$file=$file"); done < <(

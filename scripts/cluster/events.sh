@@ -66,6 +66,13 @@ upgrade_to() {
 }
 upgrade() { upgrade_to "$(overlay "upgrade-$1" "$grid" "$component" "$1")"; }
 image_upgraded() { upgrade next >"$LAB/upgrade.log" 2>&1 || fail "the upgrade: $(tail --lines 5 "$LAB/upgrade.log")"; }
+# The other release, by kubectl alone: coordinator and workers at once, as after an edit of the tag.
+image_applied() {
+  local tag=next
+  [[ $(kd get statefulset divvy-coordinator --output jsonpath='{.spec.template.spec.containers[0].image}') != *:next ]] || tag=0.1.0
+  k apply --kustomize "$(overlay "applied-$tag" "$grid" "$component" "$tag")" >/dev/null
+  sleep 8
+}
 bad_image_upgraded() {
   if PREFLIGHT_SECONDS=20 upgrade bad >"$LAB/upgrade.log" 2>&1; then fail 'an image that is not there was rolled out'; fi
   grep --quiet 'nothing was changed' "$LAB/upgrade.log" || fail "the upgrade: $(tail --lines 5 "$LAB/upgrade.log")"
@@ -123,7 +130,7 @@ job_succeeded() { ask "$url/v1/jobs/$1" | grep '"state":"succeeded"' >/dev/null;
 autoscaled() {
   local wanted id round most=0
   kd scale deployment/divvy-worker --replicas=0 >/dev/null
-  id=$(ask --header 'content-type: application/json' --data '{"kind":"sum-of-primes","params":{"a":1,"b":20000000000}}' \
+  id=$(ask --header 'content-type: application/json' --data '{"kind":"sleep","params":{"seconds":5,"tasks":40,"tasks_per_lease":1}}' \
     "$url/v1/jobs" | python3 -c 'import json,sys; print(json.load(sys.stdin)["id"])')
   for round in $(seq 120); do
     wanted=$(wanted_slots)
@@ -150,6 +157,7 @@ all_events() {
   event 'StatefulSet restarted' coordinator_restarted
   event 'token changed' token_changed
   event 'image upgraded by `scripts/upgrade.sh`' image_upgraded
+  event 'image changed by `kubectl apply`' image_applied
   event "leading coordinator's node drained" node_drained
   event 'leading coordinator force-deleted' coordinator_force_deleted
   event "leading coordinator's node lost" coordinator_node_lost

@@ -220,7 +220,7 @@ impl SqliteBackend {
     fn give_pages_back(&self, is_short: bool) -> bool {
         let log_pages = (self.reserve.log_bytes(LOG_BYTES) / PAGE_SIZE).max(1).cast_signed();
         let kept = if is_short { 0 } else { KEPT_PAGES.min(log_pages) };
-        match vacuum::give_back(&self.db, kept, log_pages) {
+        match vacuum::give_back(&self.db, kept, 2 * log_pages) {
             Ok(more) => more,
             // The next change finds that the disk is full, too.
             Err(error) if is_short => {

@@ -14,7 +14,7 @@ const MAX_BYTES: u64 = 16 << 20;
 /// Share of a small disk that the file occupies.
 const PART: u64 = 16;
 /// Share of a small disk that the log may take before it is copied back.
-const LOG_PART: u64 = 32;
+const LOG_PART: u64 = 64;
 /// File that is written, and removed, to learn whether anything can be.
 const PROBE_FILE: &str = "divvy.probe";
 /// Its length: more than a write that failed for want of room may have left.
@@ -80,7 +80,7 @@ impl Reserve {
         !self.has_free(self.bytes.saturating_mul(2))
     }
 
-    /// Length of the log from which it is copied back, in bytes: half of the reserve on a small disk.
+    /// Length of the log from which it is copied back, in bytes: a quarter of the reserve on a small disk.
     pub(crate) fn log_bytes(&self, most: u64) -> u64 {
         if self.total == 0 { most } else { most.min(self.total / LOG_PART) }
     }
@@ -216,7 +216,7 @@ mod tests {
     fn a_small_disk_has_a_short_log() {
         let directory = tempfile::tempdir().expect("room");
         let mut reserve = Reserve::new(directory.path());
-        for (total, expected) in [(8 << 20, 256 << 10), (1 << 40, 16 << 20), (0, 16 << 20)] {
+        for (total, expected) in [(8 << 20, 128 << 10), (1 << 40, 16 << 20), (0, 16 << 20)] {
             reserve.total = total;
             assert_eq!(reserve.log_bytes(16 << 20), expected, "{total}");
         }

@@ -31,11 +31,11 @@ pub(crate) fn convert(db: &Connection) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// Gives some of the free pages back, at most `log_pages`, since each may move a page by way of the log; `kept` stay for later
-/// rows. Returns whether there are more.
-pub(crate) fn give_back(db: &Connection, kept: i64, log_pages: i64) -> rusqlite::Result<bool> {
+/// Gives some of the free pages back, at most `most`, since each may move a page by way of the log; `kept` stay for later rows.
+/// Returns whether there are more.
+pub(crate) fn give_back(db: &Connection, kept: i64, most: i64) -> rusqlite::Result<bool> {
     let spare = number(db, "freelist_count")? - kept;
-    let at_once = PAGES_AT_ONCE.min(log_pages);
+    let at_once = PAGES_AT_ONCE.min(most);
     if spare <= 0 || number(db, "auto_vacuum")? != INCREMENTAL {
         return Ok(false);
     }

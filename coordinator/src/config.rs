@@ -69,6 +69,7 @@ pub struct Config {
     pub store_url: Option<StoreUrl>,
     /// `DIVVY_RESULTS_URL`: location of results above 64 KiB, such as `file:///mnt/results`. Default: `results` in
     /// `DIVVY_DATA_DIR`.
+    #[serde(deserialize_with = "places::results_url")]
     pub results_url: Option<Url>,
     /// `DIVVY_COORDINATOR_ID`: the name of this coordinator in its grid. Default: the host's name, on Kubernetes the pod's.
     pub coordinator_id: Option<String>,

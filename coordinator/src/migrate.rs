@@ -28,9 +28,11 @@ impl StoreLocation {
         if text.starts_with("postgres://") || text.starts_with("postgresql://") {
             return Ok(Self::Postgres(text.to_owned()));
         }
-        if text.starts_with("file://") {
-            let path = Url::parse(text).ok().and_then(|url| url.to_file_path().ok());
-            return Ok(Self::Directory(path.with_context(|| format!("{text} is not the URL of a directory"))?));
+        if text.starts_with("file:") {
+            let path = Objects::parse_url(text).ok().and_then(|url| url.to_file_path().ok());
+            return Ok(Self::Directory(
+                path.with_context(|| format!("{text} is not the URL of a directory, such as file:///srv/divvy"))?,
+            ));
         }
         // The rest may hold a password.
         if let Some((scheme, _)) = text.split_once("://") {
@@ -89,8 +91,8 @@ impl Request {
                 "--without-lost-results" => without_lost_results = true,
                 "--from" => from = Some(StoreLocation::parse(value()?)?),
                 "--to" => to = Some(StoreLocation::parse(value()?)?),
-                "--from-results" => from_results = Some(Url::parse(value()?).context("read --from-results")?),
-                "--to-results" => to_results = Some(Url::parse(value()?).context("read --to-results")?),
+                "--from-results" => from_results = Some(Objects::parse_url(value()?).context("read --from-results")?),
+                "--to-results" => to_results = Some(Objects::parse_url(value()?).context("read --to-results")?),
                 other => {
                     // It may be a URL with a password.
                     let shown = other.split("://").next().unwrap_or_default();

@@ -1,8 +1,8 @@
 //! The URLs of a shared store and of the place of large results.
 
 use anyhow::ensure;
-use serde::Deserialize;
-use store::Objects;
+use serde::{Deserialize, Deserializer, de};
+use store::{Objects, PlaceUrlError};
 use url::Url;
 
 /// Refuses places that no start could use, as far as their URLs tell.
@@ -18,6 +18,16 @@ pub(super) fn check(store: Option<&StoreUrl>, results: Option<&Url>) -> anyhow::
          s3://bucket/path or file:///mnt/shared"
     );
     Ok(results.map_or(Ok(()), Objects::check)?)
+}
+
+/// Reads `DIVVY_RESULTS_URL`.
+pub(super) fn results_url<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Url>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    Objects::parse_url(&text).map(Some).map_err(|error| match error {
+        // The form in which the type of URLs tells it.
+        PlaceUrlError::Syntax(error) => de::Error::custom(format!("{error}: {text:?}")),
+        PlaceUrlError::File => de::Error::custom(error),
+    })
 }
 
 /// The URI of a database, as libpq reads it: it may name several hosts. It may hold a password, which no message shows.

@@ -44,7 +44,7 @@ pub(super) fn from_accept(error: AcceptError) -> ApiError {
 
 pub(super) fn from_change(error: ChangeError) -> ApiError {
     match error {
-        ChangeError::Unknown(_) => ApiError::Unknown(error.to_string()),
+        ChangeError::Unknown(_) | ChangeError::NoSuchTask { .. } => ApiError::Unknown(error.to_string()),
         ChangeError::Over { .. }
         | ChangeError::SimulationOver
         | ChangeError::ProgramGone(_)

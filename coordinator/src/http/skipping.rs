@@ -20,7 +20,7 @@ use super::jobs::job_id;
     responses(
         (status = 200, description = "The tasks that are skipped, by this request or an earlier one", body = Skipped),
         (status = 400, description = "A field is invalid", body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "There is no such job", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "There is no such job, or the job has no task of one of these numbers: nothing is skipped", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "The job is over and none of the tasks is skipped, or it is not of the kind `tasks`", body = Problem, content_type = "application/problem+json"),
         (status = 507, description = "Nothing can be stored", body = Problem, content_type = "application/problem+json"),
         (status = "default", description = "Any other error", body = Problem, content_type = "application/problem+json"),

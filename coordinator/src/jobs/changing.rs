@@ -21,6 +21,8 @@ const CHANGED_TOGETHER: usize = 128;
 pub(crate) enum ChangeError {
     #[error("there is no job {0}")]
     Unknown(JobId),
+    #[error("job {job} has no task {task}: its tasks are numbered from 0 to {}", tasks.saturating_sub(1))]
+    NoSuchTask { job: JobId, task: u64, tasks: u64 },
     #[error("the job is over: it has {}", past(*state))]
     Over { state: JobState },
     #[error("the simulated workers of this job are gone: start another simulation")]

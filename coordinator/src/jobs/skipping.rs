@@ -16,6 +16,7 @@ impl Jobs {
         let this = self.clone();
         let skipping = self.supervisor.spawn_whole(async move {
             let _lock = this.locks.lock(id).await;
+            this.find_tasks(id, &tasks).await?;
             let skipped = this.driver.input(|engine, now| engine.skip(id, &tasks, now));
             this.store.flush().await?;
             let mut skipped: BTreeSet<u64> = match skipped {
@@ -42,6 +43,18 @@ impl Jobs {
             Ok(tasks.into_iter().filter(|task| skipped.remove(task)).collect::<Vec<u64>>())
         });
         skipping.await.unwrap_or(Err(ChangeError::Write(WriteError::Closed)))
+    }
+
+    /// Refuses the number of a task that a job of skippable tasks does not have: nothing is skipped then.
+    async fn find_tasks(&self, id: JobId, tasks: &[u64]) -> Result<(), ChangeError> {
+        let record = self.store.job(id).await?.ok_or(ChangeError::Unknown(id))?;
+        let absent = tasks.iter().find(|&&task| task >= record.tasks);
+        match absent {
+            Some(&task) if record.kind == JobKind::TASKS => {
+                Err(ChangeError::NoSuchTask { job: id, task, tasks: record.tasks })
+            }
+            Some(_) | None => Ok(()),
+        }
     }
 
     /// Those of `tasks` that are skipped: they are done without a worker.

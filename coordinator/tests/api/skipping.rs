@@ -59,6 +59,9 @@ async fn what_cannot_be_skipped_is_refused() {
     for body in [json!({"tasks": []}), json!({"tasks": too_many}), json!({"tasks": [-1]}), json!({})] {
         problem(grid.post(&path(&job.to_string()), &body).await, 400).await;
     }
+    let absent = problem(grid.post(&path(&job.to_string()), &json!({"tasks": [0, 1]})).await, 404).await;
+    assert!(absent.detail.contains(&format!("job {job} has no task 1")), "{absent:?}");
+    assert_eq!(grid.tasks(job, "").await[0].state, TaskState::Pending, "nothing is skipped then");
     let unknown = "0190163d-8694-739b-aea5-966c26f8ad91";
     problem(grid.post(&path(unknown), &json!({"tasks": [0]})).await, 404).await;
     let other = grid.submit(&sleeps(0.0, 2)).await.id;

@@ -44,6 +44,7 @@ fn a_configuration_is_checked_without_a_start() {
         ("DIVVY_MAX_INFLIGHT", "0"),
         ("DIVVY_RESULTS_URL", "s3://"),
         ("DIVVY_RESULTS_URL", "nowhere:"),
+        ("DIVVY_RESULTS_URL", "file:results"),
         // Without a port; a build without Kafka takes no broker at all.
         ("DIVVY_KAFKA_BROKERS", "broker"),
     ] {

@@ -15,6 +15,13 @@ fn migrate_says_what_it_needs() {
         (&["migrate", "--from", "x", "--to", "x"], "the same store", 2),
         (&["migrate", "--from", "mysql://host/db", "--to", "x"], "mysql:// is neither", 2),
         (&["migrate", "--from", "x", "--to", "y", "--to-results", "z"], "read --to-results: ", 2),
+        (
+            &["migrate", "--from", "x", "--to", "y", "--to-results", "file:z"],
+            "must name a directory as file:///path",
+            2,
+        ),
+        (&["migrate", "--from", "x", "--to", "y", "--from-results", "file:/z"], "read --from-results: ", 2),
+        (&["migrate", "--from", "file:x", "--to", "y"], "file:x is not the URL of a directory", 2),
         (&["migrate", "--from", "/nowhere/at/all", "--to", "x"], "divvy.db", 1),
     ] {
         let output = run(arguments);

@@ -16,15 +16,20 @@ use crate::error::{OpenError, batch_error};
 use crate::file::OpenFile;
 use crate::open::{BUSY_TIMEOUT, Opened};
 use crate::reserve::Reserve;
-use crate::{apply, statistics, vacuum};
+use crate::{apply, log, statistics, vacuum};
 
-/// Pages of 4 KiB in the log from which it is copied back; a shorter log is copied back while nothing is written.
-const LOG_PAGES: i64 = 4096;
+/// Bytes of pages in the log from which it is copied back; a shorter log is copied back while nothing is written. On a small disk
+/// fewer: a log that needs more room in the database than is left can be neither copied back nor shortened.
+const LOG_BYTES: u64 = 4096 * PAGE_SIZE;
 /// Pages in the log, 64 MiB, from which it is begun anew. While a reader sees an old state, SQLite begins the log anew only
 /// after the reader has ended, and not while other readers come.
 const LONG_LOG_PAGES: i64 = 16_384;
+/// Bytes of a page.
+const PAGE_SIZE: u64 = 4096;
 /// A page in the log, with its header.
-const PAGE_BYTES: u64 = 4096 + 24;
+const PAGE_BYTES: u64 = PAGE_SIZE + 24;
+/// Free pages that are kept for later rows, unless room is short.
+const KEPT_PAGES: i64 = 256;
 /// Time for which the writer waits for readers to release the log.
 const READERS_PATIENCE: Duration = Duration::from_millis(100);
 /// Pauses between attempts to begin the log anew: each attempt may take [`READERS_PATIENCE`].
@@ -36,6 +41,8 @@ pub(crate) struct SqliteBackend {
     db: Connection,
     file: OpenFile,
     reserve: Reserve,
+    /// Whether the last look found no room for new jobs.
+    is_refusing: bool,
     ledgers: Ledgers<i64>,
     /// The last batch that was committed, with its answers.
     last: Option<(u64, Applied)>,
@@ -60,6 +67,7 @@ impl SqliteBackend {
             db,
             file,
             reserve,
+            is_refusing: false,
             ledgers: Ledgers::default(),
             last: None,
             epoch,
@@ -152,12 +160,15 @@ impl SqliteBackend {
         is_released
     }
 
-    /// Copies the log into the database and cuts it off, if the disk has room for that.
+    /// Copies the log into the database and cuts it off, if the disk has room for that. Otherwise only cuts off what a failed
+    /// batch has left at its end.
     fn shorten_log(&self) {
+        if let Err(error) = self.cut_log() {
+            tracing::debug!(%error, "the end of the write-ahead log is not cut off");
+        }
         if !self.can_copy_log() {
             return;
         }
-        // The frames that a failed batch has left in the log are of no use.
         let shortened = self.db.busy_timeout(READERS_PATIENCE).and_then(|()| self.wal_checkpoint("TRUNCATE"));
         let restored = self.db.busy_timeout(BUSY_TIMEOUT);
         if let Err(error) = shortened.and(restored) {
@@ -165,11 +176,63 @@ impl SqliteBackend {
         }
     }
 
-    /// Whether the disk has room for the pages by which a copy of the log lengthens the database. A copy that stops halfway takes
-    /// the room from the changes that come next, and gives none of the log back.
+    /// Cuts off the frames behind the last commit.
+    fn cut_log(&self) -> rusqlite::Result<()> {
+        let version = || self.db.pragma_query_value(None, "data_version", |row| row.get::<_, i64>(0));
+        let (before, frames) = (version()?, self.wal_checkpoint("NOOP")?.all.max(0).unsigned_abs());
+        let (path, end) = (log::path_of(self.file.path()), log::end(frames, vacuum::page_size(&self.db)?));
+        if log::length(&path) <= end {
+            return Ok(());
+        }
+        // Another program must not write meanwhile, nor have written since the frames were counted.
+        self.db.execute_batch("BEGIN IMMEDIATE")?;
+        if version().is_ok_and(|now| now == before)
+            && let Err(error) = log::cut(&path, end)
+        {
+            tracing::debug!(%error, "cannot cut the write-ahead log");
+        }
+        self.db.execute_batch("ROLLBACK")
+    }
+
+    /// The bytes by which a copy of the log lengthens the database.
+    fn growth(&self) -> u64 {
+        vacuum::bytes(&self.db).map_or(0, |bytes| bytes.saturating_sub(self.file.length()))
+    }
+
+    /// Whether the disk has room for a copy of the log. A copy that stops halfway takes the room from the changes that come next,
+    /// and gives none of the log back.
     fn can_copy_log(&self) -> bool {
-        let growth = vacuum::bytes(&self.db).map_or(0, |bytes| bytes.saturating_sub(self.file.length()));
-        self.reserve.has_free(growth)
+        self.reserve.has_free(self.growth())
+    }
+
+    /// Whether the log may be shortened to make room for new jobs, about once a second.
+    fn may_shorten_log(&mut self) -> bool {
+        let now = Instant::now();
+        let is_early = self.log.next_shortening.is_some_and(|next| now < next);
+        if is_early || log::length(&log::path_of(self.file.path())) == 0 {
+            return false;
+        }
+        self.log.next_shortening = Some(now + FIRST_PAUSE);
+        true
+    }
+
+    /// Gives some free pages to the file system. Returns whether there are more.
+    fn give_pages_back(&self, is_short: bool) -> bool {
+        let log_pages = (self.reserve.log_bytes(LOG_BYTES) / PAGE_SIZE).max(1).cast_signed();
+        let kept = if is_short { 0 } else { KEPT_PAGES.min(log_pages) };
+        match vacuum::give_back(&self.db, kept, 2 * log_pages) {
+            Ok(more) => more,
+            // The next change finds that the disk is full, too.
+            Err(error) if is_short => {
+                tracing::debug!(%error, "cannot give free pages back");
+                self.shorten_log();
+                false
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot give free pages back");
+                false
+            }
+        }
     }
 
     fn checkpoint(&self) {
@@ -236,12 +299,14 @@ struct LogState {
     warned_pages: i64,
     /// Instant of the next attempt to begin the log anew.
     next_attempt: Option<Instant>,
+    /// Instant from which the log may be shortened again for new jobs.
+    next_shortening: Option<Instant>,
     pause: Duration,
 }
 
 impl Default for LogState {
     fn default() -> Self {
-        Self { pages: 0, warned_pages: 0, next_attempt: None, pause: FIRST_PAUSE }
+        Self { pages: 0, warned_pages: 0, next_attempt: None, next_shortening: None, pause: FIRST_PAUSE }
     }
 }
 
@@ -263,16 +328,15 @@ impl Backend for SqliteBackend {
             log.uncopied
         });
         self.restart_long_log(Instant::now());
-        if !is_idle {
-            if uncopied >= LOG_PAGES {
+        // Where room is short, the work that makes room is due at once.
+        let is_short = self.is_refusing || self.reserve.is_short();
+        if !is_idle && !is_short {
+            if uncopied.unsigned_abs() * PAGE_SIZE >= self.reserve.log_bytes(LOG_BYTES) {
                 self.checkpoint();
             }
             return uncopied > 0;
         }
-        let gives_back = vacuum::give_back(&self.db).unwrap_or_else(|error| {
-            tracing::warn!(%error, "cannot give free pages back");
-            false
-        });
+        let gives_back = self.give_pages_back(is_short);
         self.checkpoint();
         gives_back
     }
@@ -285,7 +349,19 @@ impl Backend for SqliteBackend {
         self.file.check()
     }
 
-    fn has_room(&mut self) -> Result<(), WriteError> {
-        self.reserve.check()
+    fn has_room(&mut self, bytes: u64) -> Result<(), WriteError> {
+        // The rows with their pages, in the log and then in the database.
+        let added = bytes.saturating_mul(5) / 2;
+        // The database grows by no more pages than the log has: usually enough is left.
+        let mut room = self.reserve.check(self.log_bytes(), added);
+        if room.is_err() {
+            room = self.reserve.check(self.growth(), added);
+        }
+        if room.is_err() && self.may_shorten_log() {
+            self.shorten_log();
+            room = self.reserve.check(self.growth(), added);
+        }
+        self.is_refusing = room.is_err();
+        room
     }
 }

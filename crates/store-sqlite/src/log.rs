@@ -2,7 +2,7 @@
 //! SQLite's "Database File Format".
 
 use std::collections::HashSet;
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
 
@@ -27,6 +27,16 @@ pub(crate) fn path_of(database: &Path) -> PathBuf {
 
 pub(crate) fn length(path: &Path) -> u64 {
     fs::metadata(path).map_or(0, |metadata| metadata.len())
+}
+
+/// Offset of the end of so many frames.
+pub(crate) fn end(frames: u64, page_size: u64) -> u64 {
+    HEADER_BYTES as u64 + frames * (FRAME_HEADER_BYTES as u64 + page_size)
+}
+
+/// Cuts the file off.
+pub(crate) fn cut(path: &Path, end: u64) -> io::Result<()> {
+    OpenOptions::new().write(true).open(path)?.set_len(end)
 }
 
 /// The commits of the log; `None` if there is no log, or no commit in it.

@@ -13,6 +13,8 @@ const RESERVE_FILE: &str = "divvy.reserve";
 const MAX_BYTES: u64 = 16 << 20;
 /// Share of a small disk that the file occupies.
 const PART: u64 = 16;
+/// Share of a small disk that the log may take before it is copied back.
+const LOG_PART: u64 = 64;
 /// File that is written, and removed, to learn whether anything can be.
 const PROBE_FILE: &str = "divvy.probe";
 /// Its length: more than a write that failed for want of room may have left.
@@ -25,6 +27,8 @@ const REFILL_PAUSE: Duration = Duration::from_secs(10);
 pub(crate) struct Reserve {
     path: PathBuf,
     directory: PathBuf,
+    /// Size of the file system; 0 where it has no figures.
+    total: u64,
     bytes: u64,
     is_held: bool,
     /// Instant of the next attempt to occupy the space, after one that failed.
@@ -38,13 +42,14 @@ impl Reserve {
         let mut reserve = Self {
             path: directory.join(RESERVE_FILE),
             directory: directory.to_owned(),
+            total,
             bytes: (total / PART).min(MAX_BYTES),
             is_held: false,
             next_refill: None,
         };
         // An earlier run may have left a file, perhaps of another length.
         reserve.is_held = fs::metadata(&reserve.path).is_ok_and(|file| file.len() == reserve.bytes);
-        reserve.refill();
+        reserve.refill(0);
         reserve
     }
 
@@ -58,13 +63,26 @@ impl Reserve {
         is_removed
     }
 
-    /// Refuses new jobs while the file is absent, or little space is left beside it.
-    pub(crate) fn check(&mut self) -> Result<(), WriteError> {
-        self.refill();
-        if self.is_held && room(&self.directory).1 >= self.bytes {
-            return Ok(());
+    /// Refuses new jobs while the file is absent, or little space is left beside it, beside what the database is yet to grow by
+    /// and beside what the jobs add.
+    pub(crate) fn check(&mut self, growth: u64, added: u64) -> Result<(), WriteError> {
+        self.refill(growth);
+        let free = if self.is_held { room(&self.directory).1 } else { 0 };
+        match free.checked_sub(self.bytes.saturating_add(growth)) {
+            Some(left) if left >= added => Ok(()),
+            Some(_) => Err(WriteError::Full("the disk has no room for a job of this size".to_owned())),
+            None => Err(WriteError::Full("the disk is full".to_owned())),
         }
-        Err(WriteError::Full("the disk is full".to_owned()))
+    }
+
+    /// Whether new jobs are refused soon, or already.
+    pub(crate) fn is_short(&self) -> bool {
+        !self.has_free(self.bytes.saturating_mul(2))
+    }
+
+    /// Length of the log from which it is copied back, in bytes: a quarter of the reserve on a small disk.
+    pub(crate) fn log_bytes(&self, most: u64) -> u64 {
+        if self.total == 0 { most } else { most.min(self.total / LOG_PART) }
     }
 
     /// Whether so many bytes of the file system are free.
@@ -86,9 +104,10 @@ impl Reserve {
         fs::remove_file(&self.path).is_ok() && was_held
     }
 
-    fn refill(&mut self) {
+    fn refill(&mut self, growth: u64) {
         let is_early = || self.next_refill.is_some_and(|next| Instant::now() < next);
-        if self.is_held || room(&self.directory).1 < self.bytes.saturating_mul(2) || is_early() {
+        let needed = self.bytes.saturating_mul(2).saturating_add(growth);
+        if self.is_held || room(&self.directory).1 < needed || is_early() {
             return;
         }
         match occupy(&self.path, self.bytes) {
@@ -177,10 +196,29 @@ mod tests {
         let mut reserve = Reserve::new(directory.path());
         assert!(reserve.next_refill.is_some(), "{reserve:?}");
         reserve.next_refill = Some(Instant::now() + Duration::from_hours(1));
-        assert_eq!(reserve.check(), Err(WriteError::Full("the disk is full".to_owned())));
+        assert_eq!(reserve.check(0, 0), Err(WriteError::Full("the disk is full".to_owned())));
         fs::remove_dir(directory.path().join(RESERVE_FILE)).expect("it is there");
-        assert!(reserve.check().is_err(), "the pause has not ended");
+        assert!(reserve.check(0, 0).is_err(), "the pause has not ended");
         reserve.next_refill = Some(Instant::now());
-        assert_eq!(reserve.check(), Ok(()));
+        assert_eq!(reserve.check(0, 0), Ok(()));
+    }
+
+    #[test]
+    fn new_jobs_leave_room_for_the_copy_of_the_log_and_for_themselves() {
+        let directory = tempfile::tempdir().expect("room");
+        let mut reserve = Reserve::new(directory.path());
+        let full = |text: &str| Err(WriteError::Full(text.to_owned()));
+        assert_eq!(reserve.check(0, u64::MAX), full("the disk has no room for a job of this size"));
+        assert_eq!(reserve.check(u64::MAX, 0), full("the disk is full"));
+    }
+
+    #[test]
+    fn a_small_disk_has_a_short_log() {
+        let directory = tempfile::tempdir().expect("room");
+        let mut reserve = Reserve::new(directory.path());
+        for (total, expected) in [(8 << 20, 128 << 10), (1 << 40, 16 << 20), (0, 16 << 20)] {
+            reserve.total = total;
+            assert_eq!(reserve.log_bytes(16 << 20), expected, "{total}");
+        }
     }
 }

@@ -6,8 +6,6 @@ use rusqlite::Connection;
 const CONVERTED_BYTES: u64 = 256 * 1024 * 1024;
 /// Value of `auto_vacuum` for incremental vacuuming.
 const INCREMENTAL: i64 = 2;
-/// Free pages of 4 KiB that are kept for later rows.
-const KEPT_PAGES: i64 = 256;
 /// Pages that are returned at once: some 10 ms.
 const PAGES_AT_ONCE: i64 = 1024;
 
@@ -33,22 +31,28 @@ pub(crate) fn convert(db: &Connection) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// Gives some free pages back. Returns whether there are more.
-pub(crate) fn give_back(db: &Connection) -> rusqlite::Result<bool> {
-    let spare = number(db, "freelist_count")? - KEPT_PAGES;
+/// Gives some of the free pages back, at most `most`, since each may move a page by way of the log; `kept` stay for later rows.
+/// Returns whether there are more.
+pub(crate) fn give_back(db: &Connection, kept: i64, most: i64) -> rusqlite::Result<bool> {
+    let spare = number(db, "freelist_count")? - kept;
+    let at_once = PAGES_AT_ONCE.min(most);
     if spare <= 0 || number(db, "auto_vacuum")? != INCREMENTAL {
         return Ok(false);
     }
-    let mut vacuum = db.prepare(&format!("PRAGMA incremental_vacuum({})", spare.min(PAGES_AT_ONCE)))?;
+    let mut vacuum = db.prepare(&format!("PRAGMA incremental_vacuum({})", spare.min(at_once)))?;
     // Each step of the statement frees a page.
     let mut rows = vacuum.query([])?;
     while rows.next()?.is_some() {}
-    Ok(spare > PAGES_AT_ONCE)
+    Ok(spare > at_once)
 }
 
 /// Length of the database with the pages that only the log has.
 pub(crate) fn bytes(db: &Connection) -> rusqlite::Result<u64> {
-    Ok(number(db, "page_count")?.unsigned_abs() * number(db, "page_size")?.unsigned_abs())
+    Ok(number(db, "page_count")?.unsigned_abs() * page_size(db)?)
+}
+
+pub(crate) fn page_size(db: &Connection) -> rusqlite::Result<u64> {
+    number(db, "page_size").map(i64::unsigned_abs)
 }
 
 fn number(db: &Connection, pragma: &str) -> rusqlite::Result<i64> {

@@ -49,12 +49,13 @@ pub trait Backend: Send {
         Ok(())
     }
 
-    /// Checks whether there is room for new jobs and programs, beside the room that is kept for changes of existing ones. Called
-    /// before every batch with a new entry, and about twice a second. Must be cheap.
+    /// Checks whether there is room for new jobs and programs of this size, beside the room that is kept for changes of existing
+    /// ones. Called before every batch with a new entry, and about twice a second with 0. Must be cheap.
     ///
     /// # Errors
     /// There is no room.
-    fn has_room(&mut self) -> Result<(), WriteError> {
+    fn has_room(&mut self, bytes: u64) -> Result<(), WriteError> {
+        let _ = bytes;
         Ok(())
     }
 }

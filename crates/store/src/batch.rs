@@ -10,6 +10,7 @@ use crate::drains::DrainChange;
 use crate::position::{Advance, Position};
 use crate::programs::{ProgramChange, TaskLog};
 use crate::record::{NewJob, Submission};
+use crate::retention::job_bytes;
 
 /// The term of an owner. Each owner of a store has a higher epoch than all before it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -66,6 +67,20 @@ impl Entry {
             | Self::Log(_)
             | Self::Drain(_)
             | Self::Nothing => false,
+        }
+    }
+
+    /// About the bytes that a new job adds; 0 for other entries.
+    pub(crate) fn added_bytes(&self) -> u64 {
+        match self {
+            Self::Submission(job) => job_bytes(job, 0, 0),
+            Self::Advance(advance) => advance.job.as_ref().map_or(0, |(job, _)| job_bytes(job, 0, 0)),
+            Self::Change(_)
+            | Self::Housekeeping(_)
+            | Self::Program(_)
+            | Self::Log(_)
+            | Self::Drain(_)
+            | Self::Nothing => 0,
         }
     }
 }

@@ -219,6 +219,17 @@ pub enum PlaceError {
     },
 }
 
+/// Text that is no URL of a place of large results.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PlaceUrlError {
+    /// It is no URL.
+    #[error(transparent)]
+    Syntax(#[from] url::ParseError),
+    /// It names a directory, but not by a path from the root on.
+    #[error("it must name a directory as file:///path, such as file:///mnt/results")]
+    File,
+}
+
 /// An object store that cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[error("results cannot be stored at {url}: {detail}; check the URL (DIVVY_RESULTS_URL)")]

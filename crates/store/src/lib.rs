@@ -43,8 +43,8 @@ pub use batch::{Answer, Batch, Entry, Epoch, Housekeeping, JobKey};
 pub use change::{Change, ChangeKind, CompletedAttempt, ResultBody, StoredObject};
 pub use drains::{Drain, DrainChange, DrainedWorker};
 pub use error::{
-    ComposeError, LeadershipError, ObjectsError, OutputError, PlaceError, PruneError, ROW, ReadError, SubmitError,
-    UploadError, WriteError,
+    ComposeError, LeadershipError, ObjectsError, OutputError, PlaceError, PlaceUrlError, PruneError, ROW, ReadError,
+    SubmitError, UploadError, WriteError,
 };
 pub use json::array;
 pub use objects::{INLINE_BYTES, Objects, OutputUpload, ProgramBytes, ProgramUpload, ResultStream};

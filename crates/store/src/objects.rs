@@ -27,7 +27,7 @@ use uuid::Uuid;
 
 use crate::backend::{ResultRow, ResultRowBody};
 use crate::change::ResultBody;
-use crate::error::{ObjectsError, ReadError, WriteError};
+use crate::error::{ObjectsError, PlaceUrlError, ReadError, WriteError};
 use crate::record::StoredResult;
 
 pub use outputs::OutputUpload;
@@ -37,6 +37,9 @@ pub(crate) use upload::ResultWriter;
 
 /// The largest result that stays in its job's row.
 pub const INLINE_BYTES: usize = 64 * 1024;
+
+/// Start of a URL of a directory: no host, and a path from the root on.
+const FILE_URL: &str = "file:///";
 
 /// Place of large results.
 #[derive(Clone, Debug)]
@@ -71,6 +74,20 @@ fn shown(url: &Url) -> String {
 }
 
 impl Objects {
+    /// Reads the URL of a place from text.
+    ///
+    /// # Errors
+    /// The text is no URL, or a `file:` URL that does not begin with `file:///`: the syntax of URLs would make `file:results` and
+    /// `file:/results` the same directory.
+    pub fn parse_url(text: &str) -> Result<Url, PlaceUrlError> {
+        let url = Url::parse(text)?;
+        let start = text.trim_start().get(..FILE_URL.len());
+        if url.scheme() == "file" && !start.is_some_and(|start| start.eq_ignore_ascii_case(FILE_URL)) {
+            return Err(PlaceUrlError::File);
+        }
+        Ok(url)
+    }
+
     /// Whether this build can use places of such a URL, without a look at the place and its settings.
     ///
     /// # Errors

@@ -1,6 +1,6 @@
 //! Messages about URLs that cannot be a place of results.
 
-use store::Objects;
+use store::{Objects, PlaceUrlError};
 use url::Url;
 
 fn refusal(url: &str, settings: &[(&str, &str)]) -> String {
@@ -16,6 +16,19 @@ fn a_url_that_means_nothing_is_refused_with_its_name() {
     for url in ["ftp://host/results", "nothing:", "file://host/elsewhere"] {
         refusal(url, &[]);
     }
+}
+
+#[test]
+fn a_url_of_a_directory_begins_at_the_root() {
+    for text in
+        ["file:results", "file:/results", "file://results", "file:./results", "file://host/results", "FILE:results"]
+    {
+        assert_eq!(Objects::parse_url(text), Err(PlaceUrlError::File), "{text}");
+    }
+    for text in ["file:///mnt/results", "FILE:///mnt/results", "s3://bucket/results"] {
+        assert!(Objects::parse_url(text).is_ok(), "{text}");
+    }
+    assert!(matches!(Objects::parse_url("results"), Err(PlaceUrlError::Syntax(_))));
 }
 
 #[test]

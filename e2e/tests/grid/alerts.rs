@@ -12,12 +12,12 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::disks::{can_mount, fill};
 use crate::helpers::{
-    Coordinator, FakeWorker, Fault, Group, LONG_TASKS, Order, Worker, eventually, get, heavy, request,
+    Coordinator, FakeWorker, Fault, Group, LONG_TASKS, Order, Puller, Worker, eventually, get, heavy, request,
 };
 use promtool::Promtool;
 use scrapes::{Grid, Scrape, expressions, metric_names};
@@ -230,7 +230,14 @@ fn alert_tells_that_nothing_can_be_stored_how_much_waits_and_that_the_disk_is_fu
     let grid = Grid { coordinators: vec![coordinator.internal], workers: vec![worker.address] };
     coordinator.submit(&Order::sleep(100_000, 0.001));
     eventually("it runs", || (coordinator.completed_leases() > 0.0).then_some(()));
+    coordinator.submit(&Order::squares(&[7, 8]));
+    let puller = Puller { coordinator: coordinator.internal, name: "puller".to_owned() };
+    let claim = eventually("it is fetched", || puller.claim(1));
     fill(&coordinator.root().join(coordinator.data_dir().strip_prefix("/").expect("absolute")).join("filler"));
+    // An outcome that is larger than all room that is kept: the changes behind it wait.
+    let large = json!({ "results": ["x".repeat(3 << 20)] }).to_string();
+    let target = format!("/v1/worker/tasks/{}/complete", claim.attempt);
+    assert_eq!(request(coordinator.internal, "POST", &target, &[], &large).status, 204);
     eventually("changes wait", || (coordinator.metric("divvy_store_backlog_changes") > 1000.0).then_some(()));
     let refused = request(coordinator.public, "POST", "/v1/jobs", &[], &Order::squares(&[7]).body);
     assert_eq!(refused.status, 507, "{refused:?}");

@@ -174,6 +174,36 @@ fn jobs_are_canceled_on_a_full_disk_in_the_room_that_is_kept_for_them() {
 }
 
 #[test]
+fn jobs_that_come_without_a_pause_leave_room_on_a_small_disk_to_cancel_them() {
+    let _turn = heavy();
+    let data_dir = Arc::new(TempDir::new().expect("a directory"));
+    let mount = format!("mount -t tmpfs -o size=8m none {}", data_dir.path().display());
+    if !can_mount(&mount) {
+        return;
+    }
+    let coordinator = Coordinator::start_with_mount(data_dir, &mount, &[]);
+    let submit = |order: &Order| request(coordinator.public, "POST", "/v1/jobs", &[], &order.body);
+    let order = Order::squares(&[7; 60_000]);
+    let refused = loop {
+        let answer = submit(&order);
+        if answer.status != 201 {
+            break answer;
+        }
+    };
+    let message = refused.problem(507);
+    assert!(message.starts_with("nothing can be stored: the disk "), "{message}");
+    assert_eq!(get(coordinator.public, "/readyz").status, 200);
+    let jobs = coordinator.client().jobs();
+    assert!(jobs.len() >= 10, "{} jobs", jobs.len());
+    for job in &jobs {
+        let path = format!("/v1/jobs/{}/cancel", job["id"].as_str().expect("an id"));
+        let canceled = request(coordinator.public, "POST", &path, &[], "");
+        assert_eq!(canceled.status, 200, "{}", canceled.body);
+    }
+    assert!(coordinator.client().jobs().iter().all(|job| job["state"] == "canceled"));
+}
+
+#[test]
 fn limit_of_file_lengths_refuses_jobs_and_ends_no_coordinator() {
     let _turn = heavy();
     let data_dir = Arc::new(TempDir::new().expect("a directory"));

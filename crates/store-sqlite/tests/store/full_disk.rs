@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use store::{ChangeKind, Store, SubmitError, WriteError};
-use store_sqlite::OpenError;
+use store::{ChangeKind, Retention, Store, SubmitError, WriteError};
+use store_sqlite::{OpenError, StoreSettings};
 
 use crate::helpers::*;
 
@@ -137,6 +137,63 @@ async fn a_long_log_leaves_the_room_that_is_kept_to_the_changes() {
     store.submit(range_job(3, 100)).await.expect("room again");
     store.close().expect("all is committed");
     assert_eq!(fs::metadata(disk.join("divvy.reserve")).expect("a reserve").len(), reserve);
+    assert_eq!(open(&disk).unfinished().await.expect("readable").len(), 2);
+}
+
+#[tokio::test]
+async fn jobs_that_fill_the_disk_are_canceled_and_forgotten_and_others_take_their_room() {
+    let Some(disk) = disk("jobs_that_fill_the_disk_are_canceled_and_forgotten_and_others_take_their_room") else {
+        return;
+    };
+    let retention = Retention { max_age: Duration::ZERO, max_bytes: u64::MAX };
+    let store = store_sqlite::open(StoreSettings { retention, ..settings(&disk) }).expect("the directory is fine");
+    let payload = raw(&format!("\"{}\"", "x".repeat(1000)));
+    let job = |number| tasks_job(number, vec![payload.clone(); 100]);
+    let length = |file: &str| fs::metadata(disk.join(file)).map_or(0, |file| file.len());
+    let mut next = 1;
+    for round in 0..2 {
+        let first = next;
+        // The writer has no pause in which it could copy its log back.
+        let refused = loop {
+            match store.submit(job(next)).await {
+                Ok(_) => next += 1,
+                Err(error) => break error,
+            }
+        };
+        assert!(matches!(refused, SubmitError::Write(WriteError::Full(_))), "{refused:?}");
+        assert!(next - first >= 10, "round {round}: only jobs {first} to {next}");
+        assert!(length("divvy.db-wal") < 1 << 20, "round {round}: {}", length("divvy.db-wal"));
+        store.submit(range_job(next, 10)).await.expect("room for a small one");
+        next += 1;
+        for number in first..next {
+            store.commit(change(id(number), at(1), ChangeKind::Canceled)).await.expect("room");
+        }
+        let forgotten = store.prune().await.expect("room").jobs;
+        assert_eq!(u128::from(forgotten), next - first);
+        wait_until("the file is short again", || length("divvy.db") < 1 << 20).await;
+    }
+    store.close().expect("all is committed");
+}
+
+#[tokio::test]
+async fn changes_that_have_no_room_leave_nothing_in_the_log_that_takes_it_from_others() {
+    let Some(disk) = disk("changes_that_have_no_room_leave_nothing_in_the_log_that_takes_it_from_others") else {
+        return;
+    };
+    let store = open(&disk);
+    // A reader keeps the log from being copied back, and so from being begun anew.
+    let reader = rusqlite::Connection::open(disk.join("divvy.db")).expect("it is there");
+    reader.execute_batch("BEGIN; SELECT count(*) FROM jobs").expect("readable");
+    store.submit(tasks_job(1, numbers(10))).await.expect("room");
+    let larger_than_the_disk = raw(&format!("\"{}\"", "x".repeat(6 << 20)));
+    let refused = store.commit(answered(id(1), 0..1, vec![larger_than_the_disk])).await;
+    assert_eq!(refused, Err(WriteError::Full("the disk is full".to_owned())));
+    let length = || fs::metadata(disk.join("divvy.db-wal")).map_or(0, |file| file.len());
+    wait_until("the log is cut", || length() < 1 << 20).await;
+    wait_until("there is room for new jobs", || store.is_failing().is_none()).await;
+    store.submit(range_job(2, 10)).await.expect("room");
+    drop(reader);
+    store.close().expect("all is committed");
     assert_eq!(open(&disk).unfinished().await.expect("readable").len(), 2);
 }
 

@@ -339,20 +339,26 @@ impl WriterThread {
         if !group.entries.iter().any(Entry::is_new) {
             return;
         }
-        let Err(error) = self.look_for_room() else { return };
-        for (entry, ticket) in group.entries.iter_mut().zip(&mut group.tickets) {
-            if entry.is_new()
-                && let Some(reply) = ticket.reply.take()
-            {
+        let room = self.look_for_room();
+        if room.is_ok() && self.backend.has_room(group.entries.iter().map(Entry::added_bytes).sum()).is_ok() {
+            return;
+        }
+        // A large job does not keep out the small ones that come with it.
+        let mut bytes = 0;
+        for (entry, ticket) in group.entries.iter_mut().zip(&mut group.tickets).filter(|(entry, _)| entry.is_new()) {
+            let bytes_with_it = bytes + entry.added_bytes();
+            let Err(error) = room.clone().and_then(|()| self.backend.has_room(bytes_with_it)) else {
+                bytes = bytes_with_it;
+                continue;
+            };
+            if ticket.refuse(&error) {
                 *entry = Entry::Nothing;
-                // The caller may have left.
-                let _ = reply.send(Err(error.clone()));
             }
         }
     }
 
     fn look_for_room(&mut self) -> Result<(), WriteError> {
-        let room = self.backend.has_room();
+        let room = self.backend.has_room(0);
         let no_room = room.as_ref().err().map(ToString::to_string);
         if no_room == self.no_room {
             return room;

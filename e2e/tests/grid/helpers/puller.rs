@@ -19,7 +19,7 @@ pub(crate) enum Conduct {
 #[derive(Debug)]
 pub(crate) struct Claim {
     pub(crate) job: String,
-    attempt: String,
+    pub(crate) attempt: String,
     /// The tasks' numbers in the job and what each is for.
     pub(crate) tasks: Vec<(u64, u64)>,
 }

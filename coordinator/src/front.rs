@@ -8,7 +8,7 @@
 mod exchange;
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -77,8 +77,28 @@ impl Config {
             "DIVVY_FRONT_TARGET must be HOST:PORT of the coordinator's public port, but is {:?}",
             config.front_target
         );
+        ensure!(
+            !is_own_address(&config.front_target, config.public_addr),
+            "DIVVY_FRONT_TARGET must be the coordinator's public port, but {} is the front's own (DIVVY_PUBLIC_ADDR)",
+            config.front_target
+        );
         Ok(config)
     }
+}
+
+/// Whether `target` leads to the listener at `own`, which would ask itself without end. Of names only `localhost` is looked at.
+fn is_own_address(target: &str, own: SocketAddr) -> bool {
+    let Some((host, port)) = target.rsplit_once(':') else { return false };
+    let host = host.trim_matches(['[', ']']);
+    let is_here = match host.parse::<IpAddr>() {
+        Ok(ip) => ip == own.ip() || (own.ip().is_unspecified() && (ip.is_loopback() || ip.is_unspecified())),
+        Err(_) => host == "localhost" && (own.ip().is_unspecified() || is_localhost(own.ip())),
+    };
+    is_here && port.parse::<u16>().is_ok_and(|port| port == own.port())
+}
+
+fn is_localhost(ip: IpAddr) -> bool {
+    ip == Ipv4Addr::LOCALHOST || ip == Ipv6Addr::LOCALHOST
 }
 
 /// The command as its command line shows it.
@@ -263,6 +283,32 @@ mod tests {
         let found = front(&address.to_string(), &[(Ipv4Addr::LOCALHOST, 1).into()]);
         assert_eq!(found.try_to_connect().await.expect("the new address").peer_addr().ok(), Some(address));
         assert_eq!(*found.last_addresses.lock().expect("not poisoned"), [address]);
+    }
+
+    #[test]
+    fn front_that_would_ask_itself_is_told_from_one_before_a_coordinator() {
+        let is_own = |target, own: &str| is_own_address(target, own.parse().expect("an address"));
+        for (target, own) in [
+            ("127.0.0.1:80", "127.0.0.1:80"),
+            ("127.0.0.1:80", "0.0.0.0:80"),
+            ("[::1]:80", "[::]:80"),
+            ("localhost:80", "127.0.0.1:80"),
+            ("localhost:80", "0.0.0.0:80"),
+            ("192.0.2.1:80", "192.0.2.1:80"),
+        ] {
+            assert!(is_own(target, own), "{target} at {own}");
+        }
+        for (target, own) in [
+            ("127.0.0.1:81", "127.0.0.1:80"),
+            ("127.0.0.2:80", "127.0.0.1:80"),
+            ("127.0.0.1:80", "192.0.2.1:80"),
+            ("localhost:80", "192.0.2.1:80"),
+            ("localhost:80", "127.0.0.2:80"),
+            ("192.0.2.2:80", "0.0.0.0:80"),
+            ("coordinator:80", "0.0.0.0:80"),
+        ] {
+            assert!(!is_own(target, own), "{target} at {own}");
+        }
     }
 
     #[test]

@@ -17,6 +17,8 @@ use crate::scenario::RequestSpec;
 
 /// A right answer takes some 150 bytes.
 const BODY_BYTES_MAX: usize = 64 * 1024;
+
+/// Without TLS: the request's own timeout bounds the handshake, which a front holds while its coordinator restarts.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The targets of a run; requests go to them in turn.
@@ -39,11 +41,11 @@ impl Targets {
     pub(crate) fn new(urls: Vec<Url>, request: &RequestSpec, token: Option<&AccessToken>) -> Result<Self> {
         let headers = token.map(|token| (AUTHORIZATION, token.header())).into_iter().collect();
         let is_https = urls.iter().any(|url| url.scheme() == "https");
-        let client = ClientTls::from_env()?
-            .apply(Client::builder(), is_https)?
+        let builder = ClientTls::from_env()?.apply(Client::builder(), is_https)?;
+        let builder = if is_https { builder } else { builder.connect_timeout(CONNECT_TIMEOUT) };
+        let client = builder
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
-            .connect_timeout(CONNECT_TIMEOUT)
             .timeout(request.timeout())
             .tcp_nodelay(true)
             .default_headers(headers)
@@ -141,12 +143,34 @@ fn judge(request: &Request, body: &[u8]) -> Result<(), Failure> {
 
 #[cfg(test)]
 mod tests {
+    use tokio::net::TcpListener;
+
     use super::*;
 
     const REQUEST: Request = Request { a: 2, b: 10, sum: 17 };
 
     fn kind(body: &str) -> Option<FailureKind> {
         judge(&REQUEST, body.as_bytes()).err().map(|failure| failure.kind)
+    }
+
+    /// A front holds a handshake while its coordinator restarts.
+    #[tokio::test]
+    async fn handshake_of_tls_may_take_as_long_as_an_answer() {
+        let silent = TcpListener::bind("127.0.0.1:0").await.expect("bind");
+        let url = format!("https://{}", silent.local_addr().expect("an address"));
+        let request = RequestSpec {
+            r_max: 0,
+            a_step: 0,
+            b_offset: 10,
+            b_step: 0,
+            algorithm: Algorithm::Auto,
+            timeout_ms: 2_500,
+            outstanding_max: 1,
+        };
+        assert!(request.timeout() > CONNECT_TIMEOUT);
+        let targets = Targets::new(vec![parse_url(&url).expect("a URL")], &request, None).expect("targets");
+        let failure = targets.ask(0, &REQUEST).await.expect_err("nothing answers");
+        assert_eq!(failure.kind, FailureKind::Timeout, "{}", failure.detail);
     }
 
     #[test]

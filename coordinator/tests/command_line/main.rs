@@ -94,6 +94,9 @@ fn a_front_is_configured_by_its_environment_as_the_coordinator_is() {
         (&["front", "--check-config"], "localhost:0", 1, "DIVVY_FRONT_TARGET must be HOST:PORT"),
         (&["front", "--check-config"], "http://localhost:80", 1, "DIVVY_FRONT_TARGET must be HOST:PORT"),
         (&["front"], "localhost", 1, "DIVVY_FRONT_TARGET must be HOST:PORT"),
+        (&["front", "--check-config"], "192.0.2.1:1", 1, "192.0.2.1:1 is the front's own (DIVVY_PUBLIC_ADDR)"),
+        (&["front", "--check-config"], "192.0.2.1:2", 0, ""),
+        (&["front", "--check-config"], "127.0.0.1:1", 0, ""),
         (&["front"], "localhost:1", 1, "listen on 192.0.2.1:1 (DIVVY_PUBLIC_ADDR)"),
         (&["front", "--to", "localhost:1"], "localhost:1", 2, "--help"),
     ] {

@@ -33,8 +33,7 @@ pub use sse::TooLong;
 pub use tls::{ClientTls, TlsError};
 pub use token::{AccessToken, InvalidAccessToken};
 
-/// Bound on the time of the grid's answer to a connection, over any network.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+use http::opening_timeout;
 
 /// Bound on the time of a request that does not wait for a job.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
@@ -92,7 +91,8 @@ impl Client {
     /// The TLS of the environment cannot be used, or the system refuses the resources of an HTTP client.
     pub fn new(url: &Url) -> Result<Self, Error> {
         let tls = ClientTls::from_env().map_err(|error| Error::Start(error.into()))?;
-        let http = http_client_with(CONNECT_TIMEOUT, &tls, url.scheme() == "https").map_err(Error::Start)?;
+        let is_https = url.scheme() == "https";
+        let http = http_client_with(opening_timeout(is_https), &tls, is_https).map_err(Error::Start)?;
         let variable = |name| std::env::var(name).unwrap_or_default();
         let trace = TraceContext::parse(&variable("TRACEPARENT"), &variable("TRACESTATE"));
         Ok(Self { http, url: url.clone(), token: None, trace })
@@ -102,7 +102,8 @@ impl Client {
     fn for_uploads(&self) -> Result<Self, Error> {
         let tls = ClientTls::from_env().map_err(|error| Error::Start(error.into()))?;
         let is_https = self.url.scheme() == "https";
-        let http = upload_client_with(CONNECT_TIMEOUT, UNREAD_TIMEOUT, &tls, is_https).map_err(Error::Start)?;
+        let timeout = opening_timeout(is_https);
+        let http = upload_client_with(timeout, UNREAD_TIMEOUT, &tls, is_https).map_err(Error::Start)?;
         Ok(Self { http, ..self.clone() })
     }
 

@@ -50,9 +50,12 @@ pub enum Followed {
 /// The reason why nothing is read.
 #[derive(Debug, thiserror::Error)]
 pub enum FollowerError {
-    /// The brokers cannot be reached, or refuse.
+    /// The brokers refuse, or librdkafka fails.
     #[error(transparent)]
     Kafka(#[from] KafkaError),
+    /// No broker answers.
+    #[error("no broker can be reached")]
+    Unreachable,
     /// A topic is not there.
     #[error("there is no topic {0}: does a coordinator publish to these brokers?")]
     NoTopic(String),
@@ -132,7 +135,7 @@ impl Follower {
         let (mut assignment, mut ends, mut without_leader) = (TopicPartitionList::new(), Ends::default(), 0);
         let offset = if from == From::Beginning { Offset::Beginning } else { Offset::End };
         for name in &names {
-            let metadata = consumer.client().fetch_metadata(Some(name.as_str()), ASK_TIMEOUT)?;
+            let metadata = consumer.client().fetch_metadata(Some(name.as_str()), ASK_TIMEOUT).map_err(unfetched)?;
             for topic in metadata.topics() {
                 match topic.error().map(RDKafkaErrorCode::from) {
                     Some(error) if !is_missing(error) => {
@@ -237,6 +240,11 @@ fn is_passing(error: &KafkaError) -> bool {
     matches!(error.rdkafka_error_code(), Some(AllBrokersDown | BrokerTransportFailure | OperationTimedOut | Resolve))
 }
 
+/// The error of a start, for which no broker has described a topic. librdkafka names what has failed by its own terms.
+fn unfetched(error: KafkaError) -> FollowerError {
+    if is_passing(&error) { FollowerError::Unreachable } else { FollowerError::Kafka(error) }
+}
+
 fn is_of_group(error: &KafkaError) -> bool {
     error.rdkafka_error_code() == Some(RDKafkaErrorCode::GroupAuthorizationFailed)
 }
@@ -273,6 +281,14 @@ mod tests {
         let refused = RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED;
         cluster.topic_error(&settings.topics().events(), refused).expect("a topic");
         assert!(told().starts_with("the brokers refuse topic divvy.events: "), "{}", told());
+    }
+
+    #[test]
+    fn a_start_without_any_broker_is_told_plainly() {
+        let told = |code| unfetched(KafkaError::MetadataFetch(code)).to_string();
+        assert_eq!(told(RDKafkaErrorCode::BrokerTransportFailure), "no broker can be reached");
+        assert_eq!(told(RDKafkaErrorCode::AllBrokersDown), "no broker can be reached");
+        assert!(told(RDKafkaErrorCode::Authentication).contains("Authentication"));
     }
 
     #[test]

@@ -13,7 +13,7 @@ use test_postgres::Server;
 use crate::helpers::{Coordinator, Process, Worker, divvy, eventually, published_sum};
 
 /// The name that the certificates of all services have.
-const NAME: &str = "grid.test";
+pub(crate) const NAME: &str = "grid.test";
 
 /// A load that any machine keeps up with.
 const SCENARIO: &str = r#"
@@ -38,12 +38,12 @@ failed_share_limit = 0
 "#;
 
 /// Files of an authority, and of one certificate that it has issued to all services.
-struct Files {
+pub(crate) struct Files {
     directory: TempDir,
 }
 
 impl Files {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let directory = TempDir::new().expect("a directory");
         let mut of_authority = CertificateParams::new([]).expect("parameters");
         of_authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -60,7 +60,7 @@ impl Files {
         Self { directory }
     }
 
-    fn path(&self, name: &str) -> String {
+    pub(crate) fn path(&self, name: &str) -> String {
         self.directory.path().join(name).to_str().expect("UTF-8").to_owned()
     }
 }

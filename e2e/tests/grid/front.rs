@@ -3,13 +3,19 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
+use std::time::Duration;
 
+use crate::doors::{Files, NAME};
 use crate::helpers::{
-    Answer, Coordinator, Process, Signal, Worker, command, connect, eventually, own_address, published_sum, send,
-    try_request,
+    Answer, Coordinator, Process, Signal, Worker, command, connect, divvy, eventually, own_address, published_sum,
+    send, try_request,
 };
+
+/// Longer than a client of the grid gives a connection without TLS to open.
+const LONG_OUTAGE: Duration = Duration::from_secs(6);
 
 struct Front {
     process: Process,
@@ -62,6 +68,24 @@ fn no_question_fails_while_the_one_coordinator_is_stopped_and_killed() {
         is_over.store(true, Ordering::Relaxed);
         clients.into_iter().for_each(|client| client.join().expect("no question failed"));
     });
+}
+
+/// The front passes TLS on, so that the handshake of a client lasts until the coordinator is back.
+#[test]
+fn command_over_tls_waits_for_a_coordinator_that_is_away_for_long() {
+    let files = Files::new();
+    let (ca, cert, key) = (files.path("ca.pem"), files.path("cert.pem"), files.path("key.pem"));
+    let listener = [("DIVVY_TLS_CERT", &*cert), ("DIVVY_TLS_KEY", &*key)];
+    let mut coordinator = Coordinator::start_to_stay(&listener);
+    let front = Front::before(coordinator.public);
+    coordinator.kill();
+    let url = format!("https://{}", front.address);
+    let mut asking = divvy(&["worker", "list", "--coordinator", &url]);
+    asking.envs([("DIVVY_CA_FILE", &*ca), ("DIVVY_TLS_SERVER_NAME", NAME)]).stdout(Stdio::null());
+    let mut asking = Process::spawn(&mut asking);
+    thread::sleep(LONG_OUTAGE);
+    coordinator.start_again(&listener);
+    assert_eq!(asking.exit_status().code(), Some(0), "{:?}", asking.log());
 }
 
 const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";

@@ -8,6 +8,13 @@ use serde::de::DeserializeOwned;
 
 use super::tls::{ClientTls, TlsError};
 
+/// Bound on the time of the grid's answer to a connection, over any network.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The same with TLS, whose handshake a front holds while its coordinator is away, for a minute unless it is set otherwise. The
+/// kernel notices a host that is gone before.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(65);
+
 /// Shorter than the servers' keep-alive, so that no request meets a connection that is just being closed.
 const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -27,6 +34,11 @@ pub enum StartError {
     /// The system refuses the resources of an HTTP client.
     #[error("start the HTTP client")]
     Http(#[from] reqwest::Error),
+}
+
+/// Time that a client of the grid gives a connection to open, with the handshake of TLS.
+pub(super) fn opening_timeout(is_https: bool) -> Duration {
+    if is_https { HANDSHAKE_TIMEOUT } else { CONNECT_TIMEOUT }
 }
 
 /// A client that follows no redirect, uses no proxy and gives a connection `connect_timeout` to open. Its TLS is what

@@ -186,6 +186,7 @@ impl Jobs {
                         | ChangeError::SimulationOver
                         | ChangeError::ProgramGone(_)
                         | ChangeError::NotSkippable(_)
+                        | ChangeError::NoSuchTask { .. }
                         | ChangeError::Read(ReadError::Unreadable { .. }),
                     ) => (),
                     Err(error @ (ChangeError::Write(_) | ChangeError::Read(_))) => return Err(error),

@@ -22,7 +22,7 @@ use crate::metrics::{CoordinatorMetrics, LeaseEnd};
 use crate::outcomes::{OutcomeBudget, OutcomePermit};
 use crate::outputs::{Reported, UncountedError};
 use crate::role::Trust;
-use crate::serving_threads::{Clients, ServingThreads};
+use crate::serving_threads::{self, Clients, ServingThreads};
 use crate::simulated_workers::SimulatedWorkers;
 use crate::spans::{lease_span, order_ended};
 use crate::supervisor::Supervisor;
@@ -63,6 +63,46 @@ pub(crate) struct LeaseSender {
     pub(crate) store: Arc<Store>,
 }
 
+/// A lease that a thread sends. A thread that serves clients ends with its runtime, and with it the leases that it sends, once its
+/// own clients have their answers: clients of other threads may still wait for those leases, so the engine is told.
+struct Sending {
+    sender: Arc<LeaseSender>,
+    attempt: AttemptId,
+    outlives_connection: bool,
+    has_ended: bool,
+}
+
+impl Sending {
+    fn new(sender: &Arc<LeaseSender>, order: &LeaseOrder) -> Self {
+        let LeaseOrder { attempt, outlives_connection, .. } = *order;
+        Self { sender: Arc::clone(sender), attempt, outlives_connection, has_ended: false }
+    }
+
+    fn end(mut self) {
+        self.has_ended = true;
+    }
+}
+
+impl Drop for Sending {
+    fn drop(&mut self) {
+        let Self { sender, attempt, outlives_connection, has_ended } = self;
+        if *has_ended || sender.supervisor.is_stopping() {
+            return;
+        }
+        // The leases that follow go to other threads.
+        serving_threads::unmark();
+        sender.driver.sent(*attempt);
+        sender.driver.input(|engine, now| {
+            if *outlives_connection {
+                engine.connection_broke(*attempt, now);
+            } else {
+                // No attempt: the task has not failed. The end of an attempt without a lease changes nothing.
+                let _ = engine.fail(*attempt, LeaseFailure::Undeliverable, now);
+            }
+        });
+    }
+}
+
 /// The result of a request for a lease.
 enum Sent {
     Completed(Report, Duration, OutcomePermit),
@@ -94,7 +134,13 @@ impl LeaseSender {
         }
         let supervisor = self.supervisor.clone();
         match outgoing {
-            Outgoing::Lease(order, revoked) => supervisor.spawn(self.lease(order, revoked)),
+            Outgoing::Lease(order, revoked) => {
+                let sending = Sending::new(&self, &order);
+                supervisor.spawn(async move {
+                    self.lease(order, revoked).await;
+                    sending.end();
+                });
+            }
             Outgoing::Stop { attempt, worker } => supervisor.spawn(self.stop(attempt, worker)),
         }
     }

@@ -23,6 +23,11 @@ pub(crate) fn mark() {
     SERVES.set(true);
 }
 
+/// Takes the mark from this thread, whose runtime ends.
+pub(crate) fn unmark() {
+    SERVES.set(false);
+}
+
 /// Whether this thread serves requests.
 pub(crate) fn is_marked() -> bool {
     SERVES.get()

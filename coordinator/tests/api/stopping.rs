@@ -1,7 +1,11 @@
 //! A coordinator that stops ends endless requests, and loses nothing.
 
-use std::sync::Arc;
+use std::net::SocketAddr;
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
+
+use actix_web::HttpResponse;
+use api::LeaseRequest;
 
 use coordinator::config::Config;
 use model::EventKind;
@@ -15,7 +19,9 @@ use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
-use crate::helpers::{EventStream, PATIENCE, TestCoordinator, claim, config, numbered_tasks, pause, problem};
+use crate::helpers::{
+    EventStream, PATIENCE, TestCoordinator, claim, compute, config, numbered_tasks, pause, problem, start_worker,
+};
 
 /// Much longer than anything here should take.
 fn patient() -> Config {
@@ -52,6 +58,92 @@ async fn streams_and_waits_end_at_once() {
     let grid = TestCoordinator::start_on(data_dir, config()).await;
     let claimed = grid.claimed("one", &Value::Null).await;
     assert_eq!(claimed.job, job.id);
+}
+
+/// A thread that is to stop looks once a second whether its clients are gone.
+const THREAD_LOOKS: Duration = Duration::from_millis(1500);
+
+/// Leases that the worker of the next test may still answer.
+static ALLOWED: Mutex<u32> = Mutex::new(0);
+static IS_ALLOWED: Condvar = Condvar::new();
+
+fn allow(leases: u32) {
+    *ALLOWED.lock().expect("no panic") += leases;
+    IS_ALLOWED.notify_all();
+}
+
+fn compute_once_allowed(lease: LeaseRequest) -> HttpResponse {
+    let allowed = IS_ALLOWED.wait_while(ALLOWED.lock().expect("no panic"), |allowed| *allowed == 0);
+    *allowed.expect("no panic") -= 1;
+    compute(lease)
+}
+
+async fn connect(address: SocketAddr) -> TcpStream {
+    TcpStream::connect(address).await.expect("it listens")
+}
+
+/// Asks for the sum of the primes up to 10.
+async fn ask(connection: &mut TcpStream) {
+    let address = connection.peer_addr().expect("connected");
+    let request = format!("GET /sum-of-primes?a=1&b=10 HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
+    connection.write_all(request.as_bytes()).await.expect("it listens");
+}
+
+async fn answer(mut connection: TcpStream) -> String {
+    let mut text = String::new();
+    connection.read_to_string(&mut text).await.expect("an answer");
+    text
+}
+
+/// Waits until work for so many slots is there.
+async fn slots_are_wanted(grid: &TestCoordinator, slots: u32) {
+    let line = format!("divvy_wanted_slots {slots}");
+    let since = Instant::now();
+    while !grid.get_internal("/metrics").await.text().await.expect("text").lines().any(|found| found == line) {
+        assert!(since.elapsed() < PATIENCE, "not {slots} jobs");
+        pause().await;
+    }
+}
+
+#[actix_web::test]
+async fn a_sum_is_answered_though_the_thread_that_sends_its_lease_ends_first() {
+    let grid = TestCoordinator::start(patient());
+    let (heartbeat, serving) = start_worker(compute_once_allowed);
+    assert_eq!(grid.register("one", &heartbeat).await.status(), 200);
+    // Connections go to the two threads in turns: the first one to a thread, the second and the last one to the other.
+    let mut last = connect(grid.public).await;
+    let mut others = [connect(grid.public).await, connect(grid.public).await, connect(grid.public).await];
+    ask(&mut others[0]).await;
+    slots_are_wanted(&grid, 1).await;
+    ask(&mut others[2]).await;
+    slots_are_wanted(&grid, 2).await;
+    ask(&mut last).await;
+    slots_are_wanted(&grid, 3).await;
+    // The thread that reads the outcomes of the first two sums sends the lease of the last one, and then has no client.
+    allow(2);
+    let [first, unused, second] = others;
+    drop(unused);
+    for connection in [first, second] {
+        let text = answer(connection).await;
+        assert!(text.starts_with("HTTP/1.1 200 ") && text.contains(r#""sum":"17""#), "{text}");
+    }
+    let (internal, client) = (grid.internal, grid.client.clone());
+    let last = tokio::spawn(answer(last));
+    let stopping = tokio::spawn(grid.stop());
+    let told_at = Instant::now();
+    while !last.is_finished() {
+        let url = format!("http://{internal}/worker/register/one");
+        // The coordinator may have stopped meanwhile.
+        let _ = client.put(url).json(&heartbeat).send().await;
+        if told_at.elapsed() > THREAD_LOOKS {
+            allow(1);
+        }
+        pause().await;
+    }
+    let text = last.await.expect("no panic");
+    assert!(text.starts_with("HTTP/1.1 200 ") && text.contains(r#""sum":"17""#), "{text}");
+    stopping.await.expect("no panic");
+    serving.abort();
 }
 
 #[actix_web::test]

@@ -109,7 +109,7 @@ fn spawn(
             return (step, format!("its working directory {}: {error}", start.working_directory.display()));
         }
         if step == Step::Exec && is_cut_off(&error) {
-            return (step, format!("its file is cut off: {error}"));
+            return (step, format!("its file is cut off or cannot be read: {error}"));
         }
         let is_path = step == Step::Exec && error.kind() == io::ErrorKind::NotFound && program.contains('/');
         let missing = is_path.then(|| missing_interpreter(&start.working_directory.join(program))).flatten();

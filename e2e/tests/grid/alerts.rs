@@ -10,12 +10,10 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
-use crate::disks::{can_mount, fill};
+use crate::disks::{fill, small_disk};
 use crate::helpers::{
     Coordinator, FakeWorker, Fault, Group, LONG_TASKS, Order, Puller, Worker, eventually, get, heavy, request,
 };
@@ -219,11 +217,7 @@ fn no_alert_tells_of_a_queue_that_gets_shorter_after_the_grid_was_idle() {
 #[test]
 fn alert_tells_that_nothing_can_be_stored_how_much_waits_and_that_the_disk_is_full() {
     let _turn = heavy();
-    let data_dir = Arc::new(TempDir::new().expect("a directory"));
-    let mount = format!("mount -t tmpfs -o size=8m none {}", data_dir.path().display());
-    if !can_mount(&mount) {
-        return;
-    }
+    let Some((data_dir, mount)) = small_disk(8) else { return };
     // Every task is a change: leases end when their one task does.
     let coordinator = Coordinator::start_with_mount(data_dir, &mount, &[("DIVVY_LEASE_TARGET_MS", "1")]);
     let worker = Worker::join(&coordinator, &[]);

@@ -70,11 +70,7 @@ fn database_that_was_cut_is_named_unless_nothing_of_it_is_missing() {
 #[test]
 fn full_disk_refuses_new_jobs_while_the_old_ones_go_on_and_all_is_stored_once_there_is_room() {
     let _turn = heavy();
-    let data_dir = Arc::new(TempDir::new().expect("a directory"));
-    let mount = format!("mount -t tmpfs -o size=8m none {}", data_dir.path().display());
-    if !can_mount(&mount) {
-        return;
-    }
+    let Some((data_dir, mount)) = small_disk(8) else { return };
     let coordinator = Coordinator::start_with_mount(data_dir, &mount, &SMALL_TASKS);
     let worker = Worker::join(&coordinator, &[]);
     let client = coordinator.client();
@@ -146,11 +142,7 @@ fn coordinator_whose_data_directory_is_deleted_refuses_jobs_is_not_ready_and_say
 #[test]
 fn jobs_are_canceled_on_a_full_disk_in_the_room_that_is_kept_for_them() {
     let _turn = heavy();
-    let data_dir = Arc::new(TempDir::new().expect("a directory"));
-    let mount = format!("mount -t tmpfs -o size=64m none {}", data_dir.path().display());
-    if !can_mount(&mount) {
-        return;
-    }
+    let Some((data_dir, mount)) = small_disk(64) else { return };
     let coordinator = Coordinator::start_with_mount(data_dir, &mount, &[]);
     let client = coordinator.client();
     let jobs: Vec<_> = (0..200).map(|_| coordinator.submit(&Order::squares(&[7; 100]))).collect();
@@ -176,11 +168,7 @@ fn jobs_are_canceled_on_a_full_disk_in_the_room_that_is_kept_for_them() {
 #[test]
 fn jobs_that_come_without_a_pause_leave_room_on_a_small_disk_to_cancel_them() {
     let _turn = heavy();
-    let data_dir = Arc::new(TempDir::new().expect("a directory"));
-    let mount = format!("mount -t tmpfs -o size=8m none {}", data_dir.path().display());
-    if !can_mount(&mount) {
-        return;
-    }
+    let Some((data_dir, mount)) = small_disk(8) else { return };
     let coordinator = Coordinator::start_with_mount(data_dir, &mount, &[]);
     let submit = |order: &Order| request(coordinator.public, "POST", "/v1/jobs", &[], &order.body);
     let order = Order::squares(&[7; 60_000]);
@@ -310,8 +298,15 @@ pub(crate) fn fill(filler: &Path) {
     }
 }
 
+/// A directory, and the command that mounts an empty file system of so many MiB on it; none where nothing can be mounted.
+pub(crate) fn small_disk(mebibytes: u32) -> Option<(Arc<TempDir>, String)> {
+    let directory = Arc::new(TempDir::new().expect("a directory"));
+    let mount = format!("mount -t tmpfs -o size={mebibytes}m none {}", directory.path().display());
+    can_mount(&mount).then_some((directory, mount))
+}
+
 /// Whether this process may mount something where nobody else sees it; if not, it says so.
-pub(crate) fn can_mount(mount: &str) -> bool {
+fn can_mount(mount: &str) -> bool {
     let tried = Command::new("unshare").args(["--mount", "sh", "-c", mount]).stderr(Stdio::null()).status();
     let can = tried.is_ok_and(|tried| tried.success());
     if !can {

@@ -8,9 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
-use super::disks::{can_mount, fill};
+use super::disks::{fill, small_disk};
 use crate::helpers::{Coordinator, ProgramGrid, Proxy, Worker, eventually, heavy, path, request, within};
 
 /// A build without optimization takes a while for the hashes.
@@ -239,11 +238,7 @@ fn canceled_job_ends_the_handing_in_of_its_output_and_the_worker_goes_on() {
 #[test]
 fn output_waits_at_its_worker_while_the_disk_of_the_coordinator_is_full() {
     let _turn = heavy();
-    let data_dir = Arc::new(TempDir::new().expect("a directory"));
-    let mount = format!("mount -t tmpfs -o size=128m none {}", data_dir.path().display());
-    if !can_mount(&mount) {
-        return;
-    }
+    let Some((data_dir, mount)) = small_disk(128) else { return };
     let start = |variables: &[(&str, &str)]| Coordinator::start_with_mount(Arc::clone(&data_dir), &mount, variables);
     let outputs = Outputs::of(ProgramGrid::start_by(start));
     let coordinator = &outputs.grid.coordinator;

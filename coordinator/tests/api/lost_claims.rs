@@ -90,7 +90,7 @@ async fn tasks_that_are_answered_into_a_connection_that_its_worker_has_closed_ar
         let mut stream = TcpStream::connect(grid.internal).expect("connect");
         stream.write_all(request.as_bytes()).expect("room");
         grid.wait_for_pulling(u64::from(round) + 1).await;
-        // The close comes before, during or after the answer.
+        // Time is the subject: the close comes before, during or after the answer.
         let closing = std::thread::spawn(move || {
             std::thread::sleep(Duration::from_micros(u64::from(round) * 50));
             stream.set_nonblocking(true).expect("an open socket");

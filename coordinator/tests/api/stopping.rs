@@ -60,7 +60,8 @@ async fn streams_and_waits_end_at_once() {
     assert_eq!(claimed.job, job.id);
 }
 
-/// A thread that is to stop looks once a second whether its clients are gone.
+/// Time after which a stopping thread without clients has ended: it looks for clients once a second, and its end cannot be seen
+/// from outside.
 const THREAD_LOOKS: Duration = Duration::from_millis(1500);
 
 /// Leases that the worker of the next test may still answer.

@@ -226,7 +226,7 @@ impl Engine {
         self.scheduler.explain(id).filter(has_free_slot).map(|_| why)
     }
 
-    /// What a verified job without leases waits for, if it is the outcomes of other workers.
+    /// The reason why a verified job has no lease: its outcomes wait for other workers to compute the same. `None` for any other job.
     fn awaited_outcomes(&self, id: JobId) -> Option<String> {
         let waiting = self.jobs.get(&id)?.verification.as_ref().map_or(0, Verification::waiting);
         if waiting == 0 || self.scheduler.job_leases(id).next().is_some() {

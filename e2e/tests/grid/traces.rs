@@ -166,7 +166,7 @@ fn claim_is_part_of_the_trace_and_names_its_span_to_the_worker() {
     complete(&coordinator, &claimed[0], 9);
     eventually("the first lease has its span", || (!collector.spans_of(&trace).is_empty()).then_some(()));
     let first = collector.wait_for(&trace, "lease tasks");
-    // Nobody would compute it again.
+    // No worker would compute the first task again if its outcome were lost with the coordinator.
     coordinator.wait_until_all_is_stored();
     // The second one is reported to a coordinator that has not given it.
     coordinator.kill();

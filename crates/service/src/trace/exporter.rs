@@ -125,7 +125,7 @@ impl Room {
     }
 }
 
-/// What was wrong with the last request, in the words that the exporter keeps to itself.
+/// The cause why the last request failed, which the exporter's own error leaves out; none after a request that succeeded.
 #[derive(Clone, Debug, Default)]
 struct Trouble(Arc<Mutex<Option<String>>>);
 
@@ -228,7 +228,7 @@ impl Client {
     }
 }
 
-/// What a collector says of spans that it has refused.
+/// The number of spans that the collector has refused and its reason, from its answer; none where it took all.
 fn refusal(answer: &[u8]) -> Option<String> {
     let partial = ExportTraceServiceResponse::decode(answer).ok()?.partial_success?;
     let reason: String = partial.error_message.chars().take(MAX_REASON_CHARS).collect();

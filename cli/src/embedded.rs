@@ -6,7 +6,8 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use coordinator::config::StoreUrl;
-use coordinator::startup::{Coordinator, JobWatch};
+use coordinator::job_watch::JobWatch;
+use coordinator::startup::Coordinator;
 use tempfile::TempDir;
 use tokio::sync::watch;
 use tokio::task::JoinSet;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use api::client::Client;
-use coordinator::startup::JobWatch;
+use coordinator::job_watch::JobWatch;
 use divvy::embedded::{EmbeddedGrid, Ports, Shape};
 use indicatif::ProgressBar;
 use url::Url;

@@ -19,6 +19,7 @@ mod http;
 mod identity;
 mod job_locks;
 mod job_view;
+pub mod job_watch;
 mod jobs;
 mod kafka;
 mod leadership;

@@ -1,15 +1,13 @@
 //! Builds a coordinator from its configuration and runs it until it is stopped.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix_web::dev::{Server, ServerHandle};
 use actix_web::web::{Data, ServiceConfig};
 use anyhow::Context;
-use api::JobProgress;
 use engine::Engine;
-use model::TaskCounts;
 use prometheus_client::registry::Registry;
 use service::{BodyBudget, Health, Listener, Metrics, Relay};
 use store::shared::{Losing, Member};
@@ -25,6 +23,7 @@ use crate::disk::Disk;
 use crate::event_hub::EventHub;
 use crate::http::{self, Dashboard, Notices, State};
 use crate::identity::WorkerIdentity;
+use crate::job_watch::JobWatch;
 use crate::kafka::Kafka;
 use crate::leadership::Terms;
 use crate::lease_log::LeaseLog;
@@ -60,34 +59,6 @@ pub struct Coordinator {
     store: Arc<Store>,
     shared: Option<Arc<dyn Shared>>,
     kafka: Option<Arc<Kafka>>,
-}
-
-/// Watches the jobs of coordinators in the same process, without keeping the coordinators alive.
-#[derive(Clone, Debug, Default)]
-pub struct JobWatch(Vec<Weak<Role>>);
-
-impl JobWatch {
-    /// The task counts and the progress of every job; empty while no coordinator leads.
-    #[must_use]
-    pub fn progress(&self) -> Vec<(TaskCounts, JobProgress)> {
-        let jobs = self.term().map_or_else(Vec::new, |term| term.driver.view(Engine::progress));
-        jobs.into_iter().map(|job| (job.counts, crate::job_view::progress(&job))).collect()
-    }
-
-    /// Whether a client waits for the answer of a job that is not stored, as those of `GET /sum-of-primes` do.
-    #[must_use]
-    pub fn has_waiting_clients(&self) -> bool {
-        self.term().is_some_and(|term| term.driver.view(Engine::has_waiting_clients))
-    }
-
-    fn term(&self) -> Option<Arc<Term>> {
-        self.0.iter().find_map(|role| role.upgrade().and_then(|role| role.term()))
-    }
-
-    /// Watches the coordinators of `other` too.
-    pub fn add(&mut self, other: &Self) {
-        self.0.extend_from_slice(&other.0);
-    }
 }
 
 impl std::fmt::Debug for Coordinator {
@@ -152,7 +123,7 @@ impl Coordinator {
     /// A view of the coordinator's jobs, for a program that runs it in the same process.
     #[must_use]
     pub fn job_watch(&self) -> JobWatch {
-        JobWatch(vec![Arc::downgrade(&self.role)])
+        JobWatch::of(&self.role)
     }
 
     /// Runs until `stop` resolves; then answers what is in flight within the drain timeout, ends all its tasks, closes the

@@ -44,16 +44,16 @@ impl Fingerprints {
     }
 }
 
-/// The treatment of JSON without objects, escapes and white space.
+/// The text that stands for plain JSON: see [`is_plain`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Plain {
     Canonical,
-    /// Not read at all, as by earlier releases, which so told `1e5` from `100000.0`, and `[1e5]` from `[ 1e5 ]`.
+    /// The JSON as it is. Earlier releases did this: to them `1e5` and `100000.0` differed, and so did `[1e5]` and `[ 1e5 ]`.
     AsWritten,
 }
 
-/// A hash of a job that does not depend on the order of its fields, on white space or on defaults that are spelled out; and
-/// whether plain JSON of it is written otherwise than its canonical text. `params` are its parameters.
+/// A hash of a job with these parameters that does not depend on the order of fields, on white space or on defaults that are
+/// spelled out; and whether a payload that is plain JSON differs from its canonical text.
 fn hash_of(job: &ParsedJob, params: &RawValue, plain: Plain) -> ([u8; 32], bool) {
     let mut hash = Sha256::new();
     let mut is_respelled = false;
@@ -85,7 +85,7 @@ fn hash_of(job: &ParsedJob, params: &RawValue, plain: Plain) -> ([u8; 32], bool)
     }
     for payload in job.work.payloads.iter() {
         let texts = texts(payload, plain);
-        is_respelled |= is_unread(payload) && texts.first().is_some_and(|text| **text != *payload);
+        is_respelled |= is_plain(payload) && texts.first().is_some_and(|text| **text != *payload);
         texts.iter().for_each(|text| add(text));
     }
     (hash.finalize().into(), is_respelled)
@@ -94,7 +94,7 @@ fn hash_of(job: &ParsedJob, params: &RawValue, plain: Plain) -> ([u8; 32], bool)
 /// The texts that stand for a JSON value: its canonical one and, where that rounds integers, the one with all their digits.
 fn texts(json: &str, plain: Plain) -> Vec<Cow<'_, str>> {
     let text = match plain {
-        Plain::AsWritten if is_unread(json) => Cow::Borrowed(json),
+        Plain::AsWritten if is_plain(json) => Cow::Borrowed(json),
         Plain::AsWritten | Plain::Canonical => canonical(json),
     };
     let exact = if matches!(text, Cow::Owned(_)) { with_quoted_integers(json) } else { None };
@@ -136,20 +136,21 @@ fn is_rounded(number: &str) -> bool {
 
 /// JSON with sorted keys and without white space.
 fn canonical(json: &str) -> Cow<'_, str> {
-    if is_unread(json) && has_short_integers_alone(json) {
+    if is_plain(json) && has_short_integers_alone(json) {
         return Cow::Borrowed(json);
     }
     serde_json::from_str::<Canonical>(json).map_or(Cow::Borrowed(json), |canonical| Cow::Owned(canonical.0))
 }
 
-/// Whether JSON has no objects, escapes and white space.
-fn is_unread(json: &str) -> bool {
+/// Whether JSON is plain: without objects, escapes and white space.
+fn is_plain(json: &str) -> bool {
     !json.bytes().any(|byte| byte == b'{' || byte == b'\\' || byte.is_ascii_whitespace())
 }
 
-/// Whether all numbers in JSON without escapes have one spelling. Words and negative numbers count as others: they are rare.
+/// Whether plain JSON consists of lists, strings and short integers: these have one spelling each. `false` also for `true`,
+/// `null` and negative integers, which are rare.
 fn has_short_integers_alone(json: &str) -> bool {
-    /// Any integer of so many digits has 64 bits.
+    /// Any integer of so many digits fits 64 bits.
     const DIGITS: usize = 19;
     let mut digits = 0;
     // Every second part is a string.

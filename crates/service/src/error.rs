@@ -47,7 +47,7 @@ pub enum ApiError {
     #[error("this needs the header 'Authorization: Bearer' with a token of this service")]
     NoToken,
     /// The API token is unknown.
-    #[error("the token in the header 'Authorization: Bearer' is none of this service")]
+    #[error("this service does not know the token in the header 'Authorization: Bearer'")]
     UnknownToken,
     /// The caller lacks a right.
     #[error("{0}")]

@@ -43,7 +43,7 @@ fn a_route_demands_its_right_and_probes_demand_nothing() {
     }
     let unknown = service.get("/things", &[&bearer("nothing")]);
     assert_eq!(unknown.header("www-authenticate"), Some("Bearer"));
-    assert_eq!(unknown.detail(), "the token in the header 'Authorization: Bearer' is none of this service");
+    assert_eq!(unknown.detail(), "this service does not know the token in the header 'Authorization: Bearer'");
     assert_eq!((get("/things", &reader), post(&reader)), (200, 403));
     assert_eq!((get("/things", &submitter), post(&submitter)), (403, 201));
     assert_eq!((get("/things", &both), post(&both)), (200, 201));

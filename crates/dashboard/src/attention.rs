@@ -12,14 +12,14 @@ use crate::words::{ago, bytes, count, counted, cut};
 /// Entries of one sort that are listed.
 const SHOWN: usize = 3;
 
-/// Changes that wait for the store from which on they are told of: more than a commit takes, and less than what makes the
-/// coordinator hold work back.
+/// More changes than this that wait for the store are listed: more than a commit takes, and fewer than make the coordinator hold
+/// work back.
 const MANY_CHANGES: u64 = 10_000;
 
-/// Events that wait to be published from which on they are told of: more than are on their way at once.
+/// More events than this that wait to be published are listed: more than are on their way at once.
 const MANY_EVENTS: u64 = 10_000;
 
-/// The longest reason of a failure that is told.
+/// Longest reason of a failure that is shown, in characters.
 const SHOWN_CHARS: usize = 300;
 
 /// An entry of the list. Its id keeps its place while the list changes.
@@ -90,7 +90,7 @@ fn of_stats(stats: &Stats, entries: &mut Vec<AttentionEntry>) {
         entries.push(AttentionEntry::failure("unreadable", "unreadable", text));
     }
     if stats.store_backlog > MANY_CHANGES {
-        let text = html! { (count(stats.store_backlog)) " changes wait for the store: what they tell of would be done again after a crash." };
+        let text = html! { (count(stats.store_backlog)) " changes wait for the store: the work that they record would be done again after a crash." };
         entries.push(AttentionEntry::warning("backlog", "storage", text));
     }
     if let Some(disk) = stats.disk.filter(|disk| disk.is_low()) {

@@ -37,9 +37,9 @@ struct LogConfig {
     log_format: LogFormat,
 }
 
-/// Targets of which clients and programs cause as many lines as they like. Each is logged only if the filter's text has the word
-/// before it.
-const OF_OTHERS: [(&str, &str); 2] = [
+/// Targets whose lines clients and programs cause, in any number, each after the word that turns it on: such a target is logged
+/// only if the filter's text has the word.
+const NOISY_TARGETS: [(&str, &str); 2] = [
     // actix-web's errors about connections that a client breaks off or fills with garbage. Answers that end early for reasons of
     // the service's own are logged by [`crate::connection`].
     ("actix_http", "actix_http::h1::dispatcher"),
@@ -88,7 +88,7 @@ fn settings(default_filter: &str) -> anyhow::Result<(EnvFilter, LogFormat)> {
     Ok((filter(config.log.as_deref().unwrap_or(default_filter))?, config.log_format))
 }
 
-/// The filter of a text, without the targets of [`OF_OTHERS`] that it does not name. A word that is no level would be taken for
+/// The filter of a text, without the targets of [`NOISY_TARGETS`] that it does not name. A word that is no level would be taken for
 /// the name of an unknown module, and nothing would be logged.
 fn filter(text: &str) -> anyhow::Result<EnvFilter> {
     let parts: Vec<_> = text.split(',').map(str::trim).filter(|part| !part.is_empty()).collect();
@@ -102,7 +102,7 @@ fn filter(text: &str) -> anyhow::Result<EnvFilter> {
     // The text of this error already ends with that of its cause: as a context it would be shown twice.
     let filter = EnvFilter::try_new(parts.join(","));
     let mut filter = filter.map_err(|error| anyhow!("DIVVY_LOG is not valid: {text:?}: {error}"))?;
-    for (_, target) in OF_OTHERS.into_iter().filter(|(word, _)| !text.contains(word)) {
+    for (_, target) in NOISY_TARGETS.into_iter().filter(|(word, _)| !text.contains(word)) {
         filter = filter.add_directive(format!("{target}=off").parse().context("the filter of a target")?);
     }
     Ok(filter)

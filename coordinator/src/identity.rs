@@ -35,7 +35,7 @@ impl WorkerIdentity {
     }
 
     /// Admits a request that shows the shared token or the token of a named service account, and every request where neither is
-    /// configured. The log tells of a refusal once a minute for each address.
+    /// configured. Logs a refusal once a minute for each address.
     ///
     /// # Errors
     /// The request shows no such token, or the API server cannot be asked about it.

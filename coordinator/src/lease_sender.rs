@@ -63,8 +63,9 @@ pub(crate) struct LeaseSender {
     pub(crate) store: Arc<Store>,
 }
 
-/// A lease that a thread sends. A thread that serves clients ends with its runtime, and with it the leases that it sends, once its
-/// own clients have their answers: clients of other threads may still wait for those leases, so the engine is told.
+/// A lease that a thread is sending. Dropped before its end, it tells the engine that the lease did not arrive: at the stop of the
+/// coordinator the runtime of a serving thread ends once the thread's own clients have their answers, and clients of other threads
+/// may still wait for the lease.
 struct Sending {
     sender: Arc<LeaseSender>,
     attempt: AttemptId,

@@ -15,7 +15,7 @@ use crate::members::{Leader, Members};
 /// Longest time that the place may hold up the start.
 const WAIT: Duration = Duration::from_secs(5);
 
-/// Time in which a leader has left its mark in its place.
+/// Time after which a leader's mark should be in the place of results.
 const MARKED_WITHIN: Duration = Duration::from_secs(10);
 
 /// Pause after a mark could not be left for the first time; each further one is twice as long, up to the longest.
@@ -25,7 +25,7 @@ const LONGEST_RETRY_PAUSE: Duration = Duration::from_mins(1);
 /// Tries the place that `DIVVY_RESULTS_URL` names; without it, results are beside the database.
 ///
 /// # Errors
-/// There is no such place, or it refuses the keys. A place that does not answer is only told of: all else works without it.
+/// There is no such place, or it refuses the keys. A place that does not answer is only logged: everything else works without it.
 pub(crate) async fn check(config: &Config, store: &Store) -> anyhow::Result<()> {
     if config.results_url.is_none() {
         return Ok(());

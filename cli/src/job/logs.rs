@@ -21,7 +21,7 @@ const WAIT: &str = "30s";
 /// After something new, before more is asked for: programs side by side then share an answer.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// After the end of a job, for the last lines of programs that were stopped by it: the coordinator waits no longer for them.
+/// Time after the end of a job for the last lines of the programs that it stopped: the coordinator waits no longer for them.
 const LAST_LINES: Duration = Duration::from_secs(5);
 
 pub(super) async fn run(grid: &Client, format: Format, arguments: &Logs) -> Result<(), Failure> {

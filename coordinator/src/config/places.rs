@@ -24,7 +24,7 @@ pub(super) fn check(store: Option<&StoreUrl>, results: Option<&Url>) -> anyhow::
 pub(super) fn results_url<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Url>, D::Error> {
     let text = String::deserialize(deserializer)?;
     Objects::parse_url(&text).map(Some).map_err(|error| match error {
-        // The form in which the type of URLs tells it.
+        // The wording of `Url`'s own deserialization.
         PlaceUrlError::Syntax(error) => de::Error::custom(format!("{error}: {text:?}")),
         PlaceUrlError::File => de::Error::custom(error),
     })

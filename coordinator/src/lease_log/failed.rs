@@ -10,8 +10,8 @@ const MAX_FAILED: usize = 10_000;
 /// The tasks of the last failed leases.
 #[derive(Debug, Default)]
 pub(super) struct Failed {
-    /// The end of a failed lease's tasks, by its job and its first task. The end of a lease within an earlier one is that of the
-    /// earlier one, so that the last entry before a task covers the task if any does.
+    /// The end of a failed lease's tasks, by its job and its first task. A lease that begins within an earlier one gets at least
+    /// the end of that one: the last entry before a task then tells whether any lease had the task.
     beyond: BTreeMap<(JobId, u64), u64>,
     /// The same jobs and first tasks, the oldest first.
     order: VecDeque<(JobId, u64)>,

@@ -155,7 +155,7 @@ fn files_of_a_service_account_are_told_with_the_variable_of_their_directory() {
     assert!(output.status.code() == Some(1) && stderr.contains(told), "{stderr}");
 }
 
-/// A result as the coordinator leaves it: the row names the object.
+/// The name of a large result's object, as the row in the database has it.
 const OBJECT: &str = "00000000-0000-0000-0000-000000000001.tag.1.json";
 
 /// A data directory without jobs.

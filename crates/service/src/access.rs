@@ -94,7 +94,7 @@ impl FromStr for Rights {
 /// in the header.
 pub const TOKEN_COOKIE: &str = "divvy_token";
 
-/// Interval at which the token of an answer without an end is checked.
+/// Interval at which [`until_revoked`] checks a token.
 const REVOKED_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The sender of a request. A handler takes it as an argument.
@@ -247,7 +247,7 @@ impl Access {
     }
 }
 
-/// Resolves when the token of a request has lost a right, since the file of tokens has changed: for an answer without an end.
+/// Resolves once a change of the file of tokens has taken a right from the token of a request: answers without an end stop then.
 /// Another token under the same name does not count. Never resolves for a request that was let in without a token.
 pub fn until_revoked(request: &HttpRequest, right: Right) -> impl Future<Output = ()> + use<> {
     let access = request.app_data::<Data<Access>>().map(Data::get_ref);

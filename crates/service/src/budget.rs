@@ -55,7 +55,7 @@ impl BodyBudget {
         Ok(reservation)
     }
 
-    /// Like [`Self::reserve`], but at most all of the budget: for what exists already, however long it is.
+    /// Like [`Self::reserve`], but no more than the whole budget: for an answer that is made already, which may be longer.
     pub(crate) fn reserve_within(&self, bytes: usize) -> Result<Reservation, ApiError> {
         self.reserve(bytes.min(self.max_bytes / UNIT_BYTES * UNIT_BYTES))
     }

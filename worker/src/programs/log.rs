@@ -14,7 +14,7 @@ use crate::courier::Courier;
 /// Interval between reports of a running program.
 const INTERVAL: Duration = Duration::from_millis(500);
 
-/// The most bytes of a character after its first one.
+/// Bytes that a character in UTF-8 has at most after its first one.
 const MAX_REST_BYTES: usize = 3;
 
 #[derive(Debug)]

@@ -208,7 +208,7 @@ fn version_of_event(latest_event: u64) -> String {
 async fn take(state: &State, changes: u64, last: Option<&Snapshot>) -> Result<Snapshot, ApiError> {
     let latest_event = *state.store.latest_event().borrow();
     let stats = match stats::stats(state) {
-        // Pages tell of space that is low alone: other changes of it are no reason to fetch them again.
+        // Pages show the disk only while its space is low: other changes of it need no new page.
         Ok(stats) => Some(Stats { disk: stats.disk.filter(|disk| disk.is_low()), ..stats }),
         Err(ApiError::NotLeading) => None,
         Err(error) => return Err(error),

@@ -66,8 +66,8 @@ fn adopt(state: &State, term: &Term, attempt: AttemptId, named: &LeaseName) -> R
     if is_held { Ok(Duration::ZERO) } else { Err(stale()) }
 }
 
-/// The name of what is left of a lease when the tasks from `beyond` on are handed back: those may be with another worker
-/// already, where the request was answered by an earlier coordinator.
+/// The name of what is left of a lease when the tasks from `beyond` on are handed back. Another worker may hold those already, if
+/// an earlier coordinator has answered the same request.
 pub(super) fn without_rest(named: LeaseName, beyond: Option<u64>) -> LeaseName {
     let end = beyond.filter(|beyond| *beyond > named.first && *beyond < named.beyond);
     LeaseName { beyond: end.unwrap_or(named.beyond), ..named }

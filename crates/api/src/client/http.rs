@@ -11,8 +11,8 @@ use super::tls::{ClientTls, TlsError};
 /// Bound on the time of the grid's answer to a connection, over any network.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The same with TLS, whose handshake a front holds while its coordinator is away, for a minute unless it is set otherwise. The
-/// kernel notices a host that is gone before.
+/// The same with TLS: a front keeps the handshake waiting while its coordinator is away, by default for a minute. A host that is
+/// gone is noticed sooner, by [`PEER_GONE_TIMEOUT`].
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(65);
 
 /// Shorter than the servers' keep-alive, so that no request meets a connection that is just being closed.

@@ -93,7 +93,7 @@ impl SpanProcessor for Processor {
     }
 }
 
-/// The places of the queue: the SDK tells nobody about the spans that it drops where all are taken.
+/// Counts the places of the queue, since the SDK does not say which spans it drops when all are taken.
 #[derive(Debug)]
 struct Room {
     places: usize,

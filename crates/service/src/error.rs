@@ -88,7 +88,7 @@ pub enum ApiError {
     /// The request was meant for another state of this service.
     #[error("{0}")]
     Conflict(String),
-    /// The name belongs to something else, or the lease cannot be divided.
+    /// The request contradicts what is here under the same name, or its lease cannot be divided.
     #[error("{0}")]
     Mismatch(String),
     /// Nothing can be stored at present.

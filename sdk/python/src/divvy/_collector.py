@@ -17,16 +17,7 @@ from ._batch import FIRST_PAUSE, LONGEST_BUSY_PAUSE, Batch
 from ._cancel import Cancel, Cancels
 from .calls import breaks_executor, failed_task, give, settle
 from .client import Client, job_path
-from .errors import (
-    Conflict,
-    DivvyError,
-    GridError,
-    JobCanceled,
-    JobLost,
-    NotFound,
-    TaskFailed,
-    Unavailable,
-)
+from .errors import Conflict, DivvyError, GridError, JobCanceled, JobLost, NotFound, TaskFailed, Unavailable
 from .events import END_TYPES
 from .models import JobEvent
 

@@ -35,6 +35,7 @@ tools=(
   openssl:openssl
   pkg-config:pkg-config
   promtool:prometheus
+  sqlite3:sqlite3
   /usr/sbin/pgbouncer:pgbouncer
 )
 missing=()

@@ -111,7 +111,7 @@ impl Request {
 ///
 /// # Errors
 /// The arguments are wrong ([`WrongUsage`]), a store is in use, the target is not empty, or something cannot be read or written:
-/// then the target has nothing but copied results.
+/// then the target has nothing but copied results, or everything if the answer to the last step is lost, as the error says.
 pub fn migrate(arguments: &[String]) -> anyhow::Result<String> {
     let request = Request::parse(arguments).map_err(WrongUsage)?;
     let mut source = request.from.source().context("open the source")?;

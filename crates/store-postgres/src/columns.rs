@@ -35,6 +35,10 @@ pub(crate) const PUT_EVENTS: &str = "WITH newest AS (UPDATE counter SET event = 
      unnest($2::bigint[], $3::text[], $4::bigint[], $5::bigint[], $6::bigint[], $7::text[], $8::text[], $9::text[]) WITH ORDINALITY \
      AS new (job, kind, at, tasks_done, tasks_total, error, counts, source, place)) SELECT event FROM newest";
 
+/// About the most bytes of payloads or answers in one statement: while the server waits for the rest of a message, the session stands
+/// idle in its transaction, and is ended after two seconds.
+const STATEMENT_BYTES: usize = 1 << 20;
+
 fn run<'a>(sql: &'static str, params: Vec<Param<'a>>) -> Step<'a> {
     Step::Run { sql, params }
 }

@@ -17,7 +17,7 @@ use crate::io::Io;
 use crate::leadership::PostgresLeadership;
 use crate::link::{Link, Purpose};
 use crate::members::members;
-use crate::reads::Readers;
+use crate::reads::{self, Readers};
 use crate::rows;
 use crate::schema;
 use crate::target::Target;
@@ -28,6 +28,9 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// Pause after a migration has waited in vain for a table, as long as that wait, during which statements of running coordinators
 /// wait behind it.
 const LOCK_PAUSE: Duration = Duration::from_secs(5);
+/// Most connections of a coordinator: those of its reads, and one each for submissions, the lease, new events and the changes of a
+/// leader.
+const CONNECTIONS: usize = reads::CONNECTIONS + 4;
 
 /// Place of a store.
 #[derive(Clone)]
@@ -199,7 +202,14 @@ fn unusable(target: &Target, error: &DbError) -> OpenError {
     if error.is(&SqlState::INVALID_SQL_STATEMENT_NAME) || error.is(&SqlState::DUPLICATE_PSTATEMENT) {
         return OpenError::Pooler { place };
     }
-    OpenError::Unavailable { place, detail: error.to_string() }
+    let mut detail = error.to_string();
+    if error.is_full() {
+        detail += &format!(
+            "; end other sessions, or raise max_connections or the limit of the role or the database: a coordinator has up to \
+             {CONNECTIONS} connections"
+        );
+    }
+    OpenError::Unavailable { place, detail }
 }
 
 /// Refuses a pooler that gives one session's transactions to another: settings of one connection would appear in another.

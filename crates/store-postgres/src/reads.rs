@@ -28,6 +28,10 @@ use crate::{drains, jobs, listing, positions, programs, statistics};
 const READERS: usize = 4;
 /// Concurrent lists.
 const LISTS: usize = 2;
+/// Concurrent reads of payloads.
+const PAYLOADS: usize = 1;
+/// Most connections of all reads.
+pub(crate) const CONNECTIONS: usize = READERS + LISTS + PAYLOADS;
 /// Attempts whose answers are read at once.
 const ANSWERS: i64 = 512;
 /// Most bytes of these answers, about.
@@ -57,7 +61,7 @@ impl Readers {
     pub(crate) fn new(io: &Arc<Io>, target: &Arc<Target>) -> Self {
         let unreadable = Arc::default();
         let (any, lists) = (Pool::new(io, target, READERS), Pool::new(io, target, LISTS));
-        Self { any, lists, payloads: Pool::new(io, target, 1), unreadable, is_summed_up: Arc::default() }
+        Self { any, lists, payloads: Pool::new(io, target, PAYLOADS), unreadable, is_summed_up: Arc::default() }
     }
 
     /// Reads a list; rows that cannot be read are noted.

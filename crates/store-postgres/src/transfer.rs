@@ -215,11 +215,25 @@ impl TransferTarget for Transfer {
             link.client.execute("UPDATE fence SET epoch = $1, batch = 0, store = $2", &[&epoch, store]).await?;
             link.client.execute("UPDATE counter SET event = $1", &[&event]).await?;
             link.client.batch_execute(SUM_UP).await?;
-            link.client.batch_execute(blocks).await?;
-            link.client.batch_execute("COMMIT").await?;
-            // The tables have no planner statistics yet, and the first reads would be slow.
-            link.client.batch_execute(&format!("ANALYZE {}", TABLES.map(|table| table.name).join(", "))).await
+            link.client.batch_execute(blocks).await
         };
-        self.io.run(finishing).map_err(failed)
+        self.io.run(finishing).map_err(failed)?;
+        self.io.run(link.client.batch_execute("COMMIT")).map_err(|error| uncommitted(error.into()))?;
+        // The tables have no planner statistics yet, and the first reads would be slow. The rows are stored in any case.
+        let analyze = format!("ANALYZE {}", TABLES.map(|table| table.name).join(", "));
+        if let Err(error) = self.io.run(link.client.batch_execute(&analyze)).map_err(DbError::from) {
+            tracing::warn!(%error, "cannot collect planner statistics of the new tables: the server does it later");
+        }
+        Ok(())
     }
+}
+
+/// The error of the last step.
+fn uncommitted(error: DbError) -> TransferError {
+    if error.is_answer() {
+        return failed(error);
+    }
+    TransferError(format!(
+        "PostgreSQL: {error}; the answer to the last step is lost: if the database is no longer empty, everything was moved"
+    ))
 }

@@ -14,9 +14,10 @@ use uuid::Uuid;
 use crate::column::{self, Column};
 use crate::error::{OpenError, batch_error};
 use crate::file::OpenFile;
+use crate::log::{self, LogFile};
 use crate::open::{BUSY_TIMEOUT, Opened};
 use crate::reserve::Reserve;
-use crate::{apply, log, statistics, vacuum};
+use crate::{apply, statistics, vacuum};
 
 /// Bytes of pages in the log from which it is copied back; a shorter log is copied back while nothing is written. On a small disk
 /// fewer: a log that needs more room in the database than is left can be neither copied back nor shortened.
@@ -40,6 +41,7 @@ const LAST_PAUSE: Duration = Duration::from_mins(1);
 pub(crate) struct SqliteBackend {
     db: Connection,
     file: OpenFile,
+    log_file: LogFile,
     reserve: Reserve,
     /// Whether the last look found no room for new jobs.
     is_refusing: bool,
@@ -62,10 +64,13 @@ impl SqliteBackend {
     pub(crate) fn new(opened: Opened, epoch: Epoch) -> Result<Self, OpenError> {
         let Opened { db, path, lock } = opened;
         let reserve = Reserve::new(path.parent().unwrap_or(Path::new(".")));
-        let file = OpenFile::new(&path).map_err(|cause| OpenError::NotWritable { path, cause })?;
+        let not_writable = |cause| OpenError::NotWritable { path: path.clone(), cause };
+        let file = OpenFile::new(&path).map_err(not_writable)?;
+        let log_file = LogFile::of(&path).map_err(not_writable)?;
         Ok(Self {
             db,
             file,
+            log_file,
             reserve,
             is_refusing: false,
             ledgers: Ledgers::default(),
@@ -176,18 +181,23 @@ impl SqliteBackend {
         }
     }
 
-    /// Cuts off the frames behind the last commit.
+    /// Cuts off the frames behind the last commit, which a failed batch has left: see [`LogFile::cut`]. SQLite has no other way
+    /// beside a reader: it begins a log anew, or shortens it (`journal_size_limit`, `wal_checkpoint(TRUNCATE)`), only after the
+    /// reader has ended and the whole log is copied back, for which these frames may have left no room.
     fn cut_log(&self) -> rusqlite::Result<()> {
         let version = || self.db.pragma_query_value(None, "data_version", |row| row.get::<_, i64>(0));
-        let (before, frames) = (version()?, self.wal_checkpoint("NOOP")?.all.max(0).unsigned_abs());
-        let (path, end) = (log::path_of(self.file.path()), log::end(frames, vacuum::page_size(&self.db)?));
-        if log::length(&path) <= end {
+        let (before, counted) = (version()?, self.wal_checkpoint("NOOP")?);
+        // A count is negative while another program writes or repairs the log's index.
+        let Ok(frames) = u64::try_from(counted.all) else { return Ok(()) };
+        let end = log::end(frames, vacuum::page_size(&self.db)?);
+        if self.log_file.length() <= end {
             return Ok(());
         }
-        // Another program must not write meanwhile, nor have written since the frames were counted.
+        // No frames can be counted within a transaction. The version is another one after any change of the log's index by another
+        // program since before the count.
         self.db.execute_batch("BEGIN IMMEDIATE")?;
         if version().is_ok_and(|now| now == before)
-            && let Err(error) = log::cut(&path, end)
+            && let Err(error) = self.log_file.cut(end)
         {
             tracing::debug!(%error, "cannot cut the write-ahead log");
         }
@@ -209,7 +219,7 @@ impl SqliteBackend {
     fn may_shorten_log(&mut self) -> bool {
         let now = Instant::now();
         let is_early = self.log.next_shortening.is_some_and(|next| now < next);
-        if is_early || log::length(&log::path_of(self.file.path())) == 0 {
+        if is_early || self.log_file.length() == 0 {
             return false;
         }
         self.log.next_shortening = Some(now + FIRST_PAUSE);
@@ -365,3 +375,6 @@ impl Backend for SqliteBackend {
         room
     }
 }
+
+#[cfg(test)]
+mod tests;

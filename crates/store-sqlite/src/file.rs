@@ -35,10 +35,6 @@ impl OpenFile {
         Ok(Self { path: path.to_owned(), identity: identity(path)? })
     }
 
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
-    }
-
     /// Its length in bytes, without the pages that only the log has.
     pub(crate) fn length(&self) -> u64 {
         fs::metadata(&self.path).map_or(u64::MAX, |metadata| metadata.len())

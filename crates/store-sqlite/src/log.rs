@@ -1,5 +1,5 @@
-//! Reads SQLite's write-ahead log without SQLite and so without a change to it: see "WAL File Format" in
-//! SQLite's "Database File Format".
+//! Reads SQLite's write-ahead log without SQLite and so without a change to it, and cuts off what no commit has: see "WAL File
+//! Format" in SQLite's "Database File Format".
 
 use std::collections::HashSet;
 use std::fs::{self, File, OpenOptions};
@@ -34,9 +34,36 @@ pub(crate) fn end(frames: u64, page_size: u64) -> u64 {
     HEADER_BYTES as u64 + frames * (FRAME_HEADER_BYTES as u64 + page_size)
 }
 
-/// Cuts the file off.
-pub(crate) fn cut(path: &Path, end: u64) -> io::Result<()> {
-    OpenOptions::new().write(true).open(path)?.set_len(end)
+/// The log of an open database. SQLite uses the same file until the last connection is closed, so that this is the database's own
+/// log even if another file takes its place in the directory. SQLite locks the other two files of a database, never the log: closing
+/// this one ends no lock.
+#[derive(Debug)]
+pub(crate) struct LogFile(File);
+
+impl LogFile {
+    /// The log of a database that this process has open.
+    pub(crate) fn of(database: &Path) -> io::Result<Self> {
+        OpenOptions::new().write(true).open(path_of(database)).map(Self)
+    }
+
+    pub(crate) fn length(&self) -> u64 {
+        self.0.metadata().map_or(0, |metadata| metadata.len())
+    }
+
+    /// Cuts the log off behind its last commit, as SQLite itself does behind the first commit of a log with a `journal_size_limit`,
+    /// under the same lock.
+    ///
+    /// The caller holds the write lock, and `end` is the end of the frames that the index of the log counts. Then nothing needs
+    /// what is cut off:
+    /// - Another writer, the repair of the index, and a checkpoint that begins the log anew wait for the lock.
+    /// - A reader, however old its state, and a checkpoint that copies beside it use frames that the index counts.
+    /// - The next commit overwrites what is behind these frames; no connection remembers the length of the file or has it mapped.
+    /// - The repair after a crash, before or after the cut, ends behind the last commit. Before the cut it would also bring back a
+    ///   batch whose frames were all written and whose `fsync` failed.
+    /// - A copy of the files that is made meanwhile has these frames or has them not, as after a crash.
+    pub(crate) fn cut(&self, end: u64) -> io::Result<()> {
+        self.0.set_len(end)
+    }
 }
 
 /// The commits of the log; `None` if there is no log, or no commit in it.

@@ -12,9 +12,20 @@ use crate::positions;
 
 /// Rows of each table that are deleted in one transaction: some 10 ms.
 const SWEPT_AT_ONCE: i64 = 2000;
+/// Jobs that are forgotten at once: a shorter retention may end that of millions.
+const EXPIRED: usize = 100_000;
 
 /// Jobs to be forgotten, with their sizes in bytes, the first to end in front.
 pub(crate) fn expired(db: &Connection, retention: Retention, now: Timestamp) -> rusqlite::Result<Vec<(JobKey, u64)>> {
+    first_expired(db, retention, now, EXPIRED)
+}
+
+fn first_expired(
+    db: &Connection,
+    retention: Retention,
+    now: Timestamp,
+    limit: usize,
+) -> rusqlite::Result<Vec<(JobKey, u64)>> {
     let total = db.prepare_cached("SELECT bytes FROM finished")?.query_row([], |row| column::about(row, 0))?;
     let mut excess = total.saturating_sub(retention.max_bytes);
     let oldest = now.checked_sub(retention.max_age).unwrap_or(Timestamp::MIN).column();
@@ -23,7 +34,9 @@ pub(crate) fn expired(db: &Connection, retention: Retention, now: Timestamp) -> 
     )?;
     let mut rows = select.query([])?;
     let mut expired = Vec::new();
-    while let Some(row) = rows.next()? {
+    while expired.len() < limit
+        && let Some(row) = rows.next()?
+    {
         if excess == 0 && row.get::<_, i64>(2)? > oldest {
             break;
         }
@@ -98,4 +111,34 @@ pub(crate) fn objects_deleted(db: &Connection, names: &[String]) -> rusqlite::Re
         deleted += delete.execute([name])? as u64;
     }
     Ok(deleted)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::open;
+
+    #[test]
+    fn of_very_many_jobs_those_that_ended_first_are_forgotten_first() {
+        let directory = tempfile::tempdir().expect("room");
+        let db = open::open(directory.path()).expect("a store").db;
+        for finished_at in [3, 1, 2] {
+            let sql = "INSERT INTO jobs (id, kind, work, params, options, fingerprint, state, tasks, tasks_done, tasks_failed, \
+                 value, bytes, submitted_at, finished_at) VALUES (randomblob(16), 'sleep', '', '{}', '{}', zeroblob(32), \
+                 'canceled', 1, 0, 0, '0', 10, 0, ?1)";
+            db.execute(sql, [finished_at]).expect("room");
+        }
+        let named = |retention, limit| {
+            let found = first_expired(&db, retention, Timestamp::now(), limit).expect("readable");
+            found.into_iter().map(|(JobKey(key), _)| key).collect::<Vec<_>>()
+        };
+        let by_age = Retention { max_age: Duration::ZERO, max_bytes: u64::MAX };
+        let by_size = Retention { max_age: Duration::MAX, max_bytes: 0 };
+        for retention in [by_age, by_size] {
+            assert_eq!(named(retention, 2), [2, 3]);
+            assert_eq!(named(retention, EXPIRED), [2, 3, 1]);
+        }
+    }
 }

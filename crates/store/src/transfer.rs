@@ -99,7 +99,7 @@ pub trait Target {
     /// Makes the written rows durable.
     ///
     /// # Errors
-    /// No row is stored then.
+    /// No row is stored then, or all rows if the answer to the last step is lost, as the error says.
     fn finish(&mut self, marks: &Marks) -> Result<(), TransferError>;
 }
 

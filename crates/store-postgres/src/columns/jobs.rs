@@ -6,12 +6,9 @@ use store::NewJob;
 use store::statistics::Subject;
 use uuid::Uuid;
 
-use super::run;
+use super::{STATEMENT_BYTES, run};
 use crate::link::{Param, Step};
 use crate::rows::Column;
-
-/// Bytes of payloads in one statement: a large job does not keep the server waiting for one message.
-const PAYLOAD_BYTES: usize = 1 << 20;
 
 const PUT_JOBS: &str = "INSERT INTO jobs (key, id, kind, work, params, options, fingerprint, idempotency_key, output, state, \
      tasks, tasks_done, tasks_failed, value, bytes, attempts, submitted_at, task) \
@@ -148,7 +145,7 @@ struct PayloadRows {
 
 impl Payloads {
     pub(crate) fn push(&mut self, job: i64, first: i64, beyond: i64, list: String) {
-        if self.0.last().is_none_or(|rows| rows.bytes + list.len() > PAYLOAD_BYTES) {
+        if self.0.last().is_none_or(|rows| rows.bytes + list.len() > STATEMENT_BYTES) {
             self.0.push(PayloadRows::default());
         }
         let Some(rows) = self.0.last_mut() else { return };

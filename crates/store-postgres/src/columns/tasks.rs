@@ -7,7 +7,7 @@ use store::CompletedAttempt;
 use store::rules::{FailureRow, OmittedFailures, SpanKind};
 use uuid::Uuid;
 
-use super::run;
+use super::{STATEMENT_BYTES, run};
 use crate::link::{Param, Step};
 use crate::rows::{Column, what};
 
@@ -93,17 +93,43 @@ impl AttemptColumns {
     }
 }
 
-/// Attempts that ended, and failures that are no longer kept.
+/// Completed attempts of one statement.
 #[derive(Default)]
-pub(crate) struct Attempts<'a> {
-    completed: AttemptColumns,
-    completed_beyond: Vec<i64>,
+struct Completed<'a> {
+    columns: AttemptColumns,
+    beyond: Vec<i64>,
     attempt: Vec<Uuid>,
-    completed_worker: Vec<&'a str>,
+    worker: Vec<&'a str>,
     allocated_at: Vec<i64>,
     running_at: Vec<i64>,
     completed_at: Vec<i64>,
     results: Vec<Option<String>>,
+    /// Bytes of the answers.
+    bytes: usize,
+}
+
+impl<'a> Completed<'a> {
+    fn step(self) -> Option<Step<'a>> {
+        self.columns.step(
+            PUT_COMPLETED,
+            vec![
+                Box::new(self.beyond),
+                Box::new(self.attempt),
+                Box::new(self.worker),
+                Box::new(self.allocated_at),
+                Box::new(self.running_at),
+                Box::new(self.completed_at),
+                Box::new(self.results),
+            ],
+        )
+    }
+}
+
+/// Attempts that ended, and failures that are no longer kept.
+#[derive(Default)]
+pub(crate) struct Attempts<'a> {
+    /// In statements of bounded size.
+    completed: Vec<Completed<'a>>,
     failed: AttemptColumns,
     failed_beyond: Vec<i64>,
     failed_worker: Vec<Cow<'a, str>>,
@@ -125,14 +151,20 @@ impl<'a> Attempts<'a> {
         outcome: &'a CompletedAttempt,
         answers: Option<String>,
     ) {
-        self.completed.push(key, tasks.start, id);
-        self.completed_beyond.push(tasks.end.column());
-        self.attempt.push(outcome.attempt.0);
-        self.completed_worker.push(outcome.worker_column());
-        self.allocated_at.push(outcome.allocated_at.column());
-        self.running_at.push(outcome.running_at.column());
-        self.completed_at.push(outcome.completed_at.column());
-        self.results.push(answers);
+        let bytes = answers.as_ref().map_or(0, String::len);
+        if self.completed.last().is_none_or(|rows| rows.bytes + bytes > STATEMENT_BYTES) {
+            self.completed.push(Completed::default());
+        }
+        let Some(rows) = self.completed.last_mut() else { return };
+        rows.bytes += bytes;
+        rows.columns.push(key, tasks.start, id);
+        rows.beyond.push(tasks.end.column());
+        rows.attempt.push(outcome.attempt.0);
+        rows.worker.push(outcome.worker_column());
+        rows.allocated_at.push(outcome.allocated_at.column());
+        rows.running_at.push(outcome.running_at.column());
+        rows.completed_at.push(outcome.completed_at.column());
+        rows.results.push(answers);
     }
 
     pub(crate) fn push_failed(
@@ -163,18 +195,7 @@ impl<'a> Attempts<'a> {
     }
 
     pub(crate) fn steps(self) -> impl Iterator<Item = Step<'a>> {
-        let completed = self.completed.step(
-            PUT_COMPLETED,
-            vec![
-                Box::new(self.completed_beyond),
-                Box::new(self.attempt),
-                Box::new(self.completed_worker),
-                Box::new(self.allocated_at),
-                Box::new(self.running_at),
-                Box::new(self.completed_at),
-                Box::new(self.results),
-            ],
-        );
+        let completed: Vec<_> = self.completed.into_iter().filter_map(Completed::step).collect();
         let failed = self.failed.step(
             PUT_FAILED,
             vec![
@@ -188,6 +209,37 @@ impl<'a> Attempts<'a> {
         );
         let noted = self.noted.step(NOTE_OMITTED, vec![Box::new(self.omitted)]);
         let deleted = self.deleted.step(DELETE_OMITTED, Vec::new());
-        [completed, failed, noted, deleted].into_iter().flatten()
+        completed.into_iter().chain([failed, noted, deleted].into_iter().flatten())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+    use model::AttemptId;
+
+    use super::*;
+
+    #[test]
+    fn long_answers_are_sent_in_several_statements_and_short_ones_together() {
+        let at = Timestamp::UNIX_EPOCH;
+        let outcome = CompletedAttempt {
+            attempt: AttemptId(Uuid::nil()),
+            worker: None,
+            allocated_at: at,
+            running_at: at,
+            completed_at: at,
+            results: Vec::new(),
+        };
+        let statements = |bytes: usize| {
+            let mut attempts = Attempts::default();
+            for task in 0..4 {
+                attempts.push_completed(1, &(task..task + 1), 1, &outcome, Some("x".repeat(bytes)));
+            }
+            attempts.steps().count()
+        };
+        assert_eq!(statements(10), 1);
+        assert_eq!(statements(STATEMENT_BYTES / 2), 2);
+        assert_eq!(statements(2 * STATEMENT_BYTES), 4);
     }
 }

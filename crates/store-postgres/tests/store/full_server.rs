@@ -28,11 +28,14 @@ impl Small {
         Self { server, results: TempDir::new().expect("there is room"), takers: Vec::new() }
     }
 
-    fn open(&self) -> PostgresStore {
+    fn settings(&self) -> StoreSettings {
         let url = format!("postgres://app@{}/app?sslmode=disable", self.server.address());
         // A busy machine does not end this lease.
-        let settings = StoreSettings { lease: Duration::from_hours(1), ..settings(&url, &self.results) };
-        store_postgres::open(&settings).expect("the database is fine")
+        StoreSettings { lease: Duration::from_hours(1), ..settings(&url, &self.results) }
+    }
+
+    fn open(&self) -> PostgresStore {
+        store_postgres::open(&self.settings()).expect("the database is fine")
     }
 
     /// Takes all connections.
@@ -125,4 +128,19 @@ async fn with_all_connections_taken_a_follower_leads_with_the_connection_that_it
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     assert_eq!(record_of(&leader, id(1)).await.value, 7);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_start_waits_for_a_free_connection_and_says_what_to_raise_if_none_comes() {
+    let mut small = Small::start();
+    small.fill().await;
+    let impatient = StoreSettings { patience: Duration::ZERO, ..small.settings() };
+    let error = store_postgres::open(&impatient).expect_err("there is no connection").to_string();
+    assert!(error.contains("all connections are taken") && error.contains("raise max_connections"), "{error}");
+    assert!(error.contains("up to 11 connections"), "docs/operation.md has this number: {error}");
+
+    let patient = StoreSettings { patience: Duration::from_mins(1), ..small.settings() };
+    let opening = tokio::task::spawn_blocking(move || store_postgres::open(&patient).map(drop));
+    small.free();
+    opening.await.expect("no panic").expect("there are connections again");
 }

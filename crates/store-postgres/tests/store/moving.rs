@@ -6,6 +6,7 @@ use model::JobState;
 use store::transfer::transfer;
 use store::{ChangeKind, JobFilter, Retention, Store};
 use tempfile::TempDir;
+use test_postgres::{Mode, Proxy, Server};
 
 use crate::helpers::*;
 
@@ -152,6 +153,24 @@ async fn logs_of_a_task_keep_their_order_though_their_rows_lie_in_another() {
     let store = store_sqlite::open(sqlite(&directory)).expect("it is whole");
     let logs = store.last_logs(id(1), 0, 10).await.expect("readable");
     assert_eq!(logs.iter().map(|log| &*log.text).collect::<Vec<_>>(), ["log 1", "log 2", "log 3"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_move_whose_last_answer_is_lost_says_how_to_tell_whether_everything_was_moved() {
+    let (directory, database) = (TempDir::new().expect("room"), Database::new());
+    let store = store_sqlite::open(sqlite(&directory)).expect("it is empty");
+    store.submit(range_job(1, 1)).await.expect("room");
+    store.close().expect("all is committed");
+    let proxy = Proxy::start(Server::shared().address());
+    let mut source = store_sqlite::Transfer::source(directory.path()).expect("it is there");
+    let mut target =
+        store_postgres::Transfer::target(&Server::url_by(proxy.address(), &database.name)).expect("it is empty");
+    proxy.set(Mode::SwallowCommit);
+    let moving = tokio::task::spawn_blocking(move || transfer(&mut source, &mut target));
+    wait_until("it is committed", || database.ask("SELECT count(*) FROM jobs") == "1").await;
+    proxy.cut();
+    let error = moving.await.expect("no panic").expect_err("its answer is lost");
+    assert!(error.to_string().contains("if the database is no longer empty, everything was moved"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

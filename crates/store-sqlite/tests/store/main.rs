@@ -1,5 +1,6 @@
 //! The store in SQLite through its public face, on real files.
 
+mod backup;
 mod contract;
 mod crashes;
 mod damage;

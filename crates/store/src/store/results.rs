@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 use tokio::time::timeout;
 
 use super::Store;
+use crate::backend::{Reading, ResultRow};
 use crate::batch::Epoch;
 use crate::change::ResultBody;
 use crate::error::{ComposeError, OutputError, PlaceError, ReadError, WriteError};
@@ -22,7 +23,11 @@ impl Store {
     /// # Errors
     /// The result could not be read, or has another hash.
     pub async fn result(&self, job: JobId) -> Result<Option<StoredResult>, ReadError> {
-        self.objects.fetch(self.reads.result(job).await?).await
+        let row = self.reads.result(job).await?;
+        match self.objects.fetch(row.clone()).await {
+            Err(error) => self.objects.fetch(row_now(error, row, self.reads.result(job)).await?).await,
+            fetched => fetched,
+        }
     }
 
     /// The newest result under an output's name, as a whole.
@@ -30,7 +35,11 @@ impl Store {
     /// # Errors
     /// The result could not be read, or has another hash.
     pub async fn result_by_name(&self, output: &str) -> Result<Option<StoredResult>, ReadError> {
-        self.objects.fetch(self.reads.result_by_name(output).await?).await
+        let row = self.reads.result_by_name(output).await?;
+        match self.objects.fetch(row.clone()).await {
+            Err(error) => self.objects.fetch(row_now(error, row, self.reads.result_by_name(output)).await?).await,
+            fetched => fetched,
+        }
     }
 
     /// A job's result in pieces.
@@ -38,7 +47,11 @@ impl Store {
     /// # Errors
     /// The result could not be found.
     pub async fn result_stream(&self, job: JobId) -> Result<Option<ResultStream>, ReadError> {
-        self.objects.stream(self.reads.result(job).await?).await
+        let row = self.reads.result(job).await?;
+        match self.objects.stream(row.clone()).await {
+            Err(error) => self.objects.stream(row_now(error, row, self.reads.result(job)).await?).await,
+            begun => begun,
+        }
     }
 
     /// The newest result under an output's name in pieces.
@@ -46,7 +59,11 @@ impl Store {
     /// # Errors
     /// The result could not be found.
     pub async fn result_stream_by_name(&self, output: &str) -> Result<Option<ResultStream>, ReadError> {
-        self.objects.stream(self.reads.result_by_name(output).await?).await
+        let row = self.reads.result_by_name(output).await?;
+        match self.objects.stream(row.clone()).await {
+            Err(error) => self.objects.stream(row_now(error, row, self.reads.result_by_name(output)).await?).await,
+            begun => begun,
+        }
     }
 
     /// Stores a result for [`crate::ChangeKind::Ended`], which gives it to the job.
@@ -163,5 +180,56 @@ impl Store {
     /// The object store could not be read.
     pub async fn has_output(&self, job: JobId, task: u64, object: &OutputObject) -> Result<bool, ReadError> {
         self.objects.has_output(job, task, object).await
+    }
+}
+
+/// The present row of a result whose object could not be read: a row is deleted or replaced before its object is, so that a read
+/// may find the one and not the other.
+///
+/// # Errors
+/// The given error, if the row is the same as before, or the object is not the matter.
+async fn row_now(
+    error: ReadError,
+    before: Option<ResultRow>,
+    reading: Reading<'_, Option<ResultRow>>,
+) -> Result<Option<ResultRow>, ReadError> {
+    if !matches!(error, ReadError::Corrupt { .. }) {
+        return Err(error);
+    }
+    match reading.await {
+        Ok(now) if now != before => Ok(now),
+        Ok(_) | Err(_) => Err(error),
+    }
+}
+
+#[cfg(all(test, feature = "suite"))]
+mod tests {
+    use model::JobState;
+
+    use super::*;
+    use crate::backend::ResultRowBody;
+    use crate::memory::Memory;
+    use crate::objects::INLINE_BYTES;
+    use crate::retention::Retention;
+    use crate::suite::helpers::*;
+
+    #[tokio::test]
+    async fn a_result_without_its_object_is_damaged_unless_it_was_forgotten_while_it_was_read() {
+        let all_go = Retention { max_age: Duration::MAX, max_bytes: 0 };
+        let store = Memory::new().store(all_go).expect("a thread");
+        store.submit(range_job(1, 1)).await.expect("room");
+        store.record(completed(id(1), 0..1, 1));
+        let large = raw(&format!("\"{}\"", "x".repeat(INLINE_BYTES)));
+        let result = store.put_result(id(1), large).await.expect("room");
+        store.commit(ended_with(id(1), JobState::Succeeded, result, at(1))).await.expect("room");
+        let row = store.reads.result(id(1)).await.expect("readable");
+        let Some(ResultRow { body: ResultRowBody::Object { name, .. }, .. }) = &row else { panic!("{row:?}") };
+        store.objects.delete(name).await.expect("it is there");
+        assert!(matches!(store.result(id(1)).await, Err(ReadError::Corrupt { .. })));
+        assert!(matches!(store.result_stream(id(1)).await, Err(ReadError::Corrupt { .. })));
+
+        assert_eq!(store.prune().await.map(|pruned| pruned.jobs), Ok(1));
+        let error = store.objects.fetch(row.clone()).await.expect_err("the object is gone");
+        assert_eq!(row_now(error, row, store.reads.result(id(1))).await, Ok(None));
     }
 }

@@ -10,7 +10,7 @@ use crate::id_map::IdMap;
 use crate::lease::WorkerKey;
 use crate::queue::{ClassId, QueuePlace};
 use crate::spec::{History, JobSpec};
-use crate::speed::{Speed, lease_target};
+use crate::speed::{Round, Speed, lease_target};
 use crate::tasks::TaskSet;
 use crate::workers::Workers;
 
@@ -40,6 +40,8 @@ pub(crate) struct Job {
     pub(crate) place: Option<QueuePlace>,
     /// The job's last contribution to the scheduler's figures.
     pub(crate) counted: Option<JobFigures>,
+    /// The leases of one size that are being given out.
+    pub(crate) round: Option<Round>,
     speeds: IdMap<WorkerKey, Speed>,
     latest_speed: Option<Speed>,
     best_speed: Option<(WorkerKey, Speed)>,
@@ -69,6 +71,7 @@ impl Job {
             passed_over: 0,
             place: None,
             counted: None,
+            round: None,
             speeds: IdMap::default(),
             latest_speed: spec.task_estimate.map(|task| Speed::estimate(task, pace)),
             best_speed: None,

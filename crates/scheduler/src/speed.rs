@@ -108,19 +108,46 @@ pub(crate) fn lease_target(target: Duration, setup: Duration) -> Duration {
     target.max(MAX_FLOOR.min(setup.saturating_mul(SETUP_TIMES)))
 }
 
-/// Tasks for one lease: about `target` of work, but no more than a half of an even share of what is left, so that the
-/// last leases are short and no slot idles while another holds a long run (guided self-scheduling: Polychronopoulos
-/// and Kuck, 1987). What is left is not divided into leases that cost more than they bring: each of the `idle` slots, which
-/// have no lease of the job yet, gets its share where that pays.
-pub(crate) fn lease_size(speed: Option<Speed>, target: Duration, unclaimed_tasks: u64, slots: u64, idle: u64) -> u64 {
-    let most_leases = slots.max(1).saturating_mul(2);
+/// Leases of one size, one for each slot, so that the slots end at the same time if they are equally fast.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Round {
+    tasks: u64,
+    leases_left: u64,
+    slots: u64,
+}
+
+impl Round {
+    /// A round carries about half of what is left, so that the rounds get shorter towards the end and no slot idles while another
+    /// holds a long run (factoring: Hummel, Schonberg and Flynn, 1992). What is left is not divided into leases that cost more than
+    /// they bring: each of the `idle` slots, which have no lease of the job yet, gets its share where that pays.
+    fn start(speed: Speed, unclaimed_tasks: u64, slots: u64, idle: u64) -> Self {
+        let left = speed.expect(unclaimed_tasks).as_secs_f64();
+        let worth = |least: Duration| to_tasks((left / least.as_secs_f64()).round());
+        let leases = worth(LEAST_BALANCING).max(worth(LEAST_SHARE).min(idle)).clamp(1, 2 * slots);
+        // Part of a round more would be the last to end.
+        let leases = if leases < 2 * slots { leases.min(slots) } else { leases };
+        Self { tasks: unclaimed_tasks.div_ceil(leases), leases_left: leases.min(slots), slots }
+    }
+}
+
+/// Tasks for one lease: about `target` of work, but no more than a lease of the present `round` carries.
+pub(crate) fn lease_size(
+    speed: Option<Speed>,
+    target: Duration,
+    round: &mut Option<Round>,
+    unclaimed_tasks: u64,
+    slots: u64,
+    idle: u64,
+) -> u64 {
+    let slots = slots.clamp(1, u64::MAX / 2);
     let Some(speed) = speed else {
-        return FIRST_LEASE_TASKS.min(unclaimed_tasks.div_ceil(most_leases)).max(1);
+        return FIRST_LEASE_TASKS;
     };
-    let left = speed.expect(unclaimed_tasks).as_secs_f64();
-    let worth = |least: Duration| to_tasks((left / least.as_secs_f64()).round());
-    let leases = worth(LEAST_BALANCING).max(worth(LEAST_SHARE).min(idle)).clamp(1, most_leases);
-    speed.lease_tasks(target).min(unclaimed_tasks.div_ceil(leases)).max(1)
+    let mut present = round.filter(|round| round.leases_left > 0 && round.slots == slots);
+    let present = present.get_or_insert_with(|| Round::start(speed, unclaimed_tasks, slots, idle));
+    present.leases_left -= 1;
+    *round = Some(*present);
+    speed.lease_tasks(target).min(present.tasks).max(1)
 }
 
 #[cfg(test)]
@@ -129,13 +156,30 @@ mod tests {
 
     const TARGET: Duration = Duration::from_millis(100);
 
+    fn first_of_a_round(speed: Option<Speed>, unclaimed_tasks: u64, slots: u64, idle: u64) -> u64 {
+        lease_size(speed, TARGET, &mut None, unclaimed_tasks, slots, idle)
+    }
+
+    /// The leases of a job of so many tasks of ten microseconds, by slots that claim in turns.
+    fn leases(mut unclaimed_tasks: u64, slots: u64) -> Vec<u64> {
+        let speed = Some(Speed::learn(None, 1000, Duration::from_millis(10), Duration::ZERO));
+        let (mut round, mut leases) = (None, Vec::new());
+        while unclaimed_tasks > 0 {
+            let idle = slots.saturating_sub(leases.len() as u64);
+            let lease = lease_size(speed, TARGET, &mut round, unclaimed_tasks, slots, idle).min(unclaimed_tasks);
+            leases.push(lease);
+            unclaimed_tasks -= lease;
+        }
+        leases
+    }
+
     #[test]
     fn a_lease_grows_to_the_target_by_at_most_a_factor_at_a_time() {
-        assert_eq!(lease_size(None, TARGET, 1_000_000, 2, 2), 1);
+        assert_eq!(first_of_a_round(None, 1_000_000, 2, 2), 1);
         let first = Speed::learn(None, 1, Duration::from_millis(1), Duration::ZERO);
-        assert_eq!(lease_size(Some(first), TARGET, 1_000_000, 2, 2), 8);
+        assert_eq!(first_of_a_round(Some(first), 1_000_000, 2, 2), 8);
         let second = Speed::learn(Some(first), 64, Duration::from_millis(64), Duration::ZERO);
-        assert_eq!(lease_size(Some(second), TARGET, 1_000_000, 2, 2), 100);
+        assert_eq!(first_of_a_round(Some(second), 1_000_000, 2, 2), 100);
     }
 
     #[test]
@@ -158,35 +202,35 @@ mod tests {
     #[test]
     fn a_set_up_that_is_estimated_too_long_makes_the_next_lease_twice_its_target_at_most() {
         let speed = Speed::learn(None, 100, Duration::from_millis(50), Duration::from_millis(50));
-        assert_eq!(lease_size(Some(speed), TARGET, 1_000_000, 2, 2), 400, "200 ms if the set-up took no time");
+        assert_eq!(first_of_a_round(Some(speed), 1_000_000, 2, 2), 400, "200 ms if the set-up took no time");
         let next = Speed::learn(Some(speed), 400, Duration::from_millis(20), Duration::ZERO);
-        assert!(lease_size(Some(next), TARGET, 1_000_000, 2, 2) > 1_900);
+        assert!(first_of_a_round(Some(next), 1_000_000, 2, 2) > 1_900);
     }
 
     #[test]
-    fn a_lease_shrinks_toward_the_end_of_the_job() {
-        let speed = Some(Speed::learn(None, 1000, Duration::from_millis(10), Duration::ZERO));
-        assert_eq!(lease_size(speed, TARGET, 4000, 2, 2), 1000);
-        assert_eq!(lease_size(speed, TARGET, 1000, 2, 2), 250);
-        assert_eq!(lease_size(speed, TARGET, 1, 2, 2), 1);
+    fn leases_shrink_toward_the_end_of_the_job_in_rounds_of_equal_ones() {
+        assert_eq!(leases(4000, 2), [1000, 1000, 500, 500, 250, 250, 250, 250]);
+        assert_eq!(leases(720, 2), [180; 4], "no round has a lease for one slot alone");
+        assert_eq!(leases(900, 3), [150; 6]);
+        assert_eq!(leases(1, 2), [1]);
     }
 
     #[test]
     fn what_is_left_is_divided_only_into_leases_that_are_worth_their_cost() {
+        assert_eq!(leases(450, 2), [225; 2], "three leases of 1.5 ms would take as long as two");
+        assert_eq!(leases(290, 2), [145; 2], "an even share for each slot");
+        assert_eq!(leases(160, 2), [80; 2], "one lease for each slot");
+        assert_eq!(leases(100, 2), [100], "two leases of half a millisecond would take longer");
         let speed = Some(Speed::learn(None, 1000, Duration::from_millis(10), Duration::ZERO));
-        assert_eq!(lease_size(speed, TARGET, 450, 2, 2), 150, "three leases of 1.5 ms");
-        assert_eq!(lease_size(speed, TARGET, 290, 2, 2), 145, "an even share for each slot");
-        assert_eq!(lease_size(speed, TARGET, 160, 2, 2), 80, "one lease for each slot");
-        assert_eq!(lease_size(speed, TARGET, 80, 2, 1), 80, "what is left for the last slot");
-        assert_eq!(lease_size(speed, TARGET, 100, 2, 2), 100, "two leases of half a millisecond would take longer");
+        assert_eq!(first_of_a_round(speed, 80, 2, 1), 80, "what is left for the last slot");
     }
 
     #[test]
     fn a_task_longer_than_the_target_goes_alone_and_a_free_one_is_no_division_by_zero() {
         assert_eq!(
-            lease_size(Some(Speed::learn(None, 4, Duration::from_secs(40), Duration::ZERO)), TARGET, 1_000, 1, 1),
+            first_of_a_round(Some(Speed::learn(None, 4, Duration::from_secs(40), Duration::ZERO)), 1_000, 1, 1),
             1
         );
-        assert_eq!(lease_size(Some(Speed::learn(None, 4, Duration::ZERO, Duration::ZERO)), TARGET, 1_000, 1, 1), 32);
+        assert_eq!(first_of_a_round(Some(Speed::learn(None, 4, Duration::ZERO, Duration::ZERO)), 1_000, 1, 1), 32);
     }
 }

@@ -14,7 +14,7 @@ const TASKS: u32 = 50_000_000;
 const FIRST: u64 = 1_000_000_000_000_000_000;
 
 /// Tasks that are leased at most before the queue is measured.
-const MOST_GIVEN_OUT: u32 = 1000;
+const MOST_GIVEN_OUT: u32 = 100_000;
 
 /// Running time of a job before its memory is measured.
 const RUNNING: Duration = Duration::from_millis(500);

@@ -108,8 +108,8 @@ impl Scheduler {
     }
 
     /// Most tasks that a lease may have.
-    fn lease_tasks(&self, id: JobId, lane: Lane, size: LeaseSize) -> u64 {
-        let job = &self.jobs[&id];
+    fn lease_tasks(&mut self, id: JobId, lane: Lane, size: LeaseSize) -> u64 {
+        let job = self.jobs.get_mut(&id).expect("the job is there");
         let (slots, open) = (self.workers.slots_for(job.class), job.tasks.unclaimed());
         let tasks = match size {
             // Workers that wait for tasks share the open tasks.
@@ -117,7 +117,7 @@ impl Scheduler {
             LeaseSize::Fitting => {
                 let target = lease_target(self.policy.lease_target, job.spec.setup);
                 let idle = slots.saturating_sub(job.leases.len() as u64);
-                lease_size(job.speed(lane.worker), target, open, slots, idle)
+                lease_size(job.speed(lane.worker), target, &mut job.round, open, slots, idle)
             }
         };
         tasks.min(job.spec.max_lease_tasks)

@@ -100,8 +100,8 @@ fn an_estimate_makes_the_first_lease_longer_than_a_task() {
     grid.submit_spec(2, JobSpec { task_estimate, ..stripes(400_000) });
     assert_eq!(
         grid.claim_tasks(2).map(|(_, tasks)| tasks.end - tasks.start),
-        Some(75),
-        "a quarter of what is left of the first"
+        Some(100),
+        "as long as the lease of the other slot"
     );
     assert_eq!(grid.claim_tasks(1), Some((job(2), 0..200)), "a quarter of the target by the estimate");
 }

@@ -16,7 +16,7 @@ use crate::workers::{Standing, Suspension};
 pub struct JobView {
     /// Its tasks by state.
     pub counts: TaskCounts,
-    /// Attempts at its tasks, those under way included.
+    /// Attempts at its tasks that completed or failed, each of those that are compared included, and those under way.
     pub attempts: u64,
     /// The share of its work that is done, 0 to 1.
     pub fraction: f64,
@@ -75,6 +75,7 @@ impl Engine {
     pub(crate) fn figures(&self, id: JobId, counts: TaskCounts) -> Option<JobView> {
         let live = self.jobs.get(&id)?;
         let under_way = self.scheduler.job_leases(id).count() as u64;
+        let compared = live.verification.as_ref().map_or(0, Verification::ended_attempts);
         let numbers_done = match counts.succeeded {
             0 => live.work.numbers(&(0..1)).map(|_| 0),
             done => live.work.numbers(&(0..done)).map(model::NumberRange::len),
@@ -83,7 +84,7 @@ impl Engine {
             counts,
             fraction: live.progress.fraction(),
             seconds_left: live.progress.seconds_left(),
-            attempts: live.ended_attempts + under_way,
+            attempts: live.ended_attempts + compared + under_way,
             tasks_per_second: live.rate.per_second(),
             numbers_done,
             verification: live.verification.as_ref().map(Verification::view),

@@ -65,8 +65,13 @@ pub enum ChangeKind {
         /// The worker that is set aside.
         worker: SetAsideWorker,
     },
-    /// Two workers have reported the same for a lease that is compared.
+    /// Two workers have reported the same for a lease that is compared. The attempt whose outcome counts is recorded with the
+    /// outcome.
     Compared {
+        /// The tasks of the lease.
+        tasks: Range<u64>,
+        /// The times that the workers of the other attempts were busy with the tasks.
+        others: Vec<Duration>,
         /// Whether another worker had reported another outcome.
         is_mismatch: bool,
     },

@@ -138,6 +138,7 @@ impl Jobs {
         }
         let this = self.clone();
         let acting = self.supervisor.spawn_whole(async move {
+            this.catch_up_with_views(&filter.states).await;
             let (mut before, mut total) = (None, Changed { matched: 0, changed: 0 });
             loop {
                 let page = this.store.jobs(filter.clone(), before, CHANGED_AT_ONCE).await?;

@@ -219,6 +219,9 @@ impl Engine {
         while let Some(event) = self.scheduler.poll_event() {
             match event {
                 Event::JobStarted { job } => {
+                    if let Some(live) = self.jobs.get_mut(&job) {
+                        live.started_at = Some(now.at);
+                    }
                     if self.is_stored(job) {
                         self.record(job, ChangeKind::Started, now);
                     }

@@ -29,6 +29,8 @@ pub(crate) struct LiveJob {
     pub(crate) is_stored: bool,
     /// Whether code that it carries may run.
     pub(crate) is_admitted: bool,
+    /// Time of its first lease.
+    pub(crate) started_at: Option<Timestamp>,
     /// Attempts at its tasks that have ended.
     pub(crate) ended_attempts: u64,
     pub(crate) rate: Rate,
@@ -53,6 +55,7 @@ impl Engine {
             work,
             is_stored: false,
             is_admitted: options.is_admitted,
+            started_at: None,
             ended_attempts: 0,
             rate: Rate::default(),
             progress,
@@ -119,6 +122,7 @@ impl Engine {
             work,
             is_stored: true,
             is_admitted: record.options.is_admitted,
+            started_at: record.started_at,
             ended_attempts: record.attempts,
             rate: Rate::default(),
             check: record.check,
@@ -146,6 +150,11 @@ impl Engine {
     /// The job is over or unknown.
     pub fn pause(&mut self, id: JobId, now: Now) -> Result<bool, UnknownJob> {
         let changed = self.scheduler.pause(id)?;
+        if let Some(live) = self.jobs.get_mut(&id) {
+            // Rates are those of the time in which the job's tasks run.
+            live.rate.interrupt();
+            live.progress.interrupt();
+        }
         self.settle(now);
         self.dispatch(now);
         Ok(changed)

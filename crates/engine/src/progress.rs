@@ -31,6 +31,11 @@ impl Progress {
         self.done += weight;
     }
 
+    /// See [`Rate::interrupt`].
+    pub(crate) fn interrupt(&mut self) {
+        self.rate.interrupt();
+    }
+
     pub(crate) fn tick(&mut self, now: Instant) {
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of a billion")]
         self.rate.tick((self.fraction() * PARTS) as u64, now);

@@ -14,6 +14,8 @@ use crate::workers::{Standing, Suspension};
 /// A job that is not over.
 #[derive(Clone, Debug, PartialEq)]
 pub struct JobView {
+    /// Time of its first lease; `None` while it is queued.
+    pub started_at: Option<Timestamp>,
     /// Its tasks by state.
     pub counts: TaskCounts,
     /// Attempts at its tasks that completed or failed, each of those that are compared included, and those under way.
@@ -81,6 +83,7 @@ impl Engine {
             done => live.work.numbers(&(0..done)).map(model::NumberRange::len),
         };
         Some(JobView {
+            started_at: live.started_at,
             counts,
             fraction: live.progress.fraction(),
             seconds_left: live.progress.seconds_left(),
@@ -95,6 +98,15 @@ impl Engine {
     #[must_use]
     pub fn last_figures(&self, id: JobId) -> Option<JobView> {
         self.ending.figures(id).cloned()
+    }
+
+    /// The time of a job's first lease, also of one that has ended while its end is not stored.
+    #[must_use]
+    pub fn started_at(&self, id: JobId) -> Option<Timestamp> {
+        match self.jobs.get(&id) {
+            Some(live) => live.started_at,
+            None => self.ending.figures(id)?.started_at,
+        }
     }
 
     /// A job's kind; `None` when the job is over.
@@ -153,10 +165,13 @@ impl Engine {
         self.scheduler.counts()
     }
 
-    /// Jobs by state.
+    /// Jobs by state. A job whose result is being stored is running.
     #[must_use]
     pub fn job_counts(&self) -> JobCounts {
-        self.scheduler.state_counts()
+        let JobCounts { queued, running, paused } = self.scheduler.state_counts();
+        // The scheduler has forgotten the jobs whose tasks are all done.
+        let composed = (self.jobs.len() as u64).saturating_sub(queued + running + paused);
+        JobCounts { queued, running: running + composed, paused }
     }
 
     /// Open tasks of the jobs of a kind by the reason for their wait, and the slots that they could use.

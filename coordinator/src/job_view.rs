@@ -77,7 +77,9 @@ fn job(record: JobRecord, live: Option<JobView>, notice: Option<String>, chunk_s
     }
     #[expect(clippy::cast_precision_loss, reason = "a share for people")]
     let share_of_tasks = tasks.succeeded as f64 / total.max(1) as f64;
-    let stored = || JobProgress { fraction: share_of_tasks, numbers_done, ..JobProgress::default() };
+    let share_of_work = record.verified.work_done.filter(|_| state.is_over()).map(|done| f64::from(done) / 1e9);
+    let fraction = share_of_work.unwrap_or(share_of_tasks);
+    let stored = || JobProgress { fraction, numbers_done, ..JobProgress::default() };
     let mut progress = live.as_ref().map_or_else(stored, progress);
     if state != JobState::Running || notice.is_some() {
         // Nothing is done now, whatever was done a second before.

@@ -256,6 +256,16 @@ impl Jobs {
         Ok(Some(Explanation { state: record.state, reasons }))
     }
 
+    /// Stores the work that a job has done before it is canceled, where the number of its tasks does not tell.
+    async fn keep_work_done(&self, id: JobId) {
+        let Some(billionths) = self.driver.view(|engine| engine.work_done(id)) else { return };
+        let change = Change { job: id, at: now().at, kind: ChangeKind::WorkDone { billionths } };
+        if let Err(error) = self.store.commit(change).await {
+            // The cancellation fails too, or shows the share of the tasks.
+            debug!(job_id = %id, %error, "cannot store the work that a job has done");
+        }
+    }
+
     /// Waits until the store knows of the jobs that views have shown as running, where `states` distinguish these from queued
     /// jobs. Not for long: while nothing can be stored, lists are as old as the store.
     pub(crate) async fn catch_up_with_views(&self, states: &[JobState]) {

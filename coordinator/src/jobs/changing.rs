@@ -219,6 +219,9 @@ impl Jobs {
         if action == Action::Retry {
             return self.retry(id, &record).await.map(|()| true);
         }
+        if action == Action::Cancel {
+            self.keep_work_done(id).await;
+        }
         match self.store.commit(Change { job: id, at: now().at, kind: action.change() }).await {
             Err(WriteError::Corrupt(why)) if action == Action::Cancel => return self.cancel_unread(id, why).await,
             written => written?,

@@ -1,7 +1,7 @@
 use engine::LeaseOrder;
 use model::{DEFAULT_CHUNK_SIZE, JobId, JobState, Resources, TaskCounts};
 use store::memory::Memory;
-use store::{JobRecord, Retention, Store, WriteError};
+use store::{JobRecord, Retention, Store, Verified, WriteError};
 use tokio::task::yield_now;
 use uuid::Uuid;
 use workloads::Report;
@@ -194,6 +194,18 @@ async fn no_task_of_a_job_runs_whose_pause_or_end_is_stored_before_the_engine_he
         assert_eq!((shown.state, shown.tasks.running, shown.tasks.pending), (state, 0, 3));
         assert!(add_up(&shown), "{:?}", shown.tasks);
     }
+}
+
+#[tokio::test]
+async fn a_job_that_is_over_shows_the_share_of_its_work_and_not_of_its_tasks() {
+    let grid = Grid::new();
+    let accepting = grid.accepted(4).await;
+    let record = grid.store.job(accepting.new.id).await.expect("readable").expect("it is stored");
+    let verified = Verified { work_done: Some(700_000_000), ..Verified::default() };
+    let failed = JobRecord { state: JobState::Failed, tasks_done: 1, verified, ..record };
+    let fraction = |record| job_view::stored(record, DEFAULT_CHUNK_SIZE).progress.fraction;
+    assert!((fraction(failed.clone()) - 0.7).abs() < 1e-9);
+    assert!((fraction(JobRecord { state: JobState::Running, ..failed }) - 0.25).abs() < 1e-9);
 }
 
 #[tokio::test]

@@ -303,8 +303,12 @@ impl Engine {
             Some(counts) => self.figures(id, counts),
             None => self.job(id),
         };
+        let work_done = self.work_done(id);
         let Some(job) = self.remove(id) else { return };
         if job.is_stored {
+            if let Some(billionths) = work_done {
+                self.record(id, ChangeKind::WorkDone { billionths }, now);
+            }
             let error = Some(failure.to_string());
             self.record_end(id, ChangeKind::Ended { state: JobState::Failed, result: None, error }, figures, now);
         } else {

@@ -37,13 +37,19 @@ impl Progress {
     }
 
     pub(crate) fn tick(&mut self, now: Instant) {
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of a billion")]
-        self.rate.tick((self.fraction() * PARTS) as u64, now);
+        self.rate.tick(self.billionths().into(), now);
     }
 
     /// The share of the work that is done, 0 to 1.
     pub(crate) fn fraction(&self) -> f64 {
         if self.total > 0.0 { (self.done / self.total).clamp(0.0, 1.0) } else { 0.0 }
+    }
+
+    /// The share of the work that is done, in billionths.
+    pub(crate) fn billionths(&self) -> u32 {
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "at most a billion")]
+        let billionths = (self.fraction() * PARTS) as u32;
+        billionths
     }
 
     /// Seconds until the end at the present rate, once it is known.

@@ -100,6 +100,13 @@ impl Engine {
         self.ending.figures(id).cloned()
     }
 
+    /// The share of its work that a job has done, in billionths, if its tasks differ in their work; `None` too when it is over.
+    #[must_use]
+    pub fn work_done(&self, id: JobId) -> Option<u32> {
+        let live = self.jobs.get(&id).filter(|live| live.is_stored && live.work.is_uneven())?;
+        Some(live.progress.billionths())
+    }
+
     /// The time of a job's first lease, also of one that has ended while its end is not stored.
     #[must_use]
     pub fn started_at(&self, id: JobId) -> Option<Timestamp> {

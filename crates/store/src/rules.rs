@@ -140,6 +140,10 @@ impl JobLedger {
                 self.failed(FailureRow { tasks, failures, at, worker, error, given_up: true }, *timed_out)
             }
             ChangeKind::Progress => Ok(self.event(EventKind::Progress, at, None)),
+            ChangeKind::WorkDone { billionths } => {
+                self.verified.work_done = Some(*billionths);
+                Ok(Effects::default())
+            }
             ChangeKind::Retried => Ok(self.retried(at)),
             ChangeKind::Ended { state, result, error } => self.ended(*state, result.as_ref(), error.as_deref(), at),
         }
@@ -299,6 +303,7 @@ impl JobLedger {
         self.uncounted.tasks_pending += signed(reopened);
         self.failed.clear();
         self.retries.clear();
+        self.verified.work_done = None;
         self.finished_at = None;
         self.retried_at = Some(at);
         self.error = None;

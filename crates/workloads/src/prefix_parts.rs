@@ -141,6 +141,10 @@ impl Workload for PrefixParts {
         of(upper, tasks.start.min(before)..tasks.end.min(before)) + lower.as_ref().map_or(0.0, |lower| of(lower, below))
     }
 
+    fn is_uneven(&self) -> bool {
+        true
+    }
+
     fn lease(&self, tasks: &Range<u64>, _: u64) -> Box<RawValue> {
         let (plan, Range { start, end }) = self.section(tasks);
         raw(format!(r#"{{"x":{},"first":{start},"beyond":{end},"plan":{}}}"#, plan.x(), Plan::VERSION))

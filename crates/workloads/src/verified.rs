@@ -78,6 +78,10 @@ impl Workload for Verified {
             + of(&*self.second, tasks.start.saturating_sub(first)..tasks.end.saturating_sub(first))
     }
 
+    fn is_uneven(&self) -> bool {
+        true
+    }
+
     fn lease(&self, tasks: &Range<u64>, horizon: u64) -> Box<RawValue> {
         let (workload, own, is_second) = self.way(tasks);
         let before = if is_second { self.first.tasks() } else { 0 };

@@ -201,6 +201,7 @@ fn describe(kind: &ChangeKind) -> String {
             format!("compared{}", if *is_mismatch { ", a mismatch" } else { "" })
         }
         ChangeKind::Progress => "progress".to_owned(),
+        ChangeKind::WorkDone { billionths } => format!("work done {billionths}"),
         ChangeKind::Retried => "retried".to_owned(),
         ChangeKind::Paused | ChangeKind::Resumed | ChangeKind::Canceled => "a client's change".to_owned(),
     }

@@ -98,6 +98,7 @@ impl World {
             | ChangeKind::Paused
             | ChangeKind::Resumed
             | ChangeKind::Progress
+            | ChangeKind::WorkDone { .. }
             | ChangeKind::Retried => (),
         }
     }

@@ -66,6 +66,7 @@ fn kinds() -> impl Strategy<Value = Vec<ChangeKind>> {
         1 => Just(ChangeKind::Canceled),
         3 => Just(ChangeKind::Retried),
         1 => Just(ChangeKind::Progress),
+        1 => (0..1_000_000_000_u32).prop_map(|billionths| ChangeKind::WorkDone { billionths }),
         2 => proptest::sample::select(JobState::ALL.to_vec()).prop_map(|state| ended(state, None)),
     ];
     proptest::collection::vec(kind, 0..80)

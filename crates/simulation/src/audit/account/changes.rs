@@ -44,7 +44,8 @@ impl World {
             | ChangeKind::Paused
             | ChangeKind::Resumed
             | ChangeKind::Canceled
-            | ChangeKind::Progress => None,
+            | ChangeKind::Progress
+            | ChangeKind::WorkDone { .. } => None,
         };
         self.audit.account.unnumbered.push_back(failed);
     }

@@ -67,9 +67,8 @@ impl Grid {
     }
 }
 
-/// A heartbeat of the worker that comes at `now`.
-fn beat_at(workers: &Workers, port: u16, held: Vec<api::HeldLease>, now: Instant) -> (Registered, HeartbeatAnswer) {
-    let heartbeat = Heartbeat {
+fn heartbeat(port: u16, held: Vec<api::HeldLease>) -> Heartbeat {
+    Heartbeat {
         port,
         boot_id: BootId(Uuid::nil()),
         slots: 1,
@@ -85,7 +84,16 @@ fn beat_at(workers: &Workers, port: u16, held: Vec<api::HeldLease>, now: Instant
         programs: api::ProgramAbilities::default(),
         held,
         epoch: 1,
-    };
+    }
+}
+
+/// A heartbeat of the worker that comes at `now`.
+fn beat_at(workers: &Workers, port: u16, held: Vec<api::HeldLease>, now: Instant) -> (Registered, HeartbeatAnswer) {
+    register_at(workers, heartbeat(port, held), now)
+}
+
+fn register_at(workers: &Workers, heartbeat: Heartbeat, now: Instant) -> (Registered, HeartbeatAnswer) {
+    let port = heartbeat.port;
     let origin = Origin { address: SocketAddr::from(([127, 0, 0, 1], port)), connection: port.into() };
     workers.register(&worker_id(), origin, heartbeat, now).expect("taken")
 }
@@ -247,6 +255,18 @@ async fn a_process_that_is_seen_at_another_address_keeps_its_leases_and_gets_the
     assert_eq!(view.attempts, 1, "none has failed");
     let destination = grid.workers.destination(&worker_id(), order.worker).expect("the same registration");
     assert_eq!(destination.address.port(), 2);
+}
+
+#[test]
+fn a_worker_can_run_what_all_of_its_slots_have_the_memory_for() {
+    let start = Instant::now();
+    let workers = Workers::new(Duration::from_secs(5), start);
+    let resources = Resources { cpus: 8, memory_bytes: 1_000 };
+    register_at(&workers, Heartbeat { slots: 4, resources, ..heartbeat(1, Vec::new()) }, start);
+    let can_run = |bytes| {
+        workers.can_run(JobKind::SLEEP, &Requirements { slot_memory_bytes: Some(bytes), ..Requirements::default() })
+    };
+    assert_eq!((can_run(250), can_run(251)), (true, false));
 }
 
 #[test]

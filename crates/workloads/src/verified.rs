@@ -61,6 +61,7 @@ impl Workload for Verified {
         all.labels.extend(second.labels);
         all.cpus = all.cpus.max(second.cpus);
         all.memory_bytes = all.memory_bytes.max(second.memory_bytes);
+        all.slot_memory_bytes = all.slot_memory_bytes.max(second.slot_memory_bytes);
         all
     }
 

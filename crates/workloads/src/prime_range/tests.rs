@@ -1,3 +1,4 @@
+use model::Requirements;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -134,6 +135,20 @@ fn stored_jobs_are_divided_as_they_were_and_refused_if_that_is_not_known() {
     }
     for unknown in [r#"{"a":1,"b":9,"chosen":"magic"}"#, r#"{"a":1,"b":9,"algorithm":"combinatorial","plan":2}"#] {
         assert!(restore(Find::Sum, &raw(unknown.to_owned()), model::DEFAULT_CHUNK_SIZE).is_err(), "{unknown}");
+    }
+}
+
+#[test]
+fn a_long_sum_needs_its_memory_on_each_slot_of_a_worker() {
+    let requires = |b: u64, verify: bool| {
+        let params = json!({"a": 1, "b": b, "algorithm": "combinatorial", "verify": verify});
+        let Requirements { memory_bytes, slot_memory_bytes, .. } = parsed(Find::Sum, &params).workload.requires();
+        assert_eq!(memory_bytes, None);
+        slot_memory_bytes
+    };
+    assert_eq!(requires(1_000_000_000_000, false), None);
+    for verify in [false, true] {
+        assert_eq!(requires(1_000_000_000_000_000_000, verify), Some(64 << 20));
     }
 }
 

@@ -177,6 +177,9 @@ impl Engine {
     /// The job is over or unknown.
     pub fn retry(&mut self, id: JobId, now: Now) -> Result<(), UnknownJob> {
         self.scheduler.retry(id, now.instant)?;
+        if let Some(live) = self.jobs.get_mut(&id) {
+            live.progress.reopen_failed();
+        }
         self.record(id, ChangeKind::Retried, now);
         self.settle(now);
         self.dispatch(now);

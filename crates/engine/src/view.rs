@@ -85,7 +85,12 @@ impl Engine {
         Some(JobView {
             started_at: live.started_at,
             counts,
-            fraction: live.progress.fraction(),
+            // The weights of tasks do not add up to that of all in every digit.
+            fraction: if counts.succeeded == counts.total {
+                1.0
+            } else {
+                live.progress.fraction().min(1.0 - f64::EPSILON)
+            },
             seconds_left: live.progress.seconds_left(),
             attempts: live.ended_attempts + compared + under_way,
             tasks_per_second: live.rate.per_second(),
@@ -169,7 +174,14 @@ impl Engine {
     /// Tasks of all jobs by state.
     #[must_use]
     pub fn task_counts(&self) -> TaskCounts {
-        self.scheduler.counts()
+        let mut counts = self.scheduler.counts();
+        // The scheduler has forgotten the jobs whose results are being stored.
+        for id in self.composing.jobs() {
+            let tasks = self.jobs.get(&id).map_or(0, |live| live.work.tasks());
+            counts.total = counts.total.wrapping_add(tasks);
+            counts.succeeded = counts.succeeded.wrapping_add(tasks);
+        }
+        counts
     }
 
     /// Jobs by state. A job whose result is being stored is running.

@@ -132,9 +132,36 @@ fn a_job_whose_result_is_being_stored_counts_as_running() {
     let mut grid = Harness::new();
     assert_eq!(done(&mut grid, 1).last(), Some(&"compose 1".to_owned()));
     assert_eq!((grid.engine.job_counts().queued, grid.engine.job_counts().running), (0, 1));
+    assert_eq!(grid.engine.task_counts(), TaskCounts { total: 1, succeeded: 1, ..TaskCounts::default() });
     grid.engine.composed(job(1), Ok(result()), grid.now);
     grid.effects();
-    assert_eq!(grid.engine.job_counts().running, 0);
+    assert_eq!((grid.engine.job_counts().running, grid.engine.task_counts()), (0, TaskCounts::default()));
+}
+
+#[test]
+fn tasks_that_are_out_of_attempts_are_no_part_of_the_time_left() {
+    let mut grid = Harness::new();
+    grid.worker("w", 1, &[]);
+    let mut stored = grid.stored(1, JobKind::SLEEP, 4);
+    stored.record.options.max_attempts = NonZeroU32::MIN;
+    grid.engine.take_up(stored, grid.now).expect("a job");
+    grid.effects();
+    for task in 0..2 {
+        grid.advance(SECOND);
+        grid.complete(grid.attempt(1, task));
+        grid.engine.tick(grid.now);
+        grid.effects();
+    }
+    let seconds_left =
+        |grid: &Harness| grid.engine.job(job(1)).and_then(|view| view.seconds_left).expect("it is known");
+    assert!((seconds_left(&grid) - 2.0).abs() < 1e-6, "{}", seconds_left(&grid));
+    let failure = LeaseFailure::TaskFailed("no luck".to_owned());
+    grid.engine.fail(grid.attempt(1, 2), failure, grid.now).expect("leased");
+    grid.effects();
+    assert!((seconds_left(&grid) - 1.0).abs() < 1e-6, "{}", seconds_left(&grid));
+    grid.engine.retry(job(1), grid.now).expect("it goes on");
+    grid.effects();
+    assert!((seconds_left(&grid) - 2.0).abs() < 1e-6, "{}", seconds_left(&grid));
 }
 
 #[test]

@@ -77,7 +77,8 @@ fn job(record: JobRecord, live: Option<JobView>, notice: Option<String>, chunk_s
     }
     #[expect(clippy::cast_precision_loss, reason = "a share for people")]
     let share_of_tasks = tasks.succeeded as f64 / total.max(1) as f64;
-    let share_of_work = record.verified.work_done.filter(|_| state.is_over()).map(|done| f64::from(done) / 1e9);
+    let is_part = state.is_over() && tasks.succeeded < total;
+    let share_of_work = record.verified.work_done.filter(|_| is_part).map(|done| f64::from(done) / 1e9);
     let fraction = share_of_work.unwrap_or(share_of_tasks);
     let stored = || JobProgress { fraction, numbers_done, ..JobProgress::default() };
     let mut progress = live.as_ref().map_or_else(stored, progress);

@@ -150,11 +150,6 @@ impl Engine {
     /// The job is over or unknown.
     pub fn pause(&mut self, id: JobId, now: Now) -> Result<bool, UnknownJob> {
         let changed = self.scheduler.pause(id)?;
-        if let Some(live) = self.jobs.get_mut(&id) {
-            // Rates are those of the time in which the job's tasks run.
-            live.rate.interrupt();
-            live.progress.interrupt();
-        }
         self.settle(now);
         self.dispatch(now);
         Ok(changed)
@@ -166,6 +161,10 @@ impl Engine {
     /// The job is over or unknown.
     pub fn resume(&mut self, id: JobId, now: Now) -> Result<bool, UnknownJob> {
         let changed = self.scheduler.resume(id, now.instant)?;
+        if let Some(live) = self.jobs.get_mut(&id).filter(|_| changed) {
+            live.rate.interrupt();
+            live.progress.interrupt();
+        }
         self.dispatch(now);
         Ok(changed)
     }

@@ -31,7 +31,7 @@ impl Rate {
         self.last = Some((now, done));
     }
 
-    /// Leaves the time up to the next tick out, since nothing is done in it.
+    /// Leaves the time between the last tick and the next one out: for a part of it nothing could be done.
     pub(crate) fn interrupt(&mut self) {
         self.last = None;
     }

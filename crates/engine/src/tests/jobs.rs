@@ -139,6 +139,29 @@ fn a_job_whose_result_is_being_stored_counts_as_running() {
 }
 
 #[test]
+fn the_time_of_a_pause_does_not_slow_a_job_down() {
+    let mut grid = Harness::new();
+    grid.worker("w", 1, &[]);
+    grid.take_up(1, JobKind::SLEEP, 9);
+    let mut done = |grid: &mut Harness, task, time| {
+        grid.advance(time);
+        grid.complete(grid.attempt(1, task));
+        grid.engine.tick(grid.now);
+        grid.effects();
+        grid.engine.job(job(1)).and_then(|view| view.tasks_per_second)
+    };
+    assert_eq!(done(&mut grid, 0, SECOND), None);
+    assert_eq!(done(&mut grid, 1, SECOND), Some(1.0));
+    grid.engine.pause(job(1), grid.now).expect("it goes on");
+    grid.effects();
+    grid.advance(3_600 * SECOND);
+    grid.engine.resume(job(1), grid.now).expect("it goes on");
+    grid.effects();
+    assert_eq!(done(&mut grid, 2, SECOND), Some(1.0));
+    assert_eq!(done(&mut grid, 3, SECOND), Some(1.0));
+}
+
+#[test]
 fn tasks_that_are_out_of_attempts_are_no_part_of_the_time_left() {
     let mut grid = Harness::new();
     grid.worker("w", 1, &[]);

@@ -143,7 +143,7 @@ fn the_time_of_a_pause_does_not_slow_a_job_down() {
     let mut grid = Harness::new();
     grid.worker("w", 1, &[]);
     grid.take_up(1, JobKind::SLEEP, 9);
-    let mut done = |grid: &mut Harness, task, time| {
+    let done = |grid: &mut Harness, task, time| {
         grid.advance(time);
         grid.complete(grid.attempt(1, task));
         grid.engine.tick(grid.now);

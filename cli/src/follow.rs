@@ -164,6 +164,20 @@ impl Away {
     }
 }
 
+/// Whether the figures of a job differ after an event.
+fn is_news(event: EventKind) -> bool {
+    match event {
+        EventKind::Submitted | EventKind::Started | EventKind::TaskFailed => false,
+        EventKind::Progress
+        | EventKind::Paused
+        | EventKind::Resumed
+        | EventKind::Retried
+        | EventKind::Succeeded
+        | EventKind::Failed
+        | EventKind::Canceled => true,
+    }
+}
+
 /// Waits until a job is over and answers it. `on_progress` gets the job at the start and after each change.
 pub(crate) async fn follow_job(grid: &Client, id: JobId, mut on_progress: impl FnMut(&Job)) -> Result<Job, Failure> {
     let job = patiently(async || grid.job(id).await).await?;
@@ -179,7 +193,7 @@ pub(crate) async fn follow_job(grid: &Client, id: JobId, mut on_progress: impl F
         let is_news = match stream.next().await? {
             Step::Opened | Step::Reset(_) | Step::Over => true,
             // Events of progress have the number of tasks alone. They come once a second at most.
-            Step::Event(event) => event.kind == EventKind::Progress || event.kind.is_end(),
+            Step::Event(event) => is_news(event.kind),
         };
         if is_news {
             match grid.job(id).await {
@@ -191,5 +205,17 @@ pub(crate) async fn follow_job(grid: &Client, id: JobId, mut on_progress: impl F
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_job_is_read_again_when_a_pause_ends_its_rate_and_when_it_is_over() {
+        assert!(is_news(EventKind::Paused) && is_news(EventKind::Resumed));
+        assert!(EventKind::ALL.into_iter().filter(|kind| kind.is_end()).all(is_news));
+        assert!(!is_news(EventKind::TaskFailed), "there may be many of them");
     }
 }

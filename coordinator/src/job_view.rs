@@ -9,8 +9,31 @@ use model::{JobState, NumberRange, Share, TaskCounts};
 use store::{JobRecord, Verified};
 use workloads::{Kind, Workload};
 
+/// Notes a job's start that is on its way to the store: a queued job of which a task was leased is running, wherever its state
+/// is shown.
+pub(crate) fn note_start(record: &mut JobRecord, engine: &Engine) {
+    if record.started_at.is_some() || record.state.is_over() {
+        return;
+    }
+    let Some(started_at) = engine.started_at(record.id) else { return };
+    record.started_at = Some(started_at);
+    if record.state == JobState::Queued {
+        record.state = JobState::Running;
+    }
+}
+
+/// The engine's figures of a job that is not over. The end of the job may be on its way to the store. A job whose end is stored
+/// has the figures of the store: the engine may not have heard of the end.
+fn figures(record: &JobRecord, engine: &Engine) -> Option<JobView> {
+    if record.state.is_over() {
+        return None;
+    }
+    engine.job(record.id).or_else(|| engine.last_figures(record.id))
+}
+
 /// A stored job with the figures of the engine, which is ahead of the store.
-pub(crate) fn live(record: JobRecord, engine: &Engine) -> Job {
+pub(crate) fn live(mut record: JobRecord, engine: &Engine) -> Job {
+    note_start(&mut record, engine);
     let (is_over, requires) = (record.state.is_over(), &record.options.requires);
     let notice = if is_over {
         None
@@ -24,9 +47,7 @@ pub(crate) fn live(record: JobRecord, engine: &Engine) -> Job {
         let mismatch = work.and_then(|work| engine.mismatch(record.kind, &*work, requires));
         mismatch.map(|reason| reason.to_string())
     };
-    // The end of the job may be on its way to the store.
-    let last = || engine.last_figures(record.id).filter(|_| !is_over);
-    let live = engine.job(record.id).or_else(last);
+    let live = figures(&record, engine);
     job(record, live, notice, engine.chunk_size())
 }
 
@@ -49,11 +70,22 @@ fn job(record: JobRecord, live: Option<JobView>, notice: Option<String>, chunk_s
         succeeded: record.tasks_done,
         failed: record.tasks_failed,
     };
-    let tasks = live.as_ref().map_or(stored, |live| live.counts);
+    let mut tasks = live.as_ref().map_or(stored, |live| live.counts);
+    if state == JobState::Paused {
+        // The engine may not have heard of the pause.
+        tasks.pending += std::mem::take(&mut tasks.running);
+    }
     #[expect(clippy::cast_precision_loss, reason = "a share for people")]
     let share_of_tasks = tasks.succeeded as f64 / total.max(1) as f64;
-    let stored = || JobProgress { fraction: share_of_tasks, numbers_done, ..JobProgress::default() };
-    let progress = live.as_ref().map_or_else(stored, progress);
+    let is_part = state.is_over() && tasks.succeeded < total;
+    let share_of_work = record.verified.work_done.filter(|_| is_part).map(|done| f64::from(done) / 1e9);
+    let fraction = share_of_work.unwrap_or(share_of_tasks);
+    let stored = || JobProgress { fraction, numbers_done, ..JobProgress::default() };
+    let mut progress = live.as_ref().map_or_else(stored, progress);
+    if state != JobState::Running || notice.is_some() {
+        // Nothing is done now, whatever was done a second before.
+        (progress.tasks_per_second, progress.seconds_left) = (None, None);
+    }
     let (error, went_wrong) = if state == JobState::Failed { (record.error, None) } else { (None, record.error) };
     let notice = notice.or(went_wrong);
     let verification = options.verify.map(|share| verification(share, live.as_ref(), &record.verified));

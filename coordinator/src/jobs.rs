@@ -11,8 +11,9 @@ use std::time::Duration;
 use api::{Explanation, Job};
 use dashmap::DashSet;
 use futures_util::future::join_all;
-use model::{InvalidJob, JobId};
+use model::{InvalidJob, JobId, JobState};
 use store::{Change, ChangeKind, JobRecord, ReadError, Store, Submission, SubmitError, UnfinishedJob, WriteError};
+use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
 use crate::accepting::{AcceptError, Accepting, Proposal, Ready, submit_to};
@@ -32,6 +33,9 @@ const READ_AT_ONCE: usize = 256;
 
 /// Pause before the store is read again for a reopened job that the engine does not know yet.
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
+
+/// Time for which a list of jobs waits for the store to know their states.
+const VIEWS_PATIENCE: Duration = Duration::from_millis(500);
 
 #[derive(Clone, Debug)]
 pub(crate) struct Jobs {
@@ -220,13 +224,20 @@ impl Jobs {
     pub(crate) async fn explain(&self, id: JobId) -> Result<Option<Explanation>, ReadError> {
         let Some(mut record) = self.store.job(id).await? else { return Ok(None) };
         let mut reasons = Vec::new();
-        let mut live = self.driver.view(|engine| engine.explain(id));
+        let explain = |record: &mut JobRecord| {
+            self.driver.view(|engine| {
+                job_view::note_start(record, engine);
+                engine.explain(id)
+            })
+        };
+        let mut live = explain(&mut record);
         // While nothing can be stored, a submission may hold the lock.
         if live.is_none() && !record.state.is_over() && self.store.is_failing().is_none() {
             // A submission holds the lock until the engine has the job that it has stored.
             let _lock = self.locks.lock(id).await;
             let Some(again) = self.store.job(id).await? else { return Ok(None) };
-            (record, live) = (again, self.driver.view(|engine| engine.explain(id)));
+            record = again;
+            live = explain(&mut record);
         }
         match (record.state.is_over(), live) {
             (true, _) => reasons.push(match &record.error {
@@ -245,6 +256,25 @@ impl Jobs {
         Ok(Some(Explanation { state: record.state, reasons }))
     }
 
+    /// Stores the work that a job has done before it is canceled, where the number of its tasks does not tell.
+    async fn keep_work_done(&self, id: JobId) {
+        let Some(billionths) = self.driver.view(|engine| engine.work_done(id)) else { return };
+        let change = Change { job: id, at: now().at, kind: ChangeKind::WorkDone { billionths } };
+        if let Err(error) = self.store.commit(change).await {
+            // The cancellation fails too, or shows the share of the tasks.
+            debug!(job_id = %id, %error, "cannot store the work that a job has done");
+        }
+    }
+
+    /// Waits until the store knows of the jobs that views have shown as running, where `states` distinguish these from queued
+    /// jobs. Not for long: while nothing can be stored, lists are as old as the store.
+    pub(crate) async fn catch_up_with_views(&self, states: &[JobState]) {
+        let distinguish = states.contains(&JobState::Queued) != states.contains(&JobState::Running);
+        if distinguish && self.store.backlog() > 0 && self.store.is_failing().is_none() {
+            let _ = timeout(VIEWS_PATIENCE, self.store.flush()).await;
+        }
+    }
+
     /// A stored job as clients see it, with the present figures of the engine.
     pub(crate) fn view(&self, record: JobRecord) -> Job {
         self.driver.view(|engine| job_view::live(record, engine))
@@ -254,10 +284,10 @@ impl Jobs {
 #[cfg(test)]
 mod tests {
     use engine::Engine;
+    use futures_util::FutureExt;
     use model::DEFAULT_CHUNK_SIZE;
     use store::Retention;
     use store::memory::Memory;
-    use tokio::time::timeout;
     use uuid::Uuid;
 
     use super::*;
@@ -293,6 +323,20 @@ mod tests {
         drop(lock);
         let explanation = explained.await.expect("it can be read").expect("it is there");
         assert_eq!(explanation.reasons, jobs.driver.view(|engine| engine.explain(id)).as_slice());
+    }
+
+    #[tokio::test]
+    async fn a_list_of_running_jobs_waits_until_their_starts_are_stored_and_a_list_of_others_does_not() {
+        let memory = Memory::new();
+        let (jobs, accepting, _queues) = prepared(&memory, false);
+        submit_to(&jobs.store, &accepting.new, &accepting.earlier).await.expect("it is stored");
+        memory.hold_commits(true);
+        jobs.store.record(Change { job: accepting.new.id, at: now().at, kind: ChangeKind::Started });
+        let open = [JobState::Queued, JobState::Running];
+        let waits = |states: &[JobState]| jobs.catch_up_with_views(states).now_or_never().is_none();
+        let found = [waits(&[]), waits(&open), waits(&open[..1]), waits(&open[1..]), waits(&[JobState::Failed])];
+        memory.hold_commits(false);
+        assert_eq!(found, [false, false, true, true, false]);
     }
 
     #[tokio::test]

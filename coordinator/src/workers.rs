@@ -241,13 +241,14 @@ impl Workers {
 
     /// Whether a registered worker that does not drain runs a kind and meets the requirements.
     pub(crate) fn can_run(&self, kind: JobKind, requires: &Requirements) -> bool {
-        let Requirements { labels, cpus, memory_bytes } = requires;
+        let Requirements { labels, cpus, memory_bytes, slot_memory_bytes } = requires;
         self.registrations.iter().any(|worker| {
-            let Heartbeat { kinds, resources, is_draining, .. } = &worker.heartbeat;
+            let Heartbeat { slots, kinds, resources, is_draining, .. } = &worker.heartbeat;
             !is_draining
                 && kinds.contains(&kind)
                 && cpus.is_none_or(|cpus| cpus <= resources.cpus)
                 && memory_bytes.is_none_or(|bytes| bytes <= resources.memory_bytes)
+                && slot_memory_bytes.is_none_or(|bytes| bytes <= resources.slot_memory_bytes(*slots))
                 && (labels.is_empty() || has_all(&all_labels(&worker.heartbeat), labels))
         })
     }

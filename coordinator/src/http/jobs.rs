@@ -187,9 +187,10 @@ async fn accept(
 pub(super) async fn list(state: Data<State>, request: HttpRequest) -> Result<HttpResponse, ApiError> {
     let query = Query::parse(request.query_string())?;
     let (filter, limit) = (filter(&query)?, page_limit(&query)?);
+    state.catch_up_with_views(&filter.states).await;
     let (records, next) =
         job_pages::page(&state.store, &filter, page_token(&query)?, limit).await.map_err(from_read)?;
-    let jobs = records.into_iter().map(|record| state.view(record)).collect();
+    let jobs = state.views(records, &filter.states);
     state.answers.answer_value(&JobPage { jobs, next_page_token: next.map(|next| next.to_string()) })
 }
 

@@ -29,7 +29,7 @@ use std::sync::Arc;
 
 use actix_web::web::{Data, ServiceConfig};
 use api::Job;
-use model::Requirements;
+use model::{JobState, Requirements};
 use service::{ApiError, BodyBudget, Health, Right, Route, resource};
 use store::{JobRecord, Store, Submission, SubmitError, WriteError};
 use tokio::sync::Semaphore;
@@ -113,6 +113,27 @@ impl State {
         match self.role.term() {
             Some(term) => term.jobs.view(record),
             None => job_view::stored(record, self.chunk_size),
+        }
+    }
+
+    /// Notes a job's start in its record: see [`job_view::note_start`].
+    fn note_start(&self, record: &mut JobRecord) {
+        if let Some(term) = self.role.term() {
+            term.driver.view(|engine| job_view::note_start(record, engine));
+        }
+    }
+
+    /// Stored jobs as clients see them, those that are in one of `states`, or all if there are none: a job may have started since
+    /// it was read.
+    fn views(&self, records: Vec<JobRecord>, states: &[JobState]) -> Vec<Job> {
+        let views = records.into_iter().map(|record| self.view(record));
+        views.filter(|job| states.is_empty() || states.contains(&job.state)).collect()
+    }
+
+    /// Makes a list of jobs in these states agree with the jobs that clients were shown: see [`crate::jobs::Jobs::catch_up_with_views`].
+    async fn catch_up_with_views(&self, states: &[JobState]) {
+        if let Some(term) = self.role.term() {
+            term.jobs.catch_up_with_views(states).await;
         }
     }
 

@@ -46,7 +46,7 @@ pub(super) async fn of_job(
     let query = Query::parse(request.query_string())?;
     let wait = query.one("wait")?.map(|text| seconds("wait", text, MAX_WAIT)).transpose()?.unwrap_or_default();
     let until = Instant::now() + wait;
-    let record = until_over(&state, id, wait).await?;
+    let mut record = until_over(&state, id, wait).await?;
     if let Some(result) = state.store.result_stream(id).await.map_err(from_read)? {
         return stream(result).await;
     }
@@ -54,6 +54,7 @@ pub(super) async fn of_job(
     if !record.state.is_over() && state.health.is_draining() && Instant::now() < until {
         return Err(ApiError::Unavailable("the coordinator is stopping".to_owned()));
     }
+    state.note_start(&mut record);
     Err(ApiError::Conflict(match record.error {
         Some(error) => format!("there is no result: the job is {} ({error})", record.state),
         None => format!("there is no result: the job is {}", record.state),

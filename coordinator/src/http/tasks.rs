@@ -8,7 +8,7 @@ use actix_web::{HttpRequest, HttpResponse};
 use api::{Problem, Task, TaskPage};
 use engine::LeasedTasks;
 use jiff::Timestamp;
-use model::TaskState;
+use model::{JobState, TaskState};
 use service::{ApiError, Query};
 use store::{Attempt, AttemptEnd, JobRecord};
 
@@ -76,8 +76,6 @@ pub(super) async fn page(
     if !is_individual {
         return Ok(None);
     }
-    let leased =
-        state.role.term().map(|term| term.driver.view(|engine| engine.leased_tasks(id, now()))).unwrap_or_default();
     let (mut tasks, mut next, end) = (Vec::new(), first, record.tasks.min(first.saturating_add(LOOKED_AT)));
     let (mut step, mut bytes) = (1, 0);
     while next < end && tasks.len() < limit && bytes < PAGE_BYTES {
@@ -85,6 +83,8 @@ pub(super) async fn page(
         let most = if wanted.is_some() { LOOKED_AT_ONCE.max(limit) } else { limit };
         let some = next..end.min(next + step as u64);
         let mut attempts = state.store.outcomes(id, some.start, step).await.map_err(from_read)?;
+        // Read after the attempts: a lease that has ended would be beside its attempt.
+        let leased = leases(state, record);
         // A later attempt may have begun with an earlier task.
         attempts.sort_by_key(ended_at);
         let seen = look_at(record, some.clone(), &attempts, &leased);
@@ -104,6 +104,16 @@ pub(super) async fn page(
     }
     let next_page_token = (next < record.tasks).then(|| next.to_string());
     Ok(Some(TaskPage { tasks, next_page_token }))
+}
+
+/// The leases of a job. A job whose pause or end is stored has none, though its workers may not have heard of it.
+fn leases(state: &State, record: &JobRecord) -> Vec<LeasedTasks> {
+    let Some(term) = state.role.term().filter(|_| runs(record.state)) else { return Vec::new() };
+    term.driver.view(|engine| engine.leased_tasks(record.id, now()))
+}
+
+fn runs(state: JobState) -> bool {
+    !state.is_over() && state != JobState::Paused
 }
 
 /// Bytes of a task's result and error.

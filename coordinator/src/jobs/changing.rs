@@ -138,6 +138,7 @@ impl Jobs {
         }
         let this = self.clone();
         let acting = self.supervisor.spawn_whole(async move {
+            this.catch_up_with_views(&filter.states).await;
             let (mut before, mut total) = (None, Changed { matched: 0, changed: 0 });
             loop {
                 let page = this.store.jobs(filter.clone(), before, CHANGED_AT_ONCE).await?;
@@ -217,6 +218,9 @@ impl Jobs {
         }
         if action == Action::Retry {
             return self.retry(id, &record).await.map(|()| true);
+        }
+        if action == Action::Cancel {
+            self.keep_work_done(id).await;
         }
         match self.store.commit(Change { job: id, at: now().at, kind: action.change() }).await {
             Err(WriteError::Corrupt(why)) if action == Action::Cancel => return self.cancel_unread(id, why).await,

@@ -1,13 +1,13 @@
 use engine::LeaseOrder;
-use model::{DEFAULT_CHUNK_SIZE, JobId, Resources};
+use model::{DEFAULT_CHUNK_SIZE, JobId, JobState, Resources, TaskCounts};
 use store::memory::Memory;
-use store::{Retention, Store, WriteError};
+use store::{JobRecord, Retention, Store, Verified, WriteError};
 use tokio::task::yield_now;
 use uuid::Uuid;
 use workloads::Report;
 
 use super::*;
-use crate::accepting::{Proposal, Ready, submit_to};
+use crate::accepting::{Accepting, Proposal, Ready, submit_to};
 use crate::clock::now;
 use crate::config::Config;
 use crate::driver::{Outgoing, Queues};
@@ -41,6 +41,12 @@ impl Grid {
 
     /// A lease of one task of a stored job of so many.
     async fn leased(&self, tasks: u64) -> Box<LeaseOrder> {
+        let accepting = self.accepted(tasks).await;
+        self.take_up(&accepting)
+    }
+
+    /// A stored job of so many tasks.
+    async fn accepted(&self, tasks: u64) -> Accepting {
         let params = format!(r#"{{"seconds":0.0,"tasks":{tasks},"tasks_per_lease":1}}"#);
         let body = format!(r#"{{"kind":"sleep","params":{params}}}"#);
         let (job, fingerprints) = submission::read(body.as_bytes(), DEFAULT_CHUNK_SIZE, None).expect("a job");
@@ -48,6 +54,11 @@ impl Grid {
         let proposal = Proposal { id, idempotency_key: None, job, fingerprints, reservation: None };
         let accepting = self.driver.view(|engine| proposal.into_new(Ready::Engine(engine))).expect("valid");
         submit_to(&self.store, &accepting.new, &accepting.earlier).await.expect("it is stored");
+        accepting
+    }
+
+    /// Makes a stored job known; returns its first lease.
+    fn take_up(&self, accepting: &Accepting) -> Box<LeaseOrder> {
         self.driver.input(|engine, now| engine.take_up(accepting.new.accepted(), now)).expect("a job");
         match self.queues.outgoing.try_recv() {
             Ok(Outgoing::Lease(order, _)) => order,
@@ -56,9 +67,8 @@ impl Grid {
     }
 }
 
-/// A heartbeat of the worker that comes at `now`.
-fn beat_at(workers: &Workers, port: u16, held: Vec<api::HeldLease>, now: Instant) -> (Registered, HeartbeatAnswer) {
-    let heartbeat = Heartbeat {
+fn heartbeat(port: u16, held: Vec<api::HeldLease>) -> Heartbeat {
+    Heartbeat {
         port,
         boot_id: BootId(Uuid::nil()),
         slots: 1,
@@ -74,7 +84,16 @@ fn beat_at(workers: &Workers, port: u16, held: Vec<api::HeldLease>, now: Instant
         programs: api::ProgramAbilities::default(),
         held,
         epoch: 1,
-    };
+    }
+}
+
+/// A heartbeat of the worker that comes at `now`.
+fn beat_at(workers: &Workers, port: u16, held: Vec<api::HeldLease>, now: Instant) -> (Registered, HeartbeatAnswer) {
+    register_at(workers, heartbeat(port, held), now)
+}
+
+fn register_at(workers: &Workers, heartbeat: Heartbeat, now: Instant) -> (Registered, HeartbeatAnswer) {
+    let port = heartbeat.port;
     let origin = Origin { address: SocketAddr::from(([127, 0, 0, 1], port)), connection: port.into() };
     workers.register(&worker_id(), origin, heartbeat, now).expect("taken")
 }
@@ -141,6 +160,89 @@ async fn the_figures_of_a_job_go_on_while_nothing_can_be_stored() {
     }
 }
 
+/// Checks that a job's tasks by state add up.
+fn add_up(job: &api::Job) -> bool {
+    let TaskCounts { total, pending, running, succeeded, failed } = job.tasks;
+    pending + running + succeeded + failed == total
+}
+
+#[tokio::test]
+async fn a_job_whose_tasks_run_is_running_from_the_time_of_its_first_lease_on_before_its_start_is_stored() {
+    let grid = Grid::new();
+    grid.beat(1, Vec::new());
+    let accepting = grid.accepted(1).await;
+    grid.memory.hold_commits(true);
+    let order = grid.take_up(&accepting);
+    let record = grid.store.job(order.job).await.expect("readable").expect("it is stored");
+    let shown = || grid.driver.view(|engine| job_view::live(record.clone(), engine));
+    let at_first = shown();
+    grid.driver
+        .input(|engine, now| engine.complete(order.attempt, Report::default(), Duration::ZERO, now))
+        .expect("it holds the lease");
+    let has_ended = grid.driver.view(|engine| engine.last_figures(order.job).is_some());
+    let at_last = shown();
+    grid.memory.hold_commits(false);
+    assert_eq!((record.state, record.started_at), (JobState::Queued, None), "its start is not stored");
+    assert_eq!((at_first.state, at_first.tasks.running), (JobState::Running, 1));
+    assert!(at_first.started_at.is_some());
+    assert!(has_ended, "its end is not stored");
+    assert_eq!((at_last.state, at_last.tasks.succeeded), (JobState::Running, 1));
+    assert_eq!(at_last.started_at, at_first.started_at);
+}
+
+#[tokio::test]
+async fn no_task_of_a_job_runs_whose_pause_or_end_is_stored_before_the_engine_hears_of_it() {
+    let grid = Grid::new();
+    grid.beat(1, Vec::new());
+    let order = grid.leased(3).await;
+    let record = grid.store.job(order.job).await.expect("readable").expect("it is stored");
+    for state in [JobState::Paused, JobState::Canceled, JobState::Failed] {
+        let record = JobRecord { state, ..record.clone() };
+        let shown = grid.driver.view(|engine| job_view::live(record, engine));
+        assert_eq!((shown.state, shown.tasks.running, shown.tasks.pending), (state, 0, 3));
+        assert!(add_up(&shown), "{:?}", shown.tasks);
+    }
+}
+
+#[tokio::test]
+async fn a_job_that_is_over_shows_the_share_of_its_work_and_not_of_its_tasks() {
+    let grid = Grid::new();
+    let accepting = grid.accepted(4).await;
+    let record = grid.store.job(accepting.new.id).await.expect("readable").expect("it is stored");
+    let verified = Verified { work_done: Some(700_000_000), ..Verified::default() };
+    let failed = JobRecord { state: JobState::Failed, tasks_done: 1, verified, ..record };
+    let fraction = |record| job_view::stored(record, DEFAULT_CHUNK_SIZE).progress.fraction;
+    assert!((fraction(failed.clone()) - 0.7).abs() < 1e-9);
+    assert!((fraction(JobRecord { state: JobState::Running, ..failed }) - 0.25).abs() < 1e-9);
+}
+
+#[tokio::test]
+async fn a_job_that_does_not_run_has_no_rate_and_no_time_left() {
+    let grid = Grid::new();
+    grid.beat(1, Vec::new());
+    let mut order = grid.leased(1_000).await;
+    let start = now();
+    for second in 1..=2 {
+        let complete = |engine: &mut Engine, _| {
+            let at = engine::Now { instant: start.instant + Duration::from_secs(second), ..start };
+            let completed = engine.complete(order.attempt, Report::default(), Duration::ZERO, at);
+            engine.tick(at);
+            completed
+        };
+        grid.driver.input(complete).expect("it holds the lease");
+        let Ok(Outgoing::Lease(next, _)) = grid.queues.outgoing.try_recv() else { panic!("there are more tasks") };
+        order = next;
+    }
+    grid.store.flush().await.expect("room");
+    let record = grid.store.job(order.job).await.expect("readable").expect("it is stored");
+    let shown = |record| grid.driver.view(|engine| job_view::live(record, engine)).progress;
+    let rates = |progress: api::JobProgress| (progress.tasks_per_second.is_some(), progress.seconds_left.is_some());
+    assert_eq!(rates(shown(record.clone())), (true, true));
+    assert_eq!(rates(shown(JobRecord { state: JobState::Paused, ..record.clone() })), (false, false));
+    grid.workers.sweep(Instant::now() + Duration::from_secs(3_600));
+    assert_eq!(rates(shown(record)), (false, false), "no worker can run it");
+}
+
 #[tokio::test]
 async fn a_process_that_is_seen_at_another_address_keeps_its_leases_and_gets_the_next_there() {
     let grid = Grid::new();
@@ -153,6 +255,18 @@ async fn a_process_that_is_seen_at_another_address_keeps_its_leases_and_gets_the
     assert_eq!(view.attempts, 1, "none has failed");
     let destination = grid.workers.destination(&worker_id(), order.worker).expect("the same registration");
     assert_eq!(destination.address.port(), 2);
+}
+
+#[test]
+fn a_worker_can_run_what_all_of_its_slots_have_the_memory_for() {
+    let start = Instant::now();
+    let workers = Workers::new(Duration::from_secs(5), start);
+    let resources = Resources { cpus: 8, memory_bytes: 1_000 };
+    register_at(&workers, Heartbeat { slots: 4, resources, ..heartbeat(1, Vec::new()) }, start);
+    let can_run = |bytes| {
+        workers.can_run(JobKind::SLEEP, &Requirements { slot_memory_bytes: Some(bytes), ..Requirements::default() })
+    };
+    assert_eq!((can_run(250), can_run(251)), (true, false));
 }
 
 #[test]

@@ -2,10 +2,10 @@
 
 use actix_web::HttpResponse;
 use api::{LeaseOutcome, LeaseRequest, SumOfPrimes};
-use model::{Algorithm, Labels};
+use model::{Algorithm, JobState, Labels};
 use serde_json::{Value, json};
 
-use crate::helpers::{TestCoordinator, compute, config, impatient, problem, read};
+use crate::helpers::{TestCoordinator, compute, config, impatient, indices, problem, read};
 
 /// The sum of all primes up to 10^9 and 10^10, and how many there are: OEIS A046731, A006880.
 const SUM_TO_1E9: u128 = 24_739_512_092_254_535;
@@ -105,6 +105,24 @@ async fn workers_of_the_first_release_are_sent_what_they_can_compute() {
     assert_eq!(refused.detail, "no worker was ready for 50 ms; try again later");
 }
 
+#[actix_web::test]
+async fn a_canceled_job_shows_the_share_of_its_work_that_it_showed_while_it_ran() {
+    let grid = TestCoordinator::start(config());
+    let params = json!({"a": 1, "b": 100_000_000_000_u64, "algorithm": "combinatorial"});
+    let job = grid.submit(&range("sum-of-primes", &params)).await.id;
+    let claim = json!({"labels": {"divvy.prime-plan": "1"}, "max_tasks": 1});
+    let claimed = grid.claimed("one", &claim).await;
+    assert_eq!(indices(&claimed).len(), 1);
+    grid.complete(&claimed, &json!(["0"])).await;
+    let running = grid.job(job).await;
+    assert_eq!((running.state, running.tasks.succeeded), (JobState::Running, 1));
+    assert_eq!(grid.act(job, "cancel").await.status(), 200);
+    let canceled = grid.job(job).await;
+    assert_eq!((canceled.state, canceled.tasks.succeeded), (JobState::Canceled, 1));
+    let (before, after) = (running.progress.fraction, canceled.progress.fraction);
+    assert!(before > 0.0 && (after - before).abs() < 1e-8, "{before}, then {after}");
+}
+
 /// Computes honestly by a sieve, and says that every part is 7.
 fn contradict(lease: LeaseRequest) -> HttpResponse {
     if lease.work.get().contains("horizon") {
@@ -126,6 +144,6 @@ async fn algorithms_that_disagree_are_an_error_and_never_an_answer() {
     let stored = grid.client.get(url).header("Prefer", "wait=10").send().await.expect("an answer");
     assert_eq!(problem(stored, 500).await.detail, loud.detail);
     let job = grid.submit(&range("sum-of-primes", &json!({"a": 1, "b": 100, "verify": true}))).await;
-    let failed = grid.job_in(job.id, model::JobState::Failed).await;
+    let failed = grid.job_in(job.id, JobState::Failed).await;
     assert_eq!(failed.error.as_deref(), Some(message));
 }

@@ -99,6 +99,23 @@ async fn filters_are_met_all_together_and_states_one_of_them() {
 }
 
 #[actix_web::test]
+async fn a_job_is_listed_as_running_and_not_as_queued_as_soon_as_it_is_shown_so() {
+    let grid = TestCoordinator::start(config());
+    for _ in 0..20 {
+        let job = grid.submit(&numbered_tasks(1)).await.id;
+        let claimed = grid.claimed("one", &json!({})).await;
+        let shown = grid.job(job).await;
+        assert_eq!((shown.state, shown.tasks.running), (JobState::Running, 1));
+        assert!(shown.started_at.is_some());
+        let listed = |page: JobPage| page.jobs.iter().map(|job| (job.id, job.state)).collect::<Vec<_>>();
+        assert_eq!(listed(grid.list("?state=running").await), [(job, JobState::Running)]);
+        assert_eq!(grid.list("?state=queued").await.jobs.len(), 0);
+        grid.complete(&claimed, &json!([1])).await;
+        grid.job_in(job, JobState::Succeeded).await;
+    }
+}
+
+#[actix_web::test]
 async fn a_wrong_filter_is_named() {
     let grid = TestCoordinator::start(config());
     for (query, field) in [

@@ -67,6 +67,27 @@ async fn a_task_that_failed_alone_and_succeeded_with_others_has_succeeded() {
 }
 
 #[actix_web::test]
+async fn no_task_is_shown_with_a_lease_beside_the_attempt_that_the_lease_was() {
+    let grid = TestCoordinator::start(config());
+    let job = grid.submit(&numbered_tasks(40)).await.id;
+    let work = async {
+        for _ in 0..40 {
+            let claimed = grid.claimed("one", &json!({"max_tasks": 1})).await;
+            grid.complete(&claimed, &json!([7])).await;
+        }
+    };
+    let look = async {
+        while !grid.job(job).await.state.is_over() {
+            for task in grid.tasks(job, "").await {
+                let is_done = task.state == TaskState::Succeeded;
+                assert!(task.attempts <= 1 && is_done == task.result.is_some(), "{task:?}");
+            }
+        }
+    };
+    futures_util::future::join(work, look).await;
+}
+
+#[actix_web::test]
 async fn a_task_that_was_done_without_a_result_has_the_result_null() {
     let grid = TestCoordinator::start(config());
     let job = grid.submit(&numbered_tasks(2)).await;

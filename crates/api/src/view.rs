@@ -105,7 +105,8 @@ pub struct Job {
     pub tasks: TaskCounts,
     /// The job's progress.
     pub progress: JobProgress,
-    /// Leases given out for the job, including those under way; of compared leases only the one that decided.
+    /// Leases of the job that completed or failed, and those under way: each worker's lease of those that several workers
+    /// compute to be compared. A lease that never reached its worker, was handed back or was taken back is none.
     pub attempts: u64,
     /// Time at which the job was accepted.
     #[schema(value_type = String, format = DateTime)]

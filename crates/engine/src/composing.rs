@@ -105,6 +105,12 @@ impl Composing {
         wanted.map(|progress| progress.error.as_deref())
     }
 
+    /// The jobs whose results are being put together.
+    pub(crate) fn jobs(&self) -> impl Iterator<Item = JobId> {
+        let is_wanted = |progress: &ComposingJob| !progress.is_canceled || progress.is_wanted_again;
+        self.jobs.iter().filter(move |(_, progress)| is_wanted(progress)).map(|(id, _)| *id)
+    }
+
     /// The error of the last failed attempt to store a result, while one waits for its retry.
     pub(crate) fn failing(&self) -> Option<&str> {
         self.retries.iter().find_map(|(_, job)| self.jobs.get(job)?.error.as_deref())

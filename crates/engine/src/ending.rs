@@ -48,6 +48,7 @@ mod tests {
     fn figures_are_kept_until_the_end_of_their_job_is_stored() {
         let (mut ending, job) = (Ending::default(), JobId(Uuid::nil()));
         let figures = |attempts| JobView {
+            started_at: None,
             counts: TaskCounts::default(),
             attempts,
             fraction: 1.0,

@@ -219,6 +219,9 @@ impl Engine {
         while let Some(event) = self.scheduler.poll_event() {
             match event {
                 Event::JobStarted { job } => {
+                    if let Some(live) = self.jobs.get_mut(&job) {
+                        live.started_at = Some(now.at);
+                    }
                     if self.is_stored(job) {
                         self.record(job, ChangeKind::Started, now);
                     }
@@ -230,6 +233,9 @@ impl Engine {
                     self.note_failed_attempt(job, change, now);
                 }
                 Event::TasksFailed { job, tasks, failures, attempt, lane, cause } => {
+                    if let Some(live) = self.jobs.get_mut(&job) {
+                        live.progress.fail(live.work.weight(&tasks));
+                    }
                     let (worker, error) = (self.worker_name(lane.worker), cause.to_string());
                     let timed_out = timed_out(attempt, &cause);
                     let change = ChangeKind::TasksFailed { tasks, failures, timed_out, worker, error };

@@ -29,6 +29,8 @@ pub(crate) struct LiveJob {
     pub(crate) is_stored: bool,
     /// Whether code that it carries may run.
     pub(crate) is_admitted: bool,
+    /// Time of its first lease.
+    pub(crate) started_at: Option<Timestamp>,
     /// Attempts at its tasks that have ended.
     pub(crate) ended_attempts: u64,
     pub(crate) rate: Rate,
@@ -53,6 +55,7 @@ impl Engine {
             work,
             is_stored: false,
             is_admitted: options.is_admitted,
+            started_at: None,
             ended_attempts: 0,
             rate: Rate::default(),
             progress,
@@ -119,6 +122,7 @@ impl Engine {
             work,
             is_stored: true,
             is_admitted: record.options.is_admitted,
+            started_at: record.started_at,
             ended_attempts: record.attempts,
             rate: Rate::default(),
             check: record.check,
@@ -157,6 +161,10 @@ impl Engine {
     /// The job is over or unknown.
     pub fn resume(&mut self, id: JobId, now: Now) -> Result<bool, UnknownJob> {
         let changed = self.scheduler.resume(id, now.instant)?;
+        if let Some(live) = self.jobs.get_mut(&id).filter(|_| changed) {
+            live.rate.interrupt();
+            live.progress.interrupt();
+        }
         self.dispatch(now);
         Ok(changed)
     }
@@ -168,6 +176,9 @@ impl Engine {
     /// The job is over or unknown.
     pub fn retry(&mut self, id: JobId, now: Now) -> Result<(), UnknownJob> {
         self.scheduler.retry(id, now.instant)?;
+        if let Some(live) = self.jobs.get_mut(&id) {
+            live.progress.reopen_failed();
+        }
         self.record(id, ChangeKind::Retried, now);
         self.settle(now);
         self.dispatch(now);
@@ -294,8 +305,12 @@ impl Engine {
             Some(counts) => self.figures(id, counts),
             None => self.job(id),
         };
+        let work_done = self.work_done(id);
         let Some(job) = self.remove(id) else { return };
         if job.is_stored {
+            if let Some(billionths) = work_done {
+                self.record(id, ChangeKind::WorkDone { billionths }, now);
+            }
             let error = Some(failure.to_string());
             self.record_end(id, ChangeKind::Ended { state: JobState::Failed, result: None, error }, figures, now);
         } else {

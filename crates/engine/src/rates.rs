@@ -31,6 +31,11 @@ impl Rate {
         self.last = Some((now, done));
     }
 
+    /// Leaves the time between the last tick and the next one out: for a part of it nothing could be done.
+    pub(crate) fn interrupt(&mut self) {
+        self.last = None;
+    }
+
     pub(crate) fn per_second(self) -> Option<f64> {
         self.per_second
     }
@@ -84,6 +89,18 @@ mod tests {
         assert_eq!(rate.per_second(), Some(100.0));
         rate.tick(100, start + Duration::from_secs(2));
         assert_eq!(rate.per_second(), Some(50.0));
+    }
+
+    #[test]
+    fn a_rate_leaves_an_interruption_out() {
+        let (mut rate, start) = (Rate::default(), Instant::now());
+        rate.tick(0, start);
+        rate.tick(100, start + Duration::from_secs(1));
+        rate.interrupt();
+        rate.tick(100, start + Duration::from_secs(3600));
+        assert_eq!(rate.per_second(), Some(100.0));
+        rate.tick(200, start + Duration::from_secs(3601));
+        assert_eq!(rate.per_second(), Some(100.0));
     }
 
     #[test]

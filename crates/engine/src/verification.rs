@@ -62,6 +62,8 @@ pub struct VerificationView {
 struct Check {
     tasks: Range<u64>,
     votes: Vec<Vote>,
+    /// The busy times of attempts whose outcomes were forgotten with the trust in their worker.
+    forgotten: Vec<Duration>,
 }
 
 #[derive(Debug)]
@@ -71,6 +73,7 @@ struct Vote {
     delivery: Delivery,
     attempt: AttemptId,
     values: (u128, u128),
+    busy: Duration,
 }
 
 #[derive(Debug, Default)]
@@ -117,11 +120,17 @@ impl Verification {
     }
 
     pub(crate) fn view(&self) -> VerificationView {
-        VerificationView { counts: self.counts, waiting: self.checks.len(), set_aside: self.set_aside.clone() }
+        VerificationView { counts: self.counts, waiting: self.waiting(), set_aside: self.set_aside.clone() }
     }
 
+    /// Leases with outcomes that wait.
     pub(crate) fn waiting(&self) -> usize {
-        self.checks.len()
+        self.checks.values().filter(|check| !check.votes.is_empty()).count()
+    }
+
+    /// Attempts that have ended at leases whose comparison is not over.
+    pub(crate) fn ended_attempts(&self) -> u64 {
+        self.checks.values().map(|check| (check.votes.len() + check.forgotten.len()) as u64).sum()
     }
 
     /// The attempts whose outcomes wait.
@@ -140,9 +149,13 @@ impl Verification {
     fn forget_votes(&mut self, worker: &WorkerId) -> Vec<AttemptId> {
         let mut attempts = Vec::new();
         for check in self.checks.values_mut() {
-            let own = check.votes.iter().filter(|vote| vote.worker == *worker);
-            attempts.extend(own.map(|vote| vote.attempt));
-            check.votes.retain(|vote| vote.worker != *worker);
+            let (own, others): (Vec<_>, Vec<_>) =
+                std::mem::take(&mut check.votes).into_iter().partition(|vote| vote.worker == *worker);
+            check.votes = others;
+            for vote in own {
+                attempts.push(vote.attempt);
+                check.forgotten.push(vote.busy);
+            }
         }
         attempts
     }
@@ -270,9 +283,9 @@ impl Engine {
             verification.unchecked.entry(worker).or_default().add(tasks, values);
             return Ok(Verdict::Counts(accepted));
         }
-        let vote = Vote { worker: worker.clone(), key: lane.worker, delivery, attempt, values };
-        let check =
-            verification.checks.entry(tasks.start).or_insert_with(|| Check { tasks: tasks.clone(), votes: Vec::new() });
+        let vote = Vote { worker: worker.clone(), key: lane.worker, delivery, attempt, values, busy };
+        let new = || Check { tasks: tasks.clone(), votes: Vec::new(), forgotten: Vec::new() };
+        let check = verification.checks.entry(tasks.start).or_insert_with(new);
         let is_decided = check.votes.iter().any(|other| other.values == values);
         check.votes.push(vote);
         if is_decided {
@@ -286,9 +299,15 @@ impl Engine {
 
     /// Decides after two workers have reported the same: workers with other reports were wrong.
     fn decide(&mut self, job: JobId, first: u64, values: (u128, u128), now: Now) {
-        let Some(verification) = self.jobs.get_mut(&job).and_then(|live| live.verification.as_mut()) else { return };
-        let Some(check) = verification.checks.remove(&first) else { return };
-        let (right, wrong): (Vec<_>, Vec<_>) = check.votes.into_iter().partition(|vote| vote.values == values);
+        let Some(live) = self.jobs.get_mut(&job) else { return };
+        let Some(verification) = live.verification.as_mut() else { return };
+        let Some(Check { tasks, votes, mut forgotten }) = verification.checks.remove(&first) else { return };
+        // The last vote is the attempt that counts with the outcome.
+        let before = votes.len().saturating_sub(1);
+        forgotten.extend(votes.iter().take(before).map(|vote| vote.busy));
+        let others = forgotten;
+        live.ended_attempts += others.len() as u64;
+        let (right, wrong): (Vec<_>, Vec<_>) = votes.into_iter().partition(|vote| vote.values == values);
         let is_mismatch = !wrong.is_empty();
         verification.counts.compared += 1;
         verification.counts.mismatches += u64::from(is_mismatch);
@@ -302,7 +321,7 @@ impl Engine {
                 self.agreed.push((vote.attempt, vote.key));
             }
         }
-        self.record(job, ChangeKind::Compared { is_mismatch }, now);
+        self.record(job, ChangeKind::Compared { tasks, others, is_mismatch }, now);
         for vote in &wrong {
             self.set_worker_aside(vote, job, now);
         }

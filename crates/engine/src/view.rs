@@ -14,9 +14,11 @@ use crate::workers::{Standing, Suspension};
 /// A job that is not over.
 #[derive(Clone, Debug, PartialEq)]
 pub struct JobView {
+    /// Time of its first lease; `None` while it is queued.
+    pub started_at: Option<Timestamp>,
     /// Its tasks by state.
     pub counts: TaskCounts,
-    /// Attempts at its tasks, those under way included.
+    /// Attempts at its tasks that completed or failed, each of those that are compared included, and those under way.
     pub attempts: u64,
     /// The share of its work that is done, 0 to 1.
     pub fraction: f64,
@@ -75,15 +77,22 @@ impl Engine {
     pub(crate) fn figures(&self, id: JobId, counts: TaskCounts) -> Option<JobView> {
         let live = self.jobs.get(&id)?;
         let under_way = self.scheduler.job_leases(id).count() as u64;
+        let compared = live.verification.as_ref().map_or(0, Verification::ended_attempts);
         let numbers_done = match counts.succeeded {
             0 => live.work.numbers(&(0..1)).map(|_| 0),
             done => live.work.numbers(&(0..done)).map(model::NumberRange::len),
         };
         Some(JobView {
+            started_at: live.started_at,
             counts,
-            fraction: live.progress.fraction(),
+            // The weights of tasks do not add up to that of all in every digit.
+            fraction: if counts.succeeded == counts.total {
+                1.0
+            } else {
+                live.progress.fraction().min(1.0 - f64::EPSILON)
+            },
             seconds_left: live.progress.seconds_left(),
-            attempts: live.ended_attempts + under_way,
+            attempts: live.ended_attempts + compared + under_way,
             tasks_per_second: live.rate.per_second(),
             numbers_done,
             verification: live.verification.as_ref().map(Verification::view),
@@ -94,6 +103,22 @@ impl Engine {
     #[must_use]
     pub fn last_figures(&self, id: JobId) -> Option<JobView> {
         self.ending.figures(id).cloned()
+    }
+
+    /// The share of its work that a job has done, in billionths, if its tasks differ in their work; `None` too when it is over.
+    #[must_use]
+    pub fn work_done(&self, id: JobId) -> Option<u32> {
+        let live = self.jobs.get(&id).filter(|live| live.is_stored && live.work.is_uneven())?;
+        Some(live.progress.billionths())
+    }
+
+    /// The time of a job's first lease, also of one that has ended while its end is not stored.
+    #[must_use]
+    pub fn started_at(&self, id: JobId) -> Option<Timestamp> {
+        match self.jobs.get(&id) {
+            Some(live) => live.started_at,
+            None => self.ending.figures(id)?.started_at,
+        }
     }
 
     /// A job's kind; `None` when the job is over.
@@ -149,13 +174,23 @@ impl Engine {
     /// Tasks of all jobs by state.
     #[must_use]
     pub fn task_counts(&self) -> TaskCounts {
-        self.scheduler.counts()
+        let mut counts = self.scheduler.counts();
+        // The scheduler has forgotten the jobs whose results are being stored.
+        for id in self.composing.jobs() {
+            let tasks = self.jobs.get(&id).map_or(0, |live| live.work.tasks());
+            counts.total = counts.total.wrapping_add(tasks);
+            counts.succeeded = counts.succeeded.wrapping_add(tasks);
+        }
+        counts
     }
 
-    /// Jobs by state.
+    /// Jobs by state. A job whose result is being stored is running.
     #[must_use]
     pub fn job_counts(&self) -> JobCounts {
-        self.scheduler.state_counts()
+        let JobCounts { queued, running, paused } = self.scheduler.state_counts();
+        // The scheduler has forgotten the jobs whose tasks are all done.
+        let composed = (self.jobs.len() as u64).saturating_sub(queued + running + paused);
+        JobCounts { queued, running: running + composed, paused }
     }
 
     /// Open tasks of the jobs of a kind by the reason for their wait, and the slots that they could use.

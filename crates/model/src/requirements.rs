@@ -29,6 +29,9 @@ pub struct Requirements {
     /// Least memory of a worker.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory_bytes: Option<u64>,
+    /// Least memory of a worker for each of its slots: no client's condition, but one of the work itself.
+    #[serde(skip)]
+    pub slot_memory_bytes: Option<u64>,
 }
 
 /// The label of simulated workers, which their jobs require.
@@ -50,4 +53,12 @@ pub struct Resources {
     pub cpus: u32,
     /// Memory in bytes.
     pub memory_bytes: u64,
+}
+
+impl Resources {
+    /// The memory that each slot of a worker with these resources can take at the same time.
+    #[must_use]
+    pub fn slot_memory_bytes(&self, slots: u32) -> u64 {
+        self.memory_bytes / u64::from(slots.max(1))
+    }
 }

@@ -123,9 +123,19 @@ impl Sieve {
     /// Gives back the memory that ranges above some 10^12 have taken, if there were any. Their walk ends then, and the next call
     /// starts cold.
     pub fn give_back(&mut self) {
-        if self.base.limit() > LARGEST_KEPT {
+        if self.is_large() {
             *self = Self::with_level(self.level);
         }
+    }
+
+    /// Whether [`Sieve::give_back`] has memory to give back.
+    pub fn is_large(&self) -> bool {
+        self.base.limit() > LARGEST_KEPT
+    }
+
+    /// Whether a range up to `last` may make a sieve large.
+    pub fn may_be_large(last: u64) -> bool {
+        last.isqrt() > u64::from(LARGEST_KEPT)
     }
 
     fn tally(

@@ -12,12 +12,13 @@ use crate::spec::{WorkerSpec, has_all};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct AbilityId(u64);
 
-/// The workers with the same kinds, labels and resources.
+/// The workers with the same kinds, labels, resources and memory for each slot.
 #[derive(Debug)]
 pub(crate) struct Ability {
     pub(crate) kinds: Vec<JobKind>,
     pub(crate) labels: Labels,
     pub(crate) resources: Resources,
+    pub(crate) slot_memory_bytes: u64,
     pub(crate) is_reserved: bool,
     /// The classes that they can serve.
     pub(crate) classes: BTreeSet<ClassId>,
@@ -31,7 +32,7 @@ pub(crate) struct Ability {
     pub(crate) idle: IdleWorkers,
 }
 
-type Key = (Vec<JobKind>, Labels, u32, u64, bool);
+type Key = (Vec<JobKind>, Labels, u32, u64, u64, bool);
 
 #[derive(Debug, Default)]
 pub(crate) struct Abilities {
@@ -43,20 +44,22 @@ pub(crate) struct Abilities {
 impl Ability {
     /// Whether the ability's workers run tasks of a kind with such requirements.
     pub(crate) fn matches(&self, kind: JobKind, requires: &Requirements) -> bool {
-        let Requirements { labels, cpus, memory_bytes } = requires;
+        let Requirements { labels, cpus, memory_bytes, slot_memory_bytes } = requires;
         self.kinds.contains(&kind)
             && has_all(&self.labels, labels)
             && (!self.is_reserved || has_all(labels, &self.labels))
             && cpus.is_none_or(|cpus| cpus <= self.resources.cpus)
             && memory_bytes.is_none_or(|bytes| bytes <= self.resources.memory_bytes)
+            && slot_memory_bytes.is_none_or(|bytes| bytes <= self.slot_memory_bytes)
     }
 }
 
 impl Abilities {
     /// The ability of a new worker, and whether it is a new one.
     pub(crate) fn enter(&mut self, spec: WorkerSpec) -> (AbilityId, bool) {
-        let WorkerSpec { kinds, labels, resources, is_reserved, .. } = spec;
-        let key = key(&kinds, &labels, resources, is_reserved);
+        let WorkerSpec { slots, kinds, labels, resources, is_reserved, .. } = spec;
+        let slot_memory_bytes = resources.slot_memory_bytes(slots);
+        let key = key(&kinds, &labels, (resources, slot_memory_bytes), is_reserved);
         if let Some(id) = self.ids.get(&key).copied() {
             self.get_mut(id).workers += 1;
             return (id, false);
@@ -68,6 +71,7 @@ impl Abilities {
             kinds,
             labels,
             resources,
+            slot_memory_bytes,
             is_reserved,
             classes: BTreeSet::new(),
             workers: 1,
@@ -88,7 +92,8 @@ impl Abilities {
             return None;
         }
         let ability = self.abilities.remove(&id)?;
-        self.ids.remove(&key(&ability.kinds, &ability.labels, ability.resources, ability.is_reserved));
+        let memory = (ability.resources, ability.slot_memory_bytes);
+        self.ids.remove(&key(&ability.kinds, &ability.labels, memory, ability.is_reserved));
         Some(ability)
     }
 
@@ -109,6 +114,6 @@ impl Abilities {
     }
 }
 
-fn key(kinds: &[JobKind], labels: &Labels, resources: Resources, is_reserved: bool) -> Key {
-    (kinds.to_vec(), labels.clone(), resources.cpus, resources.memory_bytes, is_reserved)
+fn key(kinds: &[JobKind], labels: &Labels, (resources, of_slot): (Resources, u64), is_reserved: bool) -> Key {
+    (kinds.to_vec(), labels.clone(), resources.cpus, resources.memory_bytes, of_slot, is_reserved)
 }

@@ -70,5 +70,8 @@ fn missing(ability: &Ability, requires: &Requirements) -> Vec<String> {
     if let Some(bytes) = requires.memory_bytes.filter(|bytes| *bytes > ability.resources.memory_bytes) {
         missing.push(format!("{bytes} bytes of memory"));
     }
+    if let Some(bytes) = requires.slot_memory_bytes.filter(|bytes| *bytes > ability.slot_memory_bytes) {
+        missing.push(format!("{bytes} bytes of memory for each of its slots"));
+    }
     missing
 }

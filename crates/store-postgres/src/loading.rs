@@ -208,6 +208,7 @@ impl AttemptNeeds {
                 | ChangeKind::Resumed
                 | ChangeKind::Canceled
                 | ChangeKind::Progress
+                | ChangeKind::WorkDone { .. }
                 | ChangeKind::Retried
                 | ChangeKind::Ended { .. } => {}
             }

@@ -65,8 +65,13 @@ pub enum ChangeKind {
         /// The worker that is set aside.
         worker: SetAsideWorker,
     },
-    /// Two workers have reported the same for a lease that is compared.
+    /// Two workers have reported the same for a lease that is compared. The attempt whose outcome counts is recorded with the
+    /// outcome.
     Compared {
+        /// The tasks of the lease.
+        tasks: Range<u64>,
+        /// The times that the workers of the other attempts were busy with the tasks.
+        others: Vec<Duration>,
         /// Whether another worker had reported another outcome.
         is_mismatch: bool,
     },
@@ -98,6 +103,11 @@ pub enum ChangeKind {
     },
     /// The job's progress is announced as an event.
     Progress,
+    /// The work that the job has done, before a change that ends it: for jobs whose tasks differ in their work.
+    WorkDone {
+        /// The share of the whole in billionths.
+        billionths: u32,
+    },
     /// Tasks out of attempts become open again, with none used up, and the job goes on. The only change to a job that is
     /// over; without effect on a job that succeeded.
     Retried,
@@ -130,6 +140,7 @@ impl Change {
             | ChangeKind::AttemptFailed { .. }
             | ChangeKind::TasksFailed { .. }
             | ChangeKind::Progress
+            | ChangeKind::WorkDone { .. }
             | ChangeKind::Retried => None,
         }
     }

@@ -127,9 +127,8 @@ impl JobLedger {
                 }
                 Ok(effects)
             }
-            ChangeKind::Compared { is_mismatch } => {
-                self.verified.compared += 1;
-                self.verified.mismatches += u64::from(*is_mismatch);
+            ChangeKind::Compared { tasks, others, is_mismatch } => {
+                self.compared(tasks, others, *is_mismatch);
                 Ok(Effects::default())
             }
             ChangeKind::AttemptFailed { tasks, failures, timed_out, worker, error } => {
@@ -141,6 +140,10 @@ impl JobLedger {
                 self.failed(FailureRow { tasks, failures, at, worker, error, given_up: true }, *timed_out)
             }
             ChangeKind::Progress => Ok(self.event(EventKind::Progress, at, None)),
+            ChangeKind::WorkDone { billionths } => {
+                self.verified.work_done = Some(*billionths);
+                Ok(Effects::default())
+            }
             ChangeKind::Retried => Ok(self.retried(at)),
             ChangeKind::Ended { state, result, error } => self.ended(*state, result.as_ref(), error.as_deref(), at),
         }
@@ -200,6 +203,17 @@ impl JobLedger {
         self.note_done(tasks, busy);
         let attempt = outcome.map(|outcome| AttemptRow::Completed { tasks: tasks.clone(), outcome });
         Ok(Effects { attempt, ..Effects::default() })
+    }
+
+    /// Counts the attempts at a lease that was compared, but for the one whose outcome counts.
+    fn compared(&mut self, tasks: &Range<u64>, others: &[Duration], is_mismatch: bool) {
+        self.verified.compared += 1;
+        self.verified.mismatches += u64::from(is_mismatch);
+        let count = others.len() as u64;
+        self.attempts += count;
+        self.uncounted.attempts += count;
+        self.uncounted.task_starts += count * tasks.end.saturating_sub(tasks.start);
+        others.iter().for_each(|busy| self.uncounted.computing.record(*busy));
     }
 
     fn note_done(&mut self, tasks: &Range<u64>, busy: Duration) {
@@ -289,6 +303,7 @@ impl JobLedger {
         self.uncounted.tasks_pending += signed(reopened);
         self.failed.clear();
         self.retries.clear();
+        self.verified.work_done = None;
         self.finished_at = None;
         self.retried_at = Some(at);
         self.error = None;

@@ -170,6 +170,7 @@ pub fn options_from_stored(text: &str) -> Result<JobOptions, InvalidStored> {
             labels: stored.requires.labels.into_iter().collect(),
             cpus: stored.requires.cpus,
             memory_bytes: stored.requires.memory_bytes,
+            ..Requirements::default()
         },
         max_attempts: stored.max_attempts,
         timeout: Timeout { task_seconds: stored.timeout.task_seconds, job_seconds: stored.timeout.job_seconds },

@@ -148,6 +148,7 @@ macro_rules! suite {
                 the_numbers_of_recorded_changes_grow_and_become_durable,
                 attempts_and_the_last_retry_are_there_after_a_restart,
                 the_verification_of_a_job_and_the_workers_that_it_set_aside_are_kept,
+                the_work_that_a_job_has_done_is_kept_beyond_its_end_and_up_to_its_retry,
                 attempts_that_reached_their_time_limit_are_kept_with_their_job,
             }
             sync crashes {

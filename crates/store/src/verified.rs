@@ -1,4 +1,4 @@
-//! Verification of a job and its attempts that reached their time limit, as they are kept with the job.
+//! Verification of a job, its attempts that reached their time limit and its work, as they are kept with the job.
 
 use jiff::Timestamp;
 use model::{AttemptId, BootId, WorkerId};
@@ -12,7 +12,7 @@ const MAX_SET_ASIDE: usize = 64;
 /// Attempts that are kept with a job as timed out: the latest.
 pub const MAX_TIMED_OUT: usize = 64;
 
-/// Verification of a job, and its attempts that must not count again.
+/// Verification of a job, its attempts that must not count again, and the work that it has done.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Verified {
     /// Leases that two workers have computed with the same outcome.
@@ -26,6 +26,8 @@ pub struct Verified {
     /// Attempts that counted as failed by their time limit, the latest last. A worker may hold such an attempt until a later
     /// coordinator tells it.
     pub timed_out: Vec<AttemptId>,
+    /// Share of the work that was done before the end of the job, in billionths, for jobs whose tasks differ in their work.
+    pub work_done: Option<u32>,
 }
 
 /// A worker whose outcomes are not trusted.
@@ -74,6 +76,9 @@ struct StoredVerified {
     /// A release that does not know this field ignores it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     timed_out: Vec<AttemptId>,
+    /// As above.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    work_done: Option<u32>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -89,10 +94,18 @@ pub fn verified_to_stored(verified: &Verified) -> Option<String> {
     if *verified == Verified::default() {
         return None;
     }
-    let Verified { compared, mismatches, recomputed_tasks, set_aside, timed_out } = verified.clone();
+    let Verified { compared, mismatches, recomputed_tasks, set_aside, timed_out, work_done } = verified.clone();
     let worker = |SetAsideWorker { id, boot, at }| StoredWorker { id, boot, at };
     let set_aside = set_aside.into_iter().map(worker).collect();
-    Some(to_json(&StoredVerified { v: VERSION, compared, mismatches, recomputed_tasks, set_aside, timed_out }))
+    Some(to_json(&StoredVerified {
+        v: VERSION,
+        compared,
+        mismatches,
+        recomputed_tasks,
+        set_aside,
+        timed_out,
+        work_done,
+    }))
 }
 
 /// The verification of a job and its timed-out attempts from their stored form.
@@ -104,10 +117,10 @@ pub fn verified_from_stored(text: Option<&str>) -> Result<Verified, InvalidStore
     let Some(text) = text else { return Ok(Verified::default()) };
     let stored: StoredVerified = serde_json::from_str(text).map_err(|error| invalid(what, error))?;
     check_version(what, stored.v)?;
-    let StoredVerified { compared, mismatches, recomputed_tasks, set_aside, timed_out, .. } = stored;
+    let StoredVerified { compared, mismatches, recomputed_tasks, set_aside, timed_out, work_done, .. } = stored;
     let worker = |StoredWorker { id, boot, at }| SetAsideWorker { id, boot, at };
     let set_aside = set_aside.into_iter().map(worker).collect();
-    Ok(Verified { compared, mismatches, recomputed_tasks, set_aside, timed_out })
+    Ok(Verified { compared, mismatches, recomputed_tasks, set_aside, timed_out, work_done })
 }
 
 #[cfg(test)]
@@ -138,6 +151,10 @@ mod tests {
         let text =
             text.replace(r#""set_aside":[]"#, r#""set_aside":[],"timed_out":["00000000-0000-0000-0000-000000000007"]"#);
         assert_eq!(verified_to_stored(&verified).as_deref(), Some(text.as_str()));
+        assert_eq!(verified_from_stored(Some(&text)).expect("well formed"), verified);
+        verified.work_done = Some(250_000_000);
+        let text = verified_to_stored(&verified).expect("something has happened");
+        assert!(text.ends_with(r#","work_done":250000000}"#), "{text}");
         assert_eq!(verified_from_stored(Some(&text)).expect("well formed"), verified);
     }
 }

@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::sync::atomic::AtomicBool;
 
 use model::{JobKind, Labels};
+use primes::Sieve;
 use serde_json::value::RawValue;
 
 use crate::KINDS;
@@ -24,8 +25,16 @@ pub trait Execute {
         false
     }
 
-    /// Gives large memory back: the slot goes on with another kind that may take as much.
-    fn rest(&mut self) {}
+    /// Gives large memory back: the slot goes on with another kind that may take as much. Returns a sieve that the other kind
+    /// can go on with.
+    fn rest(&mut self) -> Option<Sieve> {
+        None
+    }
+
+    /// Takes the sieve that another kind has left: a new one far out costs a tenth of a second.
+    fn take_over(&mut self, sieve: Sieve) {
+        drop(sieve);
+    }
 }
 
 /// The reason why a computation has no result.
@@ -70,7 +79,9 @@ impl Executors {
             None => new_executor(kind)?,
         };
         if executor.takes_large_memory() && self.last_large.replace(kind) != Some(kind) {
-            self.by_kind.values_mut().for_each(|other| other.rest());
+            for sieve in self.by_kind.values_mut().filter_map(|other| other.rest()) {
+                executor.take_over(sieve);
+            }
         }
         let outcome = executor.run(work, tasks, stop);
         self.by_kind.insert(kind, executor);
@@ -103,7 +114,48 @@ pub(crate) fn parse_work<'a, T: serde::Deserialize<'a>>(work: &'a RawValue) -> R
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+    use std::rc::Rc;
+
     use super::*;
+
+    /// A kind that may have a sieve, and the number of sieves that it has taken over.
+    struct Far(Option<Sieve>, Rc<Cell<u32>>);
+
+    impl Execute for Far {
+        fn run(&mut self, _: &RawValue, _: &Range<u64>, _: &AtomicBool) -> Result<Report, ExecuteError> {
+            Ok(Report::default())
+        }
+
+        fn takes_large_memory(&self) -> bool {
+            true
+        }
+
+        fn rest(&mut self) -> Option<Sieve> {
+            self.0.take()
+        }
+
+        fn take_over(&mut self, sieve: Sieve) {
+            self.0 = Some(sieve);
+            self.1.set(self.1.get() + 1);
+        }
+    }
+
+    #[test]
+    fn a_kind_goes_on_with_the_sieve_of_another_one() {
+        let (of_sum, of_count) = (Rc::<Cell<u32>>::default(), Rc::<Cell<u32>>::default());
+        let mut slot = Executors::default();
+        slot.by_kind.insert(JobKind::SUM_OF_PRIMES, Box::new(Far(Some(Sieve::new()), Rc::clone(&of_sum))));
+        slot.by_kind.insert(JobKind::COUNT_PRIMES, Box::new(Far(None, Rc::clone(&of_count))));
+        let mut taken = |kind| {
+            slot.run(kind, RawValue::NULL, &(0..1), &AtomicBool::new(false)).expect("computed");
+            (of_sum.get(), of_count.get())
+        };
+        assert_eq!(taken(JobKind::SUM_OF_PRIMES), (0, 0));
+        assert_eq!(taken(JobKind::COUNT_PRIMES), (0, 1));
+        assert_eq!(taken(JobKind::COUNT_PRIMES), (0, 1));
+        assert_eq!(taken(JobKind::SUM_OF_PRIMES), (1, 1));
+    }
 
     #[test]
     fn leases_of_every_kind_with_an_executor_are_sent_to_workers() {

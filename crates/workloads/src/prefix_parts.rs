@@ -18,7 +18,7 @@ use crate::workload::{Accepted, Combined, Contradiction, InvalidReport, Profile,
 /// The ability to compute parts: parts add up only if all are of one version of the plan.
 const ABILITY: &str = "divvy.prime-plan";
 
-/// Below this memory every worker has it.
+/// No worker has less memory than this for each of its slots.
 const LEAST_MEMORY: u64 = 16 << 20;
 
 /// Parts of one sum, as a lease carries them.
@@ -124,8 +124,8 @@ impl Workload for PrefixParts {
     fn requires(&self) -> Requirements {
         let memory = self.plans().upper.memory_bytes().next_power_of_two();
         // A power of two: jobs whose workers are the same stand in one queue.
-        let memory_bytes = (memory > LEAST_MEMORY).then_some(memory);
-        Requirements { labels: abilities(), cpus: None, memory_bytes }
+        let slot_memory_bytes = (memory > LEAST_MEMORY).then_some(memory);
+        Requirements { labels: abilities(), slot_memory_bytes, ..Requirements::default() }
     }
 
     fn sections(&self) -> Vec<u64> {
@@ -139,6 +139,10 @@ impl Workload for PrefixParts {
         let of = |plan: &Plan, parts: Range<u64>| if parts.is_empty() { 0.0 } else { plan.cost(parts) };
         let below = tasks.start.saturating_sub(before)..tasks.end.saturating_sub(before);
         of(upper, tasks.start.min(before)..tasks.end.min(before)) + lower.as_ref().map_or(0.0, |lower| of(lower, below))
+    }
+
+    fn is_uneven(&self) -> bool {
+        true
     }
 
     fn lease(&self, tasks: &Range<u64>, _: u64) -> Box<RawValue> {

@@ -215,24 +215,32 @@ enum Work {
 pub(crate) struct Searcher {
     find: Find,
     sieve: Sieve,
+    /// The sieve that another kind has left, until the next lease.
+    left: Option<Sieve>,
     parts: PartsExecutor,
 }
 
 impl Searcher {
     pub(crate) fn new(find: Find) -> Self {
-        Self { find, sieve: Sieve::new(), parts: PartsExecutor::default() }
+        Self { find, sieve: Sieve::new(), left: None, parts: PartsExecutor::default() }
     }
 }
 
 impl Execute for Searcher {
     fn run(&mut self, work: &RawValue, _: &Range<u64>, stop: &AtomicBool) -> Result<Report, ExecuteError> {
+        let left = self.left.take();
         let value = match parse_work(work)? {
             Work::Stretch(stretch) => {
                 // A far sieve and the tables of a long sum would take memory at the same time.
                 self.parts = PartsExecutor::default();
+                // A near range goes on with a sieve of its own.
+                if let Some(sieve) = left.filter(|_| stretch.is_far()) {
+                    self.sieve = sieve;
+                }
                 search(self.find, &mut self.sieve, stretch, stop)
             }
             Work::Parts(parts) => {
+                drop(left);
                 self.sieve.give_back();
                 self.parts.run(self.find.quantity(), parts, stop).map_err(ExecuteError::Unsupported)?
             }
@@ -244,9 +252,13 @@ impl Execute for Searcher {
         true
     }
 
-    fn rest(&mut self) {
-        self.sieve.give_back();
+    fn rest(&mut self) -> Option<Sieve> {
         self.parts.give_back();
+        self.sieve.is_large().then(|| std::mem::take(&mut self.sieve))
+    }
+
+    fn take_over(&mut self, sieve: Sieve) {
+        self.left = Some(sieve);
     }
 }
 

@@ -24,6 +24,13 @@ pub(crate) struct Stretch {
     horizon: u64,
 }
 
+impl Stretch {
+    /// Whether the sieve may take large memory.
+    pub(crate) fn is_far(&self) -> bool {
+        Sieve::may_be_large(self.horizon.max(self.b))
+    }
+}
+
 /// The work of a job that sieves.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sieved {

@@ -61,6 +61,7 @@ impl Workload for Verified {
         all.labels.extend(second.labels);
         all.cpus = all.cpus.max(second.cpus);
         all.memory_bytes = all.memory_bytes.max(second.memory_bytes);
+        all.slot_memory_bytes = all.slot_memory_bytes.max(second.slot_memory_bytes);
         all
     }
 
@@ -76,6 +77,10 @@ impl Workload for Verified {
         let of = |way: &dyn Workload, tasks: Range<u64>| if tasks.is_empty() { 0.0 } else { way.weight(&tasks) };
         of(&*self.first, tasks.start.min(first)..tasks.end.min(first))
             + of(&*self.second, tasks.start.saturating_sub(first)..tasks.end.saturating_sub(first))
+    }
+
+    fn is_uneven(&self) -> bool {
+        true
     }
 
     fn lease(&self, tasks: &Range<u64>, horizon: u64) -> Box<RawValue> {

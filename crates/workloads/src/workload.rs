@@ -138,6 +138,11 @@ pub trait Workload: Debug + Send + Sync {
         tasks
     }
 
+    /// Whether the tasks differ in their [weight](Self::weight), so that the number of done tasks does not tell the work done.
+    fn is_uneven(&self) -> bool {
+        false
+    }
+
     /// The work of the consecutive `tasks`, as [`Execute::run`] reads it. The slot's next leases will probably go on up to the
     /// task before `horizon`.
     fn lease(&self, tasks: &Range<u64>, horizon: u64) -> Box<RawValue>;

@@ -51,7 +51,7 @@ pub(super) async fn list(state: Data<State>, request: HttpRequest, visit: Visit)
         found => (found?, error),
     };
     let status = if error.is_some() { StatusCode::BAD_REQUEST } else { StatusCode::OK };
-    let jobs: Vec<_> = found.records.into_iter().map(|record| state.view(record)).collect();
+    let jobs = state.views(found.records, &query.states);
     let next = found.next.map(|next| next.to_string());
     let list = JobList {
         query: &query,
@@ -119,6 +119,7 @@ pub(super) async fn find(state: &State, query: &JobQuery, limit: usize) -> Resul
     let mut before: Option<Cursor> = query.page.as_deref().map(str::parse).transpose().map_err(invalid)?;
     let oldest = oldest(query);
     let text = query.text.as_deref().map(str::to_lowercase);
+    state.catch_up_with_views(&filter.states).await;
     let step = if text.is_some() { LOOKED_AT_ONCE } else { limit + 1 };
     let (mut found, mut looked_at) = (Found::default(), 0);
     loop {

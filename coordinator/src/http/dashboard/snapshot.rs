@@ -302,7 +302,7 @@ fn by_reason(failed: Vec<JobRecord>) -> Vec<(JobRecord, u64)> {
 }
 
 async fn jobs(state: &State, of: JobState, limit: usize) -> Result<Vec<Job>, ApiError> {
-    Ok(records(state, of, limit).await?.into_iter().map(|record| state.view(record)).collect())
+    Ok(state.views(records(state, of, limit).await?, &[of]))
 }
 
 async fn records(state: &State, of: JobState, limit: usize) -> Result<Vec<JobRecord>, ApiError> {

@@ -197,8 +197,11 @@ fn describe(kind: &ChangeKind) -> String {
             format!("ended {state}{}", error.as_ref().map_or_else(String::new, |error| format!(": {error}")))
         }
         ChangeKind::Reopened { tasks, value, notice, .. } => format!("reopened {tasks:?} {value}: {notice}"),
-        ChangeKind::Compared { is_mismatch } => format!("compared{}", if *is_mismatch { ", a mismatch" } else { "" }),
+        ChangeKind::Compared { is_mismatch, .. } => {
+            format!("compared{}", if *is_mismatch { ", a mismatch" } else { "" })
+        }
         ChangeKind::Progress => "progress".to_owned(),
+        ChangeKind::WorkDone { billionths } => format!("work done {billionths}"),
         ChangeKind::Retried => "retried".to_owned(),
         ChangeKind::Paused | ChangeKind::Resumed | ChangeKind::Canceled => "a client's change".to_owned(),
     }

@@ -106,6 +106,88 @@ fn a_pause_stops_what_runs_and_a_resumption_starts_it_again() {
 }
 
 #[test]
+fn a_failed_job_keeps_the_share_of_its_work_that_was_done_where_its_tasks_differ() {
+    let mut grid = Harness::new();
+    let params = r#"{"a":2,"b":100000000000,"algorithm":"combinatorial","plan":1}"#.to_owned();
+    let params = RawValue::from_string(params).expect("JSON");
+    let kind = workloads::kind(JobKind::SUM_OF_PRIMES).expect("a kind");
+    let work = kind.restore(&params, model::DEFAULT_CHUNK_SIZE).expect("parameters");
+    let (tasks, last) = (work.tasks(), work.tasks() - 1);
+    let mut stored = grid.stored(1, JobKind::SUM_OF_PRIMES, tasks);
+    stored.record.params = params;
+    (stored.record.started_at, stored.record.tasks_done) = (Some(grid.now.at), 1);
+    stored.record.options.timeout.job_seconds = NonZeroU32::new(1);
+    stored.done = std::iter::once(last..tasks).collect();
+    grid.engine.take_up(stored, grid.now).expect("a job");
+    let share = work.weight(&(last..tasks)) / work.weight(&(0..tasks));
+    let billionths = grid.engine.work_done(job(1)).expect("its parts differ");
+    assert!((f64::from(billionths) / 1e9 - share).abs() < 1e-8, "{billionths}");
+    let effects = grid.wait(2 * SECOND);
+    assert_eq!(effects[0], format!("store 1 work done {billionths}"), "{effects:?}");
+    assert!(effects[1].starts_with("store 1 ended failed"), "{effects:?}");
+}
+
+#[test]
+fn a_job_whose_result_is_being_stored_counts_as_running() {
+    let mut grid = Harness::new();
+    assert_eq!(done(&mut grid, 1).last(), Some(&"compose 1".to_owned()));
+    assert_eq!((grid.engine.job_counts().queued, grid.engine.job_counts().running), (0, 1));
+    assert_eq!(grid.engine.task_counts(), TaskCounts { total: 1, succeeded: 1, ..TaskCounts::default() });
+    grid.engine.composed(job(1), Ok(result()), grid.now);
+    grid.effects();
+    assert_eq!((grid.engine.job_counts().running, grid.engine.task_counts()), (0, TaskCounts::default()));
+}
+
+#[test]
+fn the_time_of_a_pause_does_not_slow_a_job_down() {
+    let mut grid = Harness::new();
+    grid.worker("w", 1, &[]);
+    grid.take_up(1, JobKind::SLEEP, 9);
+    let done = |grid: &mut Harness, task, time| {
+        grid.advance(time);
+        grid.complete(grid.attempt(1, task));
+        grid.engine.tick(grid.now);
+        grid.effects();
+        grid.engine.job(job(1)).and_then(|view| view.tasks_per_second)
+    };
+    assert_eq!(done(&mut grid, 0, SECOND), None);
+    assert_eq!(done(&mut grid, 1, SECOND), Some(1.0));
+    grid.engine.pause(job(1), grid.now).expect("it goes on");
+    grid.effects();
+    grid.advance(3_600 * SECOND);
+    grid.engine.resume(job(1), grid.now).expect("it goes on");
+    grid.effects();
+    assert_eq!(done(&mut grid, 2, SECOND), Some(1.0));
+    assert_eq!(done(&mut grid, 3, SECOND), Some(1.0));
+}
+
+#[test]
+fn tasks_that_are_out_of_attempts_are_no_part_of_the_time_left() {
+    let mut grid = Harness::new();
+    grid.worker("w", 1, &[]);
+    let mut stored = grid.stored(1, JobKind::SLEEP, 4);
+    stored.record.options.max_attempts = NonZeroU32::MIN;
+    grid.engine.take_up(stored, grid.now).expect("a job");
+    grid.effects();
+    for task in 0..2 {
+        grid.advance(SECOND);
+        grid.complete(grid.attempt(1, task));
+        grid.engine.tick(grid.now);
+        grid.effects();
+    }
+    let seconds_left =
+        |grid: &Harness| grid.engine.job(job(1)).and_then(|view| view.seconds_left).expect("it is known");
+    assert!((seconds_left(&grid) - 2.0).abs() < 1e-6, "{}", seconds_left(&grid));
+    let failure = LeaseFailure::TaskFailed("no luck".to_owned());
+    grid.engine.fail(grid.attempt(1, 2), failure, grid.now).expect("leased");
+    grid.effects();
+    assert!((seconds_left(&grid) - 1.0).abs() < 1e-6, "{}", seconds_left(&grid));
+    grid.engine.retry(job(1), grid.now).expect("it goes on");
+    grid.effects();
+    assert!((seconds_left(&grid) - 2.0).abs() < 1e-6, "{}", seconds_left(&grid));
+}
+
+#[test]
 fn a_canceled_job_stops_and_records_nothing() {
     let mut grid = Harness::new();
     grid.worker("w", 1, &[]);

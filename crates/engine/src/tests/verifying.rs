@@ -261,6 +261,55 @@ fn figures_of_a_verification_go_on_from_an_earlier_coordinator() {
 }
 
 #[test]
+fn each_report_about_a_compared_lease_is_an_attempt() {
+    let mut grid = Harness::new();
+    let keys = ["liar", "b", "c"].map(|name| grid.worker(name, 1, &[]).0);
+    take_up(&mut grid, 1, 60, 1.0);
+    let mut reports = 0;
+    let mut turns = keys.iter().cycle().take(MOST_ROUNDS as usize);
+    while grid.engine.knows(job(1)) {
+        let key = turns.next().expect("workers get leases without end");
+        let Some((attempt, tasks)) = lease_of(&grid, *key) else { continue };
+        grid.complete_with(attempt, u128::from(tasks) + u128::from(*key == keys[0]));
+        reports += 1;
+        let under_way = grid.engine.leased_tasks(job(1), grid.now).len() as u64;
+        let view = grid.engine.job(job(1)).or_else(|| grid.engine.last_figures(job(1))).expect("its end is not stored");
+        assert_eq!(view.attempts, reports + under_way);
+        if grid.engine.knows(job(1)) {
+            grid.engine.stored(u64::MAX, grid.now);
+            grid.wait(SECOND);
+        }
+    }
+    assert!(reports > 2);
+}
+
+#[test]
+fn lease_whose_only_outcome_was_forgotten_waits_for_no_other_worker() {
+    let mut grid = Harness::new();
+    let (liar, _) = grid.worker("liar", 1, &[]);
+    take_up(&mut grid, 1, 1, 1.0);
+    take_up(&mut grid, 2, 1, 1.0);
+    for _ in 0..2 {
+        let (attempt, tasks) = lease_of(&grid, liar).expect("it has one");
+        grid.complete_with(attempt, u128::from(tasks) + 1);
+    }
+    let waiting = |grid: &Harness, number| {
+        grid.engine.job(job(number)).and_then(|view| view.verification).map(|verification| verification.waiting)
+    };
+    assert_eq!((waiting(&grid, 1), waiting(&grid, 2)), (Some(1), Some(1)));
+    // The other job is left as it is.
+    assert_eq!(grid.engine.pause(job(2), grid.now), Ok(true));
+    for name in ["b", "c"] {
+        let (key, _) = grid.worker(name, 1, &[]);
+        grid.effects();
+        let (attempt, tasks) = lease_of(&grid, key).expect("it has one");
+        grid.complete_with(attempt, tasks.into());
+    }
+    assert!(!grid.engine.knows(job(1)), "two agree");
+    assert_eq!(waiting(&grid, 2), Some(0), "the outcome of the liar is forgotten");
+}
+
+#[test]
 fn lone_worker_waits_for_another_and_the_job_says_so() {
     let mut grid = Harness::new();
     let (alone, _) = grid.worker("alone", 1, &[]);

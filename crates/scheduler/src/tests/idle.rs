@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use model::{AttemptId, JobKind, Labels, Priority, Requirements};
+use model::{AttemptId, JobKind, Priority, Requirements};
 use uuid::Uuid;
 
 use super::harness::{Harness, TASK_TIME, job, labels, lane, slots, spec, worker};
@@ -308,9 +308,6 @@ fn work_for_other_labels_wakes_no_slot() {
     grid.scheduler.release(lease.attempt, grid.now).expect("leased");
     idle(&mut grid, [1]);
     assert_eq!(settle(&mut grid).1, [lane(1)]);
-    grid.submit_spec(
-        2,
-        JobSpec { requires: Requirements { labels: Labels::default(), cpus: Some(9), memory_bytes: None }, ..spec(1) },
-    );
+    grid.submit_spec(2, JobSpec { requires: Requirements { cpus: Some(9), ..Requirements::default() }, ..spec(1) });
     assert_eq!(settle(&mut grid), (vec![], vec![]));
 }

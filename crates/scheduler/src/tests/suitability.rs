@@ -60,7 +60,12 @@ fn a_suspended_worker_lacks_a_kind_when_it_is_resumed() {
 #[test]
 fn a_worker_gets_only_jobs_whose_requirements_it_meets() {
     let mut grid = Harness::new();
-    let gpu = Requirements { labels: labels(&[("gpu", "yes")]), cpus: Some(4), memory_bytes: Some(1 << 30) };
+    let gpu = Requirements {
+        labels: labels(&[("gpu", "yes")]),
+        cpus: Some(4),
+        memory_bytes: Some(1 << 30),
+        ..Requirements::default()
+    };
     grid.submit_spec(1, requiring(gpu));
     let resources = |cpus, memory_bytes| Resources { cpus, memory_bytes };
     let spec = |words: &[(&str, &str)], resources| WorkerSpec { resources, ..with_labels(words) };
@@ -72,6 +77,23 @@ fn a_worker_gets_only_jobs_whose_requirements_it_meets() {
         assert_eq!(grid.claim(number), None, "worker {number}");
     }
     assert_eq!(grid.claim_tasks(4), Some((job(1), 0..1)));
+}
+
+#[test]
+fn a_worker_gets_no_job_whose_slots_could_not_all_have_the_memory_that_one_needs() {
+    let mut grid = Harness::new();
+    let requires = Requirements { slot_memory_bytes: Some(64 << 20), ..Requirements::default() };
+    let resources = Resources { cpus: 8, memory_bytes: 512 << 20 };
+    grid.join(1, WorkerSpec { resources, ..slots(9) });
+    grid.submit_spec(1, requiring(requires.clone()));
+    assert_eq!(grid.claim(1), None);
+    let reason = grid.scheduler.explain(job(1)).expect("a reason").to_string();
+    assert!(reason.ends_with("requires: 67108864 bytes of memory for each of its slots"), "{reason}");
+    // The same in all but the number of slots.
+    grid.join(2, WorkerSpec { resources, ..slots(8) });
+    assert_eq!(grid.scheduler.mismatch(JobKind::SUM_OF_PRIMES, &requires), None);
+    assert_eq!(grid.claim(1), None);
+    assert_eq!(grid.claim_tasks(2), Some((job(1), 0..1)));
 }
 
 #[test]
@@ -90,7 +112,7 @@ fn a_reserved_worker_gets_only_jobs_that_require_all_its_labels() {
 #[test]
 fn a_job_that_nobody_can_run_says_what_is_missing() {
     let mut grid = Harness::new();
-    let requires = Requirements { labels: labels(&[("gpu", "yes")]), cpus: Some(64), memory_bytes: None };
+    let requires = Requirements { labels: labels(&[("gpu", "yes")]), cpus: Some(64), ..Requirements::default() };
     grid.submit_spec(1, requiring(requires.clone()));
     assert_eq!(grid.scheduler.explain(job(1)), Some(WaitReason::NoWorker));
     assert_eq!(grid.scheduler.mismatch(JobKind::SUM_OF_PRIMES, &requires), Some(WaitReason::NoWorker));

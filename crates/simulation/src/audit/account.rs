@@ -88,6 +88,8 @@ struct Leased {
 struct JobAccount {
     /// Attempts that have ended with an outcome or a failure.
     attempts: u64,
+    /// Attempts whose outcomes wait to be compared.
+    waiting: u64,
     done: BTreeSet<u64>,
     given_up: BTreeSet<u64>,
     /// Failed attempts, and those among them that ended with their worker, by task.
@@ -274,6 +276,7 @@ impl World {
             && retries.eq(ledger.failures.iter().map(|(task, failures)| (*task, *failures)));
         let taken_up = JobAccount {
             attempts: ledger.attempts,
+            waiting: 0,
             done: ledger.done.clone(),
             given_up,
             failures: ledger.failures.iter().map(|(task, failures)| (*task, (*failures, 0))).collect(),
@@ -325,10 +328,12 @@ impl World {
         for ((attempt, cause), _) in due {
             self.violate(format!("{} failed by {cause:?}, and no failure is recorded", short(attempt)));
         }
-        if let Some((attempt, lease)) = reported
-            && self.jobs[self.by_id[&lease.job]].new.options.verify.is_none()
-        {
-            self.violate(format!("the outcome of {} is not recorded", short(attempt)));
+        if let Some((attempt, lease)) = reported {
+            if self.jobs[self.by_id[&lease.job]].new.options.verify.is_none() {
+                self.violate(format!("the outcome of {} is not recorded", short(attempt)));
+            } else if let Some(job) = self.audit.account.jobs.get_mut(&lease.job) {
+                job.waiting += 1;
+            }
         }
         let overdue = self.audit.account.jobs.iter().find(|(id, job)| {
             let goes_on = self.jobs[self.by_id[*id]].goes_on_without();
@@ -361,9 +366,11 @@ impl World {
         for (id, job) in &account.jobs {
             let leases = account.leases.values().filter(|lease| lease.job == *id).count() as u64;
             let attempts = coordinator.engine.job(*id).map(|view| view.attempts);
-            if attempts != Some(job.attempts + leases) {
-                let (ended, name) = (job.attempts, self.name(*id));
-                wrong.push(format!("job {name} shows {attempts:?} attempts: {ended} have ended, {leases} run"));
+            if attempts != Some(job.attempts + job.waiting + leases) {
+                let (ended, waiting, name) = (job.attempts, job.waiting, self.name(*id));
+                wrong.push(format!(
+                    "job {name} shows {attempts:?} attempts: {ended} have ended, {waiting} are compared, {leases} run"
+                ));
             }
         }
         wrong.into_iter().for_each(|wrong| self.violate(wrong));

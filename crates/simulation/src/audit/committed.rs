@@ -93,11 +93,12 @@ impl World {
             ChangeKind::Ended { state, .. } => {
                 (ledger.is_over, ledger.is_succeeded) = (true, *state == JobState::Succeeded);
             }
+            ChangeKind::Compared { others, .. } => ledger.attempts += others.len() as u64,
             ChangeKind::Started
             | ChangeKind::Paused
             | ChangeKind::Resumed
-            | ChangeKind::Compared { .. }
             | ChangeKind::Progress
+            | ChangeKind::WorkDone { .. }
             | ChangeKind::Retried => (),
         }
     }

@@ -113,7 +113,7 @@ async fn jobs_of_the_first_release_are_read_and_go_on() {
     assert_eq!(store.result(id(2)).await.expect("readable").expect("there").json, r#"{"tasks":[10,20,30]}"#);
     store.commit(completed(id(1), 15..20, 5)).await.expect("room");
     assert_eq!(record_of(&store, id(1)).await.verified, Verified::default());
-    store.commit(change(id(1), at(21), ChangeKind::Compared { is_mismatch: true })).await.expect("room");
+    store.commit(compared(id(1), 20..25, 2, true)).await.expect("room");
     store.close().expect("all is committed");
     let found = only_unfinished(&open(directory.path())).await;
     assert!(found.done.iter().cloned().eq(std::iter::once(0..25)), "{:?}", found.done);

@@ -55,7 +55,9 @@ fn kinds() -> impl Strategy<Value = Vec<ChangeKind>> {
             notice: "the worker w was set aside".to_owned(),
             worker: liar(),
         }),
-        2 => proptest::bool::ANY.prop_map(|is_mismatch| ChangeKind::Compared { is_mismatch }),
+        2 => (run(), 0..4_usize, proptest::bool::ANY).prop_map(|(tasks, others, is_mismatch)| {
+            ChangeKind::Compared { tasks, others: vec![Duration::from_secs(1); others], is_mismatch }
+        }),
         6 => (run(), 1..4_u32).prop_map(|(tasks, failures)| attempt_failed(tasks, failures)),
         3 => run().prop_map(|tasks| tasks_failed(tasks, 4)),
         2 => Just(ChangeKind::Started),
@@ -64,6 +66,7 @@ fn kinds() -> impl Strategy<Value = Vec<ChangeKind>> {
         1 => Just(ChangeKind::Canceled),
         3 => Just(ChangeKind::Retried),
         1 => Just(ChangeKind::Progress),
+        1 => (0..1_000_000_000_u32).prop_map(|billionths| ChangeKind::WorkDone { billionths }),
         2 => proptest::sample::select(JobState::ALL.to_vec()).prop_map(|state| ended(state, None)),
     ];
     proptest::collection::vec(kind, 0..80)
@@ -162,8 +165,13 @@ proptest! {
                             | ChangeKind::AttemptFailed { .. }
                             | ChangeKind::TasksFailed { .. }
                     );
-                    let counts = is_attempt && !before.state.is_over();
-                    prop_assert_eq!(ledger.attempts, before.attempts + u64::from(counts));
+                    let attempts = if let ChangeKind::Compared { others, .. } = &change.kind {
+                        others.len() as u64
+                    } else {
+                        u64::from(is_attempt)
+                    };
+                    let expected = if before.state.is_over() { 0 } else { attempts };
+                    prop_assert_eq!(ledger.attempts, before.attempts + expected);
                 }
             }
             events_count_all(&ledger, &counted, ends, reopened)?;

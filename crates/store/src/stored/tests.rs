@@ -9,7 +9,12 @@ fn the_forms_are_those_that_stand_in_databases() {
         priority: Priority::HIGHEST,
         tags: words("user", "ann"),
         affinity: Affinity { labels: words("zone", "a"), key: Some("k".to_owned()) },
-        requires: Requirements { labels: words("gpu", "1"), cpus: Some(3), memory_bytes: Some(4096) },
+        requires: Requirements {
+            labels: words("gpu", "1"),
+            cpus: Some(3),
+            memory_bytes: Some(4096),
+            ..Requirements::default()
+        },
         max_attempts: NonZeroU32::new(2).expect("not 0"),
         timeout: Timeout { task_seconds: NonZeroU32::new(4), job_seconds: None },
         output: Some("sums".to_owned()),

@@ -15,7 +15,12 @@ pub async fn an_accepted_job_is_there_after_a_restart_as_it_was_submitted(harnes
         priority: Priority::HIGHEST,
         tags: [words("user", "ann"), words("empty", "")].into(),
         affinity: Affinity { labels: [words("zone", "a")].into(), key: Some("k".to_owned()) },
-        requires: Requirements { labels: [words("gpu", "1")].into(), cpus: Some(3), memory_bytes: Some(1 << 40) },
+        requires: Requirements {
+            labels: [words("gpu", "1")].into(),
+            cpus: Some(3),
+            memory_bytes: Some(1 << 40),
+            ..Requirements::default()
+        },
         max_attempts: NonZeroU32::new(2).expect("not 0"),
         timeout: Timeout { task_seconds: NonZeroU32::new(4), job_seconds: NonZeroU32::new(5) },
         output: Some("name".to_owned()),

@@ -238,13 +238,12 @@ pub async fn the_verification_of_a_job_and_the_workers_that_it_set_aside_are_kep
         let kind = ChangeKind::Reopened { tasks, value: 4, check: 0, notice, worker: worker.clone() };
         change(id(1), worker.at, kind)
     };
-    let compared = |is_mismatch| change(id(1), at(2), ChangeKind::Compared { is_mismatch });
     for number in 1..=3 {
         store.submit(range_job(number, 9)).await.expect("room");
     }
     let (first, again, puller) = (liar("first", boot, 4), liar("first", None, 6), liar("puller", None, 5));
     for (is_mismatch, worker) in [(true, &first), (false, &puller), (true, &again), (false, &first)] {
-        store.record(compared(is_mismatch));
+        store.record(compared(id(1), 0..4, 1 + usize::from(is_mismatch), is_mismatch));
         store.record(completed(id(1), 0..4, 4));
         store.commit(reopened(worker)).await.expect("room");
     }
@@ -259,8 +258,9 @@ pub async fn the_verification_of_a_job_and_the_workers_that_it_set_aside_are_kep
     };
     store.commit(change(id(2), at(50), kind)).await.expect("room");
     let set_aside = vec![first, puller, again.clone()];
-    let expected = Verified { compared: 4, mismatches: 2, recomputed_tasks: 16, set_aside, timed_out: Vec::new() };
-    assert_eq!(record_of(&store, id(1)).await.verified, expected);
+    let expected = Verified { compared: 4, mismatches: 2, recomputed_tasks: 16, set_aside, ..Verified::default() };
+    let found = record_of(&store, id(1)).await;
+    assert_eq!((found.verified, found.attempts), (expected.clone(), 10), "four that count, and six compared ones");
     assert_eq!(record_of(&store, id(3)).await.verified, Verified::default());
     store.commit(change(id(1), at(60), ChangeKind::Canceled)).await.expect("room");
     store.close().expect("committed");
@@ -268,9 +268,26 @@ pub async fn the_verification_of_a_job_and_the_workers_that_it_set_aside_are_kep
     assert_eq!(record_of(&store, id(1)).await.verified, expected);
     assert_eq!(store.unfinished_job(id(2)).await.expect("readable").expect("open").record.verified.set_aside.len(), 1);
     assert_eq!(store.set_aside_workers().await, Ok(vec![again, later]), "each as it was last");
-    store.record(change(id(2), at(61), ChangeKind::Compared { is_mismatch: false }));
+    store.record(compared(id(2), 0..4, 1, false));
     store.flush().await.expect("room");
     assert_eq!(record_of(&store, id(2)).await.verified.compared, 1);
+}
+
+pub async fn the_work_that_a_job_has_done_is_kept_beyond_its_end_and_up_to_its_retry(harness: &dyn Harness) {
+    let store = harness.open();
+    let job = id(1);
+    store.submit(range_job(1, 10)).await.expect("room");
+    store.record(completed(job, 0..4, 1));
+    store.record(change(job, at(4), ChangeKind::WorkDone { billionths: 700_000_000 }));
+    store.commit(ended(job, JobState::Failed, None)).await.expect("room");
+    store.record(change(job, at(10), ChangeKind::WorkDone { billionths: 1 }));
+    store.flush().await.expect("room");
+    assert_eq!(record_of(&store, job).await.verified.work_done, Some(700_000_000), "nothing follows the end");
+    store.close().expect("all is committed");
+    let store = harness.open();
+    assert_eq!(record_of(&store, job).await.verified.work_done, Some(700_000_000));
+    store.commit(change(job, at(11), ChangeKind::Retried)).await.expect("room");
+    assert_eq!(record_of(&store, job).await.verified.work_done, None);
 }
 
 pub async fn attempts_that_reached_their_time_limit_are_kept_with_their_job(harness: &dyn Harness) {

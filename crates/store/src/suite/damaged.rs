@@ -5,7 +5,7 @@ use uuid::Uuid;
 use super::helpers::*;
 use super::{Harness, programs};
 use crate::statistics::Query;
-use crate::{ChangeKind, Drain, DrainedWorker, JobFilter, JobRecord, ReadError, Retention, Store, TaskLog, WriteError};
+use crate::{Drain, DrainedWorker, JobFilter, JobRecord, ReadError, Retention, Store, TaskLog, WriteError};
 
 /// Damage to the row of a job, and whether the row's own columns show it; otherwise its runs of tasks do.
 const DAMAGES: [(&str, bool); 13] = [
@@ -247,7 +247,7 @@ pub async fn rows_beside_jobs_that_cannot_be_read_are_left_out(harness: &dyn Har
     let store = harness.open();
     store.submit(range_job(1, 10)).await.expect("room");
     store.submit(tasks_job(2, numbers(3))).await.expect("room");
-    store.commit(change(id(1), at(2), ChangeKind::Compared { is_mismatch: true })).await.expect("room");
+    store.commit(compared(id(1), 0..4, 2, true)).await.expect("room");
     for name in ["one", "two"] {
         let worker = WorkerId::try_from(name.to_owned()).expect("a name");
         let drained = DrainedWorker { worker, boot: Some(BootId(Uuid::from_u128(1))) };

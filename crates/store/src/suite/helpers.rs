@@ -66,6 +66,11 @@ pub fn completed(job: JobId, tasks: Range<u64>, value: u128) -> Change {
     change(job, at(3), ChangeKind::Completed { tasks, value, busy: BUSY, outcome: None })
 }
 
+/// A lease that was compared, to which `others` attempts beside the one that counts were made.
+pub fn compared(job: JobId, tasks: Range<u64>, others: usize, is_mismatch: bool) -> Change {
+    change(job, at(2), ChangeKind::Compared { tasks, others: vec![BUSY; others], is_mismatch })
+}
+
 pub fn answered(job: JobId, tasks: Range<u64>, results: Vec<Box<RawValue>>) -> Change {
     let outcome = CompletedAttempt {
         attempt: AttemptId(Uuid::from_u128(u128::from(tasks.start))),

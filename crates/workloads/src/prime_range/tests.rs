@@ -1,3 +1,4 @@
+use model::Requirements;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -134,6 +135,43 @@ fn stored_jobs_are_divided_as_they_were_and_refused_if_that_is_not_known() {
     }
     for unknown in [r#"{"a":1,"b":9,"chosen":"magic"}"#, r#"{"a":1,"b":9,"algorithm":"combinatorial","plan":2}"#] {
         assert!(restore(Find::Sum, &raw(unknown.to_owned()), model::DEFAULT_CHUNK_SIZE).is_err(), "{unknown}");
+    }
+}
+
+#[test]
+fn a_far_range_goes_on_with_the_sieve_that_another_kind_has_left_and_a_near_one_gives_its_memory_back() {
+    const FAR: u64 = 2_000_000_000_000;
+    let run = |searcher: &mut Searcher, a: u64, b: u64, horizon: u64| {
+        let work = raw(format!(r#"{{"a":{a},"b":{b},"horizon":{horizon}}}"#));
+        searcher.run(&work, &(0..1), &AtomicBool::new(false)).expect("computed").value
+    };
+    let (mut count, mut sum) = (Searcher::new(Find::Count), Searcher::new(Find::Sum));
+    assert!(count.rest().is_none(), "it has nothing that is large");
+    run(&mut count, FAR, FAR + 1_000, FAR + 1_000_000_000);
+    sum.take_over(count.rest().expect("a far sieve"));
+    assert!(!count.sieve.is_large());
+    // So short a range needs no large sieve.
+    let mut cold = Searcher::new(Find::Sum);
+    let expected = run(&mut cold, FAR + 500, FAR + 600, FAR + 600);
+    assert!(!cold.sieve.is_large());
+    assert_eq!(run(&mut sum, FAR + 500, FAR + 600, FAR + 600), expected);
+    assert!(sum.sieve.is_large(), "it is that of the count");
+    count.take_over(sum.rest().expect("a far sieve"));
+    assert_eq!(run(&mut count, 1, 100, 100), Some(25));
+    assert!(!count.sieve.is_large() && count.left.is_none());
+}
+
+#[test]
+fn a_long_sum_needs_its_memory_on_each_slot_of_a_worker() {
+    let requires = |b: u64, verify: bool| {
+        let params = json!({"a": 1, "b": b, "algorithm": "combinatorial", "verify": verify});
+        let Requirements { memory_bytes, slot_memory_bytes, .. } = parsed(Find::Sum, &params).workload.requires();
+        assert_eq!(memory_bytes, None);
+        slot_memory_bytes
+    };
+    assert_eq!(requires(1_000_000_000_000, false), None);
+    for verify in [false, true] {
+        assert_eq!(requires(1_000_000_000_000_000_000, verify), Some(64 << 20));
     }
 }
 

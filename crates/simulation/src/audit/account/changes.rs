@@ -36,14 +36,28 @@ impl World {
                 self.account_ended(id, *state);
                 None
             }
+            ChangeKind::Compared { others, .. } => {
+                self.account_compared(id, others.len() as u64);
+                None
+            }
             ChangeKind::Started
             | ChangeKind::Paused
             | ChangeKind::Resumed
             | ChangeKind::Canceled
-            | ChangeKind::Compared { .. }
-            | ChangeKind::Progress => None,
+            | ChangeKind::Progress
+            | ChangeKind::WorkDone { .. } => None,
         };
         self.audit.account.unnumbered.push_back(failed);
+    }
+
+    /// The attempts at a compared lease count, but for the one that counts with the outcome.
+    fn account_compared(&mut self, id: JobId, others: u64) {
+        let Some(job) = self.audit.account.jobs.get_mut(&id) else { return };
+        let Some(waiting) = job.waiting.checked_sub(others) else {
+            let waiting = job.waiting;
+            return self.violate(format!("{others} outcomes of job {} are compared, of {waiting}", self.name(id)));
+        };
+        (job.waiting, job.attempts) = (waiting, job.attempts + others);
     }
 
     fn account_completed(&mut self, id: JobId, tasks: &Range<u64>) {

@@ -67,14 +67,15 @@ pub(crate) fn unreadable(settings: &Settings, error: &FollowerError) -> Failure 
     Failure::Failed(format!("cannot read from Kafka at {}: {error}", settings.brokers()))
 }
 
-/// The next record, as [`Follower::next`] returns it. A record that divvy did not publish is told and left out.
+/// The next record, as [`Follower::next`] returns it. A record that divvy did not publish is told and left out, and so is a topic
+/// that is gone.
 pub(crate) fn next(
     follower: &mut Follower,
     settings: &Settings,
     patience: Duration,
 ) -> Result<Option<Followed>, Failure> {
     match follower.next(patience) {
-        Err(error @ FollowerError::Record { .. }) => {
+        Err(error @ (FollowerError::Record { .. } | FollowerError::Gone(_))) => {
             tell(&format!("warning: {}", printable(&error.to_string())));
             Ok(None)
         }

@@ -1,6 +1,7 @@
 //! `divvy up`, `divvy monitor` and the replay of statistics with a real broker of Apache Kafka.
 
 mod helpers;
+mod topics;
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};

@@ -1,7 +1,7 @@
 //! Messages of librdkafka about itself.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rdkafka::ClientContext;
@@ -15,18 +15,39 @@ use tracing::debug;
 use crate::figures::{Figures, Part};
 
 /// Text in librdkafka's message when a topic has another id than before.
-const MADE_ANEW: &str = "changed id from ";
+const MADE_ANEW: &str = " changed id from ";
 /// Text of that message when no id of the topic was known before.
 const NO_ID: &str = "changed id from AAAAAAAAAAAAAAAAAAAAAA";
 
 /// Time without failures after which a producer works again: deliveries to other partitions may succeed beside failing ones.
 const QUIET: Duration = Duration::from_secs(5);
 
+/// Names of topics that were made anew while they were read. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct MadeAnew(Arc<Mutex<BTreeSet<String>>>);
+
+impl MadeAnew {
+    fn note(&self, topic: &str) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(topic.to_owned());
+    }
+
+    /// The topics that were noted since the last call.
+    pub(crate) fn take(&self) -> BTreeSet<String> {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// The topic that librdkafka's message says to be made anew.
+fn made_anew(message: &str) -> Option<&str> {
+    let (topic, _) = message.split_once(MADE_ANEW).filter(|_| !message.contains(NO_ID))?;
+    topic.rsplit(' ').next()
+}
+
 /// Passes errors to the figures and notes topics that are made anew.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Context {
     figures: Option<(Arc<Figures>, Part)>,
-    made_anew: Option<Arc<AtomicBool>>,
+    made_anew: Option<MadeAnew>,
 }
 
 impl Context {
@@ -34,9 +55,9 @@ impl Context {
         Self { figures: Some((Arc::clone(figures), part)), made_anew: None }
     }
 
-    /// Sets the flag, before any record of a topic that was made anew is read.
-    pub(crate) fn watching(self, made_anew: &Arc<AtomicBool>) -> Self {
-        Self { made_anew: Some(Arc::clone(made_anew)), ..self }
+    /// Notes a topic that was made anew, before any of its records is read.
+    pub(crate) fn watching(self, made_anew: &MadeAnew) -> Self {
+        Self { made_anew: Some(made_anew.clone()), ..self }
     }
 
     pub(crate) fn watches_topics(&self) -> bool {
@@ -46,10 +67,10 @@ impl Context {
 
 impl ClientContext for Context {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        if let Some(made_anew) =
-            self.made_anew.as_ref().filter(|_| message.contains(MADE_ANEW) && !message.contains(NO_ID))
+        if let Some(noted) = &self.made_anew
+            && let Some(topic) = made_anew(message)
         {
-            made_anew.store(true, Ordering::Release);
+            noted.note(topic);
         }
         log(level, facility, message);
     }
@@ -117,6 +138,20 @@ mod tests {
         let told = |code| cause(&KafkaError::Global(code), "0/2 brokers are down").to_owned();
         assert_eq!(told(RDKafkaErrorCode::AllBrokersDown), "no broker can be reached");
         assert_eq!(told(RDKafkaErrorCode::Authentication), "0/2 brokers are down");
+    }
+
+    #[test]
+    fn a_topic_that_is_made_anew_is_noted_by_its_name_and_one_that_is_seen_first_is_not() {
+        let noted = MadeAnew::default();
+        let context = Context::default().watching(&noted);
+        let tell = |from: &str| {
+            let message = format!("[thrd:main]: Topic divvy.submit.3 changed id from {from} to 5qIkZb3LTtCFOEKeWbMfCQ");
+            context.log(RDKafkaLogLevel::Debug, "METADATA", &message);
+            noted.take()
+        };
+        assert_eq!(tell("AAAAAAAAAAAAAAAAAAAAAA"), BTreeSet::new());
+        assert_eq!(tell("CFOEKeWbMfCQ5qIkZb3LTt"), BTreeSet::from(["divvy.submit.3".to_owned()]));
+        assert_eq!(noted.take(), BTreeSet::new());
     }
 
     #[test]

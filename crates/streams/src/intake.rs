@@ -12,7 +12,6 @@ mod waiting;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use model::{EventSource, JobId, Priority, TraceContext};
@@ -25,7 +24,7 @@ use store::{Advance, Advanced, NewJob, Position, ReadError, Store, Submission, S
 use tokio::runtime::Handle;
 use tracing::{info, warn};
 
-use crate::client::Context;
+use crate::client::{Context, MadeAnew};
 use crate::dead_letters::{DeadLetters, Unburied};
 use crate::figures::{Figures, Part};
 use crate::incoming::{Batch, idempotency_key, partition_of, poll};
@@ -101,8 +100,8 @@ struct Session {
     dead_letters: DeadLetters,
     topics: Topics,
     places: BTreeMap<Partition, Place>,
-    /// Whether a topic was made anew: records that were read since are void.
-    made_anew: Arc<AtomicBool>,
+    /// Topics that were made anew: records that were read since are void.
+    made_anew: MadeAnew,
     waiting: Waiting,
     looked_at: Instant,
 }
@@ -153,7 +152,7 @@ impl<A: Acceptor> Intake<A> {
             }
             let Batch { records, is_refused } = poll(&session.consumer, IDLE)?;
             session.waiting.is_refused |= is_refused;
-            if session.made_anew.load(Ordering::Acquire) {
+            if !session.made_anew.take().is_empty() {
                 return Ok(());
             }
             if self.take(&mut session, records, stop)? == Next::Look {
@@ -173,7 +172,7 @@ impl<A: Acceptor> Intake<A> {
     }
 
     fn begin(&self) -> Result<Session, IntakeError> {
-        let made_anew = Arc::default();
+        let made_anew = MadeAnew::default();
         let context = Context::of(&self.figures, Part::Intake).watching(&made_anew);
         let consumer = self.settings.consumer(GROUP, context)?;
         let topics = self.settings.topics().clone();

@@ -105,7 +105,7 @@ impl Settings {
         settings.ordered_producer(Context::default()).map_err(refused)?;
         settings.producer(Context::default(), 1).map_err(refused)?;
         settings.consumer("divvy-check", Context::default()).map_err(refused)?;
-        settings.follower(None, "latest").map_err(refused)?;
+        settings.follower(None, Context::default()).map_err(refused)?;
         Ok(settings)
     }
 
@@ -240,27 +240,31 @@ impl Settings {
         ]);
         config.set("group.id", group).set("enable.auto.commit", "false").set("enable.auto.offset.store", "false");
         config.set("auto.offset.reset", "error");
-        if context.watches_topics() {
-            // Only librdkafka's log shows that a topic was made anew.
-            let debug = config.get("debug").map_or_else(|| "topic".to_owned(), |debug| format!("{debug},topic"));
-            config.set("debug", debug).set_log_level(RDKafkaLogLevel::Debug);
-        }
-        config.create_with_context(context)
+        create_consumer(&mut config, context)
     }
 
-    /// A consumer for a person, in a group where one is given.
-    pub(crate) fn follower(&self, group: Option<&str>, reset: &str) -> Result<BaseConsumer<Context>, KafkaError> {
+    /// A consumer for a person, in a group where one is given. It reads a partition without a place from the start.
+    pub(crate) fn follower(&self, group: Option<&str>, context: Context) -> Result<BaseConsumer<Context>, KafkaError> {
         let mut config = self.client(&[
             ("allow.auto.create.topics", "false"),
             ("fetch.queue.backoff.ms", "10"),
             ("fetch.wait.max.ms", "100"),
         ]);
-        config.set("group.id", group.unwrap_or("divvy-monitor")).set("auto.offset.reset", reset);
+        config.set("group.id", group.unwrap_or("divvy-monitor")).set("auto.offset.reset", "earliest");
         config.set("enable.auto.commit", if group.is_some() { "true" } else { "false" });
         // While it is closed, a consumer takes further records, which nobody reads.
         config.set("enable.auto.offset.store", "false").set("enable.partition.eof", "true");
-        config.create_with_context(Context::default())
+        create_consumer(&mut config, context)
     }
+}
+
+fn create_consumer(config: &mut ClientConfig, context: Context) -> Result<BaseConsumer<Context>, KafkaError> {
+    if context.watches_topics() {
+        // Only librdkafka's log shows that a topic was made anew.
+        let debug = config.get("debug").map_or_else(|| "topic".to_owned(), |debug| format!("{debug},topic"));
+        config.set("debug", debug).set_log_level(RDKafkaLogLevel::Debug);
+    }
+    config.create_with_context(context)
 }
 
 fn is_broker(broker: &str) -> bool {

@@ -231,7 +231,7 @@ impl<A: Acceptor> Intake<A> {
     /// Moves the position of a partition that has lost its last read record behind the last read record that still exists, or to
     /// the start.
     fn resume(&self, partition: Partition, place: &mut Place, offsets: &Range<u64>) -> Result<(), IntakeError> {
-        let consumer = self.settings.consumer(GROUP, Context::default())?;
+        let consumer = self.settings.ending_consumer(GROUP)?;
         let marked = place.marks.before(place.stored.next);
         let (stream, next) = (self.stream(partition), place.stored.next);
         let to = partitions::last_common(&consumer, self.settings.topics(), partition, &marked, offsets)?;

@@ -230,6 +230,15 @@ impl Settings {
 
     /// A consumer without stored offsets.
     pub(crate) fn consumer(&self, group: &str, context: Context) -> Result<BaseConsumer<Context>, KafkaError> {
+        create_consumer(&mut self.consumer_config(group), context)
+    }
+
+    /// A consumer without stored offsets that tells the ends of partitions.
+    pub(crate) fn ending_consumer(&self, group: &str) -> Result<BaseConsumer<Context>, KafkaError> {
+        self.consumer_config(group).set("enable.partition.eof", "true").create_with_context(Context::default())
+    }
+
+    fn consumer_config(&self, group: &str) -> ClientConfig {
         let mut config = self.client(&[
             ("allow.auto.create.topics", "false"),
             ("fetch.queue.backoff.ms", "10"),
@@ -240,7 +249,7 @@ impl Settings {
         ]);
         config.set("group.id", group).set("enable.auto.commit", "false").set("enable.auto.offset.store", "false");
         config.set("auto.offset.reset", "error");
-        create_consumer(&mut config, context)
+        config
     }
 
     /// A consumer for a person, in a group where one is given. It reads a partition without a place from the start.

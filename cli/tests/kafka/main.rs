@@ -118,6 +118,16 @@ fn monitor_names_a_record_that_divvy_did_not_publish_and_goes_on() {
     assert!(said.contains(&warning), "{said}");
 }
 
+#[test]
+fn monitor_says_why_no_broker_takes_it() {
+    let broker = Broker::start_guarded();
+    let config = broker.config().replace("divvy-secret", "wrong");
+    let refused = divvy(&["monitor"], &broker).env("DIVVY_KAFKA_CONFIG", config).output().expect("start");
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert_eq!(refused.status.code(), Some(1), "{said}");
+    assert!(said.contains("no broker can be reached: ") && said.contains("Authentication failed"), "{said}");
+}
+
 /// The first lines that a command prints. The command is killed then.
 fn first_lines(command: &mut Command, count: usize) -> Vec<String> {
     let mut child = command.stdout(Stdio::piped()).spawn().expect("start");

@@ -16,7 +16,7 @@ use rdkafka::message::{Message, OwnedMessage};
 use rdkafka::{Offset, TopicPartitionList};
 use tracing::debug;
 
-use crate::client::{Context, MadeAnew};
+use crate::client::{Context, MadeAnew, why_unreachable};
 use crate::settings::Settings;
 use crate::topics::Topics;
 
@@ -61,8 +61,8 @@ pub enum FollowerError {
     #[error(transparent)]
     Kafka(#[from] KafkaError),
     /// No broker answers.
-    #[error("no broker can be reached")]
-    Unreachable,
+    #[error("{0}")]
+    Unreachable(String),
     /// A topic is not there.
     #[error("there is no topic {0}: does a coordinator publish to these brokers?")]
     NoTopic(String),
@@ -155,7 +155,7 @@ impl Follower {
         let offset = if from == From::Beginning { Offset::Beginning } else { Offset::End };
         let (mut assignment, mut assigned, mut without_leader) = (TopicPartitionList::new(), BTreeMap::new(), 0);
         for topic in &topics {
-            let found = partitions(&consumer, topic, ASK_TIMEOUT)?;
+            let found = partitions(&consumer, topic, ASK_TIMEOUT).map_err(|error| plainly(error, &consumer))?;
             without_leader += found.values().map(|is_led| u64::from(!is_led)).sum::<u64>();
             let found: BTreeSet<_> = found.into_keys().collect();
             if group.is_some() && from == From::Now {
@@ -329,7 +329,7 @@ fn partitions(
     topic: &str,
     patience: Duration,
 ) -> Result<BTreeMap<i32, bool>, FollowerError> {
-    let metadata = consumer.client().fetch_metadata(Some(topic), patience).map_err(unfetched)?;
+    let metadata = consumer.client().fetch_metadata(Some(topic), patience)?;
     let mut found = BTreeMap::new();
     for described in metadata.topics() {
         match described.error().map(RDKafkaErrorCode::from) {
@@ -371,9 +371,14 @@ fn is_passing(error: &KafkaError) -> bool {
     matches!(error.rdkafka_error_code(), Some(AllBrokersDown | BrokerTransportFailure | OperationTimedOut | Resolve))
 }
 
-/// The error of a start, for which no broker has described a topic. librdkafka names what has failed by its own terms.
-fn unfetched(error: KafkaError) -> FollowerError {
-    if is_passing(&error) { FollowerError::Unreachable } else { FollowerError::Kafka(error) }
+/// The error of a start. librdkafka names what has failed by its own terms.
+fn plainly(error: FollowerError, consumer: &BaseConsumer<Context>) -> FollowerError {
+    if let FollowerError::Kafka(cause) = &error
+        && is_passing(cause)
+    {
+        return FollowerError::Unreachable(why_unreachable(consumer));
+    }
+    error
 }
 
 fn is_of_group(error: &KafkaError) -> bool {
@@ -416,9 +421,12 @@ mod tests {
 
     #[test]
     fn a_start_without_any_broker_is_told_plainly() {
-        let told = |code| unfetched(KafkaError::MetadataFetch(code)).to_string();
-        assert_eq!(told(RDKafkaErrorCode::BrokerTransportFailure), "no broker can be reached");
-        assert_eq!(told(RDKafkaErrorCode::AllBrokersDown), "no broker can be reached");
+        let settings = Settings::parse("127.0.0.1:1", "").expect("valid");
+        let consumer = settings.follower(None, Context::default()).expect("a consumer");
+        let told = |code| plainly(KafkaError::MetadataFetch(code).into(), &consumer).to_string();
+        for code in [RDKafkaErrorCode::BrokerTransportFailure, RDKafkaErrorCode::AllBrokersDown] {
+            assert!(told(code).starts_with("no broker can be reached"), "{}", told(code));
+        }
         assert!(told(RDKafkaErrorCode::Authentication).contains("Authentication"));
     }
 

@@ -34,7 +34,7 @@ use crate::spans::{EndedRecord, RecordSpan};
 use crate::thread::Stop;
 use crate::topics::Topics;
 use shares::take_in_shares;
-use waiting::Waiting;
+use waiting::{Waiting, plainly};
 
 /// Time for which an idle intake waits before it checks whether it is to end.
 const IDLE: Duration = Duration::from_millis(100);
@@ -84,6 +84,8 @@ pub struct Intake<A> {
 enum IntakeError {
     #[error(transparent)]
     Kafka(#[from] KafkaError),
+    #[error("{0}")]
+    Unreachable(String),
     #[error(transparent)]
     Read(#[from] ReadError),
     #[error(transparent)]
@@ -176,7 +178,7 @@ impl<A: Acceptor> Intake<A> {
         let context = Context::of(&self.figures, Part::Intake).watching(&made_anew);
         let consumer = self.settings.consumer(GROUP, context)?;
         let topics = self.settings.topics().clone();
-        let found = partitions::find(consumer.client(), &topics)?;
+        let found = partitions::find(consumer.client(), &topics).map_err(|error| plainly(error, &consumer))?;
         let positions = self.runtime.block_on(self.store.positions())?;
         let mut assignment = TopicPartitionList::new();
         let mut places = partitions::places(&topics, &found.leaders, &positions);

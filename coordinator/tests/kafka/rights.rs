@@ -53,7 +53,7 @@ fn the_rights_that_are_documented_suffice_and_without_them_the_parts_say_so() {
 fn a_password_that_is_not_taken_is_told_by_the_parts_that_wait_for_a_broker() {
     let broker = Broker::start_guarded();
     let config = broker.config().replace("divvy-secret", "wrong");
-    let coordinator = Coordinator::start_with(&broker, &[("DIVVY_KAFKA_CONFIG", &config)]);
+    let coordinator = Coordinator::start_with(&broker, &[("DIVVY_KAFKA_CONFIG", config.as_str())]);
     coordinator.post("/v1/jobs", &job(0));
     for part in ["events", "intake"] {
         eventually(&format!("{part} cannot go on, and why"), || {

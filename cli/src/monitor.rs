@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use api::WorkerStatus;
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, ValueHint};
 use streams::{Followed, Follower, FollowerError, From, Settings, Topic};
 
@@ -35,7 +36,7 @@ pub(crate) struct Monitor {
     #[arg(long)]
     from_beginning: bool,
     /// Read in this consumer group, which goes on where it stopped
-    #[arg(long, value_name = "NAME", value_hint = ValueHint::Other)]
+    #[arg(long, value_name = "NAME", value_hint = ValueHint::Other, value_parser = NonEmptyStringValueParser::new())]
     group: Option<String>,
     /// Print the events of jobs, too
     #[arg(long)]

@@ -93,6 +93,8 @@ fn monitor_prints_workers_and_events_of_a_grid_that_got_the_brokers_from_its_env
     assert!(workers.contains("worker-1") && workers.contains("worker-2"), "{workers:?}");
     let without = divvy(&["monitor"], &broker).env_remove("DIVVY_KAFKA_BROKERS").output().expect("start");
     assert_eq!(without.status.code(), Some(2));
+    let unnamed = divvy(&["monitor", "--group", ""], &broker).output().expect("start");
+    assert_eq!(unnamed.status.code(), Some(2), "a group has a name");
 }
 
 /// The state of a worker as a record.

@@ -70,13 +70,13 @@ pub(crate) fn next(consumer: &BaseConsumer<Context>, patience: Duration) -> Opti
 /// The record without the headers whose names are not UTF-8.
 fn with_readable_headers(record: OwnedMessage) -> OwnedMessage {
     let Some(headers) = record.headers() else { return record };
-    let places = 0..headers.count();
-    if places.clone().all(|place| header_at(headers, place).is_some()) {
-        return record;
-    }
-    let readable = places.filter_map(|place| header_at(headers, place));
-    let kept = readable.fold(OwnedHeaders::new(), |all, header| all.insert(header));
-    record.replace_headers(Some(kept))
+    let all: Vec<_> = (0..headers.count()).map(|place| header_at(headers, place)).collect();
+    let is_whole = all.iter().all(Option::is_some);
+    let kept = (!is_whole).then(|| {
+        let readable = all.into_iter().flatten();
+        readable.fold(OwnedHeaders::new(), |kept, header| kept.insert(header))
+    });
+    if kept.is_some() { record.replace_headers(kept) } else { record }
 }
 
 /// A header; `None` if its name is not UTF-8, at which the library panics. Brokers take any bytes for a name.

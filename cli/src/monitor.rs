@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use api::WorkerStatus;
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, ValueHint};
 use streams::{Followed, Follower, FollowerError, From, Settings, Topic};
 
@@ -35,7 +36,7 @@ pub(crate) struct Monitor {
     #[arg(long)]
     from_beginning: bool,
     /// Read in this consumer group, which goes on where it stopped
-    #[arg(long, value_name = "NAME", value_hint = ValueHint::Other)]
+    #[arg(long, value_name = "NAME", value_hint = ValueHint::Other, value_parser = NonEmptyStringValueParser::new())]
     group: Option<String>,
     /// Print the events of jobs, too
     #[arg(long)]
@@ -67,14 +68,15 @@ pub(crate) fn unreadable(settings: &Settings, error: &FollowerError) -> Failure 
     Failure::Failed(format!("cannot read from Kafka at {}: {error}", settings.brokers()))
 }
 
-/// The next record, as [`Follower::next`] returns it. A record that divvy did not publish is told and left out.
+/// The next record, as [`Follower::next`] returns it. A record that divvy did not publish is told and left out, and so is a topic
+/// that is gone.
 pub(crate) fn next(
     follower: &mut Follower,
     settings: &Settings,
     patience: Duration,
 ) -> Result<Option<Followed>, Failure> {
     match follower.next(patience) {
-        Err(error @ FollowerError::Record { .. }) => {
+        Err(error @ (FollowerError::Record { .. } | FollowerError::Gone(_))) => {
             tell(&format!("warning: {}", printable(&error.to_string())));
             Ok(None)
         }

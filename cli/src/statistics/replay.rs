@@ -50,13 +50,16 @@ pub(super) async fn run(grid: &Client, arguments: &Statistics, brokers: Option<&
     }
     tokio::time::sleep(TELLING).await;
     let last = latest(grid).await?;
-    let read = tokio::task::spawn_blocking(move || replay(&settings, last, &mut check).map(|events| (check, events)));
-    let (check, events) = read.await.map_err(|error| Failure::Failed(error.to_string()))??;
+    let read = tokio::task::spawn_blocking(move || replay(&settings, last, &mut check).map(|found| (check, found)));
+    let (check, Replayed { events, missing }) = read.await.map_err(|error| Failure::Failed(error.to_string()))??;
     let during =
         if last > first { format!(", {} of them while the figures were read", last - first) } else { String::new() };
     tell(&format!("{} up to number {last}{during}", counted(events, "event", "events")));
     if events < last {
-        tell(&format!("warning: {} not in Kafka", counted(last - events, "event is", "events are")));
+        let lost = counted(last - events, "event is", "events are");
+        tell(&format!(
+            "warning: {lost} not in Kafka, the first with number {missing}: their figures are stored and not counted"
+        ));
     }
     let mut differences = Vec::new();
     for grain in STORED {
@@ -109,8 +112,16 @@ async fn all_tasks(grid: &Client, grain: Grain) -> Result<Vec<TaskStarts>, Failu
     }
 }
 
-/// Counts the events up to a number, each once and in order. Returns their number.
-fn replay(settings: &Settings, latest: u64, check: &mut Check) -> Result<u64, Failure> {
+/// The events that were found.
+struct Replayed {
+    /// How many.
+    events: u64,
+    /// The number of the first one that was not found.
+    missing: u64,
+}
+
+/// Counts the events up to a number, each once and in order.
+fn replay(settings: &Settings, latest: u64, check: &mut Check) -> Result<Replayed, Failure> {
     let started = Follower::start(settings, &[Topic::Events], From::Beginning, None);
     let mut follower = started.map_err(|error| monitor::unreadable(settings, &error))?;
     let without_leader = follower.partitions_without_leader();
@@ -146,5 +157,5 @@ fn replay(settings: &Settings, latest: u64, check: &mut Check) -> Result<u64, Fa
         events += 1;
     }
     check.end();
-    Ok(events)
+    Ok(Replayed { events, missing: next })
 }

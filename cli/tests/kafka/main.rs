@@ -1,6 +1,7 @@
 //! `divvy up`, `divvy monitor` and the replay of statistics with a real broker of Apache Kafka.
 
 mod helpers;
+mod topics;
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -92,6 +93,8 @@ fn monitor_prints_workers_and_events_of_a_grid_that_got_the_brokers_from_its_env
     assert!(workers.contains("worker-1") && workers.contains("worker-2"), "{workers:?}");
     let without = divvy(&["monitor"], &broker).env_remove("DIVVY_KAFKA_BROKERS").output().expect("start");
     assert_eq!(without.status.code(), Some(2));
+    let unnamed = divvy(&["monitor", "--group", ""], &broker).output().expect("start");
+    assert_eq!(unnamed.status.code(), Some(2), "a group has a name");
 }
 
 /// The state of a worker as a record.
@@ -115,6 +118,16 @@ fn monitor_names_a_record_that_divvy_did_not_publish_and_goes_on() {
     assert_eq!(workers, ["first", "second"], "{said}");
     let warning = format!("warning: record 1 of {} is not what divvy publishes: ", broker.topic("workers"));
     assert!(said.contains(&warning), "{said}");
+}
+
+#[test]
+fn monitor_says_why_no_broker_takes_it() {
+    let broker = Broker::start_guarded();
+    let config = broker.config().replace("divvy-secret", "wrong");
+    let refused = divvy(&["monitor"], &broker).env("DIVVY_KAFKA_CONFIG", config).output().expect("start");
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert_eq!(refused.status.code(), Some(1), "{said}");
+    assert!(said.contains("no broker can be reached: ") && said.contains("Authentication failed"), "{said}");
 }
 
 /// The first lines that a command prints. The command is killed then.

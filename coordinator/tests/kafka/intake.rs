@@ -92,6 +92,53 @@ fn what_is_no_job_goes_to_the_dead_letters_with_its_cause_and_the_rest_goes_on()
 }
 
 #[test]
+fn a_header_with_a_name_of_any_bytes_hides_neither_the_record_nor_its_other_headers() {
+    let broker = Broker::shared();
+    let coordinator = Coordinator::start(&broker);
+    broker.change_topic("--create", "submit.5", &["--partitions", "1"]);
+    for _ in 0..2 {
+        let headers: [&[u8]; 3] = [b"caf\xe9=1", b"idempotency-key=a key", b"\xff\xfe=2"];
+        broker.produce_bytes("submit.5", job(1).as_bytes(), &headers);
+    }
+    broker.produce_bytes("submit.5", b"no job", &[b"caf\xe9=1", b"from=a test"]);
+    broker.produce("submit.5", &[job(2)], &[]);
+    let found = wait_for_jobs(&coordinator, 2);
+    assert_eq!((found.len(), numbers(&found)), (2, BTreeSet::from([1, 2])));
+    let dead = eventually("a dead letter", || broker.records("submit.dead").pop());
+    assert_eq!((dead.value.as_str(), dead.header("from")), ("no job", Some("a test")));
+}
+
+#[test]
+fn a_record_of_wrong_bytes_or_with_a_wrong_key_for_idempotency_is_a_dead_letter() {
+    let broker = Broker::shared();
+    let coordinator = Coordinator::start_with(&broker, &[("DIVVY_MAX_JOB_BYTES", "2000")]);
+    broker.change_topic("--create", "submit.6", &["--partitions", "1"]);
+    let (long, named) = ("x".repeat(2001), job(7));
+    let cases: [(&str, &[&[u8]], &str); 4] = [
+        (&long, &[], "longer than 2000 bytes"),
+        ("no text", &[b"idempotency-key=caf\xe9"], "idempotency-key must be readable text"),
+        (&named, &[b"idempotency-key="], "1 to 256 bytes"),
+        ("two", &[b"idempotency-key=one", b"Idempotency-Key=one"], "idempotency-key is given more than once"),
+    ];
+    for (value, headers, _) in cases {
+        broker.produce_bytes("submit.6", value.as_bytes(), headers);
+    }
+    let kafka = eventually("each is a dead letter", || {
+        Some(coordinator.kafka()).filter(|kafka| kafka["records_dead"] == cases.len())
+    });
+    assert_eq!(kafka["records_taken"], 0, "{kafka}");
+    let causes = broker.headers("submit.dead");
+    for (value, _, cause) in cases {
+        assert!(causes.contains(cause), "{cause} for {value}: {causes}");
+    }
+    broker.produce_bytes("submit.6", b"{\"kind\":\"caf\xe9\"}", &[]);
+    broker.produce("submit.6", &[job(1)], &[]);
+    assert_eq!(numbers(&wait_for_jobs(&coordinator, 1)), BTreeSet::from([1]));
+    eventually("it is a dead letter", || (coordinator.kafka()["records_dead"] == cases.len() + 1).then_some(()));
+    assert_eq!(broker.headers("submit.dead").lines().count(), cases.len() + 1);
+}
+
+#[test]
 fn a_topic_that_is_made_anew_is_read_from_its_start_whether_it_is_shorter_or_longer_than_before() {
     let broker = Broker::shared();
     let mut coordinator = Coordinator::start(&broker);

@@ -48,3 +48,17 @@ fn the_rights_that_are_documented_suffice_and_without_them_the_parts_say_so() {
     assert_eq!(numbers(&wait_for_jobs(&coordinator, 24)), (0..24).collect());
     eventually("nothing fails", || (coordinator.kafka()["errors"] == json!({})).then_some(()));
 }
+
+#[test]
+fn a_password_that_is_not_taken_is_told_by_the_parts_that_wait_for_a_broker() {
+    let broker = Broker::start_guarded();
+    let config = broker.config().replace("divvy-secret", "wrong");
+    let coordinator = Coordinator::start_with(&broker, &[("DIVVY_KAFKA_CONFIG", config.as_str())]);
+    coordinator.post("/v1/jobs", &job(0));
+    for part in ["events", "intake"] {
+        eventually(&format!("{part} cannot go on, and why"), || {
+            let told = coordinator.kafka()["errors"][part].as_str().map(str::to_owned);
+            told.filter(|told| told.contains("Authentication failed"))
+        });
+    }
+}

@@ -6,6 +6,8 @@ use crate::helpers::refusal;
 fn settings_that_cannot_be_used_end_the_start_with_their_cause_and_without_secrets() {
     for (brokers, config, cause) in [
         ("localhost", "", "is not a broker"),
+        ("kafka://localhost:9092", "", "is not a broker"),
+        ("ssl://localhost:9092", "", "names another protocol than the setting security.protocol, which is plaintext"),
         ("localhost:9092", "no.such.setting=1", "no.such.setting"),
         ("localhost:9092", "acks", "setting 1 has no value"),
         ("localhost:9092", "enable.idempotence=false", "enable.idempotence is set by divvy"),

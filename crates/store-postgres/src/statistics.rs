@@ -154,13 +154,18 @@ fn add_starts<'a>(tally: &Tally) -> Option<Step<'a>> {
     let (mut tasks, mut starts) = (Vec::new(), Vec::new());
     for (row, task, count) in tally.starts() {
         keys.push(row);
-        tasks.push(task.replace('\0', "\u{fffd}"));
+        tasks.push(clean(task));
         starts.push(count.column());
     }
     let is_none = starts.is_empty();
     let most = (MAX_TASK_NAMES as u64).column();
     let more: Vec<Param<'a>> = vec![Box::new(tasks), Box::new(starts), Box::new(most), Box::new(OTHER_TASKS)];
     (!is_none).then(|| Step::Run { sql: ADD_STARTS, params: keys.params(more) })
+}
+
+/// The name of tasks as text that PostgreSQL takes.
+fn clean(task: &str) -> String {
+    task.replace('\0', "\u{fffd}")
 }
 
 /// The first full second at or after a time.
@@ -271,7 +276,8 @@ pub(crate) async fn task_starts(
     const SQL: &str = "SELECT start, kind, task, starts FROM statistics_tasks WHERE grain = $1 AND start >= $2 AND start < $3 \
          AND ($4::text IS NULL OR kind = $4) AND (start, kind, task) > ($5, $6, $7) ORDER BY start, kind, task LIMIT $8";
     let (after_start, after_kind) = place(after.map(|(start, kind, _)| (*start, *kind)));
-    let after_task = after.map_or("", |(_, _, task)| task.as_str());
+    // No stored name has a zero in it.
+    let after_task = after.map_or_else(String::new, |(_, _, task)| clean(task));
     let kind = query.kind.map(|kind| kind.as_str().to_owned());
     let (from, to) = (second(query.starts.start), second(query.starts.end));
     let read = |row: &Row| {

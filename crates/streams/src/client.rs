@@ -1,12 +1,12 @@
 //! Messages of librdkafka about itself.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::consumer::ConsumerContext;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::DeliveryResult;
 use rdkafka::producer::ProducerContext;
@@ -15,47 +15,87 @@ use tracing::debug;
 use crate::figures::{Figures, Part};
 
 /// Text in librdkafka's message when a topic has another id than before.
-const MADE_ANEW: &str = "changed id from ";
+const MADE_ANEW: &str = " changed id from ";
 /// Text of that message when no id of the topic was known before.
 const NO_ID: &str = "changed id from AAAAAAAAAAAAAAAAAAAAAA";
 
 /// Time without failures after which a producer works again: deliveries to other partitions may succeed beside failing ones.
 const QUIET: Duration = Duration::from_secs(5);
+/// Silence after which librdkafka has told why no broker can be reached.
+const TELLING: Duration = Duration::from_millis(50);
+/// Most messages that are read for this.
+const MAX_MESSAGES: usize = 100;
+
+/// Names of topics that were made anew while they were read. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct MadeAnew(Arc<Mutex<BTreeSet<String>>>);
+
+impl MadeAnew {
+    fn note(&self, topic: &str) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(topic.to_owned());
+    }
+
+    /// The topics that were noted since the last call.
+    pub(crate) fn take(&self) -> BTreeSet<String> {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// The topic that librdkafka's message says to be made anew.
+fn made_anew(message: &str) -> Option<&str> {
+    let (topic, _) = message.split_once(MADE_ANEW).filter(|_| !message.contains(NO_ID))?;
+    topic.rsplit(' ').next()
+}
 
 /// Passes errors to the figures and notes topics that are made anew.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Context {
     figures: Option<(Arc<Figures>, Part)>,
-    made_anew: Option<Arc<AtomicBool>>,
+    made_anew: Option<MadeAnew>,
+    /// Last message of the client about a single broker.
+    broker: Arc<Mutex<Option<String>>>,
 }
 
 impl Context {
     pub(crate) fn of(figures: &Arc<Figures>, part: Part) -> Self {
-        Self { figures: Some((Arc::clone(figures), part)), made_anew: None }
+        Self { figures: Some((Arc::clone(figures), part)), ..Self::default() }
     }
 
-    /// Sets the flag, before any record of a topic that was made anew is read.
-    pub(crate) fn watching(self, made_anew: &Arc<AtomicBool>) -> Self {
-        Self { made_anew: Some(Arc::clone(made_anew)), ..self }
+    /// Notes a topic that was made anew, before any of its records is read.
+    pub(crate) fn watching(self, made_anew: &MadeAnew) -> Self {
+        Self { made_anew: Some(made_anew.clone()), ..self }
     }
 
     pub(crate) fn watches_topics(&self) -> bool {
         self.made_anew.is_some()
     }
+
+    fn note_broker(&self, message: &str) {
+        *self.broker.lock().unwrap_or_else(PoisonError::into_inner) = Some(message.to_owned());
+    }
+
+    /// Says that no broker can be reached, and why not.
+    fn unreachable(&self) -> String {
+        unreachable(self.broker.lock().unwrap_or_else(PoisonError::into_inner).as_deref())
+    }
 }
 
 impl ClientContext for Context {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        if let Some(made_anew) =
-            self.made_anew.as_ref().filter(|_| message.contains(MADE_ANEW) && !message.contains(NO_ID))
+        if let Some(noted) = &self.made_anew
+            && let Some(topic) = made_anew(message)
         {
-            made_anew.store(true, Ordering::Release);
+            noted.note(topic);
         }
         log(level, facility, message);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
         debug!(%error, reason, "librdkafka");
+        let is_of_all = error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown);
+        if is_of_login(&error) || is_of_one_broker(&error) {
+            self.note_broker(reason);
+        }
         // librdkafka asks for the coordinator of every group, also of a group without stored offsets.
         if error.rdkafka_error_code() == Some(RDKafkaErrorCode::GroupAuthorizationFailed) {
             return;
@@ -67,7 +107,8 @@ impl ClientContext for Context {
         }
         // The roster hears of each record.
         if let Some((figures, part)) = self.figures.as_ref().filter(|(_, part)| *part != Part::Roster) {
-            figures.failed(*part, cause(&error, reason));
+            // librdkafka counts brokers that it has forgotten meanwhile: "0/2 brokers are down".
+            figures.failed(*part, &if is_of_all { self.unreachable() } else { reason.to_owned() });
         }
     }
 }
@@ -78,13 +119,24 @@ pub(crate) fn is_of_one_broker(error: &KafkaError) -> bool {
     matches!(error.rdkafka_error_code(), Some(BrokerTransportFailure | OperationTimedOut | Resolve))
 }
 
-/// librdkafka counts brokers that it has forgotten meanwhile: "0/2 brokers are down".
-fn cause<'a>(error: &KafkaError, reason: &'a str) -> &'a str {
-    if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown) {
-        "no broker can be reached"
-    } else {
-        reason
-    }
+/// Whether a broker does not take the client's name and password, or client and broker do not agree about TLS.
+pub(crate) fn is_of_login(error: &KafkaError) -> bool {
+    use RDKafkaErrorCode::{Authentication, SSL};
+    matches!(error.rdkafka_error_code(), Some(Authentication | SSL))
+}
+
+/// Says that no broker can be reached, with the last message about one.
+pub(crate) fn unreachable(broker: Option<&str>) -> String {
+    let why = broker.map_or_else(String::new, |broker| format!(": {broker}"));
+    format!("no broker can be reached{why}")
+}
+
+/// Says why no broker has answered a consumer that reads nothing yet.
+pub(crate) fn why_unreachable(consumer: &BaseConsumer<Context>) -> String {
+    // What librdkafka has to tell waits where records would.
+    let mut polls = 0..MAX_MESSAGES;
+    while polls.next().is_some() && consumer.poll(TELLING).is_some() {}
+    consumer.context().unreachable()
 }
 
 /// Logs librdkafka's messages at debug level: the parts themselves report relevant errors.
@@ -113,10 +165,31 @@ mod tests {
     use super::*;
 
     #[test]
-    fn brokers_that_are_all_away_are_not_counted() {
-        let told = |code| cause(&KafkaError::Global(code), "0/2 brokers are down").to_owned();
-        assert_eq!(told(RDKafkaErrorCode::AllBrokersDown), "no broker can be reached");
-        assert_eq!(told(RDKafkaErrorCode::Authentication), "0/2 brokers are down");
+    fn brokers_that_are_all_away_are_not_counted_and_the_last_one_says_why() {
+        let figures = Arc::new(Figures::default());
+        let context = Context::of(&figures, Part::Outbox);
+        let told = |code, reason| {
+            context.error(KafkaError::Global(code), reason);
+            figures.stats(0).errors["events"].clone()
+        };
+        assert_eq!(told(RDKafkaErrorCode::AllBrokersDown, "0/2 brokers are down"), "no broker can be reached");
+        assert_eq!(told(RDKafkaErrorCode::Authentication, "one:1: wrong password"), "one:1: wrong password");
+        let why = "no broker can be reached: one:1: wrong password";
+        assert_eq!(told(RDKafkaErrorCode::AllBrokersDown, "1/2 brokers are down"), why);
+    }
+
+    #[test]
+    fn a_topic_that_is_made_anew_is_noted_by_its_name_and_one_that_is_seen_first_is_not() {
+        let noted = MadeAnew::default();
+        let context = Context::default().watching(&noted);
+        let tell = |from: &str| {
+            let message = format!("[thrd:main]: Topic divvy.submit.3 changed id from {from} to 5qIkZb3LTtCFOEKeWbMfCQ");
+            context.log(RDKafkaLogLevel::Debug, "METADATA", &message);
+            noted.take()
+        };
+        assert_eq!(tell("AAAAAAAAAAAAAAAAAAAAAA"), BTreeSet::new());
+        assert_eq!(tell("CFOEKeWbMfCQ5qIkZb3LTt"), BTreeSet::from(["divvy.submit.3".to_owned()]));
+        assert_eq!(noted.take(), BTreeSet::new());
     }
 
     #[test]

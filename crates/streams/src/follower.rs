@@ -1,7 +1,12 @@
 //! Reads events and the workers' state, for people and programs that look on.
+//!
+//! Without a group it looks for partitions that are added and for topics that are made anew: all their records are new, so they are
+//! read from their start.
 
-use std::collections::BTreeSet;
-use std::time::Duration;
+mod places;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
 
 use api::WorkerStatus;
 use model::JobEvent;
@@ -11,12 +16,14 @@ use rdkafka::message::{Message, OwnedMessage};
 use rdkafka::{Offset, TopicPartitionList};
 use tracing::debug;
 
-use crate::client::Context;
+use crate::client::{Context, MadeAnew, why_unreachable};
 use crate::settings::Settings;
 use crate::topics::Topics;
 
 /// Bound on the time of a broker's answer.
 const ASK_TIMEOUT: Duration = Duration::from_secs(10);
+/// Bound on the time of a look at the topics, during which nothing is read.
+const LOOK_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A topic to read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,11 +61,14 @@ pub enum FollowerError {
     #[error(transparent)]
     Kafka(#[from] KafkaError),
     /// No broker answers.
-    #[error("no broker can be reached")]
-    Unreachable,
+    #[error("{0}")]
+    Unreachable(String),
     /// A topic is not there.
     #[error("there is no topic {0}: does a coordinator publish to these brokers?")]
     NoTopic(String),
+    /// A topic was deleted while it was read.
+    #[error("topic {0} is gone: it is read from its start once it is there again")]
+    Gone(String),
     /// The brokers do not describe a topic to this client.
     #[error("the brokers refuse topic {topic}: {error}")]
     Refused {
@@ -82,6 +92,7 @@ pub enum FollowerError {
 /// A consumer of some of the topics.
 pub struct Follower {
     consumer: BaseConsumer<Context>,
+    topics: Vec<String>,
     /// Ends of the partitions; `None` if the follower reads some partitions only or several topics, whose ends do not name the
     /// topic.
     ends: Option<Ends>,
@@ -90,6 +101,14 @@ pub struct Follower {
     last: Option<(String, i32, i64)>,
     events: String,
     without_leader: u64,
+    /// The partitions that are read, by topic. A group assigns its own.
+    assigned: BTreeMap<String, BTreeSet<i32>>,
+    made_anew: MadeAnew,
+    /// Topics that were there at the start and are not.
+    gone: BTreeSet<String>,
+    look_interval: Duration,
+    /// The time of the next look at the topics.
+    look_at: Instant,
 }
 
 /// The partitions of a topic that have been read to their end.
@@ -129,37 +148,43 @@ impl Follower {
         from: From,
         group: Option<&str>,
     ) -> Result<Self, FollowerError> {
-        let reset = if from == From::Beginning { "earliest" } else { "latest" };
-        let consumer = settings.follower(group, reset)?;
-        let names: Vec<_> = topics.iter().map(|topic| topic.name(settings.topics())).collect();
-        let (mut assignment, mut ends, mut without_leader) = (TopicPartitionList::new(), Ends::default(), 0);
+        let made_anew = MadeAnew::default();
+        let context = if group.is_some() { Context::default() } else { Context::default().watching(&made_anew) };
+        let consumer = settings.follower(group, context)?;
+        let topics: Vec<_> = topics.iter().map(|topic| topic.name(settings.topics())).collect();
         let offset = if from == From::Beginning { Offset::Beginning } else { Offset::End };
-        for name in &names {
-            let metadata = consumer.client().fetch_metadata(Some(name.as_str()), ASK_TIMEOUT).map_err(unfetched)?;
-            for topic in metadata.topics() {
-                match topic.error().map(RDKafkaErrorCode::from) {
-                    Some(error) if !is_missing(error) => {
-                        return Err(FollowerError::Refused { topic: name.clone(), error });
-                    }
-                    None if !topic.partitions().is_empty() => (),
-                    Some(_) | None => return Err(FollowerError::NoTopic(name.clone())),
-                }
-                for partition in topic.partitions() {
-                    assignment.add_partition_offset(name, partition.id(), offset)?;
-                    ends.partitions += 1;
-                    if partition.leader() < 0 {
-                        without_leader += 1;
-                    }
-                }
+        let (mut assignment, mut assigned, mut without_leader) = (TopicPartitionList::new(), BTreeMap::new(), 0);
+        for topic in &topics {
+            let found = partitions(&consumer, topic, ASK_TIMEOUT).map_err(|error| plainly(error, &consumer))?;
+            without_leader += found.values().map(|is_led| u64::from(!is_led)).sum::<u64>();
+            let found: BTreeSet<_> = found.into_keys().collect();
+            if group.is_some() && from == From::Now {
+                places::keep(&consumer, topic, &found)?;
             }
+            add(&mut assignment, topic, &found, offset)?;
+            assigned.insert(topic.clone(), found);
         }
         match group {
-            Some(_) => consumer.subscribe(&names.iter().map(String::as_str).collect::<Vec<_>>())?,
+            Some(_) => consumer.subscribe(&topics.iter().map(String::as_str).collect::<Vec<_>>())?,
             None => consumer.assign(&assignment)?,
         }
-        let (is_grouped, events) = (group.is_some(), settings.topics().events());
-        let ends = (!is_grouped && names.len() == 1).then_some(ends);
-        Ok(Self { consumer, ends, is_grouped, last: None, events, without_leader })
+        let (is_grouped, look_interval) = (group.is_some(), settings.look_interval());
+        let ends =
+            (!is_grouped && topics.len() == 1).then(|| Ends { partitions: assignment.count(), ..Ends::default() });
+        Ok(Self {
+            consumer,
+            topics,
+            ends,
+            is_grouped,
+            last: None,
+            events: settings.topics().events(),
+            without_leader,
+            assigned,
+            made_anew,
+            gone: BTreeSet::new(),
+            look_interval,
+            look_at: Instant::now() + look_interval,
+        })
     }
 
     /// The number of partitions that had no leader at the start: their records come only once they have one.
@@ -171,11 +196,22 @@ impl Follower {
     /// The next record; `None` if none has come within `patience`. A group goes on behind the record before it.
     ///
     /// # Errors
-    /// The brokers refuse, or a record has another form than divvy publishes. The call waits for brokers that cannot be reached.
+    /// The brokers refuse, a record has another form than divvy publishes, or a topic is gone, which is said once. The call waits
+    /// for brokers that cannot be reached.
     pub fn next(&mut self, patience: Duration) -> Result<Option<Followed>, FollowerError> {
         self.store_last();
-        let Some(record) = self.consumer.poll(patience) else { return Ok(None) };
+        if self.look_at <= Instant::now() {
+            self.look()?;
+        }
+        let polled = self.consumer.poll(patience).map(|record| record.map(|record| record.detach()));
+        let anew = self.made_anew.take();
+        for topic in &anew {
+            self.forget(topic)?;
+        }
+        let Some(record) = polled else { return Ok(None) };
         match record {
+            // It is read again with those before it.
+            Ok(record) if anew.contains(record.topic()) => Ok(None),
             Ok(record) => {
                 if let Some(ends) = &mut self.ends {
                     ends.read(record.partition());
@@ -183,16 +219,74 @@ impl Follower {
                 if self.is_grouped {
                     self.last = Some((record.topic().to_owned(), record.partition(), record.offset()));
                 }
-                self.read(&record.detach()).map(Some)
+                self.read(&record).map(Some)
             }
             Err(KafkaError::PartitionEOF(partition)) => {
                 let is_end = self.ends.as_mut().is_some_and(|ends| ends.end(partition));
                 Ok(is_end.then_some(Followed::End))
             }
+            Err(error) if is_of_topic(&error) => {
+                self.look_at = Instant::now();
+                Ok(None)
+            }
             // A follower without a group of its own does not need the right to a group.
             Err(error) if is_passing(&error) || (!self.is_grouped && is_of_group(&error)) => Ok(None),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Looks for topics that are gone and, without a group, for partitions that are not read yet.
+    fn look(&mut self) -> Result<(), FollowerError> {
+        self.look_at = Instant::now() + self.look_interval;
+        for topic in self.topics.clone() {
+            match partitions(&self.consumer, &topic, LOOK_TIMEOUT) {
+                Ok(found) => {
+                    self.gone.remove(&topic);
+                    self.assign_added(&topic, found.into_keys().collect())?;
+                }
+                Err(FollowerError::NoTopic(_)) => {
+                    if self.gone.insert(topic.clone()) {
+                        return Err(FollowerError::Gone(topic));
+                    }
+                }
+                // Reading goes on, and the next look may succeed.
+                Err(error) => debug!(topic, %error, "the topic is not described"),
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads from their start those of a topic's partitions that are not read yet.
+    fn assign_added(&mut self, topic: &str, mut found: BTreeSet<i32>) -> Result<(), KafkaError> {
+        if self.is_grouped {
+            return Ok(());
+        }
+        let assigned = self.assigned.entry(topic.to_owned()).or_default();
+        found.retain(|partition| !assigned.contains(partition));
+        if found.is_empty() {
+            return Ok(());
+        }
+        let mut added = TopicPartitionList::new();
+        add(&mut added, topic, &found, Offset::Beginning)?;
+        self.consumer.incremental_assign(&added)?;
+        assigned.append(&mut found);
+        if let Some(ends) = &mut self.ends {
+            ends.partitions = assigned.len();
+        }
+        Ok(())
+    }
+
+    /// Stops reading a topic that was made anew, until the next look.
+    fn forget(&mut self, topic: &str) -> Result<(), KafkaError> {
+        self.look_at = Instant::now();
+        let Some(assigned) = self.assigned.remove(topic) else { return Ok(()) };
+        let mut removed = TopicPartitionList::new();
+        add(&mut removed, topic, &assigned, Offset::Invalid)?;
+        self.consumer.incremental_unassign(&removed)?;
+        if let Some(ends) = &mut self.ends {
+            *ends = Ends::default();
+        }
+        Ok(())
     }
 
     /// Ends the reading. A group goes on behind the last record; without this call the group reads it again.
@@ -229,10 +323,47 @@ impl Topic {
     }
 }
 
+/// The partitions of a topic, each with whether a broker leads it.
+fn partitions(
+    consumer: &BaseConsumer<Context>,
+    topic: &str,
+    patience: Duration,
+) -> Result<BTreeMap<i32, bool>, FollowerError> {
+    let metadata = consumer.client().fetch_metadata(Some(topic), patience)?;
+    let mut found = BTreeMap::new();
+    for described in metadata.topics() {
+        match described.error().map(RDKafkaErrorCode::from) {
+            Some(error) if !is_missing(error) => {
+                return Err(FollowerError::Refused { topic: topic.to_owned(), error });
+            }
+            Some(_) => (),
+            None => found.extend(described.partitions().iter().map(|one| (one.id(), one.leader() >= 0))),
+        }
+    }
+    if found.is_empty() { Err(FollowerError::NoTopic(topic.to_owned())) } else { Ok(found) }
+}
+
+/// Adds partitions of a topic to a list.
+fn add(
+    list: &mut TopicPartitionList,
+    topic: &str,
+    partitions: &BTreeSet<i32>,
+    offset: Offset,
+) -> Result<(), KafkaError> {
+    partitions.iter().try_for_each(|&partition| list.add_partition_offset(topic, partition, offset))
+}
+
 /// Whether the error says that a topic does not exist, or is being made.
 fn is_missing(error: RDKafkaErrorCode) -> bool {
     use RDKafkaErrorCode::{LeaderNotAvailable, UnknownTopic, UnknownTopicOrPartition};
     matches!(error, UnknownTopicOrPartition | UnknownTopic | LeaderNotAvailable)
+}
+
+/// Whether the error says that a topic, or a partition of it, is no longer there.
+fn is_of_topic(error: &KafkaError) -> bool {
+    use RDKafkaErrorCode::{UnknownPartition, UnknownTopic, UnknownTopicId, UnknownTopicOrPartition};
+    let codes = [UnknownPartition, UnknownTopic, UnknownTopicId, UnknownTopicOrPartition];
+    error.rdkafka_error_code().is_some_and(|code| codes.contains(&code))
 }
 
 fn is_passing(error: &KafkaError) -> bool {
@@ -240,9 +371,14 @@ fn is_passing(error: &KafkaError) -> bool {
     matches!(error.rdkafka_error_code(), Some(AllBrokersDown | BrokerTransportFailure | OperationTimedOut | Resolve))
 }
 
-/// The error of a start, for which no broker has described a topic. librdkafka names what has failed by its own terms.
-fn unfetched(error: KafkaError) -> FollowerError {
-    if is_passing(&error) { FollowerError::Unreachable } else { FollowerError::Kafka(error) }
+/// The error of a start. librdkafka names what has failed by its own terms.
+fn plainly(error: FollowerError, consumer: &BaseConsumer<Context>) -> FollowerError {
+    if let FollowerError::Kafka(cause) = &error
+        && is_passing(cause)
+    {
+        return FollowerError::Unreachable(why_unreachable(consumer));
+    }
+    error
 }
 
 fn is_of_group(error: &KafkaError) -> bool {
@@ -285,9 +421,12 @@ mod tests {
 
     #[test]
     fn a_start_without_any_broker_is_told_plainly() {
-        let told = |code| unfetched(KafkaError::MetadataFetch(code)).to_string();
-        assert_eq!(told(RDKafkaErrorCode::BrokerTransportFailure), "no broker can be reached");
-        assert_eq!(told(RDKafkaErrorCode::AllBrokersDown), "no broker can be reached");
+        let settings = Settings::parse("127.0.0.1:1", "").expect("valid");
+        let consumer = settings.follower(None, Context::default()).expect("a consumer");
+        let told = |code| plainly(KafkaError::MetadataFetch(code).into(), &consumer).to_string();
+        for code in [RDKafkaErrorCode::BrokerTransportFailure, RDKafkaErrorCode::AllBrokersDown] {
+            assert!(told(code).starts_with("no broker can be reached"), "{}", told(code));
+        }
         assert!(told(RDKafkaErrorCode::Authentication).contains("Authentication"));
     }
 

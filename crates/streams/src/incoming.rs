@@ -1,11 +1,12 @@
 //! Reads records of the topics of jobs from the consumer.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use model::TraceContext;
 use rdkafka::consumer::BaseConsumer;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{Headers, Message, OwnedMessage};
+use rdkafka::message::{Header, Headers, Message, OwnedHeaders, OwnedMessage};
 
 use crate::client::{Context, is_of_one_broker};
 use crate::partitions::Partition;
@@ -58,12 +59,29 @@ fn is_refusal(error: &KafkaError) -> bool {
 pub(crate) fn next(consumer: &BaseConsumer<Context>, patience: Duration) -> Option<Result<OwnedMessage, KafkaError>> {
     loop {
         match consumer.poll(patience)? {
-            Ok(record) => return Some(Ok(record.detach())),
+            Ok(record) => return Some(Ok(with_readable_headers(record.detach()))),
             Err(error) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::GroupAuthorizationFailed) => (),
             Err(error) if is_of_one_broker(&error) => (),
             Err(error) => return Some(Err(error)),
         }
     }
+}
+
+/// The record without the headers whose names are not UTF-8.
+fn with_readable_headers(record: OwnedMessage) -> OwnedMessage {
+    let Some(headers) = record.headers() else { return record };
+    let all: Vec<_> = (0..headers.count()).map(|place| header_at(headers, place)).collect();
+    let is_whole = all.iter().all(Option::is_some);
+    let kept = (!is_whole).then(|| {
+        let readable = all.into_iter().flatten();
+        readable.fold(OwnedHeaders::new(), |kept, header| kept.insert(header))
+    });
+    if kept.is_some() { record.replace_headers(kept) } else { record }
+}
+
+/// A header; `None` if its name is not UTF-8, at which the library panics. Brokers take any bytes for a name.
+fn header_at(headers: &OwnedHeaders, place: usize) -> Option<Header<'_, &[u8]>> {
+    catch_unwind(AssertUnwindSafe(|| headers.try_get(place))).ok().flatten()
 }
 
 /// The partition of a record, if its topic is one of jobs.
@@ -98,8 +116,6 @@ pub(crate) fn idempotency_key(record: &OwnedMessage) -> Result<Option<&str>, Str
 
 #[cfg(test)]
 mod tests {
-    use rdkafka::message::{Header, OwnedHeaders};
-
     use super::*;
 
     const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";

@@ -12,7 +12,6 @@ mod waiting;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use model::{EventSource, JobId, Priority, TraceContext};
@@ -25,7 +24,7 @@ use store::{Advance, Advanced, NewJob, Position, ReadError, Store, Submission, S
 use tokio::runtime::Handle;
 use tracing::{info, warn};
 
-use crate::client::Context;
+use crate::client::{Context, MadeAnew};
 use crate::dead_letters::{DeadLetters, Unburied};
 use crate::figures::{Figures, Part};
 use crate::incoming::{Batch, idempotency_key, partition_of, poll};
@@ -35,7 +34,7 @@ use crate::spans::{EndedRecord, RecordSpan};
 use crate::thread::Stop;
 use crate::topics::Topics;
 use shares::take_in_shares;
-use waiting::Waiting;
+use waiting::{Waiting, plainly};
 
 /// Time for which an idle intake waits before it checks whether it is to end.
 const IDLE: Duration = Duration::from_millis(100);
@@ -85,6 +84,8 @@ pub struct Intake<A> {
 enum IntakeError {
     #[error(transparent)]
     Kafka(#[from] KafkaError),
+    #[error("{0}")]
+    Unreachable(String),
     #[error(transparent)]
     Read(#[from] ReadError),
     #[error(transparent)]
@@ -101,8 +102,8 @@ struct Session {
     dead_letters: DeadLetters,
     topics: Topics,
     places: BTreeMap<Partition, Place>,
-    /// Whether a topic was made anew: records that were read since are void.
-    made_anew: Arc<AtomicBool>,
+    /// Topics that were made anew: records that were read since are void.
+    made_anew: MadeAnew,
     waiting: Waiting,
     looked_at: Instant,
 }
@@ -153,7 +154,7 @@ impl<A: Acceptor> Intake<A> {
             }
             let Batch { records, is_refused } = poll(&session.consumer, IDLE)?;
             session.waiting.is_refused |= is_refused;
-            if session.made_anew.load(Ordering::Acquire) {
+            if !session.made_anew.take().is_empty() {
                 return Ok(());
             }
             if self.take(&mut session, records, stop)? == Next::Look {
@@ -173,11 +174,11 @@ impl<A: Acceptor> Intake<A> {
     }
 
     fn begin(&self) -> Result<Session, IntakeError> {
-        let made_anew = Arc::default();
+        let made_anew = MadeAnew::default();
         let context = Context::of(&self.figures, Part::Intake).watching(&made_anew);
         let consumer = self.settings.consumer(GROUP, context)?;
         let topics = self.settings.topics().clone();
-        let found = partitions::find(consumer.client(), &topics)?;
+        let found = partitions::find(consumer.client(), &topics).map_err(|error| plainly(error, &consumer))?;
         let positions = self.runtime.block_on(self.store.positions())?;
         let mut assignment = TopicPartitionList::new();
         let mut places = partitions::places(&topics, &found.leaders, &positions);
@@ -232,7 +233,7 @@ impl<A: Acceptor> Intake<A> {
     /// Moves the position of a partition that has lost its last read record behind the last read record that still exists, or to
     /// the start.
     fn resume(&self, partition: Partition, place: &mut Place, offsets: &Range<u64>) -> Result<(), IntakeError> {
-        let consumer = self.settings.consumer(GROUP, Context::default())?;
+        let consumer = self.settings.ending_consumer(GROUP)?;
         let marked = place.marks.before(place.stored.next);
         let (stream, next) = (self.stream(partition), place.stored.next);
         let to = partitions::last_common(&consumer, self.settings.topics(), partition, &marked, offsets)?;

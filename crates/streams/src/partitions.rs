@@ -159,7 +159,8 @@ pub(crate) fn offsets(
     Ok(count(low)..count(high))
 }
 
-/// The last of the marked records, the latest in front, that the partition still has. The consumer reads nothing else meanwhile.
+/// The last of the marked records, the latest in front, that the partition still has. The consumer, which tells the ends of
+/// partitions, reads nothing else meanwhile.
 pub(crate) fn last_common(
     consumer: &BaseConsumer<Context>,
     topics: &Topics,
@@ -176,7 +177,7 @@ pub(crate) fn last_common(
     Ok(None)
 }
 
-/// The record at an offset before the partition's end; `None` at a gap.
+/// The record at an offset before the partition's end; `None` at a gap, such as a transaction leaves at the end.
 fn read_at(
     consumer: &BaseConsumer<Context>,
     topics: &Topics,
@@ -189,8 +190,10 @@ fn read_at(
     consumer.assign(&assignment)?;
     let until = Instant::now() + ASK_TIMEOUT;
     while Instant::now() < until {
-        if let Some(record) = incoming::next(consumer, Duration::from_millis(100)) {
-            return record.map(|record| Some(record).filter(|record| record.offset() == offset));
+        match incoming::next(consumer, Duration::from_millis(100)) {
+            Some(Err(KafkaError::PartitionEOF(_))) => return Ok(None),
+            Some(record) => return record.map(|record| Some(record).filter(|record| record.offset() == offset)),
+            None => (),
         }
     }
     Err(KafkaError::MessageConsumption(RDKafkaErrorCode::OperationTimedOut))
@@ -199,6 +202,7 @@ fn read_at(
 #[cfg(test)]
 mod tests {
     use rdkafka::mocking::MockCluster;
+    use rdkafka::producer::{BaseRecord, Producer};
     use rdkafka::types::RDKafkaRespErr;
 
     use super::*;
@@ -237,6 +241,24 @@ mod tests {
         assert_eq!(found, Found { leaders, refused: vec![topics.submit(seven)] });
         assert_eq!(found.refusal().as_deref(), Some("the brokers refuse access to divvy.submit.7"));
         assert_eq!(Found::default().refusal(), None);
+    }
+
+    #[test]
+    fn a_marked_place_without_a_record_up_to_the_end_is_a_gap() {
+        let cluster = MockCluster::new(1).expect("a broker");
+        let settings = Settings::parse(&cluster.bootstrap_servers(), "").expect("valid");
+        let (topics, partition) = (settings.topics(), (Priority::try_from(5).expect("a priority"), 0));
+        let topic = topics.submit(partition.0);
+        cluster.create_topic(&topic, 1, 1).expect("a topic");
+        let producer = settings.producer(Context::default(), 1).expect("a producer");
+        producer.send(BaseRecord::<(), str>::to(&topic).payload("a job")).map_err(|(error, _)| error).expect("room");
+        producer.flush(Duration::from_secs(60)).expect("the broker takes it");
+        let consumer = settings.ending_consumer("divvy-test").expect("a consumer");
+        let record = read_at(&consumer, topics, partition, 0).expect("an answer").expect("a record");
+        let marked = [Position { next: 2, mark: 7 }, Position { next: 1, mark: mark(&record) }];
+        // The brokers count the end of a transaction too.
+        let found = last_common(&consumer, topics, partition, &marked, &(0..2)).expect("an answer");
+        assert_eq!(found, Some(marked[1]));
     }
 
     #[test]

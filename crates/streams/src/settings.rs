@@ -40,6 +40,10 @@ const OTHER_NAMES: [(&str, &str); 2] =
 const LOOK_INTERVAL: Duration = Duration::from_secs(10);
 /// The setting of librdkafka for this interval.
 const REFRESH_INTERVAL: &str = "topic.metadata.refresh.interval.ms";
+/// The protocols that the address of a broker may begin with.
+const PROTOCOLS: [&str; 4] = ["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"];
+/// The setting of librdkafka for the protocol of all brokers, and its default.
+const PROTOCOL: (&str, &str) = ("security.protocol", "plaintext");
 /// Parts of the names of settings whose values are secret.
 const SECRET: [&str; 5] = ["password", "secret", "pem", "sasl.oauthbearer.config", "username"];
 
@@ -57,6 +61,9 @@ pub enum InvalidSettings {
     /// The text is not a list of `host:port`.
     #[error("{0:?} is not a broker: give host:port, several separated by commas")]
     Broker(String),
+    /// The broker's address begins with another protocol than is set. librdkafka would leave it and those behind it out.
+    #[error("broker {0:?} names another protocol than the setting security.protocol, which is {1}")]
+    Protocol(String, String),
     /// The text is not a list of `key=value`.
     #[error("setting {0} has no value: give key=value, several separated by commas, a comma in a value as \\,")]
     NoValue(usize),
@@ -105,7 +112,7 @@ impl Settings {
         settings.ordered_producer(Context::default()).map_err(refused)?;
         settings.producer(Context::default(), 1).map_err(refused)?;
         settings.consumer("divvy-check", Context::default()).map_err(refused)?;
-        settings.follower(None, "latest").map_err(refused)?;
+        settings.follower(None, Context::default()).map_err(refused)?;
         Ok(settings)
     }
 
@@ -124,6 +131,11 @@ impl Settings {
         let extra = pairs(config)?;
         if let Some((key, _)) = extra.iter().find(|(key, _)| RESERVED.contains(&key.as_str())) {
             return Err(InvalidSettings::Reserved(key.clone()));
+        }
+        let set = extra.iter().rfind(|(key, _)| key == PROTOCOL.0).map_or(PROTOCOL.1, |(_, value)| value.as_str());
+        let is_other = |broker: &&&str| protocol_of(broker).is_some_and(|named| !named.eq_ignore_ascii_case(set));
+        if let Some(other) = brokers.iter().find(is_other) {
+            return Err(InvalidSettings::Protocol((*other).to_owned(), set.to_owned()));
         }
         Ok(Self { brokers: brokers.join(","), extra, topics: Topics::default() })
     }
@@ -230,6 +242,15 @@ impl Settings {
 
     /// A consumer without stored offsets.
     pub(crate) fn consumer(&self, group: &str, context: Context) -> Result<BaseConsumer<Context>, KafkaError> {
+        create_consumer(&mut self.consumer_config(group), context)
+    }
+
+    /// A consumer without stored offsets that tells the ends of partitions.
+    pub(crate) fn ending_consumer(&self, group: &str) -> Result<BaseConsumer<Context>, KafkaError> {
+        self.consumer_config(group).set("enable.partition.eof", "true").create_with_context(Context::default())
+    }
+
+    fn consumer_config(&self, group: &str) -> ClientConfig {
         let mut config = self.client(&[
             ("allow.auto.create.topics", "false"),
             ("fetch.queue.backoff.ms", "10"),
@@ -240,34 +261,45 @@ impl Settings {
         ]);
         config.set("group.id", group).set("enable.auto.commit", "false").set("enable.auto.offset.store", "false");
         config.set("auto.offset.reset", "error");
-        if context.watches_topics() {
-            // Only librdkafka's log shows that a topic was made anew.
-            let debug = config.get("debug").map_or_else(|| "topic".to_owned(), |debug| format!("{debug},topic"));
-            config.set("debug", debug).set_log_level(RDKafkaLogLevel::Debug);
-        }
-        config.create_with_context(context)
+        config
     }
 
-    /// A consumer for a person, in a group where one is given.
-    pub(crate) fn follower(&self, group: Option<&str>, reset: &str) -> Result<BaseConsumer<Context>, KafkaError> {
+    /// A consumer for a person, in a group where one is given. It reads a partition without a place from the start.
+    pub(crate) fn follower(&self, group: Option<&str>, context: Context) -> Result<BaseConsumer<Context>, KafkaError> {
         let mut config = self.client(&[
             ("allow.auto.create.topics", "false"),
             ("fetch.queue.backoff.ms", "10"),
             ("fetch.wait.max.ms", "100"),
         ]);
-        config.set("group.id", group.unwrap_or("divvy-monitor")).set("auto.offset.reset", reset);
+        config.set("group.id", group.unwrap_or("divvy-monitor")).set("auto.offset.reset", "earliest");
         config.set("enable.auto.commit", if group.is_some() { "true" } else { "false" });
         // While it is closed, a consumer takes further records, which nobody reads.
         config.set("enable.auto.offset.store", "false").set("enable.partition.eof", "true");
-        config.create_with_context(Context::default())
+        create_consumer(&mut config, context)
     }
 }
 
+fn create_consumer(config: &mut ClientConfig, context: Context) -> Result<BaseConsumer<Context>, KafkaError> {
+    if context.watches_topics() {
+        // Only librdkafka's log shows that a topic was made anew.
+        let debug = config.get("debug").map_or_else(|| "topic".to_owned(), |debug| format!("{debug},topic"));
+        config.set("debug", debug).set_log_level(RDKafkaLogLevel::Debug);
+    }
+    config.create_with_context(context)
+}
+
+/// The protocol that the address of a broker begins with.
+fn protocol_of(broker: &str) -> Option<&str> {
+    broker.split_once("://").map(|(protocol, _)| protocol)
+}
+
 fn is_broker(broker: &str) -> bool {
-    let address = broker.rsplit_once("://").map_or(broker, |(_, address)| address);
-    address
-        .rsplit_once(':')
-        .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0))
+    let is_known = |protocol: &str| PROTOCOLS.iter().any(|known| known.eq_ignore_ascii_case(protocol));
+    let address = broker.split_once("://").map_or(broker, |(_, address)| address);
+    protocol_of(broker).is_none_or(is_known)
+        && address
+            .rsplit_once(':')
+            .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0))
 }
 
 /// `key=value,…`, with `\,` for a comma in a value.
@@ -314,6 +346,26 @@ mod tests {
             ["no.such.setting=1", "socket.timeout.ms=soon", "security.protocol=ssl,ssl.ca.location=/no/such/file"]
         {
             assert!(matches!(Settings::parse("one:1", config), Err(InvalidSettings::Refused(_))), "{config}");
+        }
+    }
+
+    #[test]
+    fn a_broker_that_librdkafka_would_leave_out_for_its_protocol_is_refused() {
+        for (brokers, config) in [
+            ("plaintext://one:1,two:1", ""),
+            ("SSL://one:1,ssl://two:1", "security.protocol=ssl"),
+            ("one:1", "security.protocol=ssl"),
+        ] {
+            assert!(Settings::read(brokers, config).is_ok(), "{brokers}");
+        }
+        for brokers in ["kafka://one:1", "one:1,http://two:1", "://one:1"] {
+            assert!(matches!(Settings::read(brokers, ""), Err(InvalidSettings::Broker(_))), "{brokers}");
+        }
+        for (brokers, config, set) in
+            [("one:1,ssl://two:1", "", "plaintext"), ("ssl://two:1", "security.protocol=sasl_ssl", "sasl_ssl")]
+        {
+            let refused = InvalidSettings::Protocol("ssl://two:1".to_owned(), set.to_owned());
+            assert_eq!(Settings::read(brokers, config).err(), Some(refused));
         }
     }
 

@@ -86,7 +86,7 @@ impl Check {
                 self.starts(grain, key.0, grain.end_of(key.0), Some(key.1)).iter().any(|row| row.task == *task)
             }
         };
-        let wrong = |key: &Key, what: &str| format!("{} {key:?}: {what}", grain.as_str());
+        let wrong = |key: &Key, what: &str| format!("{}: {what}", describe(grain, key));
         let unequal = stored.periods.keys().chain(stored.starts.keys());
         let unequal = unequal.map(|key| wrong(key, if of_events(key) { "other figures" } else { "no events" }));
         let unknown = stored.unknown.iter().map(|key| wrong(key, "not stored"));
@@ -144,6 +144,12 @@ impl Check {
     }
 }
 
+/// Names a row, such as `day 2026-03-21T00:00:00Z sleep`, and with the quoted name of the tasks where it counts starts.
+fn describe(grain: Grain, (start, kind, task): &Key) -> String {
+    let task = task.as_ref().map_or_else(String::new, |task| format!(" {task:?}"));
+    format!("{grain} {start} {kind}{task}")
+}
+
 #[cfg(test)]
 mod tests {
     use api::TaskStarts;
@@ -191,5 +197,20 @@ mod tests {
         (1..=3).for_each(|seq| check.count(&event(seq)));
         check.end();
         assert_eq!(check.outcome(Grain::Minute), (4, Vec::new()));
+    }
+
+    #[test]
+    fn a_row_that_differs_is_named_as_people_name_it() {
+        let mut check = Check::new(2, None);
+        let tasks = vec![TaskStarts { task: "a nap".to_owned(), ..starts(1) }];
+        check.add(Grain::Day, Rows { periods: Vec::new(), tasks });
+        (1..=2).for_each(|seq| check.count(&event(seq)));
+        check.end();
+        let expected = [
+            "day 1970-01-01T00:01:00Z sleep \"a nap\": no events",
+            "day 1970-01-01T00:00:00Z sleep: not stored",
+            "day 1970-01-01T00:00:00Z sleep \"sleep\": not stored",
+        ];
+        assert_eq!(check.outcome(Grain::Day), (0, expected.map(str::to_owned).to_vec()));
     }
 }

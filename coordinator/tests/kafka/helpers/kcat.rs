@@ -1,6 +1,8 @@
 //! Records, as `kcat` reads and writes them.
 
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::process::Command;
 
 use serde_json::Value;
@@ -69,6 +71,18 @@ impl Broker {
         })
     }
 
+    /// A line of headers for each record of a topic of this test, whatever bytes its value has.
+    pub(crate) fn headers(&self, topic: &str) -> String {
+        let topic = self.topic(topic);
+        eventually(&format!("kcat reads {topic}"), || {
+            let mut command = Command::new("timeout");
+            command.args(["120", "kcat"]).args(self.client()).args(METADATA_TIMEOUT).args(["-C", "-t", &topic]);
+            command.args(["-o", "beginning", "-e", "-q", "-f", "%h\n", "-X", "allow.auto.create.topics=false"]);
+            let output = command.output().expect("kcat");
+            output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+        })
+    }
+
     /// The records that `kcat` finds up to the end; its message if it fails.
     fn read(&self, place: &[&str]) -> Result<Vec<Record>, String> {
         // A partition without a leader would hold it up for ever.
@@ -95,6 +109,20 @@ impl Broker {
         let output = command.arg("-l").arg(file.path()).output().expect("kcat");
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "kcat could not write to {topic}: {said}");
+    }
+
+    /// Writes a record of any bytes with headers of any bytes, each as `name=value`.
+    pub(crate) fn produce_bytes(&self, topic: &str, value: &[u8], headers: &[&[u8]]) {
+        let file = tempfile::NamedTempFile::new().expect("room");
+        fs::write(file.path(), value).expect("room");
+        let mut command = Command::new("kcat");
+        command.args(self.client()).args(["-P", "-t", &self.topic(topic)]).args(SURELY);
+        for header in headers {
+            command.arg("-H").arg(OsStr::from_bytes(header));
+        }
+        // Without `-l` the file is one record.
+        let output = command.arg(file.path()).output().expect("kcat");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
 
     /// Writes a record with this key and no value.

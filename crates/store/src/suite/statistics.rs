@@ -269,6 +269,10 @@ pub async fn starts_are_counted_by_the_name_of_the_tasks_and_so_many_names_apart
     ];
     assert_eq!(names(every_task(&store, &all(Grain::Hour)).await), expected);
     assert_eq!(names(every_task(&store, &all(Grain::Week)).await), expected);
+    // A client may ask for the page after any name.
+    let made_up = (Timestamp::MIN, JobKind::SLEEP, "no\0name".to_owned());
+    let page = store.task_starts(all(Grain::Hour), Some(made_up), 10).await.expect("readable");
+    assert_eq!(names(page), expected);
 
     for number in 0..MAX_TASK_NAMES + 5 {
         run_named(&store, 100 + number as u128, &format!("name-{number}"), 1).await;

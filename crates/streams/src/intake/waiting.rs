@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use rdkafka::consumer::Consumer;
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use tracing::debug;
 
 use super::{Acceptor, Intake, IntakeError, Next, Session};
-use crate::client::is_of_one_broker;
+use crate::client::{Context, is_of_one_broker, why_unreachable};
 use crate::figures::Part;
 use crate::partitions::{self, Found, Leaders, Partition, stream};
 use crate::topics::Topics;
@@ -76,6 +76,11 @@ impl Waiting {
         let (count, all, more) = (waiting.len(), leaders.len(), if waiting.len() > MAX_NAMED { ", …" } else { "" });
         Some(format!("{count} of {all} partitions have no leader that answers and wait: {}{more}", named.join(", ")))
     }
+}
+
+/// The error of a consumer that reads nothing yet and was not told of the topics.
+pub(super) fn plainly(error: KafkaError, consumer: &BaseConsumer<Context>) -> IntakeError {
+    if is_of_one_broker(&error) { IntakeError::Unreachable(why_unreachable(consumer)) } else { error.into() }
 }
 
 impl<A: Acceptor> Intake<A> {

@@ -8,7 +8,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Message};
 use rdkafka::producer::ProducerContext;
 
-use crate::client::{is_of_one_broker, log};
+use crate::client::{is_of_login, is_of_one_broker, log, unreachable};
 use crate::window::Window;
 
 /// Receives the results of deliveries.
@@ -28,13 +28,21 @@ impl ClientContext for Deliveries {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::Fatal) {
-            lock(&self.window).fail(reason.to_owned());
-        } else if is_of_one_broker(&error) {
+        let mut window = lock(&self.window);
+        match error.rdkafka_error_code() {
+            Some(RDKafkaErrorCode::Fatal) => window.fail(reason.to_owned()),
+            Some(RDKafkaErrorCode::AllBrokersDown) => {
+                let why = unreachable(window.broker());
+                window.warn(why);
+            }
             // Partitions get other leaders. An event that waits for this broker is reported when it is late.
-            lock(&self.window).note_broker(reason.to_owned());
-        } else {
-            lock(&self.window).warn(reason.to_owned());
+            _ if is_of_one_broker(&error) => window.note_broker(reason.to_owned()),
+            _ => {
+                if is_of_login(&error) {
+                    window.note_broker(reason.to_owned());
+                }
+                window.warn(reason.to_owned());
+            }
         }
     }
 }

@@ -54,6 +54,23 @@ fn events_go_out_as_they_stand_in_the_stream_keyed_by_job_with_the_headers_of_cl
 }
 
 #[test]
+fn events_go_on_in_a_topic_that_is_made_anew() {
+    let broker = Broker::shared();
+    let coordinator = Coordinator::start(&broker);
+    for _ in 0..3 {
+        coordinator.post("/v1/jobs", JOB);
+    }
+    coordinator.wait_until_published();
+    // The broker makes it again when an event comes.
+    broker.change_topic("--delete", "events", &[]);
+    for _ in 0..3 {
+        coordinator.post("/v1/jobs", JOB);
+    }
+    coordinator.wait_until_published();
+    assert_eq!(read_by_number(&broker.records("events")), [4, 5, 6]);
+}
+
+#[test]
 fn without_brokers_all_else_goes_on_and_once_they_are_there_nothing_is_missing() {
     let mut broker = Broker::prepare();
     let coordinator = Coordinator::start(&broker);

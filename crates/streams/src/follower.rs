@@ -60,7 +60,7 @@ pub enum FollowerError {
     /// The brokers refuse, or librdkafka fails.
     #[error(transparent)]
     Kafka(#[from] KafkaError),
-    /// No broker answers.
+    /// No broker answers; the text says why.
     #[error("{0}")]
     Unreachable(String),
     /// A topic is not there.

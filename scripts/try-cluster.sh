@@ -157,9 +157,9 @@ one_coordinator() {
   grid=k8s component=
   kd delete statefulset divvy-coordinator --ignore-not-found >/dev/null
   bring_up "$(overlay one k8s)"
-  k apply --kustomize k8s/monitoring >/dev/null
+  k apply --validate=strict --kustomize k8s/monitoring >/dev/null
   for scaled in autoscaling-hpa autoscaling-keda; do
-    k apply --dry-run=server --kustomize "$(overlay "$scaled" k8s "k8s/components/$scaled")" >/dev/null
+    k apply --validate=strict --dry-run=server --kustomize "$(overlay "$scaled" k8s "k8s/components/$scaled")" >/dev/null
   done
   echo 'monitoring and autoscaling are accepted'
   table_of 'One coordinator'

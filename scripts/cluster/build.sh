@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Builds what a cluster is made of and is not there yet: Kubernetes, CoreDNS and kube-network-policies from their Go modules;
-# containerd, runc, etcd and the CNI plugins from Debian's packages; the images of the grid. About 20 minutes of CPU the first time.
+# the types of operators; containerd, runc, etcd and the CNI plugins from Debian's packages; the images of the grid. About 20 minutes of CPU the first time.
 # BINARIES is a directory with the grid's programs, where they are built already: with Kafka, as the images have it.
 set -euo pipefail
 LAB=$1
@@ -92,6 +92,13 @@ policies() {
   (cd "$source" && go mod tidy && CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o "$LAB/bin/kube-network-policies" "$package")
 }
 
+# The types of the operators whose objects k8s/ has. Nothing acts on them.
+definitions() {
+  local of
+  "$here/../fetch-crds.sh"
+  for of in keda cert-manager prometheus-operator; do cp "$here/../../target/tools/crds/$of/"*.yaml "$LAB/crds/"; done
+}
+
 pause() {
   [ -f "$LAB/images/pause.tar" ] && return
   step 'the container that holds a pod together'
@@ -150,9 +157,10 @@ python_worker() {
     /usr/local/bin/divvy-python-worker -- "${files[@]}"
 }
 
-mkdir -p "$LAB/bin" "$LAB/images"
+mkdir -p "$LAB/bin" "$LAB/crds" "$LAB/images"
 packages
 kubernetes
+definitions
 coredns
 policies
 pause

@@ -1,5 +1,5 @@
 # Components of k8s/ on a cluster, with a check of each. For scripts/try-cluster.sh, which has `kd`, `ask`, `overlay`, `fail`, the load and
-# the functions of events.sh. Not among them: autoscaling by KEDA.
+# the functions of events.sh. The operators themselves are not there: only their types are.
 
 authority=$LAB/run/pki/ca
 
@@ -242,6 +242,34 @@ with_autoscaler() {
   kd delete horizontalpodautoscaler divvy-worker >/dev/null
 }
 
+# taken FILE…: the API server takes these objects with every field, and has nothing to change when they are applied again.
+taken() {
+  local said
+  said=$(k apply --validate=strict "$@" 2>&1) || fail "not taken: $said"
+  said=$(k diff "$@" 2>&1) || fail "a second apply would change: $said"
+}
+
+# The manual's certificates.
+certificates_of_the_manual() {
+  awk '/^```yaml$/ { block = ""; inside = 1; next }
+    /^```$/ { if (inside && block ~ /cert-manager/) printf "---\n%s", block; inside = 0 }
+    inside { block = block $0 "\n" }' k8s/README.md
+}
+
+# Objects of operators, by the definitions of the operators' releases.
+assert_types() {
+  local file
+  for file in "$(overlay monitoring k8s/monitoring)" "$(overlay monitoring-tls k8s/monitoring k8s/components/monitoring-tls)"; do
+    taken --kustomize "$file"
+  done
+  certificates_of_the_manual >"$LAB/certificates.yaml"
+  for file in k8s/components/autoscaling-keda/scaled-object.yaml "$LAB/certificates.yaml"; do
+    taken --filename "$file"
+    k delete --filename "$file" >/dev/null
+  done
+  echo "objects of KEDA, cert-manager and Prometheus' operator fit their types"
+}
+
 # generating TOKEN TAG: an overlay with that worker token in a Secret that it generates.
 generating() {
   local directory
@@ -279,6 +307,7 @@ with_components() {
   kd create secret generic divvy-kafka --from-literal=brokers=172.30.0.1:9092 --dry-run=client --output=yaml |
     k apply --filename - >/dev/null
   bring_up "$(overlay components k8s "$plain")"
+  assert_types
   assert_identity
   assert_admission
   assert_deletion_cost

@@ -297,7 +297,8 @@ up() {
   local n
   for n in $nodes; do node "$n"; done
   for n in $nodes; do until_true 120 "node $n is ready" node_is_ready "$n"; done
-  k apply -f "$here/manifests/types.yaml" >/dev/null
+  k apply --server-side -f "$LAB/crds" >/dev/null
+  k wait --for=condition=Established crd --all --timeout=60s >/dev/null
   k apply -f "$here/manifests/dns.yaml" >/dev/null
   sed "s#LAB/#$LAB/#" "$here/manifests/storage.yaml" | k apply -f - >/dev/null
   k -n kube-system rollout status deployment/coredns --timeout=120s >/dev/null

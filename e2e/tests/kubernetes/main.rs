@@ -8,6 +8,7 @@ mod autoscaling;
 mod chart;
 mod chart_values;
 mod checks;
+mod custom_resources;
 mod defaults;
 mod front;
 mod helpers;

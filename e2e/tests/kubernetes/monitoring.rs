@@ -1,121 +1,40 @@
 //! Objects for Prometheus' operator. The rules themselves are run by the tests of the whole grid, on real metrics.
 
-use k8s_openapi::api::core::v1::SecretKeySelector;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
-use std::collections::BTreeMap;
 use std::fs;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use serde::Deserialize;
+use serde_json::Value;
 
 use crate::helpers::{MONITORING, coordinator, copy_of, object, pairs, render, worker};
 
-/// The fields of monitoring.coreos.com/v1 that are used here.
-#[derive(Debug, Deserialize, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct ServiceMonitor {
-    api_version: String,
-    kind: String,
-    metadata: ObjectMeta,
-    spec: ServiceMonitorSpec,
-}
-
-#[derive(Debug, Deserialize, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct ServiceMonitorSpec {
-    job_label: String,
+/// What the tests read of a ServiceMonitor and a PodMonitor.
+#[derive(Debug, Deserialize)]
+struct Monitor {
     selector: LabelSelector,
+    #[serde(alias = "podMetricsEndpoints")]
     endpoints: Vec<Endpoint>,
 }
 
-#[derive(Debug, Deserialize, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct PodMonitor {
-    api_version: String,
-    kind: String,
-    metadata: ObjectMeta,
-    spec: PodMonitorSpec,
-}
-
-#[derive(Debug, Deserialize, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct PodMonitorSpec {
-    job_label: String,
-    selector: LabelSelector,
-    pod_metrics_endpoints: Vec<Endpoint>,
-}
-
-#[derive(Debug, Deserialize, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Deserialize)]
 struct Endpoint {
     port: String,
-    path: String,
-    interval: String,
-    scrape_timeout: String,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default)]
     relabelings: Vec<Relabeling>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    scheme: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    tls_config: Option<TlsConfig>,
 }
 
-#[derive(Debug, Deserialize, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct TlsConfig {
-    ca: SecretOrConfigMap,
-    cert: SecretOrConfigMap,
-    key_secret: SecretKeySelector,
-    server_name: String,
-}
-
-#[derive(Debug, Deserialize, Serialize)]
-struct SecretOrConfigMap {
-    secret: SecretKeySelector,
-}
-
-#[derive(Debug, Deserialize, Serialize)]
+#[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Relabeling {
-    action: String,
     source_labels: Vec<String>,
     regex: String,
 }
 
-#[derive(Debug, Deserialize, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct PrometheusRule {
-    api_version: String,
-    kind: String,
-    metadata: ObjectMeta,
-    spec: RuleSpec,
-}
-
-#[derive(Debug, Deserialize, Serialize)]
-struct RuleSpec {
-    groups: Vec<RuleGroup>,
-}
-
-#[derive(Debug, Deserialize, Serialize)]
-struct RuleGroup {
-    name: String,
-    rules: Vec<Rule>,
-}
-
-#[derive(Debug, Deserialize, Serialize)]
-struct Rule {
-    alert: String,
-    expr: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    r#for: Option<String>,
-    labels: BTreeMap<String, String>,
-    annotations: BTreeMap<String, String>,
-}
-
 #[test]
 fn every_coordinator_is_read_once_at_the_port_with_its_metrics() {
-    let monitor = ServiceMonitor::deserialize(find("ServiceMonitor")).expect("it is one");
-    assert!(coordinator().is_selected(&pairs(monitor.spec.selector.match_labels)));
-    let [endpoint] = monitor.spec.endpoints.as_slice() else { panic!("one endpoint") };
+    let monitor = Monitor::deserialize(&find("ServiceMonitor")["spec"]).expect("it is one");
+    assert!(coordinator().is_selected(&pairs(monitor.selector.match_labels)));
+    let [endpoint] = monitor.endpoints.as_slice() else { panic!("one endpoint") };
     assert!(coordinator().port(&endpoint.port) > 0);
     // Several Services select the coordinator; one is read.
     let services = &endpoint.relabelings[0];
@@ -128,10 +47,10 @@ fn every_coordinator_is_read_once_at_the_port_with_its_metrics() {
 
 #[test]
 fn every_worker_is_read_at_its_port() {
-    let monitor = PodMonitor::deserialize(find("PodMonitor")).expect("it is one");
-    let selector = pairs(monitor.spec.selector.match_labels);
+    let monitor = Monitor::deserialize(&find("PodMonitor")["spec"]).expect("it is one");
+    let selector = pairs(monitor.selector.match_labels);
     assert!(worker().is_selected(&selector) && !coordinator().is_selected(&selector));
-    let [endpoint] = monitor.spec.pod_metrics_endpoints.as_slice() else { panic!("one endpoint") };
+    let [endpoint] = monitor.endpoints.as_slice() else { panic!("one endpoint") };
     assert!(worker().port(&endpoint.port) > 0);
 }
 

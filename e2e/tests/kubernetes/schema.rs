@@ -1,7 +1,7 @@
 //! Strict reading: a field that the API does not know, one it demands, a value outside its choices.
 //!
 //! The typed objects alone are lenient: they skip what they do not know and fill in what is missing. So each object is
-//! also written back and must come out as it went in.
+//! also written back and must come out as it went in. Objects of operators are compared with the operators' own definitions.
 
 use k8s_openapi::api::{
     admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding},
@@ -17,9 +17,8 @@ use k8s_openapi::api::{
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
-use crate::autoscaling::ScaledObject;
+use crate::custom_resources::departures;
 use crate::helpers::{COMPONENTS, GRID, HIGH_AVAILABILITY, MONITORING};
-use crate::monitoring::{PodMonitor, PrometheusRule, ServiceMonitor};
 
 /// Strings whose values the API bounds, by the end of their path. The generated types leave them open.
 const CHOICES: &[(&str, &[&str])] = &[
@@ -98,10 +97,6 @@ pub(crate) fn faults(object: &Value) -> Vec<String> {
     let kind = object["kind"].as_str().unwrap_or_default();
     let mut faults = match (object["apiVersion"].as_str().unwrap_or_default(), kind) {
         ("autoscaling/v2", "HorizontalPodAutoscaler") => typed_faults::<HorizontalPodAutoscaler>(object),
-        ("keda.sh/v1alpha1", "ScaledObject") => typed_faults::<ScaledObject>(object),
-        ("monitoring.coreos.com/v1", "PodMonitor") => typed_faults::<PodMonitor>(object),
-        ("monitoring.coreos.com/v1", "PrometheusRule") => typed_faults::<PrometheusRule>(object),
-        ("monitoring.coreos.com/v1", "ServiceMonitor") => typed_faults::<ServiceMonitor>(object),
         ("admissionregistration.k8s.io/v1", "ValidatingAdmissionPolicy") => {
             typed_faults::<ValidatingAdmissionPolicy>(object)
         }
@@ -121,7 +116,9 @@ pub(crate) fn faults(object: &Value) -> Vec<String> {
         ("networking.k8s.io/v1", "NetworkPolicy") => typed_faults::<NetworkPolicy>(object),
         ("scheduling.k8s.io/v1", "PriorityClass") => typed_faults::<PriorityClass>(object),
         ("policy/v1", "PodDisruptionBudget") => typed_faults::<PodDisruptionBudget>(object),
-        (version, kind) => vec![format!("no schema here for {kind} of {version}")],
+        (version, kind) => {
+            departures(object).unwrap_or_else(|| vec![format!("no schema here for {kind} of {version}")])
+        }
     };
     each_string(object, kind.to_owned(), &mut |path, value| {
         if !is_allowed(path, value) {
@@ -131,7 +128,7 @@ pub(crate) fn faults(object: &Value) -> Vec<String> {
     faults
 }
 
-fn typed_faults<T: DeserializeOwned + Serialize>(object: &Value) -> Vec<String> {
+pub(crate) fn typed_faults<T: DeserializeOwned + Serialize>(object: &Value) -> Vec<String> {
     let mut faults = Vec::new();
     let typed: Result<T, _> = serde_ignored::deserialize(object, |path| {
         faults.push(format!("unknown field {path}"));

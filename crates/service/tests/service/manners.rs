@@ -46,6 +46,8 @@ fn a_wrong_method_is_told_the_right_ones() {
         ("POST", "/metrics", "GET, HEAD"),
         ("POST", "/foreign", "GET, HEAD"),
         ("OPTIONS", "/foreign", "GET, HEAD"),
+        ("PUT", "/thing%73", "GET, HEAD, POST"),
+        ("POST", "/%66oreign", "GET, HEAD"),
         ("HEAD", "/upload", "POST"),
     ] {
         let answer = service.request(method, target, &[]);
@@ -71,6 +73,7 @@ fn an_unknown_parameter_is_named_on_every_route() {
     assert_eq!((answer.status, answer.detail()), (400, "a is no parameter here: this path takes no parameters".into()));
     let json = "content-type: application/json";
     assert_eq!(service.post("/things?x", &[json], r#"{"name": "n"}"#).status, 400);
+    assert_eq!(service.get("/thing%73?lmit=2", &[]).status, 400);
     assert_eq!(service.get("/livez?probe=1", &[]).status, 200);
 }
 

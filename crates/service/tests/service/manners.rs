@@ -115,6 +115,29 @@ fn what_is_no_http_gets_a_problem() {
 }
 
 #[test]
+fn a_client_of_http_1_0_gets_a_stream_without_chunks() {
+    let service = start(Options::default());
+    for keep in ["", "connection: keep-alive\r\n"] {
+        let mut stream = service.connect();
+        write!(stream, "GET /stream HTTP/1.0\r\n{keep}\r\n").expect("send");
+        let answer = read_up_to(&mut stream, "line 0\n");
+        assert!(answer.ends_with("\r\n\r\nline 0\n"), "{answer}");
+        assert!(!answer.contains("transfer-encoding") && !answer.contains("keep-alive"), "{answer}");
+    }
+    let short = service.ask("GET /things HTTP/1.0\r\n\r\n");
+    assert_eq!((short.body.as_str(), short.header("content-length")), ("[]", Some("2")));
+}
+
+#[test]
+fn a_client_that_offers_another_protocol_is_told_that_the_connection_ends() {
+    let service = start(Options::default());
+    let offer = "connection: upgrade, http2-settings\r\nupgrade: h2c\r\nhttp2-settings: AAMAAABk\r\n";
+    let answer = service.ask(&format!("GET /things HTTP/1.1\r\nhost: localhost\r\n{offer}\r\n"));
+    assert_eq!((answer.status, answer.body.as_str()), (200, "[]"));
+    assert_eq!(answer.header("connection"), Some("close"));
+}
+
+#[test]
 fn a_head_that_does_not_come_gets_a_problem() {
     let limits = service::Limits { head_timeout: std::time::Duration::from_millis(200), ..service::Limits::default() };
     let service = start(Options { limits, ..Options::default() });

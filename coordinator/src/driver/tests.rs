@@ -91,6 +91,7 @@ async fn an_outcome_takes_its_memory_until_the_store_has_committed_it() {
         }
     });
     tokio::select! {
+        biased;
         () = &mut next => panic!("there is no room for a second one"),
         () = async {
             while !driver.is_store_failing() {

@@ -19,7 +19,7 @@ use service::{ApiError, Body, parse_json, read_body, with_body};
 use uuid::Uuid;
 use workloads::Report;
 
-use self::named::{end_at_named, hold, is_about, without_rest};
+use self::named::{end_at_named, hold, to_named, without_rest};
 use super::State;
 use super::errors::{from_invalid, from_read};
 use crate::clock::now;
@@ -114,10 +114,9 @@ pub(super) async fn complete(
     let is_whole = !held_for.is_zero() && term.driver.view(|engine| engine.has_made(attempt));
     let busy = computed(compute_us, held_for, is_whole);
     let report = Report { value, results };
-    let traced = traced_lease(&term.driver, attempt);
+    let (traced, named) = (traced_lease(&term.driver, attempt), lease.as_ref().map(to_named));
     let completed = term.driver.input(|engine, now| {
-        // A value says nothing of the tasks that it is the sum of.
-        is_about(engine, attempt, lease.as_ref(), now).then(|| engine.complete(attempt, report, busy, now))
+        engine.is_about(attempt, named.as_ref()).then(|| engine.complete(attempt, report, busy, now))
     });
     let completed = completed.ok_or_else(other_tasks)?;
     term.driver.hold_until_durable(permit);

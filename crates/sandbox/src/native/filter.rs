@@ -1,5 +1,4 @@
-//! The filter of system calls, as three programs: one lists what is allowed at all, one looks at arguments, and one refuses
-//! extended attributes.
+//! The filter of system calls: it lists what is allowed at all, looks at arguments, and refuses extended attributes.
 //!
 //! A call that is not listed fails with ENOSYS, as on an older kernel, so that C libraries fall back to what is. The list
 //! is short on purpose: what a later kernel adds is refused, and so are sockets, `io_uring`, `ptrace`, namespaces,
@@ -11,6 +10,8 @@ use seccompiler::{
     BackendError, BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
     SeccompRule,
 };
+
+use super::search::{self, Verdict};
 
 /// The means by which signals are kept inside the cage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,24 +122,25 @@ const ATTRIBUTES: &[i64] = &[
     libc::SYS_lremovexattr, libc::SYS_fremovexattr,
 ];
 
-/// Allows the listed calls, whatever their arguments, and leaves those of [`attributes`] to that filter.
-pub(crate) fn listed_calls() -> Result<BpfProgram, BackendError> {
-    let calls = LISTED.iter().chain(LISTED_OLDER).chain(ATTRIBUTES);
-    let rules: BTreeMap<_, _> = calls.map(|call| (*call, Vec::new())).collect();
-    let refuse = SeccompAction::Errno(libc::ENOSYS.unsigned_abs());
-    SeccompFilter::new(rules, refuse, SeccompAction::Allow, target()?)?.try_into()
+/// The filter; it is for the calling process's user, and with `Signals::OwnOnly` for the calling process.
+///
+/// Extended attributes are refused as a file system without them does: `ls` and `cp` take only this answer silently.
+pub(crate) fn build(signals: Signals, truncate_is_caged: bool) -> Result<BpfProgram, BackendError> {
+    let listed = LISTED.iter().chain(LISTED_OLDER).map(|call| (*call, Verdict::Allow));
+    let attributes = ATTRIBUTES.iter().map(|call| (*call, Verdict::Refuse(libc::EOPNOTSUPP)));
+    let mut verdicts: BTreeMap<_, _> = listed.chain(attributes).collect();
+    let conditions = conditions(signals, truncate_is_caged)?;
+    for call in conditions.keys() {
+        // A call that is not listed stays refused.
+        verdicts.entry(*call).and_modify(|verdict| *verdict = Verdict::Examine);
+    }
+    let refuse = SeccompAction::Errno(libc::EPERM.unsigned_abs());
+    let examine = SeccompFilter::new(conditions, SeccompAction::Allow, refuse, target()?)?.try_into()?;
+    search::by_number(&verdicts, Verdict::Refuse(libc::ENOSYS), examine)
 }
 
-/// Refuses extended attributes as a file system without them does: `ls` and `cp` take only this answer silently.
-pub(crate) fn attributes() -> Result<BpfProgram, BackendError> {
-    let rules: BTreeMap<_, _> = ATTRIBUTES.iter().map(|call| (*call, Vec::new())).collect();
-    let refuse = SeccompAction::Errno(libc::EOPNOTSUPP.unsigned_abs());
-    SeccompFilter::new(rules, SeccompAction::Allow, refuse, target()?)?.try_into()
-}
-
-/// Refuses listed calls whose arguments reach outside or out of sight. It is for the calling process's user, and with
-/// `Signals::OwnOnly` for the calling process.
-pub(crate) fn conditions(signals: Signals, truncate_is_caged: bool) -> Result<BpfProgram, BackendError> {
+/// The arguments by which listed calls reach outside or out of sight. A call without rules is refused with any.
+fn conditions(signals: Signals, truncate_is_caged: bool) -> Result<BTreeMap<i64, Vec<SeccompRule>>, BackendError> {
     let mut rules = BTreeMap::from([
         (libc::SYS_clone, refused_clones()?),
         (libc::SYS_close_range, vec![rule([masked(2, CLOSE_RANGE_UNSHARE, CLOSE_RANGE_UNSHARE)?])?]),
@@ -176,8 +178,7 @@ pub(crate) fn conditions(signals: Signals, truncate_is_caged: bool) -> Result<Bp
     if signals == Signals::OwnOnly {
         refuse_signals_to_others(&mut rules)?;
     }
-    let refuse = SeccompAction::Errno(libc::EPERM.unsigned_abs());
-    SeccompFilter::new(rules, SeccompAction::Allow, refuse, target()?)?.try_into()
+    Ok(rules)
 }
 
 fn refused_clones() -> Result<Vec<SeccompRule>, BackendError> {
@@ -249,4 +250,43 @@ fn condition(
     value: u64,
 ) -> Result<SeccompCondition, BackendError> {
     SeccompCondition::new(argument, width, operation, value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::native::search::tests::{answer, seen};
+
+    #[test]
+    fn calls_are_allowed_by_the_list_and_listed_ones_refused_by_their_arguments() {
+        let refused = |error: i32| libc::SECCOMP_RET_ERRNO | error.unsigned_abs();
+        for (signals, truncate_is_caged) in [(Signals::Scoped, true), (Signals::OwnOnly, false)] {
+            let filter = build(signals, truncate_is_caged).expect("a filter");
+            let ask = |call: i64, arguments| answer(&filter, seen(u32::try_from(call).expect("a number"), arguments));
+            let conditions = conditions(signals, truncate_is_caged).expect("conditions");
+            for call in 0..1000 {
+                let expected = if ATTRIBUTES.contains(&call) {
+                    refused(libc::EOPNOTSUPP)
+                } else if !LISTED.contains(&call) && !LISTED_OLDER.contains(&call) {
+                    refused(libc::ENOSYS)
+                } else if conditions.contains_key(&call) {
+                    continue;
+                } else {
+                    libc::SECCOMP_RET_ALLOW
+                };
+                assert_eq!(ask(call, [0; 6]), expected, "{call}");
+            }
+            let shared = MAP_SHARED | MAP_ANONYMOUS;
+            for (call, arguments, expected) in [
+                (libc::SYS_mmap, [0, 4096, 3, MAP_ANONYMOUS | 2, 0, 0], libc::SECCOMP_RET_ALLOW),
+                (libc::SYS_mmap, [0, 4096, 3, shared, 0, 0], refused(libc::EPERM)),
+                (libc::SYS_ioctl, [0, ALLOWED_IOCTLS[0], 0, 0, 0, 0], libc::SECCOMP_RET_ALLOW),
+                (libc::SYS_ioctl, [0, 0x5412, 0, 0, 0, 0], refused(libc::EPERM)),
+                (libc::SYS_setpriority, [0, 0, 19, 0, 0, 0], libc::SECCOMP_RET_ALLOW),
+                (libc::SYS_setpriority, [0, 7, 19, 0, 0, 0], refused(libc::EPERM)),
+            ] {
+                assert_eq!(ask(call, arguments), expected, "{call} {arguments:?}");
+            }
+        }
+    }
 }

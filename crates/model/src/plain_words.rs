@@ -7,10 +7,14 @@ pub fn counted(number: u64, one: &str, many: &str) -> String {
     format!("{number} {}", if number == 1 { one } else { many })
 }
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 /// Most characters of a client's name in a message.
 const MAX_SHOWN_CHARS: usize = 64;
+
+/// Most characters of a client's value, or of the path to it, in a message.
+const MAX_VALUE_CHARS: usize = 200;
 
 /// The demand on a value and the value itself, from the text of an error: `must be a whole number from 0 to 255, but is "x"`.
 /// `None` if the text is none of serde's or the standard library's for a wrong value.
@@ -49,7 +53,7 @@ pub fn parse_error(value: &str, error: &str) -> Option<String> {
     if is_negative && error == "invalid digit found in string" {
         return Some(format!("must not be negative, but is {value}"));
     }
-    let predicate = predicate(error)?;
+    let (predicate, value) = (predicate(error)?, brief(value));
     Some(match &predicate {
         is if is.starts_with("is ") => format!("{is}: {value}"),
         complete if complete.contains(", but is ") => predicate,
@@ -122,10 +126,18 @@ pub fn json_place(path: &str, error: &serde_json::Error) -> String {
     let cause = json_cause(error);
     match field_error(&cause) {
         // The path of an unknown field ends with its name.
-        Some(_) if cause.starts_with("unknown ") && !path.is_empty() => path.to_owned(),
+        Some(_) if cause.starts_with("unknown ") && !path.is_empty() => brief(path).into_owned(),
         Some((name, _)) if path.is_empty() => shown(name),
-        Some((name, _)) => format!("{path}.{name}"),
-        None => path.to_owned(),
+        Some((name, _)) => brief(&format!("{path}.{name}")).into_owned(),
+        None => brief(path).into_owned(),
+    }
+}
+
+/// A text that a client may have chosen, or its start if it is long.
+fn brief(text: &str) -> Cow<'_, str> {
+    match text.char_indices().nth(MAX_VALUE_CHARS) {
+        Some((end, _)) => Cow::Owned(format!("{}…", &text[..end])),
+        None => Cow::Borrowed(text),
     }
 }
 
@@ -157,7 +169,7 @@ fn field_error(error: &str) -> Option<(&str, String)> {
 /// The predicate for ``unknown variant `a`, expected `b` or `c` ``.
 fn wrong_variant(error: &str) -> Option<String> {
     let (found, known) = error.strip_prefix("unknown variant `")?.rsplit_once("`, expected ")?;
-    Some(format!("must be {}, but is {found:?}", known.replace('`', "")))
+    Some(format!("must be {}, but is {:?}", known.replace('`', ""), brief(found)))
 }
 
 /// The predicate for the error of the library of URLs about a text without a scheme.
@@ -195,7 +207,7 @@ fn toml_key(text: &str, value: usize) -> Option<&str> {
 fn wrong_value(error: &str) -> Option<String> {
     let rest = error.strip_prefix("invalid type: ").or_else(|| error.strip_prefix("invalid value: "));
     if let Some((found, expected)) = rest.and_then(|rest| rest.rsplit_once(", expected ")) {
-        return Some(format!("must be {}, but is {}", expectation(expected), finding(found)));
+        return Some(format!("must be {}, but is {}", expectation(expected), brief(finding(found))));
     }
     let (length, expected) = error.strip_prefix("invalid length ")?.split_once(", expected ")?;
     Some(format!("must be {}, but has {length} entries", expectation(expected)))
@@ -305,6 +317,31 @@ mod tests {
         assert_eq!(wrong(r#"{"a `b`, expected c": 1}"#, ""), format!("\"a `b`, expected c\" {unknown}"));
         let choice = wrong(r#"{"first": 1, "second": "x"}"#, "second");
         assert_eq!(choice, r#"second must be one of on, off, auto, but is "x""#);
+    }
+
+    #[test]
+    fn of_a_long_value_or_name_the_start_is_told() {
+        let long = "é".repeat(100_000);
+        let wrong = |json: &str, path: &str| {
+            let error = serde_json::from_str::<Two>(json).expect_err("wrong");
+            json_error(&json_place(path, &error), &error)
+        };
+        let told = [
+            wrong(&format!(r#"{{"first": "{long}"}}"#), "first"),
+            wrong(&format!(r#"{{"first": 1, "second": "{long}"}}"#), "second"),
+            wrong(&format!(r#"{{"{long}": 1}}"#), ""),
+            wrong(&format!(r#"{{"{long}": 1}}"#), &long),
+            wrong(r#"{"first": 1}"#, &long),
+            wrong(r#"{"first": "x"}"#, &long),
+            parse_error(&long, "invalid digit found in string").expect("known"),
+            parse_error(&long, "number too large to fit in target type").expect("known"),
+        ];
+        for told in told {
+            assert!(told.contains("éé") && told.chars().count() < 400, "{} characters", told.chars().count());
+        }
+        let exact = "x".repeat(MAX_VALUE_CHARS);
+        let is_whole = |value: &str| parse_error(value, "invalid float literal").expect("known").contains(&exact);
+        assert!(is_whole(&exact) && !parse_error(&exact, "invalid float literal").expect("known").contains('…'));
     }
 
     #[test]

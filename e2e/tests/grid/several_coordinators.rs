@@ -320,6 +320,16 @@ fn every_coordinator_goes_on_with_a_stream_where_another_one_left_it() {
 }
 
 #[test]
+fn a_path_that_is_encoded_is_passed_on_too() {
+    let group = Group::start(2, &[crate::helpers::LONG_LEASE]);
+    let _worker = group.worker(&[]);
+    for coordinator in &group.coordinators {
+        let answer = request(coordinator.public, "GET", "/sum%2Dof%2Dprimes?a=1&b=10000000", &[], "");
+        assert_eq!(answer.sum(), published_sum(7));
+    }
+}
+
+#[test]
 fn a_key_names_one_job_whoever_is_asked_and_whoever_leads() {
     let mut group = Group::start(2, &SMALL);
     let order = Order::sleep(1, 0.0);

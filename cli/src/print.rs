@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use crate::arguments::Format;
 use crate::failure::Failure;
+use crate::printable::json_line;
 use crate::table::{Cell, Table, Tone, is_coloured};
 use crate::words::{between, figure, percent, span, span_of_seconds};
 
@@ -39,7 +40,7 @@ pub(crate) fn tell(line: &str) {
 }
 
 pub(crate) fn print_json(value: &impl Serialize) -> Result<(), Failure> {
-    print_line(&serde_json::to_string(value).map_err(anyhow::Error::from)?)
+    print_line(&json_line(&serde_json::to_string(value).map_err(anyhow::Error::from)?))
 }
 
 pub(crate) fn print_table<const N: usize>(table: &Table<N>) -> Result<(), Failure> {

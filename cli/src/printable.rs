@@ -11,6 +11,25 @@ pub(crate) fn printable(text: &str) -> Cow<'_, str> {
     }
 }
 
+/// JSON in one line and without control characters, of the same value. Parameters and results come as their clients and workers
+/// wrote them: the space in them may hold line breaks, and their strings may hold what a terminal takes for a control sequence.
+pub(crate) fn json_line(json: &str) -> Cow<'_, str> {
+    if !json.contains(is_unprintable) {
+        return Cow::Borrowed(json);
+    }
+    let mut line = String::with_capacity(json.len());
+    for c in json.chars() {
+        match c {
+            // These stand between values alone.
+            '\t' | '\n' | '\r' => line.push(' '),
+            // These stand in strings alone.
+            c if is_unprintable(c) => line.push_str(&format!("\\u{:04x}", u32::from(c))),
+            c => line.push(c),
+        }
+    }
+    Cow::Owned(line)
+}
+
 fn is_unprintable(c: char) -> bool {
     // Beside the controls: line and paragraph separators, and the marks that turn the direction of what follows.
     c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
@@ -19,6 +38,16 @@ fn is_unprintable(c: char) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn json_of_others_is_one_line_of_the_same_value() {
+        let job = "{\"params\":{\"a\":\r\n1,\n\t\"b\":\"x\u{9b}31m\u{7f}\u{202e}é\\n\"}}";
+        let line = json_line(job);
+        assert_eq!(line, r#"{"params":{"a":  1,  "b":"x\u009b31m\u007f\u202eé\n"}}"#);
+        let value = |json: &str| serde_json::from_str::<serde_json::Value>(json).expect("JSON");
+        assert_eq!(value(&line), value(job));
+        assert!(matches!(json_line(r#"{"plain": "ünïcode"}"#), Cow::Borrowed(_)));
+    }
 
     #[test]
     fn lines_become_one_and_escapes_are_cut() {

@@ -5,16 +5,17 @@ use std::fmt;
 
 use api::ParsedJob;
 use model::JobKind;
-use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde::Deserialize;
+use serde::de::{Deserializer, Error, IgnoredAny, MapAccess, Visitor};
 
 /// The label by which jobs require workers that run carried code.
 const CALLS_LABEL: &str = "python-calls";
 
 /// The member of a payload that gives the format of a call.
-const FORMAT: &str = "divvy";
+const FORMAT: &[u8] = b"divvy";
 
 /// The member that names a function of the worker's own: such a call carries no code.
-const NAMED_TASK: &str = "task";
+const NAMED_TASK: &[u8] = b"task";
 
 /// Whether a job requires workers that run carried code, or has a payload that carries code.
 pub(crate) fn carries_code(job: &ParsedJob) -> bool {
@@ -47,11 +48,34 @@ impl<'de> Visitor<'de> for Members {
 
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Found, A::Error> {
         let mut found = Found::default();
-        while let Some((name, IgnoredAny)) = members.next_entry::<String, IgnoredAny>()? {
+        while let Some((Name(name), IgnoredAny)) = members.next_entry::<Name, IgnoredAny>()? {
             found.has_format |= name == FORMAT;
             found.is_named |= name == NAMED_TASK;
         }
         Ok(found)
+    }
+}
+
+/// The name of a member, as bytes: a lone surrogate (`"\ud800"`) is no text here, but Python reads the other members all the same.
+struct Name(Vec<u8>);
+
+impl<'de> Deserialize<'de> for Name {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_bytes(ReadName)
+    }
+}
+
+struct ReadName;
+
+impl Visitor<'_> for ReadName {
+    type Value = Name;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a name")
+    }
+
+    fn visit_bytes<E: Error>(self, name: &[u8]) -> Result<Name, E> {
+        Ok(Name(name.to_owned()))
     }
 }
 
@@ -79,6 +103,8 @@ mod tests {
             r#"{"divvy":2,"session":"a","initializer":"gASV"}"#,
             r#"{"divvy":null}"#,
             r#"{"divvy":1,"call":{"task":"a member of a member"}}"#,
+            r#"{"\ud800":0,"divvy":1,"call":"gASV"}"#,
+            r#"{"divvy":1,"call":"gASV","\udc00\ud800":"\ud800"}"#,
         ] {
             assert!(carries_payload(call), "{call}");
         }

@@ -97,6 +97,14 @@ fn is_own_address(target: &str, own: SocketAddr) -> bool {
     is_here && port.parse::<u16>().is_ok_and(|port| port == own.port())
 }
 
+/// Whether a coordinator that takes its clients for users of its own machine gets clients of other machines from the listener at
+/// `own`. Of names only `localhost` is looked at.
+fn opens_loopback(target: &str, own: SocketAddr) -> bool {
+    let host = target.rsplit_once(':').map_or(target, |(host, _)| host).trim_matches(['[', ']']);
+    let is_loopback = host.parse::<IpAddr>().map_or(host == "localhost", |ip| ip.to_canonical().is_loopback());
+    is_loopback && !own.ip().to_canonical().is_loopback()
+}
+
 fn is_localhost(ip: IpAddr) -> bool {
     ip == Ipv4Addr::LOCALHOST || ip == Ipv6Addr::LOCALHOST
 }
@@ -122,7 +130,16 @@ pub async fn run(stop: impl Future<Output = ()>) -> anyhow::Result<()> {
     service::warn_about_unknown_variables(&[&command_line().variables]);
     let Config { public_addr, front_target: to, front_patience_ms, drain_timeout_ms } = Config::from_env()?;
     let listener = bind(public_addr).with_context(|| format!("listen on {public_addr} (DIVVY_PUBLIC_ADDR)"))?;
-    info!(address = %listener.local_addr()?, %to, "serving");
+    let address = listener.local_addr()?;
+    info!(%address, %to, "serving");
+    if opens_loopback(&to, address) {
+        warn!(
+            %address,
+            %to,
+            "DIVVY_FRONT_TARGET is on loopback: a coordinator without tokens takes every client of this front for a user of \
+             this machine, and runs its Python calls"
+        );
+    }
     let patience = Duration::from_millis(front_patience_ms.into());
     let front = Arc::new(Front { to, patience, last_addresses: Mutex::default() });
     let (room, mut clients) = (Arc::new(Semaphore::new(MAX_CLIENTS)), JoinSet::new());
@@ -308,6 +325,28 @@ mod tests {
             ("coordinator:80", "0.0.0.0:80"),
         ] {
             assert!(!is_own(target, own), "{target} at {own}");
+        }
+    }
+
+    #[test]
+    fn a_front_that_opens_a_loopback_port_to_other_machines_is_known() {
+        let opens = |target: &str, own: &str| opens_loopback(target, own.parse().expect("an address"));
+        for (target, own) in [
+            ("127.0.0.1:81", "0.0.0.0:80"),
+            ("127.9.9.9:81", "192.0.2.1:80"),
+            ("localhost:81", "[::]:80"),
+            ("[::1]:81", "0.0.0.0:80"),
+            ("[::ffff:127.0.0.1]:81", "0.0.0.0:80"),
+        ] {
+            assert!(opens(target, own), "{target} at {own}");
+        }
+        for (target, own) in [
+            ("127.0.0.1:81", "127.0.0.1:80"),
+            ("localhost:81", "[::1]:80"),
+            ("192.0.2.1:81", "0.0.0.0:80"),
+            ("coordinator:81", "0.0.0.0:80"),
+        ] {
+            assert!(!opens(target, own), "{target} at {own}");
         }
     }
 

@@ -63,7 +63,7 @@ impl Exchange {
         // A connection without bytes of the client had no request.
         let is_repeatable = self.kept.is_empty() || REPEATABLE.iter().any(|method| self.kept.starts_with(method));
         let is_tls = self.kept.starts_with(TLS);
-        (is_repeatable || has_idempotency_key(&self.kept)) && !self.is_longer && (is_tls || is_one_request(&self.kept))
+        (is_repeatable || is_keyed_submission(&self.kept)) && !self.is_longer && (is_tls || is_one_request(&self.kept))
     }
 
     /// Resolves when the client has closed its connection without having sent anything that is unread.
@@ -170,9 +170,13 @@ fn prefers_a_job(request: &[u8]) -> bool {
     lines.any(|line| line.to_ascii_lowercase().starts_with(b"prefer:"))
 }
 
-/// Whether a request has a key by which the coordinator recognizes a repetition.
-fn has_idempotency_key(request: &[u8]) -> bool {
+/// Whether a request is a submission with a key, by which the coordinator recognizes a repetition. It reads the keys of no other
+/// requests: a simulation would begin twice.
+fn is_keyed_submission(request: &[u8]) -> bool {
     const NAME: &[u8] = b"idempotency-key:";
+    if !request.starts_with(b"POST /v1/jobs ") {
+        return false;
+    }
     let mut lines = request.split(|byte| *byte == b'\n').take_while(|line| !line.trim_ascii().is_empty());
     lines.any(|line| line.get(..NAME.len()).is_some_and(|start| start.eq_ignore_ascii_case(NAME)))
 }
@@ -322,9 +326,17 @@ mod tests {
 
     #[test]
     fn a_key_is_a_header_and_nothing_in_a_body() {
-        assert!(has_idempotency_key(b"POST / HTTP/1.1\r\nHost: a\r\nIdempotency-Key: 7\r\n\r\n"));
-        assert!(!has_idempotency_key(b"POST / HTTP/1.1\r\nHost: a\r\n\r\nidempotency-key: 7\r\n"));
-        assert!(!has_idempotency_key(b""));
+        assert!(is_keyed_submission(b"POST /v1/jobs HTTP/1.1\r\nHost: a\r\nIdempotency-Key: 7\r\n\r\n"));
+        assert!(!is_keyed_submission(b"POST /v1/jobs HTTP/1.1\r\nHost: a\r\n\r\nidempotency-key: 7\r\n"));
+        assert!(!is_keyed_submission(b""));
+    }
+
+    #[test]
+    fn a_key_counts_only_where_the_coordinator_reads_it() {
+        for path in ["/v1/simulate", "/v1/jobs/all/retry?state=failed", "/submit", "/v1/jobs/../simulate"] {
+            let request = format!("POST {path} HTTP/1.1\r\nHost: a\r\nIdempotency-Key: 7\r\n\r\n");
+            assert!(!is_keyed_submission(request.as_bytes()), "{path}");
+        }
     }
 
     #[test]

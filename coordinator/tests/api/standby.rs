@@ -13,6 +13,8 @@ use serde_json::{Value, json};
 use store::Shared;
 use store::memory::{Memory, MemoryShared, StoreClock};
 use store::shared::Acquired;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use uuid::Uuid;
 
 use crate::helpers::{
@@ -340,4 +342,38 @@ async fn a_standby_answers_reads_as_the_leader_does() {
         assert_eq!(own.0, status, "{path}: {}", own.2);
         assert_eq!(passed_on, own, "{path}");
     }
+}
+
+/// The status of the answer to a target that is sent as it is, with a job as the body of a `POST`.
+async fn status_at(grid: &TestCoordinator, method: &str, target: &str) -> u16 {
+    let job = json!({"kind": "sleep", "params": {"seconds": 0, "tasks": 1}}).to_string();
+    let body = if method == "POST" { job } else { String::new() };
+    let head = format!("{method} {target} HTTP/1.1\r\nhost: localhost\r\nconnection: close");
+    let request = format!("{head}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+    let mut stream = TcpStream::connect(grid.public).await.expect("connect");
+    stream.write_all(request.as_bytes()).await.expect("send");
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.expect("an answer");
+    let status = answer.get(9..12).and_then(|status| std::str::from_utf8(status).ok()?.parse().ok());
+    status.unwrap_or_else(|| panic!("no answer: {}", String::from_utf8_lossy(&answer)))
+}
+
+#[actix_web::test]
+async fn a_standby_asks_the_leader_for_no_other_resource_than_its_client_did() {
+    let grid = Grid::start(2).await;
+    for (method, target) in [
+        ("POST", "/v1/jobs/%2e%2e/jobs"),
+        ("POST", "/v1/jobs/../jobs"),
+        ("POST", "/v1/jobs/.%2E/jobs"),
+        ("GET", "/jobs/%2e%2e"),
+        ("GET", "/jobs/.."),
+        ("GET", r"/jobs/..\.."),
+        ("GET", "/v1/jobs/%2e%2e"),
+    ] {
+        for (number, coordinator) in grid.coordinators.iter().enumerate() {
+            assert_eq!(status_at(coordinator, method, target).await, 404, "{method} {target} at {number}");
+        }
+    }
+    let list: JobPage = read(grid.coordinators[0].get("/v1/jobs").await, 200).await;
+    assert!(list.jobs.is_empty(), "{:?}", list.jobs);
 }

@@ -23,7 +23,7 @@ use tracing::info;
 
 use crate::access::Access;
 use crate::connection::has_client_certificate;
-use crate::encoding::shown;
+use crate::encoding::{is_rewritten, shown};
 use crate::query::{Query, demand_utf8};
 use crate::routes::{Demand, Matched, Route, Routes, target};
 use crate::{ApiError, Caller};
@@ -92,6 +92,10 @@ impl Guard {
             check_site(request.headers())?;
         }
         let caller = self.access.demand(request.headers(), pattern.as_deref(), route.or(elsewhere))?;
+        // A process that passes the request on would ask for another resource.
+        if is_rewritten(request.uri().path()) {
+            return Err(ApiError::NotFound(request.path().to_owned()));
+        }
         // The error of an unknown path or method is better if there is no route.
         if let (None, Some(routes), Some(pattern)) = (route, self.routes, &pattern) {
             routes.refuse_method(pattern)?;

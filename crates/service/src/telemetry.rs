@@ -1,5 +1,7 @@
 //! Logs on stderr.
 
+mod one_line;
+
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io::{IsTerminal, Write, stderr};
 use std::panic::{self, PanicHookInfo};
@@ -14,6 +16,7 @@ use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 
 use crate::command_line::{Variable, variables_of};
 use crate::trace::WithTrace;
+use one_line::OneLine;
 
 /// The default filter of a service: its own state changes, and only warnings of the HTTP server.
 pub const DEFAULT_LOG: &str = "info,actix_server=warn";
@@ -63,7 +66,8 @@ pub fn init_logs(default_filter: &str) -> anyhow::Result<()> {
     let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr).log_internal_errors(false);
     match log_format {
         LogFormat::Text => {
-            logs.with_ansi(is_coloured()).map_event_format(|inner| WithTrace { inner, is_json: false }).init();
+            let logs = logs.with_ansi(is_coloured()).fmt_fields(OneLine);
+            logs.map_event_format(|inner| WithTrace { inner, is_json: false }).init();
         }
         LogFormat::Json => {
             let logs = logs.json().flatten_event(true);

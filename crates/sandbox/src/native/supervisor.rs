@@ -192,6 +192,8 @@ impl<'a> Run<'a> {
             if self.reap() {
                 return 0;
             }
+            // Its threads may be the lowest of all, and hundreds of megabytes take them a while.
+            sys::release_memory(self.main_pidfd.as_fd());
             if Instant::now() >= give_up_at {
                 let left = tree::descendants(getpid().as_raw_pid(), MOST_SIGNALED).len();
                 return u32::try_from(left).unwrap_or(u32::MAX);

@@ -101,6 +101,7 @@ impl Audit {
 
 impl World {
     pub(crate) fn audit_effects(&mut self, effects: &[Effect]) {
+        self.account_unstored(effects);
         self.account_divided();
         self.account_listed();
         for effect in effects {

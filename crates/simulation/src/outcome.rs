@@ -80,6 +80,17 @@ impl SimOutcome {
         Self::Done { value: None, results, busy }
     }
 
+    /// The same outcome as one value of all tasks, if the kind has values.
+    pub(crate) fn summed(self, kind: JobKind) -> Self {
+        match self {
+            Self::Done { value: None, results, busy } if kind != JobKind::SLEEP && !is_composed(kind) => {
+                let value = |result: &RawValue| result.get().trim_matches('"').parse::<u128>().unwrap_or(0);
+                Self::Done { value: Some(results.iter().map(|result| value(result)).sum()), results: Vec::new(), busy }
+            }
+            other @ (Self::Done { .. } | Self::Failed) => other,
+        }
+    }
+
     /// Another value that could be.
     pub(crate) fn lie(self) -> Self {
         match self {

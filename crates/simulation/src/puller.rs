@@ -1,12 +1,15 @@
 //! Simulated workers that pull: one claim at a time, renewed while it computes, reported until the report is answered.
 
+mod reports;
+
 use std::time::Duration;
 
 use engine::{ClaimId, HeldLease, HeldState, PulledLease};
 use model::{AttemptId, JobKind};
 use rand::RngExt;
-use scheduler::WorkerKey;
 use serde_json::value::RawValue;
+
+pub(crate) use reports::{PullAnswer, SentReport};
 
 use crate::audit::Division;
 use crate::coordinator::short;
@@ -54,31 +57,12 @@ struct HandBack {
     from: u64,
     /// The coordinator that was asked last: the answer of an earlier one says nothing about the lease of this one.
     asked_in: u64,
-}
-
-/// A request of a pulling worker for its lease.
-#[derive(Clone, Debug)]
-pub(crate) enum PullReport {
-    Renewal,
-    Outcome(SimOutcome),
-    /// All of its tasks are handed back.
-    Return,
-    /// The tasks from this one on are handed back.
-    ReturnFrom(u64),
-}
-
-/// The answer to such a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum PullAnswer {
-    Renewed,
-    /// The lease is over: its outcome counts, or its tasks are taken back.
-    Over,
-    /// The lease ends at this task.
-    EndsAt(u64),
-    /// The lease cannot be divided.
-    StaysWhole,
-    /// The attempt holds no lease.
-    Stale,
+    /// Whether the worker computes and reports the other tasks meanwhile.
+    goes_on: bool,
+    /// Time at which the worker gives the request up, and keeps the tasks.
+    until: Micros,
+    /// The end of the computation of all tasks.
+    all_done_at: Micros,
 }
 
 impl Puller {
@@ -119,6 +103,7 @@ impl World {
         match &this.work {
             Some(work) => {
                 let pause = if work.done_at <= now { SECOND } else { SECOND.min(work.done_at - now) };
+                self.give_hand_back_up(puller);
                 self.report(puller);
                 self.after(pause.max(MS), Event::PullerActs { puller, boot });
             }
@@ -136,63 +121,6 @@ impl World {
                 self.after(SECOND, Event::PullerActs { puller, boot });
             }
         }
-    }
-
-    /// Ends the computation of a lease once its time is over.
-    fn finish_computing(&mut self, puller: usize) {
-        let (now, this) = (self.now, &self.pullers[puller]);
-        let is_due = |work: &&Pulled| work.outcome.is_none() && work.hand_back.is_none() && work.done_at <= now;
-        let Some(work) = this.work.as_ref().filter(is_due) else { return };
-        let (job, tasks, kind) = (work.lease.job, work.lease.tasks.clone(), work.kind);
-        let (payloads, busy) = (work.payloads.clone(), now - work.begun_at);
-        let outcome = if self.fails(job, &tasks) {
-            SimOutcome::Failed
-        } else {
-            SimOutcome::pulled(kind, &tasks, &payloads.given, &payloads.numbers, busy)
-        };
-        if let Some(work) = self.pullers[puller].work.as_mut() {
-            work.outcome = Some(outcome);
-        }
-    }
-
-    /// Renews the lease, or reports what has become of it.
-    fn report(&mut self, puller: usize) {
-        let run = self.run_number();
-        let this = &mut self.pullers[puller];
-        let (boot, Some(work)) = (this.boot, this.work.as_mut()) else { return };
-        if run == 0 {
-            return;
-        }
-        let report = match (&work.outcome, &mut work.hand_back) {
-            (_, Some(HandBack { from, asked_in })) => {
-                *asked_in = run;
-                if *from == work.lease.tasks.start { PullReport::Return } else { PullReport::ReturnFrom(*from) }
-            }
-            // A failure that was reported to an earlier coordinator may count already.
-            (Some(SimOutcome::Failed), None) if *work.told_in.get_or_insert(run) < run => PullReport::Return,
-            (Some(outcome), None) => PullReport::Outcome(outcome.clone()),
-            (None, None) => PullReport::Renewal,
-        };
-        let lease = HeldLease { age: Duration::ZERO, ..work.lease.clone() };
-        self.post(false, Event::PullReportArrives { run, puller, boot, lease, report });
-    }
-
-    /// Hands tasks of the lease back that are not begun: all of them or the last ones.
-    pub(crate) fn puller_hands_back(&mut self, puller: usize, boot: u64, attempt: AttemptId) {
-        let now = self.now;
-        if !self.is_pulling(puller, boot) || self.pullers[puller].attempt() != Some(attempt) {
-            return;
-        }
-        let Some(work) = self.pullers[puller].work.as_mut() else { return };
-        if work.outcome.is_some() || work.hand_back.is_some() || work.done_at <= now {
-            return;
-        }
-        let (job, tasks) = (work.lease.job, work.lease.tasks.clone());
-        let from = self.rng.random_range(tasks.clone());
-        work.hand_back = Some(HandBack { from, asked_in: 0 });
-        self.note(format_args!("puller {puller}"), format_args!("hands back {} from task {from} on", short(attempt)));
-        self.audit_not_started(job, &(from..tasks.end));
-        self.report(puller);
     }
 
     pub(crate) fn claim_arrives(&mut self, run: u64, puller: usize, boot: u64, max_tasks: u64) {
@@ -284,86 +212,5 @@ impl World {
         self.pullers[puller].work =
             Some(Pulled { lease, kind, payloads, begun_at, done_at, outcome: None, told_in: None, hand_back: None });
         self.after(busy, Event::PullerActs { puller, boot });
-    }
-
-    pub(crate) fn pull_report_arrives(
-        &mut self,
-        run: u64,
-        puller: usize,
-        boot: u64,
-        lease: &HeldLease,
-        report: PullReport,
-    ) {
-        if self.run_number() != run {
-            return;
-        }
-        let Some(key) = self.puller_key(puller, false) else { return };
-        let answer = self.answer_to_puller(key, lease, report);
-        let attempt = lease.attempt;
-        self.post(false, Event::PullReportAnswered { run, puller, boot, attempt, answer });
-    }
-
-    fn answer_to_puller(&mut self, key: WorkerKey, lease: &HeldLease, report: PullReport) -> PullAnswer {
-        let attempt = lease.attempt;
-        if !self.hold(key, lease) {
-            return PullAnswer::Stale;
-        }
-        match report {
-            PullReport::Renewal => {
-                let renewed = self.input(|engine, now| engine.renew(attempt, now));
-                if renewed.is_some_and(|renewed| renewed.is_ok()) { PullAnswer::Renewed } else { PullAnswer::Stale }
-            }
-            PullReport::Outcome(outcome) => {
-                self.count(attempt, Some(outcome), false);
-                PullAnswer::Over
-            }
-            PullReport::Return => {
-                self.account_dividing(attempt, lease.tasks.start, Division::HandedBack);
-                self.count(attempt, None, false);
-                PullAnswer::Over
-            }
-            PullReport::ReturnFrom(beyond) => match self.divide(attempt, beyond, Division::HandedBack) {
-                Some(true) => PullAnswer::EndsAt(beyond),
-                Some(false) => PullAnswer::StaysWhole,
-                None => PullAnswer::Stale,
-            },
-        }
-    }
-
-    pub(crate) fn pull_report_answered(
-        &mut self,
-        run: u64,
-        puller: usize,
-        boot: u64,
-        attempt: AttemptId,
-        answer: PullAnswer,
-    ) {
-        if !self.is_pulling(puller, boot) || self.pullers[puller].attempt() != Some(attempt) {
-            return;
-        }
-        match answer {
-            PullAnswer::Renewed => (),
-            PullAnswer::Over | PullAnswer::Stale => {
-                self.pullers[puller].work = None;
-                self.after(MS, Event::PullerActs { puller, boot });
-            }
-            PullAnswer::EndsAt(_) | PullAnswer::StaysWhole => self.hand_back_answered(run, puller, answer),
-        }
-    }
-
-    fn hand_back_answered(&mut self, run: u64, puller: usize, answer: PullAnswer) {
-        let now = self.now;
-        let Some(work) = self.pullers[puller].work.as_mut() else { return };
-        let Some(HandBack { from, .. }) = work.hand_back.take_if(|asked| asked.asked_in == run) else { return };
-        let (job, tasks) = (work.lease.job, work.lease.tasks.clone());
-        if answer == PullAnswer::StaysWhole {
-            return self.audit_started(job, &(from..tasks.end));
-        }
-        let (kept, all) = (from - tasks.start, tasks.end - tasks.start);
-        work.lease.tasks.end = from;
-        let kept_places = usize::try_from(kept).unwrap_or(usize::MAX);
-        work.payloads.given.truncate(kept_places);
-        work.payloads.numbers.truncate(kept_places);
-        work.done_at = now.max(work.begun_at + (work.done_at - work.begun_at) * kept / all);
     }
 }

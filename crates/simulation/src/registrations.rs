@@ -1,6 +1,6 @@
 //! The workers that the simulated coordinator knows, by the rules of the real one.
 
-use engine::{Delivery, HeldLease, Reconciled, WorkerAnnouncement};
+use engine::{Delivery, HeldLease, NamedLease, Reconciled, WorkerAnnouncement};
 use model::{BootId, JobKind, Labels, Resources, WorkerId};
 use scheduler::WorkerKey;
 use uuid::Uuid;
@@ -31,9 +31,22 @@ pub(crate) struct PullerKeys {
     last_seen_at: Micros,
 }
 
-fn announcement(name: String, delivery: Delivery, slots: u32, kinds: Vec<JobKind>) -> WorkerAnnouncement {
+pub(crate) fn worker_name(worker: usize) -> WorkerId {
+    WorkerId::try_from(format!("worker-{worker}")).expect("letters and digits")
+}
+
+pub(crate) fn puller_name(puller: usize) -> WorkerId {
+    WorkerId::try_from(format!("puller-{puller}")).expect("letters and digits")
+}
+
+/// A lease as reports of its worker name it.
+pub(crate) fn named(worker: WorkerId, lease: &HeldLease) -> NamedLease {
+    NamedLease { worker, job: lease.job, tasks: lease.tasks.clone() }
+}
+
+fn announcement(id: WorkerId, delivery: Delivery, slots: u32, kinds: Vec<JobKind>) -> WorkerAnnouncement {
     WorkerAnnouncement {
-        id: WorkerId::try_from(name).expect("letters and digits"),
+        id,
         delivery,
         slots,
         kinds,
@@ -98,7 +111,7 @@ impl World {
         let slots = self.workers[worker].slots;
         let kinds = vec![JobKind::SUM_OF_PRIMES, JobKind::COUNT_PRIMES, JobKind::SLEEP];
         let delivery = Delivery::Pushed { boot_id: BootId(Uuid::from_u128(boot.into())) };
-        let announcement = announcement(format!("worker-{worker}"), delivery, slots, kinds);
+        let announcement = announcement(worker_name(worker), delivery, slots, kinds);
         let now = self.clock();
         let Some(coordinator) = self.coordinator.as_mut() else { return Reconciled::default() };
         // The effects are performed once the key is known, as they are looked up by it.
@@ -184,7 +197,7 @@ impl World {
             0 => vec![JobKind::TASKS, JobKind::PROGRAM, JobKind::SLEEP],
             _ => vec![JobKind::TASKS, JobKind::PROGRAM, JobKind::SUM_OF_PRIMES, JobKind::COUNT_PRIMES],
         };
-        let announcement = announcement(format!("puller-{puller}"), Delivery::Pulled, 1, kinds);
+        let announcement = announcement(puller_name(puller), Delivery::Pulled, 1, kinds);
         let (key, _) = self.input(|engine, now| engine.join(announcement, &[], now))?;
         let coordinator = self.coordinator.as_mut()?;
         let known = PullerKeys { key, has_abilities: claims, last_seen_at: now };

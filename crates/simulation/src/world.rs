@@ -1,6 +1,7 @@
 //! All parts of a run, the virtual clock and the queue of events.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use engine::{ClaimId, HeldLease, LeaseOrder, Now, PulledLease, Reconciled};
@@ -18,7 +19,7 @@ use crate::coordinator::Coordinator;
 use crate::jobs::SimJob;
 use crate::outcome::{Answer, SimOutcome};
 use crate::plan::{Faults, Micros, Plan, SECOND};
-use crate::puller::{PullAnswer, PullReport, Puller};
+use crate::puller::{PullAnswer, Puller, SentReport};
 use crate::trace::Trace;
 use crate::worker::SimWorker;
 
@@ -57,8 +58,8 @@ pub(crate) enum Event {
     ClaimArrives { run: u64, puller: usize, boot: u64, max_tasks: u64 },
     ClaimEnds { run: u64, claim: ClaimId },
     Claimed { puller: usize, boot: u64, run: u64, lease: Option<PulledLease>, payloads: Vec<u64> },
-    PullReportArrives { run: u64, puller: usize, boot: u64, lease: HeldLease, report: PullReport },
-    PullReportAnswered { run: u64, puller: usize, boot: u64, attempt: AttemptId, answer: PullAnswer },
+    PullReportArrives { run: u64, sent: SentReport },
+    PullReportAnswered { run: u64, puller: usize, boot: u64, attempt: AttemptId, named: Range<u64>, answer: PullAnswer },
     PullerHandsBack { puller: usize, boot: u64, attempt: AttemptId },
     Submit { job: usize },
     Act { job: usize, action: Action },
@@ -221,11 +222,9 @@ impl World {
             Event::ClaimArrives { run, puller, boot, max_tasks } => self.claim_arrives(run, puller, boot, max_tasks),
             Event::ClaimEnds { run, claim } => self.claim_ends(run, claim),
             Event::Claimed { puller, boot, run, lease, payloads } => self.claimed(puller, boot, run, lease, payloads),
-            Event::PullReportArrives { run, puller, boot, lease, report } => {
-                self.pull_report_arrives(run, puller, boot, &lease, report);
-            }
-            Event::PullReportAnswered { run, puller, boot, attempt, answer } => {
-                self.pull_report_answered(run, puller, boot, attempt, answer);
+            Event::PullReportArrives { run, sent } => self.pull_report_arrives(run, sent),
+            Event::PullReportAnswered { run, puller, boot, attempt, named, answer } => {
+                self.pull_report_answered(run, (puller, boot), attempt, &named, answer);
             }
             Event::PullerHandsBack { puller, boot, attempt } => self.puller_hands_back(puller, boot, attempt),
             Event::Submit { job } => self.submit(job),

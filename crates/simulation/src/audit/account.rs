@@ -4,6 +4,7 @@
 mod changes;
 mod divided;
 mod skipped;
+mod slots;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Range;
@@ -14,6 +15,7 @@ use scheduler::{Revocation, WorkerKey};
 use store::UnfinishedJob;
 
 use divided::{Divided, HandedBack};
+use slots::Place;
 
 pub(crate) use divided::Division;
 
@@ -55,7 +57,8 @@ pub(crate) struct Account {
     handed_back: Vec<HandedBack>,
     /// The tasks that the present input must skip.
     skipping: Option<(JobId, BTreeSet<u64>)>,
-    last_order: u64,
+    /// Leases of jobs that are not stored.
+    unstored: BTreeMap<AttemptId, Place>,
     /// The failures that count only once, of the recorded changes that have no numbers yet: an entry a change.
     unnumbered: VecDeque<Option<Failed>>,
     /// These failures by the numbers of their changes.
@@ -75,12 +78,18 @@ struct Leased {
     /// The pulling worker.
     pulled_by: Option<WorkerKey>,
     /// Leases of a slot run in this order.
-    order: u64,
+    queued_at: Micros,
+    /// Whether the lease was given to a slot that had another one.
+    has_waited: bool,
     /// Start of the computation, as far as the coordinator can know it; `None` while the lease waits for its slot.
     since: Option<Micros>,
     /// The time limit of the tasks, and the latest end by it.
     limit: Option<Micros>,
     latest_end: Option<Micros>,
+    /// Whether a lease that was given to the slot later has ended first.
+    was_overtaken: bool,
+    /// Whether a pulling worker has reported nothing since the report that the lease was adopted by, which may have been late.
+    is_silent: bool,
 }
 
 /// A job's tasks and attempts, as the engine must know them.
@@ -106,59 +115,9 @@ impl Account {
         let failed = self.unnumbered.pop_front().flatten();
         self.numbered.extend(failed.map(|failed| (number, failed)));
     }
-
-    /// Ends a lease; the next lease of its slot starts. If the worker has reported the end, that start is known.
-    fn end(&mut self, attempt: AttemptId, now: Micros, is_reported: bool) -> Option<Leased> {
-        let ended = self.leases.remove(&attempt)?;
-        let of_slot = self.leases.values_mut().filter(|lease| ended.slot.is_some() && lease.slot == ended.slot);
-        let mut of_slot: Vec<_> = of_slot.collect();
-        of_slot.sort_by_key(|lease| lease.order);
-        if let Some(next) = of_slot.first_mut() {
-            let since = *next.since.get_or_insert(now);
-            if is_reported && since == now {
-                let by_limit = next.limit.map(|limit| now + limit);
-                next.latest_end = next.latest_end.or(by_limit).min(by_limit);
-            }
-        }
-        // The limit of a lease that has waited for one without a limit begins.
-        let mut free_at = now;
-        for lease in of_slot {
-            let Some(limit) = lease.limit else { break };
-            free_at = free_at.max(*lease.latest_end.get_or_insert(free_at + limit));
-        }
-        Some(ended)
-    }
 }
 
 impl World {
-    /// A lease begins. `begun_at` is the start of its computation if the worker has named it.
-    fn account_lease(&mut self, attempt: AttemptId, mut lease: Leased, begun_at: Option<Micros>) {
-        if !self.by_id.contains_key(&lease.job) {
-            return;
-        }
-        let (now, limit) = (self.now, self.time_limit(lease.job, &lease.tasks));
-        let account = &mut self.audit.account;
-        account.last_order += 1;
-        lease.order = account.last_order;
-        let ahead = account.leases.values().filter(|other| lease.slot.is_some() && other.slot == lease.slot);
-        let ahead: Vec<_> = ahead.map(|other| other.latest_end).collect();
-        let waits = begun_at.is_none() && !ahead.is_empty();
-        lease.since = if waits { None } else { Some(begun_at.unwrap_or(now)) };
-        lease.limit = limit;
-        lease.latest_end = limit.and_then(|limit| match lease.since {
-            // The limit may be reached before the lease is adopted.
-            Some(since) => Some((since + limit).max(now)),
-            // The time limit of the lease ahead may be longer; behind a lease without one, the limit begins at that lease's end.
-            None => {
-                let ahead: Option<Vec<_>> = ahead.into_iter().collect();
-                let ahead = ahead?;
-                let free_at = ahead.iter().max().copied().unwrap_or(now);
-                Some((now + (1 + ahead.len() as u64) * limit).max(free_at + limit))
-            }
-        });
-        account.leases.insert(attempt, lease);
-    }
-
     pub(super) fn account_leased(
         &mut self,
         attempt: AttemptId,
@@ -167,7 +126,7 @@ impl World {
         slot: Option<(WorkerKey, u32)>,
         pulled_by: Option<WorkerKey>,
     ) {
-        let lease = Leased { job, tasks, slot, pulled_by, order: 0, since: None, limit: None, latest_end: None };
+        let lease = Leased::new(job, tasks, slot, pulled_by);
         self.check_leased(attempt, &lease);
         self.account_lease(attempt, lease, None);
     }
@@ -185,6 +144,7 @@ impl World {
         for lease in oldest_first {
             self.account_adopted(key, lease, true);
         }
+        self.account_orders(key, &held);
         let Some(coordinator) = self.coordinator.as_ref() else { return };
         let leases = self.audit.account.leases.iter();
         let never_came = leases.filter(|(attempt, lease)| {
@@ -217,9 +177,16 @@ impl World {
         let (job, tasks) = (held.job, held.tasks.clone());
         let slot = is_pushed.then_some((key, held.slot));
         let pulled_by = (!is_pushed).then_some(key);
-        let lease = Leased { job, tasks, slot, pulled_by, order: 0, since: None, limit: None, latest_end: None };
+        let lease = Leased { is_silent: !is_pushed, ..Leased::new(job, tasks, slot, pulled_by) };
         self.check_leased(held.attempt, &lease);
         self.account_lease(held.attempt, lease, begun_at);
+    }
+
+    /// The worker has reported on a lease that its attempt holds.
+    pub(crate) fn account_heard(&mut self, attempt: AttemptId) {
+        if let Some(lease) = self.audit.account.leases.get_mut(&attempt) {
+            lease.is_silent = false;
+        }
     }
 
     /// The next input fails an attempt: this counts if the attempt holds a lease of a stored job.
@@ -302,6 +269,10 @@ impl World {
             Revocation::TimedOut => {
                 self.check_time_limit(attempt);
                 self.account_failure(attempt, Cause::TimeLimit);
+            }
+            // Its worker may have ended it at an earlier coordinator, after the report that it was adopted by.
+            Revocation::Expired if self.audit.account.leases.get(&attempt).is_some_and(|lease| lease.is_silent) => {
+                self.account_return(attempt);
             }
             Revocation::Expired => self.account_failure(attempt, Cause::Expired),
             Revocation::JobOver | Revocation::Paused | Revocation::OutrunBySecondAttempt | Revocation::SetAside => {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use engine::{CompleteError, HeldLease, HeldState, LeaseFailure};
+use engine::{CompleteError, HeldLease, HeldState, Holding, LeaseFailure, NamedLease};
 use model::AttemptId;
 use scheduler::{AttemptFailure, WorkerKey};
 
@@ -97,21 +97,30 @@ impl World {
         }
     }
 
-    /// Whether a report's attempt holds a lease. An attempt whose tasks are open takes its lease up again.
-    pub(crate) fn hold(&mut self, key: WorkerKey, lease: &HeldLease) -> bool {
-        let now = self.clock();
-        let coordinator = self.coordinator.as_ref();
-        if coordinator.is_some_and(|coordinator| coordinator.engine.lease(lease.attempt, now).is_some()) {
-            return true;
-        }
-        if coordinator.is_none_or(|coordinator| coordinator.engine.has_ended(lease.attempt)) {
-            return false;
+    /// Whether a report's attempt holds the lease that the report names. An attempt whose tasks are open takes its lease up again.
+    pub(crate) fn hold(&mut self, key: WorkerKey, named: &NamedLease, lease: &HeldLease) -> bool {
+        let attempt = lease.attempt;
+        match self.input(|engine, now| engine.hear(attempt, Some(named), now)) {
+            Some(Holding::Held(_)) => {
+                self.account_heard(attempt);
+                // An adopted lease has the tasks that its first report named.
+                if self.coordinator.as_ref().is_some_and(|found| !found.engine.has_made(attempt)) {
+                    self.divide_at_named(attempt, named.tasks.end);
+                }
+                return true;
+            }
+            Some(Holding::Unknown) => (),
+            Some(Holding::Other) => {
+                self.violate(format!("an honest report on {} names another lease", short(attempt)));
+                return false;
+            }
+            Some(Holding::Ended) | None => return false,
         }
         let held = HeldLease { slot: 0, age: Duration::ZERO, state: HeldState::Running, ..lease.clone() };
         let is_held = self.input(|engine, now| engine.adopt_reported(key, &held, now)).unwrap_or(false);
         let is_pushed = self.registered.contains_key(&key);
         self.account_adopted(key, &held, is_pushed);
-        self.note("coordinator", format_args!("{} takes its lease up: {is_held}", short(lease.attempt)));
+        self.note("coordinator", format_args!("{} takes its lease up: {is_held}", short(attempt)));
         is_held
     }
 }

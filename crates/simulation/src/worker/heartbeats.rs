@@ -7,6 +7,7 @@ use rand::RngExt;
 use crate::coordinator::short;
 use crate::outcome::SimOutcome;
 use crate::plan::SECOND;
+use crate::registrations::{named, worker_name};
 use crate::world::{Event, World};
 
 impl World {
@@ -121,8 +122,8 @@ impl World {
         // The worker is found by its name, as in the real coordinator; an unknown worker counts as a pulling one.
         let key = coordinator.registrations.get(&worker).map(|known| known.key);
         let Some(key) = key else { return };
-        let attempt = lease.attempt;
-        if !self.hold(key, lease) || !self.count(attempt, report, true) {
+        let (attempt, named) = (lease.attempt, named(worker_name(worker), lease));
+        if !self.hold(key, &named, lease) || !self.count(attempt, report, true) {
             let is_cut = self.workers[worker].is_cut;
             self.post(is_cut, Event::ReportRefused { worker, boot, attempt });
         }

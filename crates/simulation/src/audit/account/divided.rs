@@ -65,6 +65,19 @@ impl World {
         divided
     }
 
+    /// Takes back the tasks of a lease from `beyond` on, which a report does not name.
+    pub(crate) fn divide_at_named(&mut self, attempt: AttemptId, beyond: u64) {
+        let must = match self.audit.account.leases.get(&attempt) {
+            Some(lease) if lease.tasks.end <= beyond => Some(false),
+            Some(_) | None => self.must_divide(attempt, beyond, Division::HandedBack),
+        };
+        self.account_dividing(attempt, beyond, Division::HandedBack);
+        let is_divided = self.input(|engine, now| engine.end_at_named(attempt, beyond, now)).unwrap_or(false);
+        if must.is_some_and(|must| must != is_divided) {
+            self.violate(format!("{} ends at {beyond}, as a report names it: {is_divided}", short(attempt)));
+        }
+    }
+
     /// Whether a lease of the account must be divided: not if another attempt holds the same tasks. The account does not know which
     /// tasks of verified jobs are compared.
     fn must_divide(&self, attempt: AttemptId, beyond: u64, division: Division) -> Option<bool> {

@@ -20,7 +20,7 @@ looked_into=("${looked_into[@]/%/-files}")
 scratch=$(mktemp -d)
 slim_base=${SLIM_IMAGE:-docker.io/library/debian:bookworm-slim}
 # Of a service's image on the base without a shell, compressed, as a registry stores it and a node pulls it. Unpacked it is about
-# twice as much: of the coordinator's binary 36 MB, of the worker's 30 MB, the rest is the base.
+# twice as much.
 max_kilobytes=30000
 failed=yes
 

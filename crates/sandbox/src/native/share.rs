@@ -10,14 +10,12 @@ use std::io::Write;
 
 use rustix::process::{Pid, getpriority_process, setpriority_process};
 
-use super::{sys, tree};
+use super::tree;
 
 /// Niceness of programs beyond that of the watch and of the worker's own threads. Among a thousand processes of a fork bomb
 /// the watch would else wait for each one's turn.
 const NICE: i32 = 5;
 const LOWEST_NICE: i32 = 19;
-/// The rank below all niceness, `SCHED_IDLE`.
-const IDLE: i32 = LOWEST_NICE + 1;
 /// The factor in a thread's weight of a step of niceness.
 const STEP: f64 = 1.25;
 /// Threads that together weigh as much as one are still moved to its processor: the kernel takes loads for equal that differ
@@ -58,15 +56,15 @@ pub(crate) struct Share<'a> {
     session: &'a mut Session,
     /// The niceness of programs.
     base: i32,
-    /// The niceness of its threads, or more. A process without privileges cannot take it back, so nobody does.
-    rank: i32,
+    /// The niceness of its threads. A process without privileges cannot take it back, so nobody does.
+    nice: i32,
 }
 
 impl<'a> Share<'a> {
     pub(crate) fn new(session: &'a mut Session) -> Self {
         session.set(0);
         let base = niceness_of_programs();
-        Self { session, base, rank: base }
+        Self { session, base, nice: base }
     }
 
     /// Weighs the processes of a program, which have so many threads together.
@@ -77,9 +75,9 @@ impl<'a> Share<'a> {
         let threads: Vec<_> = processes.iter().flat_map(|process| threads_of(*process)).collect();
         let running = threads.iter().filter(|thread| thread.is_running).count();
         self.session.set(if running > 1 { LIGHT_SESSION } else { 0 });
-        self.rank = self.rank.max(rank_of(running, self.base));
-        for thread in threads.iter().filter(|thread| thread.rank < self.rank) {
-            thread.lower(self.rank);
+        self.nice = self.nice.max(niceness_of(running, self.base));
+        for thread in threads.iter().filter(|thread| thread.nice < self.nice) {
+            thread.lower(self.nice);
         }
     }
 }
@@ -89,13 +87,14 @@ pub(crate) fn niceness_of_programs() -> i32 {
     getpriority_process(None).unwrap_or(0).saturating_add(NICE).min(LOWEST_NICE)
 }
 
-/// The rank of threads of which so many run: each of them has its part of what one would have at `base`.
-fn rank_of(running: usize, base: i32) -> i32 {
+/// The niceness of threads of which so many run: each of them has its part of what one would have at `base`, as far as
+/// niceness goes. `SCHED_IDLE` would go further, but its threads also take seconds to die where others want the processors.
+fn niceness_of(running: usize, base: i32) -> i32 {
     if running < 2 {
         return base;
     }
     let steps = (running as f64 * MARGIN).log(STEP).ceil();
-    base.saturating_add(steps as i32).min(IDLE)
+    base.saturating_add(steps as i32).min(LOWEST_NICE)
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -103,18 +102,14 @@ struct Thread {
     number: i32,
     /// It runs, or waits for a processor.
     is_running: bool,
-    rank: i32,
+    nice: i32,
 }
 
 impl Thread {
     /// It may have ended: numbers are given out in turn, so that no other thread has its number so soon.
-    fn lower(&self, rank: i32) {
+    fn lower(&self, nice: i32) {
         let Some(thread) = Pid::from_raw(self.number) else { return };
-        let _ = if rank == IDLE {
-            sys::schedule_as_idle(thread)
-        } else {
-            setpriority_process(Some(thread), rank).map_err(Into::into)
-        };
+        let _ = setpriority_process(Some(thread), nice);
     }
 }
 
@@ -130,9 +125,7 @@ fn parse_stat(number: i32, stat: &str) -> Option<Thread> {
     let mut fields = stat[stat.rfind(')')? + 1..].split_ascii_whitespace();
     let is_running = fields.next()? == "R";
     let nice = fields.nth(19 - 4)?.parse().ok()?;
-    let policy: i32 = fields.nth(41 - 20)?.parse().ok()?;
-    let has_niceness = matches!(policy, libc::SCHED_OTHER | libc::SCHED_BATCH);
-    Some(Thread { number, is_running, rank: if has_niceness { nice } else { IDLE } })
+    Some(Thread { number, is_running, nice })
 }
 
 #[cfg(test)]
@@ -141,26 +134,24 @@ mod tests {
 
     #[test]
     fn threads_are_lower_the_more_of_them_run_and_together_weigh_less_than_one() {
-        let ranks = |base| [0, 1, 2, 4, 8, 14, 16, 1000].map(|running| rank_of(running, base));
-        assert_eq!(ranks(5), [5, 5, 10, 14, 17, 19, IDLE, IDLE]);
-        assert_eq!(ranks(19), [19, 19, IDLE, IDLE, IDLE, IDLE, IDLE, IDLE]);
+        let niceness = |base| [0, 1, 2, 4, 8, 14, 16, 1000].map(|running| niceness_of(running, base));
+        assert_eq!(niceness(5), [5, 5, 10, 14, 17, 19, 19, 19]);
+        assert_eq!(niceness(19), [19; 8]);
         for running in 2..=15_usize {
-            let weight = running as f64 / STEP.powi(rank_of(running, 5) - 5);
+            let weight = running as f64 / STEP.powi(niceness_of(running, 5) - 5);
             assert!(weight < 0.7, "{running} weigh {weight}");
         }
     }
 
     #[test]
-    fn a_threads_state_and_rank_are_read_whatever_its_name() {
-        let line = |state: &str, nice: i32, policy: i32| {
+    fn a_threads_state_and_niceness_are_read_whatever_its_name() {
+        let line = |state: &str, nice: i32| {
             format!(
-                "7 (a) R (b) {state} 1 2 3 0 -1 4194304 0 0 0 0 1 2 0 0 20 {nice} 1 0 9 1 1 1 1 1 1 1 1 0 0 0 0 0 0 0 17 0 0 {policy} 0"
+                "7 (a) R (b) {state} 1 2 3 0 -1 4194304 0 0 0 0 1 2 0 0 20 {nice} 1 0 9 1 1 1 1 1 1 1 1 0 0 0 0 0 0 0 17 0 0 0 0"
             )
         };
-        let thread = |is_running, rank| Some(Thread { number: 7, is_running, rank });
-        assert_eq!(parse_stat(7, &line("R", 5, 0)), thread(true, 5));
-        assert_eq!(parse_stat(7, &line("S", -1, 3)), thread(false, -1));
-        assert_eq!(parse_stat(7, &line("S", 5, 5)), thread(false, IDLE));
+        assert_eq!(parse_stat(7, &line("R", 5)), Some(Thread { number: 7, is_running: true, nice: 5 }));
+        assert_eq!(parse_stat(7, &line("S", -1)), Some(Thread { number: 7, is_running: false, nice: -1 }));
         assert_eq!(parse_stat(7, ""), None);
     }
 }

@@ -56,14 +56,6 @@ pub(crate) fn release_memory(killed: BorrowedFd<'_>) {
     unsafe { libc::syscall(libc::SYS_process_mrelease, killed.as_raw_fd(), 0) };
 }
 
-/// Has a thread run only where no other one wants the processor.
-pub(crate) fn schedule_as_idle(thread: rustix::process::Pid) -> io::Result<()> {
-    let parameters = libc::sched_param { sched_priority: 0 };
-    // SAFETY: the pointer is to a live value, which the kernel only reads.
-    let answer = unsafe { libc::sched_setscheduler(thread.as_raw_pid(), libc::SCHED_IDLE, &raw const parameters) };
-    if answer == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
-}
-
 /// Starts processes from one that has a single thread.
 #[derive(Debug)]
 pub(crate) struct Spawner {

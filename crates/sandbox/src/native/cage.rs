@@ -43,12 +43,13 @@ pub(crate) struct Built {
 #[derive(Clone, Debug)]
 pub(crate) struct Filters {
     attributes: BpfProgram,
+    uncopied: BpfProgram,
     listed: BpfProgram,
 }
 
 impl Filters {
     pub(crate) fn build() -> Result<Self, seccompiler::BackendError> {
-        Ok(Self { attributes: filter::attributes()?, listed: filter::listed_calls()? })
+        Ok(Self { attributes: filter::attributes()?, uncopied: filter::uncopied()?, listed: filter::listed_calls()? })
     }
 }
 
@@ -76,6 +77,7 @@ impl Built {
         let conditions = filter::conditions(signals, self.landlock_abi >= TRUNCATE_ABI).map_err(io::Error::other)?;
         apply_filter(&conditions).map_err(io::Error::other)?;
         apply_filter(&filters.attributes).map_err(io::Error::other)?;
+        apply_filter(&filters.uncopied).map_err(io::Error::other)?;
         apply_filter(&filters.listed).map_err(io::Error::other)
     }
 }
@@ -143,6 +145,8 @@ pub(crate) fn limit_resources(bounds: &Bounds, caged: bool) -> io::Result<()> {
     limit(Resource::Nofile, OPEN_FILES)?;
     limit(Resource::Sigpending, PENDING_SIGNALS)?;
     limit(Resource::Rtprio, 0)?;
+    // It would let a program take back the niceness that it is given.
+    limit(Resource::Nice, 0)?;
     limit(Resource::Stack, STACK_BYTES)
 }
 

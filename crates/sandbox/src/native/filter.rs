@@ -1,5 +1,5 @@
-//! The filter of system calls, as three programs: one lists what is allowed at all, one looks at arguments, and one refuses
-//! extended attributes.
+//! The filter of system calls, as four programs: one lists what is allowed at all, one looks at arguments, one refuses
+//! extended attributes, and one refuses data that is not copied.
 //!
 //! A call that is not listed fails with ENOSYS, as on an older kernel, so that C libraries fall back to what is. The list
 //! is short on purpose: what a later kernel adds is refused, and so are sockets, `io_uring`, `ptrace`, namespaces,
@@ -46,6 +46,21 @@ const ALLOWED_IOCTLS: [u64; 14] = [
     0x541b, 0x5421, 0x5450, 0x5451, 0x2,         // FIONREAD, FIONBIO, FIONCLEX, FIOCLEX, FIGETBSZ
     0x8008_6601, 0xc020_660b,                    // FS_IOC_GETFLAGS, FS_IOC_FIEMAP
     0x4004_9409, 0x4020_940d,                    // FICLONE, FICLONERANGE
+];
+/// Options of `prctl` that ask, or concern the process's own names, signals, rights and registers. Of the others some hide the
+/// process, and some have the kernel take memory for it that nothing shows, such as a table of futexes of any size.
+#[rustfmt::skip]
+const ALLOWED_PRCTLS: [u64; 43] = [
+    1, 2, 3, 7, 8,       // PR_SET_PDEATHSIG, PR_GET_PDEATHSIG, PR_GET_DUMPABLE, PR_GET_KEEPCAPS, PR_SET_KEEPCAPS
+    13, 15, 16, 19,      // PR_GET_TIMING, PR_SET_NAME, PR_GET_NAME, PR_GET_ENDIAN
+    21, 22, 23, 25, 26,  // PR_GET_SECCOMP, PR_SET_SECCOMP, PR_CAPBSET_READ, PR_GET_TSC, PR_SET_TSC
+    27, 29, 30,          // PR_GET_SECUREBITS, PR_SET_TIMERSLACK, PR_GET_TIMERSLACK
+    36, 37, 38, 39, 40,  // PR_*_CHILD_SUBREAPER, PR_*_NO_NEW_PRIVS, PR_GET_TID_ADDRESS
+    41, 42, 47, 65, 66,  // PR_*_THP_DISABLE, PR_CAP_AMBIENT, PR_*_MDWE
+    50, 51, 63, 64, 52,  // PR_SVE_*_VL, PR_SME_*_VL, PR_GET_SPECULATION_CTRL
+    54, 55, 56, 60, 61,  // PR_PAC_RESET_KEYS, PR_*_TAGGED_ADDR_CTRL, PR_PAC_*_ENABLED_KEYS
+    74, 75, 76,          // PR_GET_SHADOW_STACK_STATUS, PR_SET_SHADOW_STACK_STATUS, PR_LOCK_SHADOW_STACK_STATUS
+    0x4155_5856, 0x5356_4d41, 0x5961_6d61, // PR_GET_AUXV, PR_SET_VMA, PR_SET_PTRACER
 ];
 /// The commands of `fcntl` by which signals go to another process, and two more: the memory of pipes counts against a
 /// bound of the whole user (`F_SETPIPE_SZ`), and a lease keeps others from opening a file, also one of the system where
@@ -121,7 +136,11 @@ const ATTRIBUTES: &[i64] = &[
     libc::SYS_lremovexattr, libc::SYS_fremovexattr,
 ];
 
-/// Allows the listed calls, whatever their arguments, and leaves those of [`attributes`] to that filter.
+/// Calls that put a piece of a file, or of a pipe, into a pipe or a socket without a copy. A byte of it keeps all of the file's
+/// memory that it lies in, up to 2 MiB, also once the file is cut off, and nothing shows that.
+const UNCOPIED: &[i64] = &[libc::SYS_sendfile, libc::SYS_splice, libc::SYS_tee];
+
+/// Allows the listed calls, whatever their arguments, and leaves those of [`attributes`] and [`uncopied`] to these filters.
 pub(crate) fn listed_calls() -> Result<BpfProgram, BackendError> {
     let calls = LISTED.iter().chain(LISTED_OLDER).chain(ATTRIBUTES);
     let rules: BTreeMap<_, _> = calls.map(|call| (*call, Vec::new())).collect();
@@ -133,6 +152,13 @@ pub(crate) fn listed_calls() -> Result<BpfProgram, BackendError> {
 pub(crate) fn attributes() -> Result<BpfProgram, BackendError> {
     let rules: BTreeMap<_, _> = ATTRIBUTES.iter().map(|call| (*call, Vec::new())).collect();
     let refuse = SeccompAction::Errno(libc::EOPNOTSUPP.unsigned_abs());
+    SeccompFilter::new(rules, SeccompAction::Allow, refuse, target()?)?.try_into()
+}
+
+/// Refuses data that is not copied as a file system does that cannot: programs take this answer for a sign to copy by themselves.
+pub(crate) fn uncopied() -> Result<BpfProgram, BackendError> {
+    let rules: BTreeMap<_, _> = UNCOPIED.iter().map(|call| (*call, Vec::new())).collect();
+    let refuse = SeccompAction::Errno(libc::EINVAL.unsigned_abs());
     SeccompFilter::new(rules, SeccompAction::Allow, refuse, target()?)?.try_into()
 }
 
@@ -150,9 +176,9 @@ pub(crate) fn conditions(signals: Signals, truncate_is_caged: bool) -> Result<Bp
                 rule([masked(3, MAP_HUGETLB, MAP_HUGETLB)?])?,
             ],
         ),
-        // A process that is not dumpable hides its descriptors. A process with a core scheduling cookie of its own keeps
-        // the other threads of its processor's core idle, which other slots may need.
-        (libc::SYS_prctl, each([libc::PR_SET_DUMPABLE, libc::PR_SCHED_CORE].map(|option| is(0, option)))?),
+        // Among others, a process that is not dumpable would hide its descriptors, and one with a core scheduling cookie of its
+        // own would keep the other threads of its processor's core idle, which other slots may need.
+        (libc::SYS_prctl, vec![none_of(0, ALLOWED_PRCTLS)?]),
         (libc::SYS_ioctl, vec![none_of(1, ALLOWED_IOCTLS)?]),
         (libc::SYS_fcntl, each(REFUSED_FCNTLS.map(|command| is(1, command)))?),
         // Limits, priorities and processors of other processes.

@@ -100,7 +100,7 @@ fn push_children(process: i32, found: &mut Vec<i32>) {
 }
 
 /// The children of a thread, the newest last.
-fn children(process: i32, thread: i32) -> Vec<i32> {
+pub(crate) fn children(process: i32, thread: i32) -> Vec<i32> {
     let listed = fs::read_to_string(format!("/proc/{process}/task/{thread}/children")).unwrap_or_default();
     listed.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).collect()
 }

@@ -102,8 +102,8 @@ pub struct Config {
     /// `DIVVY_MAX_OUTPUT_BYTES`: the longest output that a task of a program may be allowed, up to 68719476736, 64 GiB.
     /// Default 1073741824, 1 GiB.
     pub max_output_bytes: u64,
-    /// `DIVVY_MAX_OUTCOME_MEMORY`: the most memory of large results and of uploaded outputs until they are on disk; further
-    /// ones wait at their workers. Default 134217728, 128 MiB.
+    /// `DIVVY_MAX_OUTCOME_MEMORY`: the most memory of outcomes, beside those below 1 KiB, and of uploaded outputs until they are on
+    /// disk; further ones wait at their workers. Default 134217728, 128 MiB.
     pub max_outcome_memory: usize,
     /// `DIVVY_MAX_PROGRAM_BYTES`: the longest program upload. Default 67108864, 64 MiB, as much as a worker compiles.
     pub max_program_bytes: u64,

@@ -1,8 +1,8 @@
 //! The shell around the engine: owns its lock, its clock and its timers, and performs its effects. It contains no policy.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, Weak};
-use std::time::Instant;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::time::{Duration, Instant};
 
 use async_channel::{Receiver, Sender};
 use dashmap::DashMap;
@@ -17,7 +17,11 @@ use workloads::Workload;
 use crate::clock::now;
 use crate::failures::Failures;
 use crate::lease_sender::LeaseSender;
+use crate::outcomes::{OutcomePermit, Undurable};
 use crate::serving_threads;
+
+/// Time after which an outcome that has waited for room says nothing about others: workers send several heartbeats meanwhile.
+const WAIT_MEMORY: Duration = Duration::from_secs(5);
 
 type Answer = Result<u128, JobFailure>;
 
@@ -55,6 +59,10 @@ pub(crate) struct Driver {
     /// Leases that are to be sent or are being sent.
     sent: DashMap<AttemptId, RevocationChannel, RandomState>,
     last_claim: AtomicU64,
+    /// Memory of outcomes that are not durable.
+    undurable: Undurable,
+    /// The last time at which an outcome waited for room.
+    last_wait: Mutex<Option<Instant>>,
     /// Whether the term is over: waiting clients and claims get no more answers.
     is_over: AtomicBool,
     /// Wakes the timer when a deadline came nearer.
@@ -106,6 +114,8 @@ impl Driver {
             claims: DashMap::default(),
             sent: DashMap::default(),
             last_claim: AtomicU64::new(0),
+            undurable: Undurable::default(),
+            last_wait: Mutex::default(),
             is_over: AtomicBool::new(false),
             deadline: Notify::new(),
         };
@@ -157,6 +167,24 @@ impl Driver {
         self.store.is_failing().is_some()
     }
 
+    /// Whether outcomes wait at their workers because the store is slow or fails.
+    pub(crate) fn lets_outcomes_wait(&self) -> bool {
+        let last_wait = *self.last_wait.lock().unwrap_or_else(PoisonError::into_inner);
+        self.is_store_failing() || last_wait.is_some_and(|at| at.elapsed() < WAIT_MEMORY)
+    }
+
+    /// Keeps the lease of an attempt whose outcome waits for room: its worker has done its part.
+    pub(crate) fn outcome_waits(&self, attempt: AttemptId) {
+        *self.last_wait.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        // A lease that has ended meanwhile stays so.
+        let _ = self.input(|engine, now| engine.outcome_waits(attempt, now));
+    }
+
+    /// Holds the memory of an outcome, whose changes are recorded, until they are committed.
+    pub(crate) fn hold_until_durable(&self, permit: OutcomePermit) {
+        self.undurable.hold(permit, &self.store);
+    }
+
     /// The jobs that failed last in this term, the latest first.
     pub(crate) fn failed_lately(&self) -> Vec<JobId> {
         self.lock().failures.last_first()
@@ -183,6 +211,7 @@ impl Driver {
         self.input(Engine::stop);
         self.is_over.store(true, Ordering::SeqCst);
         self.dismiss_if_over();
+        self.undurable.end();
     }
 
     /// Dismisses the waiting clients once more if the term is over: a client may arrive while the end is made known to the
@@ -236,9 +265,11 @@ impl Driver {
         loop {
             // The receiver does not report commits from before it was made: the engine is told of them here.
             let number = *durable.borrow_and_update();
+            self.undurable.release(number);
             self.input(|engine, now| engine.stored(number, now));
             if durable.changed().await.is_err() {
                 // The writer has stopped, and the store says so to all that ask.
+                self.undurable.end();
                 return std::future::pending().await;
             }
         }

@@ -19,7 +19,7 @@ use workloads::Report;
 use crate::driver::{Driver, Outgoing};
 use crate::lease_log::{Begun, End, LeaseLog};
 use crate::metrics::{CoordinatorMetrics, LeaseEnd};
-use crate::outcomes::{OutcomeBudget, OutcomePermit};
+use crate::outcomes::{OutcomeBudget, OutcomePermit, OutcomeSize};
 use crate::outputs::{Reported, UncountedError};
 use crate::role::Trust;
 use crate::serving_threads::{self, Clients, ServingThreads};
@@ -256,7 +256,13 @@ impl LeaseSender {
         if order.has_results && length.is_some_and(|length| length > most) {
             return Err(self.too_long());
         }
-        let permit = self.outcomes.reserve(length.unwrap_or(most)).await;
+        let permit = if order.has_results {
+            let size = OutcomeSize { bytes: length.unwrap_or(most), tasks: order.tasks.end - order.tasks.start };
+            self.outcomes.reserve(size, || self.driver.outcome_waits(attempt)).await
+        } else {
+            // A few numbers, and often a client that waits for them.
+            OutcomePermit::none()
+        };
         let outcome: LeaseOutcome = match read_bounded_json(response, most).await {
             Ok(outcome) => outcome,
             // A worker keeps the outcome of a stored job, and delivers it on request.
@@ -293,7 +299,7 @@ impl LeaseSender {
         match sent {
             Sent::Completed(report, busy, permit) => {
                 let completed = self.driver.input(|engine, now| engine.complete(attempt, report, busy, now));
-                permit.keep_until_durable(&self.store, &self.supervisor);
+                self.driver.hold_until_durable(permit);
                 match completed {
                     Ok(()) => LeaseEnd::Completed,
                     Err(CompleteError::Stale(_)) => {

@@ -1,17 +1,21 @@
-//! One bound on the memory of large outcomes and of uploaded outputs, from their arrival until they are on disk. While it is
-//! used up, an answer stays in its connection, and so at its worker, until others are committed.
+//! One bound on the memory of outcomes and of uploaded outputs, from their arrival until they are on disk. While it is used up, an
+//! answer stays in its connection, and so at its worker, until others are committed; its attempt keeps its lease meanwhile.
+//!
+//! Room is given back by the number of the change that the store has committed, whether its transaction was the first try or a
+//! later one, and by the end of the term or of the store's writer, after which nothing of it is stored any more.
 
-use std::sync::Arc;
+use std::collections::VecDeque;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use store::{Store, WriteError};
+use store::Store;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::sleep;
+use tokio::time::timeout;
 
-use crate::supervisor::Supervisor;
-
-/// Outcomes up to this length are not counted: another bound limits the number of changes that wait for the disk.
-const UNCOUNTED_BYTES: usize = 64 * 1024;
+/// Outcomes that take no more memory than this are not counted, so that small ones never wait for large ones: another bound limits
+/// the number of changes that wait for the disk, which is 200 MB of such outcomes.
+const UNCOUNTED_BYTES: usize = 4096;
 
 /// Bytes per permit.
 const UNIT_BYTES: usize = 1024;
@@ -19,13 +23,16 @@ const UNIT_BYTES: usize = 1024;
 /// Copies of an outcome in memory: the answer, the parsed results and the row to be written.
 const COPIES: usize = 3;
 
+/// Memory of the result of a task beside its text: its place in a list, and what an allocation takes at least.
+const RESULT_BYTES: usize = 64;
+
 /// Memory of an output on its way into the object store: a part of 8 MiB, which may be allocated for twice as much.
 const UPLOAD_BYTES: usize = 16 << 20;
 
-/// Pause between checks while the disk is full or away.
-const PAUSE: Duration = Duration::from_millis(500);
+/// Interval at which an outcome that waits for room prolongs its lease: less than the shortest lease.
+const PROLONG_INTERVAL: Duration = Duration::from_millis(500);
 
-/// The memory budget of large outcomes. A clone is the same budget.
+/// The memory budget of outcomes. A clone is the same budget.
 #[derive(Clone, Debug)]
 pub(crate) struct OutcomeBudget {
     units: Arc<Semaphore>,
@@ -36,18 +43,44 @@ pub(crate) struct OutcomeBudget {
 #[derive(Debug)]
 pub(crate) struct OutcomePermit(Option<OwnedSemaphorePermit>);
 
+/// The length of an outcome's JSON, and the number of tasks that it may have results of.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct OutcomeSize {
+    pub(crate) bytes: usize,
+    pub(crate) tasks: u64,
+}
+
+impl OutcomeSize {
+    /// The most memory that the outcome takes on its way.
+    fn memory(self) -> usize {
+        // The shortest results have one character, and a comma between them.
+        let results = usize::try_from(self.tasks).unwrap_or(usize::MAX).min(self.bytes / 2 + 1);
+        self.bytes.saturating_mul(COPIES).saturating_add(results.saturating_mul(RESULT_BYTES))
+    }
+}
+
 impl OutcomeBudget {
     pub(crate) fn new(max_bytes: usize) -> Self {
         let all = u32::try_from(max_bytes / UNIT_BYTES).unwrap_or(u32::MAX).max(1);
         Self { units: Arc::new(Semaphore::new(all as usize)), all }
     }
 
-    /// Waits for room for an outcome of `bytes`, in the order of arrival. An outcome larger than the budget takes all of it.
-    pub(crate) async fn reserve(&self, bytes: usize) -> OutcomePermit {
+    /// Waits for room for an outcome, in the order of arrival. An outcome larger than the budget takes all of it. While the outcome
+    /// waits, `prolong` is called again and again to keep its lease.
+    pub(crate) async fn reserve(&self, size: OutcomeSize, prolong: impl Fn()) -> OutcomePermit {
+        let bytes = size.memory();
         if bytes <= UNCOUNTED_BYTES {
-            return OutcomePermit(None);
+            return OutcomePermit::none();
         }
-        self.take(bytes.saturating_mul(COPIES)).await
+        let mut taken = pin!(self.take(bytes));
+        let mut patience = Duration::ZERO;
+        loop {
+            if let Ok(permit) = timeout(patience, &mut taken).await {
+                return permit;
+            }
+            prolong();
+            patience = PROLONG_INTERVAL;
+        }
     }
 
     /// Waits for room for an output of `bytes` on its way into the object store, which holds only a part of it in memory.
@@ -62,35 +95,57 @@ impl OutcomeBudget {
 }
 
 impl OutcomePermit {
-    /// Gives the share back after all changes that the store has got until now are committed.
-    pub(crate) fn keep_until_durable(self, store: &Arc<Store>, supervisor: &Supervisor) {
-        let Self(Some(permit)) = self else { return };
-        let store = Arc::clone(store);
-        supervisor.spawn(async move {
-            while let Err(error) = store.flush().await {
-                if matches!(error, WriteError::Closed) {
-                    break;
-                }
-                sleep(PAUSE).await;
-            }
-            drop(permit);
-        });
+    /// The share of an outcome that is not counted.
+    pub(crate) fn none() -> Self {
+        Self(None)
+    }
+}
+
+/// The shares of outcomes whose changes one term has recorded and that are not committed yet.
+#[derive(Debug, Default)]
+pub(crate) struct Undurable(Mutex<Shares>);
+
+#[derive(Debug, Default)]
+struct Shares {
+    /// Each with the number of the last change that was recorded until then, in ascending order.
+    held: VecDeque<(u64, OwnedSemaphorePermit)>,
+    is_over: bool,
+}
+
+impl Undurable {
+    /// Gives the share back when all changes are committed that the store has got until now.
+    pub(crate) fn hold(&self, permit: OutcomePermit, store: &Store) {
+        let OutcomePermit(Some(permit)) = permit else { return };
+        let mut shares = self.lock();
+        if !shares.is_over {
+            // Read under the lock: the numbers ascend.
+            shares.held.push_back((store.recorded(), permit));
+        }
+        drop(shares);
+        // The changes may have been committed just now, without another commit after them.
+        let durable = *store.durable().borrow();
+        self.release(durable);
+    }
+
+    /// Gives the shares back whose changes are committed: those up to this number.
+    pub(crate) fn release(&self, durable: u64) {
+        let mut shares = self.lock();
+        let count = shares.held.partition_point(|(number, _)| *number <= durable);
+        drop(shares.held.drain(..count));
+    }
+
+    /// Gives all shares back, and from now on each one at once: nothing more is committed.
+    pub(crate) fn end(&self) {
+        let mut shares = self.lock();
+        shares.is_over = true;
+        shares.held.clear();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Shares> {
+        // No code that holds it can panic half way through a change.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use futures_util::FutureExt;
-
-    use super::*;
-
-    #[test]
-    fn large_outcomes_wait_for_room_and_small_ones_do_not() {
-        let budget = OutcomeBudget::new(4 << 20);
-        let first = budget.reserve(1 << 20).now_or_never().expect("there is room");
-        assert!(budget.reserve(1 << 20).now_or_never().is_none());
-        assert!(budget.reserve(UNCOUNTED_BYTES).now_or_never().is_some());
-        drop(first);
-        assert!(budget.reserve(1 << 30).now_or_never().is_some(), "alone");
-    }
-}
+mod tests;

@@ -2,15 +2,17 @@ use std::thread;
 use std::time::Duration;
 
 use engine::{Delivery, WorkerAnnouncement};
+use jiff::Timestamp;
 use model::{BootId, DEFAULT_CHUNK_SIZE, Labels, Resources};
 use serde_json::value::RawValue;
-use store::Retention;
 use store::memory::Memory;
+use store::{Change, ChangeKind, Retention, WriteError};
 use uuid::Uuid;
 use workloads::Report;
 
 use super::*;
 use crate::config::Config;
+use crate::outcomes::{OutcomeBudget, OutcomeSize};
 
 fn job(number: u128) -> JobId {
     JobId(Uuid::from_u128(number))
@@ -69,4 +71,36 @@ fn a_lease_that_another_thread_revokes_before_it_is_sent_is_not_sent() {
     });
     assert!(queues.outgoing.try_recv().is_err(), "the lease of a job that is over is sent");
     assert_eq!(driver.sent.len(), 1, "the first lease is still being sent");
+}
+
+#[tokio::test]
+async fn an_outcome_takes_its_memory_until_the_store_has_committed_it() {
+    let memory = Memory::new();
+    let store = Arc::new(memory.store(Retention::KEEP_ALL).expect("a thread"));
+    let engine = Engine::new(Config::default().engine_settings(1), now());
+    let (driver, _queues) = Driver::new(engine, Arc::clone(&store));
+    let following = tokio::spawn(Arc::clone(&driver).follow_store());
+    memory.set_failing(Some(WriteError::Unavailable("it is away".to_owned())));
+    // One outcome takes all of it.
+    let budget = OutcomeBudget::new(1024);
+    let mut next = std::pin::pin!(async {
+        for _ in 0..2 {
+            let permit = budget.reserve(OutcomeSize { bytes: 16 << 10, tasks: 1 }, || ()).await;
+            store.record(Change { job: job(1), at: Timestamp::UNIX_EPOCH, kind: ChangeKind::Progress });
+            driver.hold_until_durable(permit);
+        }
+    });
+    tokio::select! {
+        biased;
+        () = &mut next => panic!("there is no room for a second one"),
+        () = async {
+            while !driver.is_store_failing() {
+                tokio::task::yield_now().await;
+            }
+        } => (),
+    }
+    assert_eq!(store.recorded(), 1);
+    memory.set_failing(None);
+    tokio::time::timeout(Duration::from_secs(60), next).await.expect("the commit makes room");
+    following.abort();
 }

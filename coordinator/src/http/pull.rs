@@ -6,25 +6,28 @@ mod named;
 
 use std::time::{Duration, Instant};
 
+use actix_web::http::header::CONTENT_LENGTH;
 use actix_web::web::{Data, Json, Path, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use api::{ClaimRequest, Claimed, Completion, Problem, ReleaseRequest, RenewRequest, Renewed, TaskFailure};
 use engine::{CompleteError, LeaseFailure};
 use jiff::Timestamp;
-use model::AttemptId;
+use model::{AttemptId, JobKind};
 use scheduler::AttemptFailure;
 use serde_json::value::RawValue;
-use service::{ApiError, parse_json, read_body, with_body};
+use service::{ApiError, Body, parse_json, read_body, with_body};
 use uuid::Uuid;
 use workloads::Report;
 
-use self::named::{end_at_named, hold, is_about, without_rest};
+use self::named::{end_at_named, hold, to_named, without_rest};
 use super::State;
 use super::errors::{from_invalid, from_read};
 use crate::clock::now;
 use crate::lease_log::End;
 use crate::metrics::LeaseEnd;
+use crate::outcomes::{OutcomePermit, OutcomeSize};
 use crate::outputs::{Reported, UncountedError};
+use crate::programs::is_program;
 use crate::pull_workers::check_abilities;
 use crate::spans::{lease_ended, traced_lease};
 use crate::term::Term;
@@ -98,9 +101,7 @@ pub(super) async fn complete(
     if state.term()?.driver.view(|engine| engine.has_ended(attempt)) {
         return Err(stale());
     }
-    let most = state.max_result_bytes.saturating_add(REPORT_OVERHEAD_BYTES);
-    let body = read_body(&request, body, most, BODY_TIMEOUT, &state.bodies).await?;
-    let permit = state.outcomes.reserve(body.len()).await;
+    let (body, permit) = read_report(&state, &request, body, attempt).await?;
     let completion: Completion = with_body(body, parse_json).await?;
     let Completion { results, value, compute_us, lease, claim } = completion;
     // Checked before the outcome counts: an error must not come after that.
@@ -113,13 +114,12 @@ pub(super) async fn complete(
     let is_whole = !held_for.is_zero() && term.driver.view(|engine| engine.has_made(attempt));
     let busy = computed(compute_us, held_for, is_whole);
     let report = Report { value, results };
-    let traced = traced_lease(&term.driver, attempt);
+    let (traced, named) = (traced_lease(&term.driver, attempt), lease.as_ref().map(to_named));
     let completed = term.driver.input(|engine, now| {
-        // A value says nothing of the tasks that it is the sum of.
-        is_about(engine, attempt, lease.as_ref(), now).then(|| engine.complete(attempt, report, busy, now))
+        engine.is_about(attempt, named.as_ref()).then(|| engine.complete(attempt, report, busy, now))
     });
     let completed = completed.ok_or_else(other_tasks)?;
-    permit.keep_until_durable(&term.store, &term.supervisor);
+    term.driver.hold_until_durable(permit);
     let end = match &completed {
         Ok(()) => Some(LeaseEnd::Completed),
         Err(CompleteError::Stale(_)) => Some(LeaseEnd::Refused),
@@ -260,6 +260,41 @@ fn release_rest(state: &State, term: &Term, attempt: AttemptId, beyond: u64) -> 
     Err(ApiError::Mismatch(format!(
         "the lease keeps all its tasks: none is left before task {beyond}, or another attempt has or had the same ones"
     )))
+}
+
+/// Reads the report of an outcome once there is room for it, or makes room for it once it is read: the budget of bodies counts only
+/// long ones.
+async fn read_report(
+    state: &State,
+    request: &HttpRequest,
+    body: Payload,
+    attempt: AttemptId,
+) -> Result<(Body, OutcomePermit), ApiError> {
+    let tasks = state.term()?.driver.view(|engine| {
+        let (job, tasks, _) = engine.lease(attempt, now())?;
+        let has_results = engine.kind(job).is_some_and(|kind| kind == JobKind::TASKS || is_program(kind));
+        has_results.then_some(tasks.end - tasks.start)
+    });
+    let tasks = tasks.unwrap_or(0);
+    // The term is not held while the outcome waits, which may be as long as the term lasts.
+    let prolong = || {
+        if let Ok(term) = state.term() {
+            term.driver.outcome_waits(attempt);
+        }
+    };
+    let reserve = |bytes| state.outcomes.reserve(OutcomeSize { bytes, tasks }, prolong);
+    let length = request.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
+    let early = match length.filter(|length| *length <= REPORT_OVERHEAD_BYTES) {
+        Some(length) => Some(reserve(length).await),
+        None => None,
+    };
+    let most = state.max_result_bytes.saturating_add(REPORT_OVERHEAD_BYTES);
+    let body = read_body(request, body, most, BODY_TIMEOUT, &state.bodies).await?;
+    let permit = match early {
+        Some(permit) => permit,
+        None => reserve(body.len()).await,
+    };
+    Ok((body, permit))
 }
 
 /// The time that a worker has computed, as it reports, but no longer than its lease has lasted: a clock that was set back gives

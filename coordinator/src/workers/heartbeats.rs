@@ -29,10 +29,10 @@ pub(super) fn held_lease(held: api::HeldLease) -> HeldLease {
     }
 }
 
-/// Prolongs leases whose outcomes wait at their workers because nothing can be stored here: the workers have done their part.
-/// While the store takes changes, a lease without an outcome expires.
+/// Prolongs leases whose outcomes wait at their workers because nothing can be stored here, or too slowly: the workers have done
+/// their part. While the store keeps up, a lease without an outcome expires.
 pub(super) fn keep_finished(driver: &Driver, finished: &[AttemptId]) {
-    if finished.is_empty() || !driver.is_store_failing() {
+    if finished.is_empty() || !driver.lets_outcomes_wait() {
         return;
     }
     driver.input(|engine, now| {

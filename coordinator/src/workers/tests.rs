@@ -1,5 +1,5 @@
 use engine::LeaseOrder;
-use model::{DEFAULT_CHUNK_SIZE, JobId, JobState, Resources, TaskCounts};
+use model::{AttemptId, DEFAULT_CHUNK_SIZE, JobId, JobState, Resources, TaskCounts};
 use store::memory::Memory;
 use store::{JobRecord, Retention, Store, Verified, WriteError};
 use tokio::task::yield_now;
@@ -135,6 +135,19 @@ async fn a_lease_whose_outcome_waits_for_a_store_that_fails_does_not_expire() {
     assert_eq!(beat(), [order.attempt]);
     assert!(expires_at() > at_first);
     grid.memory.set_failing(None);
+}
+
+#[tokio::test]
+async fn a_lease_whose_outcome_waits_at_its_worker_does_not_expire_while_others_wait_for_room() {
+    let grid = Grid::new();
+    grid.beat(1, Vec::new());
+    let before_all = now();
+    let order = grid.leased(1).await;
+    let expires_at = || grid.driver.input(|engine, _| engine.renew(order.attempt, before_all)).expect("it is leased");
+    let at_first = expires_at();
+    grid.driver.outcome_waits(AttemptId(Uuid::nil()));
+    assert_eq!(grid.beat(1, held(&order, api::HeldState::Finished)).1.deliver, [order.attempt]);
+    assert!(expires_at() > at_first);
 }
 
 #[tokio::test]

@@ -140,6 +140,22 @@ async fn a_late_renewal_at_a_new_coordinator_keeps_tasks_that_were_handed_back_o
 }
 
 #[actix_web::test]
+async fn a_renewal_that_is_held_up_over_a_restart_while_its_lease_is_handed_back_costs_no_attempt() {
+    let grid = TestCoordinator::start(config());
+    let job = grid.submit(&with(numbered_tasks(2), &json!({"max_attempts": 1}))).await;
+    let claimed = grid.claimed("one", &json!({"max_tasks": 2})).await;
+    let named = json!({ "lease": claimed.lease });
+    assert_eq!(grid.report(&claimed, "release", &named).await.status(), 204);
+    let grid = grid.restart(Config { lease_timeout_ms: 5_000, ..config() }).await;
+    assert_eq!(grid.report(&claimed, "renew", &named).await.status(), 200);
+    let other = grid.claimed("two", &json!({"max_tasks": 2, "wait_seconds": 30})).await;
+    assert_eq!(indices(&other), [0, 1]);
+    assert_eq!(grid.report(&other, "complete", &json!({"results": [0, 1]})).await.status(), 204);
+    assert_eq!(grid.result(job.id).await, json!({"tasks": [0, 1]}));
+    assert_eq!(grid.job_in(job.id, JobState::Succeeded).await.attempts, 1);
+}
+
+#[actix_web::test]
 async fn a_report_on_an_attempt_that_names_the_lease_of_another_is_refused() {
     let grid = TestCoordinator::start(config());
     let job = grid.submit(&numbered_tasks(4)).await;

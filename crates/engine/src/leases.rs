@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use model::{AttemptId, JobId, WorkerId};
+use model::{AttemptId, JobId};
 use scheduler::{ActiveLease, AttemptFailure, ComputedValue, Lane, Lease, Revocation, StaleAttempt, WorkerKey};
 use store::ChangeKind;
 use workloads::{Accepted, InvalidReport, Report};
@@ -75,7 +75,7 @@ impl Engine {
         let is_check = work.is_check(&tasks);
         let is_individual = work.profile().is_individual;
         let Verdict::Counts(Accepted { value, check, results }) = self.verify(&lease, accepted, busy, now)? else {
-            self.slot_goes_on(lane, claimed_at, now);
+            self.slot_goes_on(&lease, now);
             self.note_completed(lane, &tasks, numbers, busy);
             self.settle(now);
             self.end_at_worker(attempt, lane, now);
@@ -83,7 +83,7 @@ impl Engine {
             return Ok(());
         };
         let counted = self.scheduler.complete(attempt, ComputedValue { value, busy })?;
-        self.slot_goes_on(lane, claimed_at, now);
+        self.slot_goes_on(&lease, now);
         self.note_completed(lane, &tasks, numbers, busy);
         if let Some(live) = self.jobs.get_mut(&job) {
             live.ended_attempts += 1;
@@ -123,7 +123,8 @@ impl Engine {
     /// # Errors
     /// The attempt holds no lease: nothing changes.
     pub fn fail(&mut self, attempt: AttemptId, failure: LeaseFailure, now: Now) -> Result<(), StaleAttempt> {
-        let ActiveLease { job, lane, claimed_at, .. } = self.scheduler.lease(attempt).ok_or(StaleAttempt)?;
+        let lease = self.scheduler.lease(attempt).ok_or(StaleAttempt)?;
+        let ActiveLease { job, lane, .. } = lease;
         // The worker is blamed before the tasks are open again, or it could get them.
         match &failure {
             LeaseFailure::Undeliverable | LeaseFailure::HandedBack => self.blame(lane.worker, Blame::Connection, now),
@@ -148,7 +149,7 @@ impl Engine {
             LeaseFailure::Undeliverable | LeaseFailure::Unsupported => self.scheduler.undeliverable(attempt)?,
             LeaseFailure::TaskFailed(error) => {
                 self.scheduler.fail(attempt, AttemptFailure::Refused(error), now.instant)?;
-                self.slot_goes_on(lane, claimed_at, now);
+                self.slot_goes_on(&lease, now);
             }
             LeaseFailure::WorkerFailed(cause) => self.scheduler.fail(attempt, cause, now.instant)?,
         }
@@ -253,13 +254,6 @@ impl Engine {
         Some((job, tasks, now.instant.saturating_duration_since(claimed_at)))
     }
 
-    /// The worker that holds the lease of an attempt.
-    #[must_use]
-    pub fn holder(&self, attempt: AttemptId) -> Option<&WorkerId> {
-        let ActiveLease { lane, .. } = self.scheduler.lease(attempt)?;
-        self.workers.get(&lane.worker).map(|worker| &worker.id)
-    }
-
     /// Whether the attempt holds a lease.
     #[must_use]
     pub fn is_leased(&self, attempt: AttemptId) -> bool {
@@ -340,9 +334,14 @@ impl Engine {
 
     /// Notes that the worker has ended a lease and runs the next one of the slot. The leases of a worker that pulls wait for no
     /// other.
-    fn slot_goes_on(&mut self, lane: Lane, ended_claim_at: Instant, now: Now) {
-        if self.workers.get(&lane.worker).is_some_and(crate::workers::Worker::is_pushed) {
-            self.scheduler.slot_goes_on(lane, ended_claim_at, now.instant);
+    fn slot_goes_on(&mut self, ended: &ActiveLease, now: Now) {
+        let ActiveLease { lane, claimed_at, has_waited, .. } = *ended;
+        if !self.workers.get(&lane.worker).is_some_and(crate::workers::Worker::is_pushed) {
+            return;
+        }
+        self.scheduler.slot_goes_on(lane, claimed_at, now.instant);
+        if has_waited {
+            self.scheduler.note_overtaken(lane, claimed_at, now.instant);
         }
     }
 

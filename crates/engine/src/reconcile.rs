@@ -8,7 +8,7 @@ use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use model::{AttemptId, JobId};
-use scheduler::{Lane, WorkerKey};
+use scheduler::{IdMap, Lane, WorkerKey};
 use store::MAX_TIMED_OUT;
 
 use crate::engine::Engine;
@@ -114,8 +114,27 @@ impl Engine {
                 (false, _) => reconciled.settled.push(lease.attempt),
             }
         }
+        self.note_orders(key, held, now);
         self.give_up_unlisted(key, held, now);
         reconciled
+    }
+
+    /// Notes which lease of a slot runs where others wait for it: requests overtake each other.
+    fn note_orders(&mut self, key: WorkerKey, held: &[HeldLease], now: Now) {
+        let is_running = |lease: &&HeldLease| lease.state == HeldState::Running;
+        let (begun, waiting): (Vec<_>, Vec<_>) = held.iter().filter(is_running).partition(|lease| !lease.age.is_zero());
+        if waiting.is_empty() {
+            return;
+        }
+        let by_slot: IdMap<_, _> = begun.into_iter().map(|lease| (lease.slot, lease)).collect();
+        for lease in waiting {
+            let Some(running) = by_slot.get(&lease.slot) else { continue };
+            let is_held = |attempt| self.scheduler.lease(attempt).is_some_and(|record| record.lane.worker == key);
+            if is_held(lease.attempt) && is_held(running.attempt) {
+                let begun_at = now.instant.checked_sub(running.age).unwrap_or(now.instant);
+                self.scheduler.note_order(running.attempt, begun_at, lease.attempt, now.instant);
+            }
+        }
     }
 
     fn adopt(&mut self, lane: Lane, lease: &HeldLease, now: Now) -> bool {

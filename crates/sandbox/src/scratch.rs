@@ -251,6 +251,10 @@ fn unless_withheld<T>(found: Result<T, Errno>) -> Result<Option<T>, Unmeasurable
 ///
 /// Each directory found is emptied into the top one, so neither depth nor path length has a bound.
 pub(crate) fn remove(directory: &Path) -> io::Result<()> {
+    // Most programs leave nothing.
+    if remove_empty(directory).is_ok() {
+        return Ok(());
+    }
     let top = match open_directory(CWD, directory) {
         Err(Errno::NOENT) => return Ok(()),
         opened => opened?,
@@ -298,6 +302,10 @@ pub(crate) fn remove(directory: &Path) -> io::Result<()> {
             }
         }
     }
+    remove_empty(directory)
+}
+
+fn remove_empty(directory: &Path) -> io::Result<()> {
     match fs::remove_dir(directory) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         done => done,

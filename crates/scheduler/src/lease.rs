@@ -56,6 +56,8 @@ pub struct ActiveLease {
     pub lane: Lane,
     /// Instant of the claim; for an adopted lease, of its first claim.
     pub claimed_at: Instant,
+    /// Whether the lease was given to a slot that had another one, and its time limit has not begun anew since.
+    pub has_waited: bool,
     /// Instant at which the lease expires.
     pub expires_at: Instant,
 }

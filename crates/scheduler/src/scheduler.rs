@@ -6,6 +6,7 @@ mod check;
 mod choice;
 mod claim;
 mod idle;
+mod limits;
 mod outcome;
 mod timeouts;
 mod view;
@@ -45,8 +46,14 @@ struct LeaseRecord {
     run: Run,
     lane: Lane,
     claimed_at: Instant,
-    /// Whether the lease waited for another lease of its slot when it began.
+    /// Leases of a slot run in the order of these instants.
+    queued_at: Instant,
+    /// Whether the lease has waited for another lease of its slot, and its time limit allows for the longest wait.
     has_waited: bool,
+    /// Whether a lease that was given later has ended first.
+    was_overtaken: bool,
+    /// Whether the lease was adopted by a report and its worker has reported nothing since.
+    is_silent: bool,
     expires_at: Instant,
     /// Instant at which the tasks' own time limit is reached.
     limit_at: Option<Instant>,

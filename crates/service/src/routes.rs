@@ -315,7 +315,7 @@ impl Matched {
         if let Some(known) = request.extensions().get::<Self>() {
             return known.clone();
         }
-        let pattern: Option<Rc<str>> = request.match_pattern().map(Rc::from);
+        let pattern: Option<Rc<str>> = pattern_of(request).map(Rc::from);
         let routes = request.app_data::<Data<Routes>>().map(|routes| ***routes).unwrap_or_default();
         let route = pattern.as_deref().and_then(|pattern| routes.find(request.method(), pattern));
         let elsewhere = if route.is_none() { routes.elsewhere(request, pattern.as_deref()) } else { None };
@@ -328,6 +328,13 @@ impl Matched {
     pub(crate) fn refusal(&self) -> Option<Refusal> {
         self.route.or(self.elsewhere).and_then(Route::refusal)
     }
+}
+
+/// The pattern of the resource that gets the request. The router decodes the `%XX` of a path before it compares; what
+/// `match_pattern` compares before the request is routed is the path as it was sent, which would leave `/job%73` without the
+/// demands of `/jobs`.
+fn pattern_of(request: &ServiceRequest) -> Option<String> {
+    request.resource_map().match_pattern(request.match_info().as_str())
 }
 
 /// The answer to a request without a handler: a page if a page was requested, else the problem.

@@ -237,7 +237,7 @@ fn unreadable_path(error: PathError, request: &HttpRequest) -> actix_web::Error 
 
 /// Services of other crates ignore a path if its method is not theirs.
 async fn not_found(request: HttpRequest, resources: Data<Resources>) -> HttpResponse {
-    let allow = resources.methods_of(request.path());
+    let allow = resources.methods_of(request.match_info().as_str());
     let takes_it = allow.split(", ").any(|method| method == request.method().as_str());
     let error = if allow.is_empty() || takes_it {
         ApiError::NotFound(request.path().to_owned())

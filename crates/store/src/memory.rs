@@ -51,6 +51,8 @@ struct Control {
     faults: VecDeque<Fault>,
     is_losing: bool,
     failing: Option<WriteError>,
+    /// The most entries of a batch, if there is a bound.
+    longest: Option<usize>,
     damaged: BTreeSet<JobId>,
     /// Number of reads of open jobs that are still to fail.
     failing_reads: usize,
@@ -146,6 +148,11 @@ impl Memory {
         lock(&self.shared.control).failing = error;
     }
 
+    /// Rolls every batch of more entries back as if the disk had no room for it, until the bound is `None` again.
+    pub fn bound_batches(&self, longest: Option<usize>) {
+        lock(&self.shared.control).longest = longest;
+    }
+
     /// Refuses every batch that changes one of these jobs.
     pub fn damage(&self, jobs: impl IntoIterator<Item = JobId>) {
         lock(&self.shared.control).damaged = jobs.into_iter().collect();
@@ -189,15 +196,17 @@ struct MemoryBackend {
 
 impl MemoryBackend {
     /// Waits for the delay and the release of commits. Returns the fault of this batch.
-    fn next_fault(&self) -> Fault {
+    fn next_fault(&self, batch: &Batch) -> Fault {
         let mut control = lock(&self.shared.control);
         control.waiting += 1;
         while control.is_held {
             control = self.shared.released.wait(control).unwrap_or_else(PoisonError::into_inner);
         }
         control.waiting -= 1;
+        let is_too_long = control.longest.is_some_and(|longest| batch.entries.len() > longest);
         match &control.failing {
             Some(error) => Fault::RolledBack(error.clone()),
+            None if is_too_long => Fault::RolledBack(WriteError::Full("the disk is full".to_owned())),
             None => {
                 control.faults.pop_front().unwrap_or(if control.is_losing { Fault::BatchLost } else { Fault::None })
             }
@@ -217,7 +226,7 @@ impl MemoryBackend {
 
 impl Backend for MemoryBackend {
     fn apply(&mut self, batch: &Batch) -> Result<Applied, BatchError> {
-        let fault = self.next_fault();
+        let fault = self.next_fault(batch);
         let lost = || BatchError::Unknown(WriteError::Unavailable("the connection was lost".to_owned()));
         self.link.check().map_err(|cut| BatchError::RolledBack(WriteError::Unavailable(cut)))?;
         let damaged = lock(&self.shared.control).damaged.clone();

@@ -13,7 +13,7 @@ use crate::error::WriteError;
 /// Time for which a recorded change waits for others to share its commit.
 const LINGER: Duration = Duration::from_millis(10);
 /// Most entries of one batch: about a tenth of a second of work, which a durable change may have to wait for.
-const BATCH_LIMIT: usize = 8192;
+pub(crate) const BATCH_LIMIT: usize = 8192;
 /// Fewest callers that the next group waits for: PostgreSQL's default for `commit_siblings`.
 const RETURNING_CALLERS: usize = 5;
 /// Longest pause between attempts to write once the store is being closed.
@@ -79,10 +79,9 @@ impl Group {
         (self.entries.len() + self.barriers.len()) as u64
     }
 
-    /// Cuts the group in two, each smaller than the whole.
-    pub(crate) fn halve(mut self) -> (Self, Self) {
-        let half = self.entries.len() / 2;
-        let (entries, tickets) = (self.entries.split_off(half), self.tickets.split_off(half));
+    /// Cuts the group in two, of which the first has this number of entries. Both are smaller than the whole if that has more.
+    pub(crate) fn split(mut self, count: usize) -> (Self, Self) {
+        let (entries, tickets) = (self.entries.split_off(count), self.tickets.split_off(count));
         let barriers = std::mem::take(&mut self.barriers);
         (self, Self { entries, tickets, barriers })
     }
@@ -107,7 +106,8 @@ pub(crate) enum Next {
     End,
 }
 
-/// The queue has no bound of its own: the caller that records watches [`crate::Store::backlog`].
+/// The queue has no bound of its own: the caller that records watches [`crate::Store::backlog`], and counts the memory of large
+/// changes until [`crate::Store::durable`] has their number.
 #[derive(Debug, Default)]
 pub(crate) struct Queue {
     state: Mutex<QueueState>,
@@ -316,6 +316,10 @@ impl Queue {
 
     pub(crate) fn backlog(&self) -> u64 {
         self.lock().backlog
+    }
+
+    pub(crate) fn recorded(&self) -> u64 {
+        self.lock().recorded
     }
 
     pub(crate) fn failing(&self) -> Option<String> {

@@ -308,6 +308,12 @@ impl Store {
         self.writer.durable()
     }
 
+    /// The number of the last recorded change; 0 before the first.
+    #[must_use]
+    pub fn recorded(&self) -> u64 {
+        self.writer.queue().recorded()
+    }
+
     /// Number of changes that wait for their commit. They are held in memory without a bound: lease no more work when it is
     /// large.
     #[must_use]

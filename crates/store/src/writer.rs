@@ -1,6 +1,7 @@
 //! The one thread that writes. It takes what is queued, hands it to the store as one batch, and tells the callers that
 //! wait. While nothing can be written, recorded changes wait in order and every caller gets the error.
 
+mod batch_size;
 mod refusals;
 mod suspects;
 mod thread;

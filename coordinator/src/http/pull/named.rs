@@ -1,18 +1,23 @@
-//! The lease that a report names, compared with the lease that its attempt holds. The two differ where requests come late, twice
-//! or to another coordinator: the worker handed tasks back before or after it wrote the report.
+//! The lease that a report names: an attempt from before a restart takes its lease up again, and tasks that a report does not name go
+//! back.
 
 use std::time::{Duration, Instant};
 
 use api::LeaseName;
-use engine::{Engine, HeldLease, HeldState, Now};
+use engine::{HeldLease, HeldState, Holding, NamedLease};
 use model::AttemptId;
 use service::ApiError;
 
 use super::stale;
-use crate::clock::now;
 use crate::http::State;
 use crate::http::errors::from_claim;
 use crate::term::Term;
+
+/// The lease as the engine takes its name.
+pub(super) fn to_named(name: &LeaseName) -> NamedLease {
+    let LeaseName { worker_id, job, first, beyond } = name;
+    NamedLease { worker: worker_id.clone(), job: *job, tasks: *first..*beyond }
+}
 
 /// The time that the attempt has held its lease. An attempt from before a restart takes its lease up again, if its report names
 /// the lease and its tasks are still open.
@@ -22,18 +27,12 @@ pub(super) fn hold(
     attempt: AttemptId,
     named: Option<&LeaseName>,
 ) -> Result<Duration, ApiError> {
-    let held = term.driver.view(|engine| {
-        let (job, tasks, held_for) = engine.lease(attempt, now())?;
-        let is_named = named.is_none_or(|named| {
-            let is_holder = engine.holder(attempt).is_none_or(|holder| *holder == named.worker_id);
-            is_holder && (named.job, named.first) == (job, tasks.start)
-        });
-        Some((held_for, is_named))
-    });
-    match held {
-        None => adopt(state, term, attempt, named.ok_or_else(stale)?),
-        Some((_, false)) => Err(ApiError::Conflict("the report names another lease than the attempt holds".to_owned())),
-        Some((held_for, true)) => {
+    let lease = named.map(to_named);
+    match term.driver.input(|engine, now| engine.hear(attempt, lease.as_ref(), now)) {
+        Holding::Ended => Err(stale()),
+        Holding::Unknown => adopt(state, term, attempt, named.ok_or_else(stale)?),
+        Holding::Other => Err(ApiError::Conflict("the report names another lease than the attempt holds".to_owned())),
+        Holding::Held(held_for) => {
             // An adopted lease has the tasks that its first report named, which may have been written before a division.
             if !term.driver.view(|engine| engine.has_made(attempt)) {
                 end_at_named(state, term, attempt, named);
@@ -44,11 +43,6 @@ pub(super) fn hold(
 }
 
 fn adopt(state: &State, term: &Term, attempt: AttemptId, named: &LeaseName) -> Result<Duration, ApiError> {
-    // An attempt that this coordinator made and that has ended takes no lease up again: a worker may send a renewal while it
-    // hands the lease back.
-    if term.driver.view(|engine| engine.has_ended(attempt)) {
-        return Err(stale());
-    }
     let LeaseName { worker_id, job, first, beyond } = named;
     let worker = match state.workers.key(worker_id) {
         Some(key) => key,
@@ -77,18 +71,7 @@ pub(super) fn without_rest(named: LeaseName, beyond: Option<u64>) -> LeaseName {
 /// or went to an earlier coordinator. A lease that cannot be divided there stays whole.
 pub(super) fn end_at_named(state: &State, term: &Term, attempt: AttemptId, named: Option<&LeaseName>) {
     let Some(LeaseName { beyond, .. }) = named else { return };
-    let is_divided = term.driver.input(|engine, now| {
-        let is_longer = engine.lease(attempt, now).is_some_and(|(_, tasks, _)| tasks.end > *beyond);
-        is_longer && engine.release_rest(attempt, *beyond, now).unwrap_or(false)
-    });
-    if is_divided {
+    if term.driver.input(|engine, now| engine.end_at_named(attempt, *beyond, now)) {
         state.lease_log.shortened(attempt, *beyond);
     }
-}
-
-/// Whether a report names exactly the tasks that its attempt holds, or names none. An attempt without a lease holds none: its
-/// outcome may count already.
-pub(super) fn is_about(engine: &Engine, attempt: AttemptId, named: Option<&LeaseName>, now: Now) -> bool {
-    let held = engine.lease(attempt, now);
-    named.zip(held).is_none_or(|(named, (_, tasks, _))| tasks == (named.first..named.beyond))
 }

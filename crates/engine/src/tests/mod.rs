@@ -2,6 +2,8 @@
 
 mod harness;
 mod jobs;
+mod named;
+mod overtaking;
 mod reconciling;
 mod releasing;
 mod sending;

@@ -11,6 +11,7 @@ use landlock::{
     ABI, Access, AccessFs, PathBeneath, PathFd, PathFdError, RestrictionStatus, Ruleset, RulesetAttr, RulesetCreated,
     RulesetCreatedAttr, RulesetStatus, Scope,
 };
+use rustix::fs::{FileType, fstat};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities, set_no_new_privs};
 use seccompiler::{BpfProgram, apply_filter};
@@ -39,17 +40,15 @@ pub(crate) struct Built {
     landlock_abi: u32,
 }
 
-/// Filters that do not depend on the process, built once.
-#[derive(Clone, Debug)]
+/// The filter of system calls where it does not depend on the process, built once.
+#[derive(Debug)]
 pub(crate) struct Filters {
-    attributes: BpfProgram,
-    uncopied: BpfProgram,
-    listed: BpfProgram,
+    scoped: BpfProgram,
 }
 
 impl Filters {
     pub(crate) fn build() -> Result<Self, seccompiler::BackendError> {
-        Ok(Self { attributes: filter::attributes()?, uncopied: filter::uncopied()?, listed: filter::listed_calls()? })
+        Ok(Self { scoped: filter::build(Signals::Scoped, true)? })
     }
 }
 
@@ -62,23 +61,23 @@ impl Built {
     }
 
     /// Puts the cage on the calling process. It cannot be taken off.
-    pub(crate) fn enter(self, filters: &Filters) -> io::Result<()> {
+    pub(crate) fn enter(&self, filters: &Filters) -> io::Result<()> {
         set_no_new_privs(true)?;
         let none = CapabilitySet::empty();
         set_capabilities(None, CapabilitySets { effective: none, permitted: none, inheritable: none })?;
-        let status = self.rules.restrict_self().map_err(io::Error::other)?;
+        // Of a copy: the calling process may share its memory with the one that has to close the rules.
+        let status = self.rules.try_clone()?.restrict_self().map_err(io::Error::other)?;
         if !matches!(
             status,
             RestrictionStatus { ruleset: RulesetStatus::FullyEnforced | RulesetStatus::PartiallyEnforced, .. }
         ) {
             return Err(io::Error::other("Landlock is not in force"));
         }
-        let signals = if self.landlock_abi >= SCOPED_SIGNALS_ABI { Signals::Scoped } else { Signals::OwnOnly };
-        let conditions = filter::conditions(signals, self.landlock_abi >= TRUNCATE_ABI).map_err(io::Error::other)?;
-        apply_filter(&conditions).map_err(io::Error::other)?;
-        apply_filter(&filters.attributes).map_err(io::Error::other)?;
-        apply_filter(&filters.uncopied).map_err(io::Error::other)?;
-        apply_filter(&filters.listed).map_err(io::Error::other)
+        if self.landlock_abi >= SCOPED_SIGNALS_ABI {
+            return apply_filter(&filters.scoped).map_err(io::Error::other);
+        }
+        let filter = filter::build(Signals::OwnOnly, self.landlock_abi >= TRUNCATE_ABI).map_err(io::Error::other)?;
+        apply_filter(&filter).map_err(io::Error::other)
     }
 }
 
@@ -116,7 +115,8 @@ fn allow(
         Err(error) if is_of_shortage(&error) => return Err(error.into()),
         Err(_) => return Ok(rules),
     };
-    let access = if path.is_dir() { access } else { access & AccessFs::from_file(abi) };
+    let kind = FileType::from_raw_mode(fstat(&opened)?.st_mode);
+    let access = if kind == FileType::Directory { access } else { access & AccessFs::from_file(abi) };
     Ok(rules.add_rule(PathBeneath::new(opened, access))?)
 }
 
@@ -126,11 +126,10 @@ fn is_of_shortage(error: &PathFdError) -> bool {
 
 /// Resource limits of each process, which bound what happens between two looks of the watch. Those on files are for
 /// caged programs: a named one may work on files that its operator gave it.
-pub(crate) fn limit_resources(bounds: &Bounds, caged: bool) -> io::Result<()> {
+pub(crate) fn limit_resources(bounds: &Bounds, caged: bool, processors: u64) -> io::Result<()> {
     let processes = u64::from(bounds.processes);
-    let cpus = std::thread::available_parallelism().map_or(1, |cpus| cpus.get() as u64);
     // The watch ends it earlier; this holds where the watch itself is gone.
-    let cpu_seconds = (bounds.wall_ms.div_ceil(1000) + 5).saturating_mul(cpus);
+    let cpu_seconds = (bounds.wall_ms.div_ceil(1000) + 5).saturating_mul(processors);
     // Address space that is only reserved is not counted, but writable memory that is never touched is.
     let data = bounds.memory_bytes.saturating_mul(2).saturating_add(256 << 20);
     limit(Resource::Core, 0)?;

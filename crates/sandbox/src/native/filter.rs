@@ -1,5 +1,5 @@
-//! The filter of system calls, as four programs: one lists what is allowed at all, one looks at arguments, one refuses
-//! extended attributes, and one refuses data that is not copied.
+//! The filter of system calls: it lists what is allowed at all, looks at arguments, and refuses extended attributes and data
+//! that is not copied.
 //!
 //! A call that is not listed fails with ENOSYS, as on an older kernel, so that C libraries fall back to what is. The list
 //! is short on purpose: what a later kernel adds is refused, and so are sockets, `io_uring`, `ptrace`, namespaces,
@@ -11,6 +11,8 @@ use seccompiler::{
     BackendError, BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
     SeccompRule,
 };
+
+use super::search::{self, Verdict};
 
 /// The means by which signals are kept inside the cage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,7 +78,7 @@ const LISTED: &[i64] = &[
     libc::SYS_preadv, libc::SYS_pwritev, libc::SYS_preadv2, libc::SYS_pwritev2, libc::SYS_close, libc::SYS_close_range,
     libc::SYS_fstat, libc::SYS_lseek, libc::SYS_dup, libc::SYS_dup3, libc::SYS_fcntl, libc::SYS_flock, libc::SYS_ioctl,
     libc::SYS_fsync, libc::SYS_fdatasync, libc::SYS_ftruncate, libc::SYS_fallocate, libc::SYS_fadvise64,
-    libc::SYS_getdents64, libc::SYS_fchmod, libc::SYS_sendfile, libc::SYS_splice, libc::SYS_tee,
+    libc::SYS_getdents64, libc::SYS_fchmod,
     libc::SYS_copy_file_range, libc::SYS_readahead, libc::SYS_fstatfs, libc::SYS_pipe2, libc::SYS_eventfd2,
     libc::SYS_epoll_create1, libc::SYS_epoll_ctl, libc::SYS_epoll_pwait, libc::SYS_epoll_pwait2, libc::SYS_signalfd4,
     libc::SYS_pselect6, libc::SYS_ppoll, libc::SYS_timerfd_create, libc::SYS_timerfd_settime, libc::SYS_timerfd_gettime,
@@ -140,31 +142,27 @@ const ATTRIBUTES: &[i64] = &[
 /// memory that it lies in, up to 2 MiB, also once the file is cut off, and nothing shows that.
 const UNCOPIED: &[i64] = &[libc::SYS_sendfile, libc::SYS_splice, libc::SYS_tee];
 
-/// Allows the listed calls, whatever their arguments, and leaves those of [`attributes`] and [`uncopied`] to these filters.
-pub(crate) fn listed_calls() -> Result<BpfProgram, BackendError> {
-    let calls = LISTED.iter().chain(LISTED_OLDER).chain(ATTRIBUTES);
-    let rules: BTreeMap<_, _> = calls.map(|call| (*call, Vec::new())).collect();
-    let refuse = SeccompAction::Errno(libc::ENOSYS.unsigned_abs());
-    SeccompFilter::new(rules, refuse, SeccompAction::Allow, target()?)?.try_into()
+/// The filter; it is for the calling process's user, and with `Signals::OwnOnly` for the calling process.
+///
+/// Extended attributes are refused as a file system without them does: `ls` and `cp` take only this answer silently. Data that is
+/// not copied is refused as by a file of a kind that cannot be: programs then read and write it.
+pub(crate) fn build(signals: Signals, truncate_is_caged: bool) -> Result<BpfProgram, BackendError> {
+    let listed = LISTED.iter().chain(LISTED_OLDER).map(|call| (*call, Verdict::Allow));
+    let attributes = ATTRIBUTES.iter().map(|call| (*call, Verdict::Refuse(libc::EOPNOTSUPP)));
+    let uncopied = UNCOPIED.iter().map(|call| (*call, Verdict::Refuse(libc::EINVAL)));
+    let mut verdicts: BTreeMap<_, _> = listed.chain(attributes).chain(uncopied).collect();
+    let conditions = conditions(signals, truncate_is_caged)?;
+    for call in conditions.keys() {
+        // A call that is not listed stays refused.
+        verdicts.entry(*call).and_modify(|verdict| *verdict = Verdict::Examine);
+    }
+    let refuse = SeccompAction::Errno(libc::EPERM.unsigned_abs());
+    let examine = SeccompFilter::new(conditions, SeccompAction::Allow, refuse, target()?)?.try_into()?;
+    search::by_number(&verdicts, Verdict::Refuse(libc::ENOSYS), examine)
 }
 
-/// Refuses extended attributes as a file system without them does: `ls` and `cp` take only this answer silently.
-pub(crate) fn attributes() -> Result<BpfProgram, BackendError> {
-    let rules: BTreeMap<_, _> = ATTRIBUTES.iter().map(|call| (*call, Vec::new())).collect();
-    let refuse = SeccompAction::Errno(libc::EOPNOTSUPP.unsigned_abs());
-    SeccompFilter::new(rules, SeccompAction::Allow, refuse, target()?)?.try_into()
-}
-
-/// Refuses data that is not copied as a file system does that cannot: programs take this answer for a sign to copy by themselves.
-pub(crate) fn uncopied() -> Result<BpfProgram, BackendError> {
-    let rules: BTreeMap<_, _> = UNCOPIED.iter().map(|call| (*call, Vec::new())).collect();
-    let refuse = SeccompAction::Errno(libc::EINVAL.unsigned_abs());
-    SeccompFilter::new(rules, SeccompAction::Allow, refuse, target()?)?.try_into()
-}
-
-/// Refuses listed calls whose arguments reach outside or out of sight. It is for the calling process's user, and with
-/// `Signals::OwnOnly` for the calling process.
-pub(crate) fn conditions(signals: Signals, truncate_is_caged: bool) -> Result<BpfProgram, BackendError> {
+/// The arguments by which listed calls reach outside or out of sight. A call without rules is refused with any.
+fn conditions(signals: Signals, truncate_is_caged: bool) -> Result<BTreeMap<i64, Vec<SeccompRule>>, BackendError> {
     let mut rules = BTreeMap::from([
         (libc::SYS_clone, refused_clones()?),
         (libc::SYS_close_range, vec![rule([masked(2, CLOSE_RANGE_UNSHARE, CLOSE_RANGE_UNSHARE)?])?]),
@@ -202,8 +200,7 @@ pub(crate) fn conditions(signals: Signals, truncate_is_caged: bool) -> Result<Bp
     if signals == Signals::OwnOnly {
         refuse_signals_to_others(&mut rules)?;
     }
-    let refuse = SeccompAction::Errno(libc::EPERM.unsigned_abs());
-    SeccompFilter::new(rules, SeccompAction::Allow, refuse, target()?)?.try_into()
+    Ok(rules)
 }
 
 fn refused_clones() -> Result<Vec<SeccompRule>, BackendError> {
@@ -275,4 +272,49 @@ fn condition(
     value: u64,
 ) -> Result<SeccompCondition, BackendError> {
     SeccompCondition::new(argument, width, operation, value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::native::search::tests::{answer, seen};
+
+    #[test]
+    fn calls_are_allowed_by_the_list_and_listed_ones_refused_by_their_arguments() {
+        let refused = |error: i32| libc::SECCOMP_RET_ERRNO | error.unsigned_abs();
+        for (signals, truncate_is_caged) in [(Signals::Scoped, true), (Signals::OwnOnly, false)] {
+            let filter = build(signals, truncate_is_caged).expect("a filter");
+            let ask = |call: i64, arguments| answer(&filter, seen(u32::try_from(call).expect("a number"), arguments));
+            let conditions = conditions(signals, truncate_is_caged).expect("conditions");
+            for call in 0..1000 {
+                let expected = if ATTRIBUTES.contains(&call) {
+                    refused(libc::EOPNOTSUPP)
+                } else if UNCOPIED.contains(&call) {
+                    refused(libc::EINVAL)
+                } else if !LISTED.contains(&call) && !LISTED_OLDER.contains(&call) {
+                    refused(libc::ENOSYS)
+                } else if conditions.contains_key(&call) {
+                    continue;
+                } else {
+                    libc::SECCOMP_RET_ALLOW
+                };
+                assert_eq!(ask(call, [0; 6]), expected, "{call}");
+            }
+            let shared = MAP_SHARED | MAP_ANONYMOUS;
+            for (call, arguments, expected) in [
+                (libc::SYS_mmap, [0, 4096, 3, MAP_ANONYMOUS | 2, 0, 0], libc::SECCOMP_RET_ALLOW),
+                (libc::SYS_mmap, [0, 4096, 3, shared, 0, 0], refused(libc::EPERM)),
+                (libc::SYS_ioctl, [0, ALLOWED_IOCTLS[0], 0, 0, 0, 0], libc::SECCOMP_RET_ALLOW),
+                (libc::SYS_ioctl, [0, 0x5412, 0, 0, 0, 0], refused(libc::EPERM)),
+                (libc::SYS_prctl, [15, 0, 0, 0, 0, 0], libc::SECCOMP_RET_ALLOW),
+                (libc::SYS_prctl, [0x5961_6d61, 0, 0, 0, 0, 0], libc::SECCOMP_RET_ALLOW),
+                (libc::SYS_prctl, [4, 0, 0, 0, 0, 0], refused(libc::EPERM)),
+                (libc::SYS_prctl, [78, 1, 1 << 20, 0, 0, 0], refused(libc::EPERM)),
+                (libc::SYS_setpriority, [0, 0, 19, 0, 0, 0], libc::SECCOMP_RET_ALLOW),
+                (libc::SYS_setpriority, [0, 7, 19, 0, 0, 0], refused(libc::EPERM)),
+            ] {
+                assert_eq!(ask(call, arguments), expected, "{call} {arguments:?}");
+            }
+        }
+    }
 }

@@ -105,7 +105,7 @@ pub(crate) fn children(process: i32, thread: i32) -> Vec<i32> {
     listed.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).collect()
 }
 
-fn threads(process: i32) -> impl Iterator<Item = i32> {
+pub(crate) fn threads(process: i32) -> impl Iterator<Item = i32> {
     numbers_in(format!("/proc/{process}/task"))
 }
 

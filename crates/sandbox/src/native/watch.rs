@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
 
+use super::share::Share;
 use super::tree::{self, HeldResources};
 use super::wire::{Bound, Bounds, Start};
 use crate::scratch;
@@ -18,6 +19,8 @@ const SHORTEST_PAUSE: Duration = Duration::from_millis(5);
 const SHORTEST_DISK_PAUSE: Duration = Duration::from_millis(25);
 const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_DISK_PAUSE: Duration = Duration::from_millis(250);
+/// Time between two looks at the threads that run.
+const SHARE_PAUSE: Duration = Duration::from_millis(100);
 /// Looks take at most a part in this many, plus one, of a processor.
 const PAUSE_PER_COST: u32 = 25;
 
@@ -33,6 +36,8 @@ pub(crate) struct Watch<'a> {
     root: i32,
     look_at: Instant,
     look_at_disk_at: Instant,
+    weigh_at: Instant,
+    share: Share<'a>,
     kernel_bytes: u64,
     peak_memory_bytes: u64,
     /// Processes at the last look.
@@ -45,12 +50,14 @@ pub(crate) struct Watch<'a> {
 
 impl<'a> Watch<'a> {
     /// Watches all descendants of the calling process.
-    pub(crate) fn new(start: &'a Start, now: Instant) -> Self {
+    pub(crate) fn new(start: &'a Start, share: Share<'a>, now: Instant) -> Self {
         Self {
             start,
             root: rustix::process::getpid().as_raw_pid(),
             look_at: now + SHORTEST_PAUSE,
             look_at_disk_at: now + SHORTEST_DISK_PAUSE,
+            weigh_at: now,
+            share,
             kernel_bytes: 0,
             peak_memory_bytes: 0,
             processes: 0,
@@ -72,7 +79,7 @@ impl<'a> Watch<'a> {
     pub(crate) fn look(&mut self, now: Instant, caged: bool) -> Option<Bound> {
         if now >= self.look_at {
             let (before, cpu_before) = (self.processes, cpu_time());
-            let bound = self.look_at_processes();
+            let bound = self.look_at_processes(now);
             let is_urgent = self.processes > before || self.full_looks > 0;
             let longest = if is_urgent { SHORTEST_PAUSE } else { LONGEST_PAUSE };
             self.look_at = pause(cpu_before, SHORTEST_PAUSE, longest);
@@ -96,7 +103,7 @@ impl<'a> Watch<'a> {
         (!size.is_ok_and(|size| size <= limit)).then_some(Bound::Scratch)
     }
 
-    fn look_at_processes(&mut self) -> Option<Bound> {
+    fn look_at_processes(&mut self, now: Instant) -> Option<Bound> {
         let Bounds { memory_bytes, processes, .. } = self.start.bounds;
         let tree = tree::descendants(self.root, processes as usize);
         self.processes = tree.len();
@@ -121,7 +128,14 @@ impl<'a> Watch<'a> {
                 return Some(Bound::Memory);
             }
         }
-        (threads > processes).then_some(Bound::Processes)
+        if threads > processes {
+            return Some(Bound::Processes);
+        }
+        if now >= self.weigh_at {
+            self.share.weigh(&tree, threads);
+            self.weigh_at = now + SHARE_PAUSE;
+        }
+        None
     }
 
     fn look_at_disk(&mut self, caged: bool) -> Option<Bound> {

@@ -130,6 +130,7 @@ fn a_directory_that_could_not_be_removed_is_removed_by_a_later_process() {
     for (number, run) in abandoned.iter().enumerate() {
         let task = run.join(format!("task-{number}"));
         fs::create_dir_all(&task).expect("made");
+        fs::write(task.join("file"), "").expect("written");
         fs::set_permissions(&task, fs::Permissions::from_mode(0o700)).expect("set");
         if chown(&task, Some(65534), None).is_err() {
             // Only a superuser's tests can make a directory that belongs to another user.

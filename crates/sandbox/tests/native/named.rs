@@ -1,4 +1,6 @@
 use std::collections::BTreeMap;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 
 use sandbox::{Blame, Config, LocalProgram, NamedCommand, Reason, Sandbox};
 
@@ -33,6 +35,38 @@ fn the_hosts_environment_is_not_inherited() {
     let listed = grid.run(&command(&["env"]), &call(&[])).expect("finished").stdout;
     let names: Vec<_> = text(&listed).lines().map(|line| line.split('=').next().expect("a name")).collect();
     assert_eq!(names, ["HOME", "LANG", "PATH", "TMPDIR"]);
+}
+
+#[test]
+fn a_name_is_looked_for_in_the_commands_own_path_and_a_script_needs_no_interpreter_line() {
+    let grid = grid();
+    let [first, second] = ["first", "second"].map(|name| grid.directory.join(name));
+    for (directory, mode) in [(&first, 0o600), (&second, 0o700)] {
+        std::fs::create_dir(directory).expect("made");
+        let path = directory.join("greet");
+        std::fs::write(&path, "echo hello \"$1\"\n").expect("written");
+        std::fs::set_permissions(&path, Permissions::from_mode(mode)).expect("set");
+    }
+    let greet = |path: String| {
+        let env = BTreeMap::from([("PATH".to_owned(), path)]);
+        let program =
+            LocalProgram::Named(NamedCommand { argv: vec!["greet".to_owned()], env, ..NamedCommand::default() });
+        grid.run(&program, &call(&["you"]))
+    };
+    let path = format!("/nowhere:{}:{}", first.display(), second.display());
+    assert_eq!(text(&greet(path).expect("finished").stdout), "hello you\n");
+    let refused = reason(greet(format!("{}:/nowhere", first.display())));
+    assert!(matches!(refused, Reason::NotExecutable { .. }) && refused.to_string().contains("ermission"), "{refused}");
+}
+
+#[test]
+fn programs_are_the_first_to_end_when_memory_runs_out_and_their_supervisor_is_not() {
+    let grid = grid();
+    let own = std::fs::read_to_string("/proc/self/oom_score_adj").expect("there");
+    // The supervisor has its own score again soon after the program has begun.
+    let script = "until [ \"$(cat /proc/$PPID/oom_score_adj)\" = \"$1\" ]; do :; done; cat /proc/self/oom_score_adj";
+    let finished = grid.run(&command(&["sh", "-c", script, "sh", own.trim()]), &call(&[])).expect("finished");
+    assert_eq!(text(&finished.stdout), "1000\n");
 }
 
 #[test]

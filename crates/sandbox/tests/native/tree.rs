@@ -114,3 +114,44 @@ fn stderr_comes_while_the_program_runs() {
     assert_eq!(failure.stderr_tail, seen);
     assert_eq!(seen, b"ready\nended cleanly\n");
 }
+
+#[test]
+fn a_program_with_many_running_threads_weighs_about_as_much_as_one_with_one() {
+    let grid = grid();
+    let base = rustix::process::getpriority_process(None).expect("a niceness") + 5;
+    // By how much the threads are lowered, and the niceness of the session where the kernel has one.
+    for (threads, steps, session) in [("1", 0, "nice 0"), ("8", 12, "nice 3"), ("16", 15, "nice 3")] {
+        let rank = (base + steps).min(if steps == 0 { 19 } else { IDLE });
+        let call = Call { args: vec!["busy threads".into(), threads.into(), grid.marker.clone()], ..call(&[]) };
+        let stop = AtomicBool::new(false);
+        let outcome = std::thread::scope(|scope| {
+            let running = scope.spawn(|| grid.sandbox.run(&hostile_program(), &call, &stop, &mut |_| {}));
+            wait_until(&format!("rank {rank} of {threads} threads"), || {
+                let ranks: Vec<_> = processes_marked(&grid.marker).into_iter().flat_map(ranks).collect();
+                ranks.len().to_string() == threads && ranks.iter().all(|found| *found == rank)
+            });
+            wait_until(&format!("the session of {threads} threads"), || {
+                let shown = |process| std::fs::read_to_string(format!("/proc/{process}/autogroup")).unwrap_or_default();
+                let mut shown = processes_marked(&grid.marker).into_iter().map(shown);
+                shown.all(|shown| shown.is_empty() || shown.trim_end().ends_with(session))
+            });
+            stop.store(true, Ordering::Relaxed);
+            running.join().expect("no panic")
+        });
+        assert_eq!(reason(outcome), Reason::Canceled);
+    }
+}
+
+/// Below all niceness.
+const IDLE: i32 = 20;
+
+/// The niceness of a process's threads, or [`IDLE`].
+fn ranks(process: i32) -> Vec<i32> {
+    let threads = std::fs::read_dir(format!("/proc/{process}/task")).into_iter().flatten().flatten();
+    let stats = threads.filter_map(|thread| std::fs::read_to_string(thread.path().join("stat")).ok());
+    let rank = |stat: String| {
+        let fields: Vec<_> = stat.rsplit(')').next().expect("fields").split_whitespace().collect();
+        if fields[38] == "5" { IDLE } else { fields[16].parse().expect("a niceness") }
+    };
+    stats.map(rank).collect()
+}

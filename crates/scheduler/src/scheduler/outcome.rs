@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use model::{AttemptId, JobId, WorkerId};
 
-use super::{LeaseRecord, MAX_LEASE_TIME, Scheduler, times};
+use super::{LeaseRecord, Scheduler};
 use crate::event::{Event, JobError};
-use crate::lease::{AttemptFailure, ComputedValue, Counted, Lane, Revocation, StaleAttempt, UnknownJob, WorkerKey};
+use crate::lease::{AttemptFailure, ComputedValue, Counted, Revocation, StaleAttempt, UnknownJob, WorkerKey};
 use crate::spec::OnExhausted;
 use crate::tasks::{MAX_KILLS, Run};
 use crate::workers::Availability;
@@ -192,97 +192,26 @@ impl Scheduler {
         Ok(until)
     }
 
-    /// Lets a lease end after [`crate::Policy::lease_timeout`] from now unless its worker renews it, as every worker that pulls
-    /// does.
+    /// Lets an adopted lease end after [`crate::Policy::lease_timeout`] from now unless its worker renews it, as every worker that
+    /// pulls does. The report that the lease was adopted by may be late: until [`Self::note_report`] the end by time is no failed
+    /// attempt, since the worker may have ended the lease at another coordinator.
     ///
     /// # Errors
     /// The attempt holds no lease.
     pub fn demand_renewals(&mut self, attempt: AttemptId, now: Instant) -> Result<(), StaleAttempt> {
         let record = self.leases.get_mut(&attempt).ok_or(StaleAttempt)?;
+        record.is_silent = true;
         self.expiries.remove(&(record.expires_at, attempt));
         record.expires_at = record.expires_at.min(now + self.policy.lease_timeout);
         self.expiries.insert((record.expires_at, attempt));
         Ok(())
     }
 
-    /// Restarts the time limit of a lease's tasks, if they have one: its worker has done its part, and the rest takes as long as
-    /// the coordinator does.
-    ///
-    /// # Errors
-    /// The attempt holds no lease.
-    pub fn restart_limit(&mut self, attempt: AttemptId, now: Instant) -> Result<(), StaleAttempt> {
-        let record = self.leases.get(&attempt).ok_or(StaleAttempt)?;
-        let Some((time, before)) = self.limited_time(record).zip(record.limit_at) else { return Ok(()) };
-        self.set_limit(attempt, before.max(now + time));
-        Ok(())
-    }
-
-    /// Like [`Self::restart_limit`], for an attempt that keeps its slot meanwhile: the time limits of the leases that wait for
-    /// the slot end as much later.
-    ///
-    /// # Errors
-    /// The attempt holds no lease.
-    pub fn restart_limits_of_slot(&mut self, attempt: AttemptId, now: Instant) -> Result<(), StaleAttempt> {
-        let before = self.leases.get(&attempt).and_then(|record| record.limit_at);
-        self.restart_limit(attempt, now)?;
-        let record = self.leases.get(&attempt).ok_or(StaleAttempt)?;
-        let (lane, claimed_at) = (record.lane, record.claimed_at);
-        let Some((before, limit_at)) = before.zip(record.limit_at) else { return Ok(()) };
-        let later = limit_at.saturating_duration_since(before);
-        let waits = |other: &LeaseRecord| other.has_waited && other.claimed_at >= claimed_at;
-        let waiting = self.slot_records(lane).filter(|(other, record)| *other != attempt && waits(record));
-        let waiting: Vec<_> = waiting.filter_map(|(other, record)| Some((other, record.limit_at? + later))).collect();
-        for (other, limit_at) in waiting {
-            self.set_limit(other, limit_at);
+    /// Notes that the worker has reported on its lease after it was adopted.
+    pub fn note_report(&mut self, attempt: AttemptId) {
+        if let Some(record) = self.leases.get_mut(&attempt) {
+            record.is_silent = false;
         }
-        Ok(())
-    }
-
-    /// Notes that the worker has ended a lease of the slot, claimed at `ended_claim_at`, and runs the next lease. The time
-    /// limit of the next lease, which allowed for the longest wait, begins now.
-    pub fn slot_goes_on(&mut self, lane: Lane, ended_claim_at: Instant, now: Instant) {
-        let first = self.slot_records(lane).min_by_key(|(attempt, record)| (record.claimed_at, *attempt));
-        let Some((attempt, record)) = first else { return };
-        let Some((time, before)) = self.limited_time(record).zip(record.limit_at) else { return };
-        let has_waited = record.has_waited && record.claimed_at >= ended_claim_at;
-        if has_waited && now + time < before {
-            self.set_limit(attempt, now + time);
-        }
-    }
-
-    /// Begins the time limits of the leases of a slot that have waited for one without a limit, as far as that one has ended. To
-    /// be called at each end of a lease of a pushed worker.
-    pub fn begin_limits(&mut self, lane: Lane, now: Instant) {
-        let mut of_slot: Vec<_> = self.slot_records(lane).collect();
-        of_slot.sort_by_key(|(attempt, record)| (record.claimed_at, *attempt));
-        let mut free_at = now;
-        let mut begun = Vec::new();
-        for (attempt, record) in of_slot {
-            // Without a limit of its own, the lease keeps those behind it waiting.
-            let Some(time) = self.limited_time(record) else { break };
-            let limit_at = record.limit_at.unwrap_or(free_at + time);
-            if record.limit_at.is_none() {
-                begun.push((attempt, limit_at));
-            }
-            free_at = free_at.max(limit_at);
-        }
-        for (attempt, limit_at) in begun {
-            self.set_limit(attempt, limit_at);
-        }
-    }
-
-    /// Time that the time limit of its tasks gives to a lease, if there is one.
-    fn limited_time(&self, record: &LeaseRecord) -> Option<Duration> {
-        let spec = &self.jobs[&record.job].spec;
-        let limit = spec.task_timeout?;
-        Some(times(limit, record.run.len()).saturating_add(spec.lease_slack).min(MAX_LEASE_TIME))
-    }
-
-    fn set_limit(&mut self, attempt: AttemptId, limit_at: Instant) {
-        let Some(record) = self.leases.get_mut(&attempt) else { return };
-        self.expiries.remove(&(record.expires_at, attempt));
-        (record.expires_at, record.limit_at) = (limit_at, Some(limit_at));
-        self.expiries.insert((limit_at, attempt));
     }
 
     /// Whether the attempt's worker is retired.

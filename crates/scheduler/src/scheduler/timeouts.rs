@@ -48,13 +48,18 @@ impl Scheduler {
             && expires_at <= now
         {
             let record = &self.leases[&attempt];
-            let limit = self.jobs[&record.job].spec.task_timeout.filter(|_| record.limit_at == Some(expires_at));
+            let is_limit = record.limit_at == Some(expires_at) && !record.is_silent;
+            let limit = self.jobs[&record.job].spec.task_timeout.filter(|_| is_limit);
             let (reason, cause) = match limit {
                 Some(limit) => (Revocation::TimedOut, AttemptFailure::TimedOut { limit }),
                 None => (Revocation::Expired, AttemptFailure::Expired),
             };
             let record = self.revoke(attempt, reason).expect("an expiry belongs to a lease");
-            self.return_failed(attempt, record, cause, now);
+            if record.is_silent {
+                self.return_unharmed(record);
+            } else {
+                self.return_failed(attempt, record, cause, now);
+            }
         }
     }
 

@@ -120,7 +120,7 @@ impl Scheduler {
 
 impl LeaseRecord {
     fn view(&self, attempt: AttemptId) -> ActiveLease {
-        let Self { job, lane, claimed_at, expires_at, .. } = *self;
-        ActiveLease { attempt, job, tasks: self.run.tasks.clone(), lane, claimed_at, expires_at }
+        let Self { job, lane, claimed_at, has_waited, expires_at, .. } = *self;
+        ActiveLease { attempt, job, tasks: self.run.tasks.clone(), lane, claimed_at, has_waited, expires_at }
     }
 }

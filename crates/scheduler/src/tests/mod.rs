@@ -10,6 +10,7 @@ mod jobs;
 mod last_task;
 mod leases;
 mod order;
+mod overtaking;
 mod properties;
 mod stragglers;
 mod stripes;

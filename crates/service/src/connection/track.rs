@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use actix_web::Error;
 use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
-use actix_web::http::Version;
 use actix_web::http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use actix_web::http::{ConnectionType, Version};
 use actix_web::middleware::Next;
 use actix_web::web::Bytes;
 
@@ -26,14 +26,30 @@ pub(crate) async fn track(
         return next.call(request).await.map(ServiceResponse::map_into_boxed_body);
     };
     let in_flight = InFlight::enter(Rc::clone(&link), &request);
-    let response = tokio::select! {
+    let (version, connection) = (request.version(), request.head().connection_type());
+    let mut response = tokio::select! {
         answer = next.call(request) => answer?,
         () = link.until_cut() => {
             return Err(ApiError::TooManyRequests("this connection sends more than is read".to_owned()).into());
         }
     };
     link.phase.set(Phase::Answering);
+    adapt(&mut response, version, connection);
     Ok(response.map_body(|_, body| BoxBody::new(TrackedBody { body: body.boxed(), in_flight })))
+}
+
+/// Announces the end of the connection where actix-web ends it without a word: HTTP/1.0 has no chunks, so that a body without a
+/// length ends with its connection; and actix-web closes the connection of a client that offers to speak another protocol.
+fn adapt<B: MessageBody>(response: &mut ServiceResponse<B>, version: Version, connection: ConnectionType) {
+    let is_stream = response.response().body().size() == BodySize::Stream;
+    let head = response.response_mut().head_mut();
+    let is_without_end = version < Version::HTTP_11 && is_stream && head.chunked();
+    if is_without_end {
+        head.no_chunking(true);
+    }
+    if is_without_end || connection == ConnectionType::Upgrade {
+        head.set_connection_type(ConnectionType::Close);
+    }
 }
 
 struct InFlight {

@@ -66,6 +66,28 @@ fn a_route_demands_its_right_and_probes_demand_nothing() {
 }
 
 #[test]
+fn a_path_that_is_encoded_demands_the_right_of_its_route() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("tokens.toml");
+    let token = |name, list| bearer(&add(&file, name, &rights(list)).expect("added"));
+    let (reader, submitter, boss) = (token("reader", "read"), token("submitter", "submit"), token("boss", "admin"));
+    let (json, body) = ("content-type: application/json", r#"{"name": "n"}"#);
+    for anonymous_read in [false, true] {
+        let service = guarded(&file, anonymous_read);
+        for target in ["/thing%73", "/%74hings", "/%74%68%69%6e%67%73", "/%74%68%69%6E%67%73"] {
+            let post = |token: &str| service.post(target, &[json, token], body).status;
+            assert_eq!((post("accept: */*"), post(&reader), post(&submitter)), (401, 403, 201), "{target}");
+            assert_eq!(service.get(target, &[&reader]).status, 200, "{target}");
+            assert_eq!(service.get(target, &[&submitter]).status, 403, "{target}");
+        }
+        let forgotten = |token: &String| service.get("/forgotte%6e", &[token]).status;
+        assert_eq!((forgotten(&reader), forgotten(&boss)), (403, 200));
+        assert_eq!(service.request("POST", "/program%73", &[&reader]).status, 403);
+        assert_eq!(service.get("/live%7a", &[]).status, 200);
+    }
+}
+
+#[test]
 fn a_client_of_the_grid_sends_its_token() {
     let directory = tempfile::tempdir().expect("a directory");
     let file = directory.path().join("tokens.toml");

@@ -302,13 +302,14 @@ pub(crate) fn read_to_end(stream: &mut impl Read) -> Answer {
     Answer { status, head: head.to_owned(), body: body.to_owned() }
 }
 
-/// Reads up to a text.
-pub(crate) fn read_up_to(stream: &mut impl Read, end: &str) {
+/// Reads up to a text; returns all that came.
+pub(crate) fn read_up_to(stream: &mut impl Read, end: &str) -> String {
     let (mut seen, mut byte) = (Vec::new(), [0]);
     while !seen.ends_with(end.as_bytes()) {
         assert_eq!(stream.read(&mut byte).expect("read"), 1, "{}", String::from_utf8_lossy(&seen));
         seen.extend(byte);
     }
+    String::from_utf8_lossy(&seen).into_owned()
 }
 
 /// Waits until `is_so`, or fails.

@@ -46,6 +46,8 @@ fn a_wrong_method_is_told_the_right_ones() {
         ("POST", "/metrics", "GET, HEAD"),
         ("POST", "/foreign", "GET, HEAD"),
         ("OPTIONS", "/foreign", "GET, HEAD"),
+        ("PUT", "/thing%73", "GET, HEAD, POST"),
+        ("POST", "/%66oreign", "GET, HEAD"),
         ("HEAD", "/upload", "POST"),
     ] {
         let answer = service.request(method, target, &[]);
@@ -71,6 +73,7 @@ fn an_unknown_parameter_is_named_on_every_route() {
     assert_eq!((answer.status, answer.detail()), (400, "a is no parameter here: this path takes no parameters".into()));
     let json = "content-type: application/json";
     assert_eq!(service.post("/things?x", &[json], r#"{"name": "n"}"#).status, 400);
+    assert_eq!(service.get("/thing%73?lmit=2", &[]).status, 400);
     assert_eq!(service.get("/livez?probe=1", &[]).status, 200);
 }
 
@@ -109,6 +112,29 @@ fn what_is_no_http_gets_a_problem() {
     let long = format!("GET / HTTP/1.1\r\nhost: localhost\r\nx: {}", "y".repeat(140_000));
     let answer = service.ask(&long);
     assert_eq!((answer.status, answer.detail()), (431, "the head of the request is too long".into()));
+}
+
+#[test]
+fn a_client_of_http_1_0_gets_a_stream_without_chunks() {
+    let service = start(Options::default());
+    for keep in ["", "connection: keep-alive\r\n"] {
+        let mut stream = service.connect();
+        write!(stream, "GET /stream HTTP/1.0\r\n{keep}\r\n").expect("send");
+        let answer = read_up_to(&mut stream, "line 0\n");
+        assert!(answer.ends_with("\r\n\r\nline 0\n"), "{answer}");
+        assert!(!answer.contains("transfer-encoding") && !answer.contains("keep-alive"), "{answer}");
+    }
+    let short = service.ask("GET /things HTTP/1.0\r\n\r\n");
+    assert_eq!((short.body.as_str(), short.header("content-length")), ("[]", Some("2")));
+}
+
+#[test]
+fn a_client_that_offers_another_protocol_is_told_that_the_connection_ends() {
+    let service = start(Options::default());
+    let offer = "connection: upgrade, http2-settings\r\nupgrade: h2c\r\nhttp2-settings: AAMAAABk\r\n";
+    let answer = service.ask(&format!("GET /things HTTP/1.1\r\nhost: localhost\r\n{offer}\r\n"));
+    assert_eq!((answer.status, answer.body.as_str()), (200, "[]"));
+    assert_eq!(answer.header("connection"), Some("close"));
 }
 
 #[test]

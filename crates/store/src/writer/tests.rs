@@ -94,6 +94,27 @@ async fn together(memory: &Memory, store: &Store, faults: &[Fault]) -> u64 {
 }
 
 #[tokio::test]
+async fn where_there_is_no_room_for_all_changes_the_first_are_written_alone_and_the_others_in_order_after_them() {
+    let memory = Memory::new();
+    let store = open(&memory);
+    store.submit(tasks_job(1, numbers(100))).await.expect("room");
+    memory.bound_batches(Some(10));
+    memory.hold_commits(true);
+    store.record(change(id(9), at(1), ChangeKind::Progress));
+    wait_until("the writer is held", || memory.held() == 1).await;
+    // A task that is done twice is refused, and so is what follows the end.
+    for task in 0..100 {
+        store.record(answered(id(1), task..task + 1, vec![raw("1")]));
+    }
+    let last = store.record(ended(id(1), JobState::Succeeded, Some("1")));
+    memory.hold_commits(false);
+    wait_until("all is written", || store.backlog() == 0).await;
+    assert_eq!((store.is_failing(), *store.durable().borrow()), (None, last));
+    let found = record_of(&store, id(1)).await;
+    assert_eq!((found.state, found.tasks_done, found.attempts), (JobState::Succeeded, 100, 100));
+}
+
+#[tokio::test]
 async fn an_entry_that_cannot_be_written_is_refused_and_the_rest_of_its_batch_stands() {
     let memory = Memory::new();
     let store = open(&memory);

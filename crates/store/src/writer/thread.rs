@@ -1,5 +1,7 @@
 //! The writer's thread.
 
+mod room;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -7,6 +9,7 @@ use std::time::{Duration, Instant};
 use model::JobId;
 use tokio::sync::watch;
 
+use super::batch_size::BatchSize;
 use super::refusals::{log_refusal, refuse};
 use super::suspects::{Suspects, changed_job};
 use crate::backend::{Applied, Backend, BatchError, raise_latest};
@@ -45,6 +48,7 @@ pub(super) struct WriterThread {
     epoch: Epoch,
     /// The id of the next batch.
     next_batch: u64,
+    batch_size: BatchSize,
     pause: Duration,
     /// The reason why new entries are refused.
     no_room: Option<String>,
@@ -79,6 +83,7 @@ impl WriterThread {
             last_written: 0,
             epoch,
             next_batch: last_batch + 1,
+            batch_size: BatchSize::default(),
             pause: FIRST_PAUSE,
             no_room: None,
             closing_since: None,
@@ -152,7 +157,9 @@ impl WriterThread {
         // The rest of the group, last part first.
         let mut parts = vec![group];
         let mut suspects = Suspects::default();
-        while let Some(mut part) = parts.pop() {
+        while let Some(part) = parts.pop() {
+            let (mut part, rest) = self.batch_size.cut(part);
+            parts.extend(rest);
             suspects.hold_back(&mut part);
             if part.entries.is_empty() && !suspects.errors.is_empty() {
                 continue;
@@ -162,20 +169,12 @@ impl WriterThread {
             let outcome = self.apply(&batch, &mut part);
             part.entries = batch.entries;
             match outcome {
-                Ok(Applied { answers, latest_event }) => {
-                    self.next_batch += 1;
-                    raise_latest(&self.events, latest_event);
-                    let patience = (since.elapsed() / PART_OF_COMMIT).min(LONGEST_WAIT);
-                    self.queue.expect_again(part.callers(), patience);
-                    suspects.note_written(&part);
-                    // A caller that is answered finds the number.
-                    self.written(&part, suspects.errors.is_empty());
-                    self.answer(part, answers);
-                }
+                Ok(applied) => self.committed(part, applied, since.elapsed(), &mut suspects),
                 Err(BatchError::Deterministic { entry: None, .. } | BatchError::Damaged { .. })
                     if part.entries.len() > 1 =>
                 {
-                    let (first, second) = part.halve();
+                    let half = part.entries.len() / 2;
+                    let (first, second) = part.split(half);
                     parts.extend([second, first]);
                 }
                 Err(BatchError::Deterministic { entry, reason }) => {
@@ -194,6 +193,7 @@ impl WriterThread {
                     parts.push(part);
                 }
                 Err(BatchError::RolledBack(error) | BatchError::Unknown(error)) => {
+                    self.batch_size.refused(part.entries.len(), &error);
                     parts.push(part);
                     return self.put_back(suspects, parts, &error);
                 }
@@ -212,6 +212,19 @@ impl WriterThread {
             }
             None => Committed::Yes,
         }
+    }
+
+    /// A part is committed, in this time.
+    fn committed(&mut self, part: Group, applied: Applied, took: Duration, suspects: &mut Suspects) {
+        let Applied { answers, latest_event } = applied;
+        self.next_batch += 1;
+        self.batch_size.written();
+        raise_latest(&self.events, latest_event);
+        self.queue.expect_again(part.callers(), (took / PART_OF_COMMIT).min(LONGEST_WAIT));
+        suspects.note_written(&part);
+        // A caller that is answered finds the number.
+        self.written(&part, suspects.errors.is_empty());
+        self.answer(part, answers);
     }
 
     /// Nothing more can be written now: what is left waits again, the last part first.
@@ -332,46 +345,6 @@ impl WriterThread {
 
     fn note_replaced(&self, is_replaced: bool) {
         self.replaced.send_if_modified(|known| std::mem::replace(known, is_replaced) != is_replaced);
-    }
-
-    /// Answers the callers that bring something new where there is no room for it.
-    fn refuse_without_room(&mut self, group: &mut Group) {
-        if !group.entries.iter().any(Entry::is_new) {
-            return;
-        }
-        let room = self.look_for_room();
-        if room.is_ok() && self.backend.has_room(group.entries.iter().map(Entry::added_bytes).sum()).is_ok() {
-            return;
-        }
-        // A large job does not keep out the small ones that come with it.
-        let mut bytes = 0;
-        for (entry, ticket) in group.entries.iter_mut().zip(&mut group.tickets).filter(|(entry, _)| entry.is_new()) {
-            let bytes_with_it = bytes + entry.added_bytes();
-            let Err(error) = room.clone().and_then(|()| self.backend.has_room(bytes_with_it)) else {
-                bytes = bytes_with_it;
-                continue;
-            };
-            if ticket.refuse(&error) {
-                *entry = Entry::Nothing;
-            }
-        }
-    }
-
-    fn look_for_room(&mut self) -> Result<(), WriteError> {
-        let room = self.backend.has_room(0);
-        let no_room = room.as_ref().err().map(ToString::to_string);
-        if no_room == self.no_room {
-            return room;
-        }
-        match &no_room {
-            Some(error) => tracing::error!(%error, "nothing new is accepted: jobs that are there go on"),
-            None => tracing::info!("new jobs are accepted again"),
-        }
-        if self.pause == FIRST_PAUSE {
-            self.queue.set_failing(no_room.clone());
-        }
-        self.no_room = no_room;
-        room
     }
 
     fn superseded(&self, parts: Vec<Group>, current: Epoch) {

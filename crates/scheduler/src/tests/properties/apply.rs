@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::super::harness::{broken, job, lane, worker};
 use super::operations::{JobOperation, KINDS, LeaseOperation, Operation, WorkerOperation, shaped, shaped_worker};
 use super::{Known, Model};
-use crate::{Lane, LeaseSize};
+use crate::{ActiveLease, Lane, LeaseSize};
 
 impl Model {
     pub(super) fn apply(&mut self, operation: Operation) {
@@ -146,6 +146,27 @@ impl Model {
             LeaseOperation::RestartLimit { pick } => {
                 if let Some(lease) = self.pick_lease(pick) {
                     let _ = self.grid.scheduler.restart_limit(lease.attempt, self.grid.now);
+                }
+            }
+            LeaseOperation::Overtake { pick, other, age_ms } => {
+                if let (Some(running), Some(waiting)) = (self.pick_lease(pick), self.pick_lease(other)) {
+                    let (scheduler, now) = (&mut self.grid.scheduler, self.grid.now);
+                    let begun_at =
+                        now.checked_sub(Duration::from_millis(age_ms)).expect("the clock has run for longer");
+                    scheduler.note_order(running.attempt, begun_at, waiting.attempt, now);
+                    if let Some(ActiveLease { lane, claimed_at, .. }) = scheduler.lease(running.attempt) {
+                        scheduler.note_overtaken(lane, claimed_at, now);
+                    }
+                }
+            }
+            LeaseOperation::DemandRenewals { pick } => {
+                if let Some(lease) = self.pick_lease(pick) {
+                    let _ = self.grid.scheduler.demand_renewals(lease.attempt, self.grid.now);
+                }
+            }
+            LeaseOperation::Report { pick } => {
+                if let Some(lease) = self.pick_lease(pick) {
+                    self.grid.scheduler.note_report(lease.attempt);
                 }
             }
             LeaseOperation::Complete { pick } => {

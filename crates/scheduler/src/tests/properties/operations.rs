@@ -51,6 +51,9 @@ pub(super) enum LeaseOperation {
     Claim { pick: usize, slot: u32, size: Option<u64> },
     Renew { pick: usize },
     RestartLimit { pick: usize },
+    Overtake { pick: usize, other: usize, age_ms: u64 },
+    DemandRenewals { pick: usize },
+    Report { pick: usize },
     Complete { pick: usize },
     Fail { pick: usize },
     Release { pick: usize },
@@ -87,6 +90,10 @@ pub(super) fn operation() -> impl Strategy<Value = Operation> {
         1 => pick.clone().prop_map(|pick| Operation::Job(JobOperation::Reopen { pick })),
         2 => (pick.clone(), pick.clone(), 0u64..200, 1u64..8, 0u64..90_000)
             .prop_map(|(pick, worker, from, tasks, age_ms)| Operation::Lease(LeaseOperation::Adopt { pick, worker, from, tasks, age_ms })),
+        2 => (pick.clone(), pick.clone(), 0u64..30_000)
+            .prop_map(|(pick, other, age_ms)| Operation::Lease(LeaseOperation::Overtake { pick, other, age_ms })),
+        1 => pick.clone().prop_map(|pick| Operation::Lease(LeaseOperation::DemandRenewals { pick })),
+        1 => pick.clone().prop_map(|pick| Operation::Lease(LeaseOperation::Report { pick })),
         4 => (pick.clone(), 0u32..3).prop_map(|(pick, slot)| Operation::Worker(WorkerOperation::Idle { pick, slot })),
         1 => (pick, 0u32..3).prop_map(|(pick, slot)| Operation::Worker(WorkerOperation::Gone { pick, slot })),
         2 => Just(Operation::GiveOut),

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{
     DumpableBehavior, Pid, PidfdFlags, Signal, WaitOptions, getpid, kill_process_group, pidfd_open,
-    set_child_subreaper, set_dumpable_behavior, setsid, wait,
+    set_child_subreaper, set_dumpable_behavior, setsid, wait, waitpid,
 };
 
 use super::launch::Launcher;
@@ -208,7 +208,7 @@ impl<'a> Run<'a> {
     fn reap_orphans(&self) {
         let own = getpid().as_raw_pid();
         for child in tree::children(own, own).into_iter().filter(|child| *child != self.main) {
-            let _ = rustix::process::waitpid(Pid::from_raw(child), WAIT_ALL | WaitOptions::NOHANG);
+            let _ = waitpid(Pid::from_raw(child), WAIT_ALL | WaitOptions::NOHANG);
         }
     }
 

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::fs::{self, File, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
@@ -93,10 +93,15 @@ impl ProgramCache {
         let _ = fs::remove_file(self.directory.join(hash.to_string()));
     }
 
-    /// Marks a file as used, unless its last mark is recent. Returns whether it is there.
+    /// Marks a file as used, unless its last mark is recent, and gives it back its mode. Returns whether it is there.
     fn touch(&self, path: &Path) -> bool {
         File::open(path).is_ok_and(|file| {
-            let marked_at = file.metadata().and_then(|file| file.modified());
+            let metadata = file.metadata();
+            // A program that is not root's may change the mode of its own file, which other tasks execute, too.
+            if metadata.as_ref().is_ok_and(|file| file.mode() & 0o7777 != MODE) {
+                let _ = file.set_permissions(Permissions::from_mode(MODE));
+            }
+            let marked_at = metadata.and_then(|file| file.modified());
             let is_recent = |at: SystemTime| at.elapsed().is_ok_and(|age| age < MARK_INTERVAL);
             if !marked_at.is_ok_and(is_recent) {
                 // The owner may set the times of a file although nobody may write to it.
@@ -207,7 +212,7 @@ mod tests {
         fs::write(&path, "ten bytes.").expect("written");
         let marked_at = || fs::metadata(&path).and_then(|file| file.modified()).expect("there");
         let mark = |age: Duration| {
-            let file = File::options().append(true).open(&path).expect("there");
+            let file = File::open(&path).expect("there");
             file.set_modified(SystemTime::now() - age).expect("its owner");
             marked_at()
         };
@@ -218,6 +223,19 @@ mod tests {
         assert!(cache.touch(&path));
         assert!(marked_at() > old);
         assert!(!cache.touch(&directory.path().join("bb".repeat(32))));
+    }
+
+    #[test]
+    fn a_program_whose_mode_has_changed_can_be_executed_again() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let cache = ProgramCache::open(directory.path(), 25).expect("a cache");
+        let path = directory.path().join("aa".repeat(32));
+        fs::write(&path, "ten bytes.").expect("written");
+        for mode in [0o400, 0o4777] {
+            fs::set_permissions(&path, Permissions::from_mode(mode)).expect("its owner");
+            assert!(cache.touch(&path));
+            assert_eq!(fs::metadata(&path).expect("there").mode() & 0o7777, MODE);
+        }
     }
 
     #[test]

@@ -144,6 +144,8 @@ pub(crate) fn limit_resources(bounds: &Bounds, caged: bool, processors: u64) -> 
     limit(Resource::Nofile, OPEN_FILES)?;
     limit(Resource::Sigpending, PENDING_SIGNALS)?;
     limit(Resource::Rtprio, 0)?;
+    // It would let a program take back the niceness that it is given.
+    limit(Resource::Nice, 0)?;
     limit(Resource::Stack, STACK_BYTES)
 }
 

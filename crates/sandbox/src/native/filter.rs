@@ -1,4 +1,5 @@
-//! The filter of system calls: it lists what is allowed at all, looks at arguments, and refuses extended attributes.
+//! The filter of system calls: it lists what is allowed at all, looks at arguments, and refuses extended attributes and data
+//! that is not copied.
 //!
 //! A call that is not listed fails with ENOSYS, as on an older kernel, so that C libraries fall back to what is. The list
 //! is short on purpose: what a later kernel adds is refused, and so are sockets, `io_uring`, `ptrace`, namespaces,
@@ -48,6 +49,21 @@ const ALLOWED_IOCTLS: [u64; 14] = [
     0x8008_6601, 0xc020_660b,                    // FS_IOC_GETFLAGS, FS_IOC_FIEMAP
     0x4004_9409, 0x4020_940d,                    // FICLONE, FICLONERANGE
 ];
+/// Options of `prctl` that ask, or concern the process's own names, signals, rights and registers. Of the others some hide the
+/// process, and some have the kernel take memory for it that nothing shows, such as a table of futexes of any size.
+#[rustfmt::skip]
+const ALLOWED_PRCTLS: [u64; 43] = [
+    1, 2, 3, 7, 8,       // PR_SET_PDEATHSIG, PR_GET_PDEATHSIG, PR_GET_DUMPABLE, PR_GET_KEEPCAPS, PR_SET_KEEPCAPS
+    13, 15, 16, 19,      // PR_GET_TIMING, PR_SET_NAME, PR_GET_NAME, PR_GET_ENDIAN
+    21, 22, 23, 25, 26,  // PR_GET_SECCOMP, PR_SET_SECCOMP, PR_CAPBSET_READ, PR_GET_TSC, PR_SET_TSC
+    27, 29, 30,          // PR_GET_SECUREBITS, PR_SET_TIMERSLACK, PR_GET_TIMERSLACK
+    36, 37, 38, 39, 40,  // PR_*_CHILD_SUBREAPER, PR_*_NO_NEW_PRIVS, PR_GET_TID_ADDRESS
+    41, 42, 47, 65, 66,  // PR_*_THP_DISABLE, PR_CAP_AMBIENT, PR_*_MDWE
+    50, 51, 63, 64, 52,  // PR_SVE_*_VL, PR_SME_*_VL, PR_GET_SPECULATION_CTRL
+    54, 55, 56, 60, 61,  // PR_PAC_RESET_KEYS, PR_*_TAGGED_ADDR_CTRL, PR_PAC_*_ENABLED_KEYS
+    74, 75, 76,          // PR_GET_SHADOW_STACK_STATUS, PR_SET_SHADOW_STACK_STATUS, PR_LOCK_SHADOW_STACK_STATUS
+    0x4155_5856, 0x5356_4d41, 0x5961_6d61, // PR_GET_AUXV, PR_SET_VMA, PR_SET_PTRACER
+];
 /// The commands of `fcntl` by which signals go to another process, and two more: the memory of pipes counts against a
 /// bound of the whole user (`F_SETPIPE_SZ`), and a lease keeps others from opening a file, also one of the system where
 /// the user is root.
@@ -62,7 +78,7 @@ const LISTED: &[i64] = &[
     libc::SYS_preadv, libc::SYS_pwritev, libc::SYS_preadv2, libc::SYS_pwritev2, libc::SYS_close, libc::SYS_close_range,
     libc::SYS_fstat, libc::SYS_lseek, libc::SYS_dup, libc::SYS_dup3, libc::SYS_fcntl, libc::SYS_flock, libc::SYS_ioctl,
     libc::SYS_fsync, libc::SYS_fdatasync, libc::SYS_ftruncate, libc::SYS_fallocate, libc::SYS_fadvise64,
-    libc::SYS_getdents64, libc::SYS_fchmod, libc::SYS_sendfile, libc::SYS_splice, libc::SYS_tee,
+    libc::SYS_getdents64, libc::SYS_fchmod,
     libc::SYS_copy_file_range, libc::SYS_readahead, libc::SYS_fstatfs, libc::SYS_pipe2, libc::SYS_eventfd2,
     libc::SYS_epoll_create1, libc::SYS_epoll_ctl, libc::SYS_epoll_pwait, libc::SYS_epoll_pwait2, libc::SYS_signalfd4,
     libc::SYS_pselect6, libc::SYS_ppoll, libc::SYS_timerfd_create, libc::SYS_timerfd_settime, libc::SYS_timerfd_gettime,
@@ -122,13 +138,19 @@ const ATTRIBUTES: &[i64] = &[
     libc::SYS_lremovexattr, libc::SYS_fremovexattr,
 ];
 
+/// Calls that put a piece of a file, or of a pipe, into a pipe or a socket without a copy. A byte of it keeps all of the file's
+/// memory that it lies in, up to 2 MiB, also once the file is cut off, and nothing shows that.
+const UNCOPIED: &[i64] = &[libc::SYS_sendfile, libc::SYS_splice, libc::SYS_tee];
+
 /// The filter; it is for the calling process's user, and with `Signals::OwnOnly` for the calling process.
 ///
-/// Extended attributes are refused as a file system without them does: `ls` and `cp` take only this answer silently.
+/// Extended attributes are refused as a file system without them does: `ls` and `cp` take only this answer silently. Data that is
+/// not copied is refused as by a file of a kind that cannot be: programs then read and write it.
 pub(crate) fn build(signals: Signals, truncate_is_caged: bool) -> Result<BpfProgram, BackendError> {
     let listed = LISTED.iter().chain(LISTED_OLDER).map(|call| (*call, Verdict::Allow));
     let attributes = ATTRIBUTES.iter().map(|call| (*call, Verdict::Refuse(libc::EOPNOTSUPP)));
-    let mut verdicts: BTreeMap<_, _> = listed.chain(attributes).collect();
+    let uncopied = UNCOPIED.iter().map(|call| (*call, Verdict::Refuse(libc::EINVAL)));
+    let mut verdicts: BTreeMap<_, _> = listed.chain(attributes).chain(uncopied).collect();
     let conditions = conditions(signals, truncate_is_caged)?;
     for call in conditions.keys() {
         // A call that is not listed stays refused.
@@ -152,9 +174,9 @@ fn conditions(signals: Signals, truncate_is_caged: bool) -> Result<BTreeMap<i64,
                 rule([masked(3, MAP_HUGETLB, MAP_HUGETLB)?])?,
             ],
         ),
-        // A process that is not dumpable hides its descriptors. A process with a core scheduling cookie of its own keeps
-        // the other threads of its processor's core idle, which other slots may need.
-        (libc::SYS_prctl, each([libc::PR_SET_DUMPABLE, libc::PR_SCHED_CORE].map(|option| is(0, option)))?),
+        // Among others, a process that is not dumpable would hide its descriptors, and one with a core scheduling cookie of its
+        // own would keep the other threads of its processor's core idle, which other slots may need.
+        (libc::SYS_prctl, vec![none_of(0, ALLOWED_PRCTLS)?]),
         (libc::SYS_ioctl, vec![none_of(1, ALLOWED_IOCTLS)?]),
         (libc::SYS_fcntl, each(REFUSED_FCNTLS.map(|command| is(1, command)))?),
         // Limits, priorities and processors of other processes.
@@ -267,6 +289,8 @@ mod tests {
             for call in 0..1000 {
                 let expected = if ATTRIBUTES.contains(&call) {
                     refused(libc::EOPNOTSUPP)
+                } else if UNCOPIED.contains(&call) {
+                    refused(libc::EINVAL)
                 } else if !LISTED.contains(&call) && !LISTED_OLDER.contains(&call) {
                     refused(libc::ENOSYS)
                 } else if conditions.contains_key(&call) {
@@ -282,6 +306,10 @@ mod tests {
                 (libc::SYS_mmap, [0, 4096, 3, shared, 0, 0], refused(libc::EPERM)),
                 (libc::SYS_ioctl, [0, ALLOWED_IOCTLS[0], 0, 0, 0, 0], libc::SECCOMP_RET_ALLOW),
                 (libc::SYS_ioctl, [0, 0x5412, 0, 0, 0, 0], refused(libc::EPERM)),
+                (libc::SYS_prctl, [15, 0, 0, 0, 0, 0], libc::SECCOMP_RET_ALLOW),
+                (libc::SYS_prctl, [0x5961_6d61, 0, 0, 0, 0, 0], libc::SECCOMP_RET_ALLOW),
+                (libc::SYS_prctl, [4, 0, 0, 0, 0, 0], refused(libc::EPERM)),
+                (libc::SYS_prctl, [78, 1, 1 << 20, 0, 0, 0], refused(libc::EPERM)),
                 (libc::SYS_setpriority, [0, 0, 19, 0, 0, 0], libc::SECCOMP_RET_ALLOW),
                 (libc::SYS_setpriority, [0, 7, 19, 0, 0, 0], refused(libc::EPERM)),
             ] {

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{
     DumpableBehavior, Pid, PidfdFlags, Signal, WaitOptions, getpid, kill_process_group, pidfd_open,
-    set_child_subreaper, set_dumpable_behavior, setsid, wait,
+    set_child_subreaper, set_dumpable_behavior, setsid, wait, waitpid,
 };
 
 use super::launch::Launcher;
@@ -122,6 +122,9 @@ impl<'a> Run<'a> {
             if ended || self.kill_at.is_some_and(|at| now >= at) {
                 break;
             }
+            if now >= self.watch.next_look() {
+                self.reap_orphans();
+            }
             if let Some(bound) = self.watch.look(now, self.start.cage.is_some()) {
                 self.bound.get_or_insert(bound);
                 break;
@@ -199,6 +202,15 @@ impl<'a> Run<'a> {
                 return u32::try_from(left).unwrap_or(u32::MAX);
             }
             let _ = poll(&mut [], Some(&KILL_PAUSE));
+        }
+    }
+
+    /// Reaps the orphans that have ended, which nobody else does: they would count as processes. The number of the main
+    /// process is that of its group, so it is reaped at the end.
+    fn reap_orphans(&self) {
+        let own = getpid().as_raw_pid();
+        for child in tree::children(own, own).into_iter().filter(|child| *child != self.main) {
+            let _ = waitpid(Pid::from_raw(child), WAIT_ALL | WaitOptions::NOHANG);
         }
     }
 

@@ -19,7 +19,8 @@ const PIPE_BYTES: u64 = 64 << 10;
 const SOCKET_BYTES: u64 = 208 << 10;
 /// The kernel memory of a mapping with a memory policy of its own, whether any of its pages is in memory or not.
 const MAPPING_BYTES: u64 = 512;
-/// The amount that a lock on a part of a file counts for. It takes less, but the time to count many has a bound, too.
+/// The amount that a lock on a part of a file counts for, and a descriptor that `epoll` watches. They take less, but the time to
+/// count many has a bound, too.
 const LOCK_BYTES: u64 = 4096;
 const BLOCK_BYTES: u64 = 512;
 /// Calls after which a child shares the memory of its parent, which waits until the child executes a file or ends. The
@@ -49,9 +50,9 @@ pub(crate) struct HeldResources {
     /// Unlinked files that are only mapped, whose size cannot be read.
     mapped: HashSet<u64>,
     mappings: u64,
-    /// Locks on files and on parts of them.
+    /// Locks on files and on parts of them, and watches of `epoll`, of which all processes of the user share a number.
     locks: u64,
-    /// Counting ends once locks take more than this: each duplicate of a descriptor shows the same locks again, and the
+    /// Counting ends once they take more than this: each duplicate of a descriptor shows the same locks again, and the
     /// program's memory and time are not watched meanwhile.
     most_lock_bytes: u64,
 }
@@ -99,7 +100,7 @@ fn push_children(process: i32, found: &mut Vec<i32>) {
 }
 
 /// The children of a thread, the newest last.
-fn children(process: i32, thread: i32) -> Vec<i32> {
+pub(crate) fn children(process: i32, thread: i32) -> Vec<i32> {
     let listed = fs::read_to_string(format!("/proc/{process}/task/{thread}/children")).unwrap_or_default();
     listed.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).collect()
 }
@@ -211,9 +212,15 @@ fn add_descriptors(directory: &str, scratch: &Path, held: &mut HeldResources) ->
     for entry in entries.flatten() {
         count += 1;
         let path = entry.path();
-        let Ok(target) = fs::read_link(&path) else { continue };
+        let target = match fs::read_link(&path) {
+            // A file whose path is longer than a page, wherever it is: a program can make such a path.
+            Err(error) if error.raw_os_error() == Some(libc::ENAMETOOLONG) => scratch.to_owned(),
+            Err(_) => continue,
+            Ok(target) => target,
+        };
         let name = target.as_os_str().as_bytes();
-        if name.starts_with(b"/") && held.locks * LOCK_BYTES <= held.most_lock_bytes {
+        let has_locks = name.starts_with(b"/") || name == b"anon_inode:[eventpoll]";
+        if has_locks && held.locks * LOCK_BYTES <= held.most_lock_bytes {
             held.locks += count_locks(&Path::new(&format!("{directory}info")).join(entry.file_name()));
         }
         if name.starts_with(b"pipe:") || name.starts_with(b"socket:") {
@@ -234,7 +241,8 @@ fn add_descriptors(directory: &str, scratch: &Path, held: &mut HeldResources) ->
 
 fn count_locks(descriptor: &Path) -> u64 {
     let shown = fs::read(descriptor).unwrap_or_default();
-    shown.split(|byte| *byte == b'\n').filter(|line| line.starts_with(b"lock:")).map(|_| 1_u64).sum()
+    let is_counted = |line: &&[u8]| line.starts_with(b"lock:") || line.starts_with(b"tfd:");
+    shown.split(|byte| *byte == b'\n').filter(is_counted).map(|_| 1_u64).sum()
 }
 
 fn add_mapped(process: i32, scratch: &Path, held: &mut HeldResources) -> io::Result<()> {

@@ -30,8 +30,17 @@ fn nothing_outside_can_be_reached() {
     let host = std::process::id().to_string();
     let lines = lines(grid.hostile(&call(&["reach outside", &host, secret.to_str().expect("UTF-8")])));
     assert_contained(&lines);
-    // By the filter's answer: a kernel without core scheduling refuses it with another error.
-    assert!(lines.contains(&("take a core alone".to_owned(), "EPERM".to_owned())), "{lines:?}");
+    // By the filter's answer: a kernel without core scheduling, or without tables of futexes, refuses it with another error. And
+    // programs copy by themselves where the answer is that of a file that cannot be sent.
+    for (what, answer) in [
+        ("take a core alone", "EPERM"),
+        ("table of futexes", "EPERM"),
+        ("piece of a file in a pipe", "EINVAL"),
+        ("file sent to a pipe", "EINVAL"),
+        ("piece of a pipe in another", "EINVAL"),
+    ] {
+        assert!(lines.contains(&(what.to_owned(), answer.to_owned())), "{what}: {lines:?}");
+    }
     assert_eq!(std::fs::read_to_string(secret).expect("still there"), "untouched");
 }
 
@@ -182,6 +191,21 @@ fn a_machine_without_descriptors_for_the_cage_is_to_blame() {
         }
     }
     assert!(finished > 0 && failed > 0, "{finished} finished, {failed} failed");
+}
+
+#[test]
+fn a_program_does_not_take_back_its_niceness_where_the_worker_could() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let [helper, script] = ["helper", "script"].map(|name| directory.path().join(name));
+    // Only a superuser may raise the limit.
+    let raise = format!("#!/bin/bash\nulimit -e 40 2>/dev/null\nexec {TEST_HOST} \"$@\"\n");
+    let ask = "#!/bin/sh\n[ \"$(nice)\" = \"$(nice -n -5 nice 2>/dev/null)\" ] && echo kept\n";
+    for (path, contents) in [(&helper, raise.as_str()), (&script, ask)] {
+        std::fs::write(path, contents).expect("written");
+        std::fs::set_permissions(path, Permissions::from_mode(0o700)).expect("set");
+    }
+    let grid = grid_with(|config| config.helper = helper.clone());
+    assert_eq!(text(&grid.run(&native(&script), &call(&[])).expect("finished").stdout), "kept\n");
 }
 
 #[test]

@@ -86,9 +86,11 @@ fn memory_that_a_process_shares_with_its_child_of_vfork_is_counted_once() {
 }
 
 #[test]
-fn memory_that_mappings_and_locks_take_in_the_kernel_is_counted() {
+fn memory_that_mappings_locks_and_watches_take_in_the_kernel_is_counted() {
     let grid = grid();
-    for (mode, number) in [("memory in mappings", "60000"), ("memory in locks", "20000")] {
+    for (mode, number) in
+        [("memory in mappings", "60000"), ("memory in locks", "20000"), ("memory in watches", "20000")]
+    {
         let call = with_limits(&[mode, number], |limits| limits.memory_bytes = 32 << 20);
         assert_eq!(reason(grid.hostile(&call)), Reason::MemoryLimit { limit: 32 << 20 }, "{mode}");
     }
@@ -193,6 +195,7 @@ fn space_on_disk_has_a_bound_however_it_is_taken() {
         ("fill a closed directory", "12000000"),
         ("fill an unsearchable directory", "12000000"),
         ("fill with nameless files", "12000000"),
+        ("fill below a long path", "12000000"),
         ("fill with mapped files", "12000000"),
         ("fill with empty files", "3000"),
         ("nest", "1000"),

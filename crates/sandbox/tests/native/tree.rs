@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 use sandbox::{Call, Reason};
 
 use crate::helpers::{
-    SLACK, call, command, grid, hostile_path, hostile_program, in_time, processes_marked, reason, wait_until,
+    SLACK, call, command, grid, hostile_path, hostile_program, in_time, processes_marked, reason, text, wait_until,
     with_limits,
 };
 
@@ -54,6 +54,15 @@ fn a_fork_bomb_outside_the_cage_ends_too() {
     let outcome = grid.run(&program, &call(&["fork", &grid.marker]));
     assert_eq!(reason(outcome), Reason::ProcessLimit { limit: 16 });
     grid.assert_nothing_is_left();
+}
+
+#[test]
+fn orphans_that_have_ended_are_no_processes_any_more() {
+    let grid = grid();
+    // Each ends before the next one begins. Then comes time for a look at them.
+    let script = "for orphan in $(seq 40); do ended=$( (true &) ); done; sleep 0.3; echo done";
+    let finished = grid.run(&command(&["sh", "-c", script]), &call(&[])).expect("finished");
+    assert_eq!(text(&finished.stdout), "done\n");
 }
 
 #[test]

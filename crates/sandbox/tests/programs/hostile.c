@@ -9,11 +9,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/resource.h>
+#include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -135,10 +138,15 @@ static void reach_outside(pid_t host, const char *file) {
     say("shared memory segment", syscall(SYS_shmget, 0, 4096, 0600));
     say("shared anonymous memory", mmap(0, 4096, PROT_READ, MAP_SHARED | MAP_ANONYMOUS, -1, 0) == MAP_FAILED ? -1 : 0);
     say("hide from the watch", prctl(PR_SET_DUMPABLE, 0));
-    /* PR_SCHED_CORE, PR_SCHED_CORE_CREATE */
-    say("take a core alone", prctl(62, 1, 0, 0, 0));
+    say("take a core alone", prctl(62 /* PR_SCHED_CORE */, 1, 0, 0, 0));
+    say("table of futexes", prctl(78 /* PR_FUTEX_HASH */, 1, 1 << 20, 0, 0));
     say("own table of descriptors", syscall(SYS_close_range, 100, 200, 2));
     say("thread with an own table", syscall(SYS_clone, CLONE_VM | CLONE_SIGHAND | CLONE_THREAD, buffer, 0, 0, 0));
+    int first[2], second[2], piece = open_new(0);
+    if (pipe(first) < 0 || pipe(second) < 0 || write(piece, "x", 1) != 1 || write(first[1], "x", 1) != 1) exit(9);
+    say("piece of a file in a pipe", splice(piece, &(loff_t){0}, first[1], NULL, 1, 0));
+    say("file sent to a pipe", sendfile(first[1], piece, &(off_t){0}, 1));
+    say("piece of a pipe in another", tee(first[0], second[1], 1, 0));
 }
 
 /* What any program may do; each line has to end with "allowed". */
@@ -270,6 +278,14 @@ int main(int argc, char **argv) {
             }
         }
         for (;;) pause();
+    } else if (is(mode, "memory in watches")) {
+        int watched[200], watcher = -1;
+        for (int file = 0; file < 200; file++) watched[file] = eventfd(0, 0);
+        for (long watch = 0; watch < number; watch++) {
+            if (watch % 200 == 0) watcher = epoll_create1(0);
+            if (epoll_ctl(watcher, EPOLL_CTL_ADD, watched[watch % 200], &(struct epoll_event){.events = EPOLLIN}) < 0) return 7;
+        }
+        for (;;) pause();
     } else if (is(mode, "memory without a first thread")) {
         pthread_t thread;
         pthread_create(&thread, NULL, take_memory_in_thread, (void *)number);
@@ -320,7 +336,10 @@ int main(int argc, char **argv) {
         write_all(one, number / 2);
         write_all(two, number / 2);
         for (;;) pause();
-    } else if (is(mode, "fill with nameless files")) {
+    } else if (is(mode, "fill with nameless files") || is(mode, "fill below a long path")) {
+        char name[251] = {0};
+        for (int depth = 0; is(mode, "fill below a long path") && depth < 20; depth++)
+            if (mkdir(memset(name, 'd', 250), 0700) < 0 || chdir(name) < 0) return 5;
         for (int file = 0; file < 8; file++) write_all(open_new(file), number / 8);
         for (;;) pause();
     } else if (is(mode, "fill with mapped files")) {

@@ -22,7 +22,6 @@ pub(super) struct Place {
 #[derive(Clone, Copy, Debug)]
 struct Ended {
     place: Place,
-    attempt: AttemptId,
     is_reported: bool,
 }
 
@@ -75,7 +74,7 @@ impl Account {
             Some(lease) => lease.place(),
             None => self.unstored.remove(&attempt)?,
         };
-        self.goes_on(Ended { place, attempt, is_reported }, now);
+        self.goes_on(Ended { place, is_reported }, now);
         ended
     }
 

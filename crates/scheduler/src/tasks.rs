@@ -112,13 +112,17 @@ pub(crate) enum Offer {
 }
 
 impl Offer {
-    /// The offer for a lease of up to `limit` tasks: if the far part of a run that other lanes walk is shorter, the lease takes
-    /// more of the run, instead of leaving a rest that is too small for a lease.
-    pub(crate) fn widened(self, limit: u64) -> Self {
+    /// The offer for a lease of up to `limit` tasks: the far part of a run that other lanes walk becomes as long as the nearest number
+    /// of such leases, at least one, instead of leaving a rest that is too small for a lease.
+    pub(crate) fn in_whole_leases(self, limit: u64) -> Self {
         match self {
-            Self::Open { start, from, end, continues } => {
-                Self::Open { start, from: from.min(end.saturating_sub(limit).max(start)), end, continues }
+            Self::Open { start, from, end, continues } if start < from => {
+                let limit = limit.max(1);
+                let leases = ((end - from + limit / 2) / limit).max(1);
+                let from = end.saturating_sub(leases.saturating_mul(limit)).max(start);
+                Self::Open { start, from, end, continues }
             }
+            Self::Open { .. } => self,
             Self::Returned(_) => self,
         }
     }

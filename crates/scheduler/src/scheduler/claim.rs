@@ -84,7 +84,7 @@ impl Scheduler {
         }
         let is_pushed = size == LeaseSize::Fitting;
         let limit = self.lease_tasks(id, lane, size);
-        let offer = offer.widened(limit);
+        let offer = offer.in_whole_leases(limit);
         let place = self.jobs[&id].place.expect("a chosen job stands in the queue");
         self.queue.count_turn(place);
         // A worker that pulls may never come back for the tasks that follow.

@@ -77,7 +77,8 @@ struct Leased {
     slot: Option<(WorkerKey, u32)>,
     /// The pulling worker.
     pulled_by: Option<WorkerKey>,
-    /// Leases of a slot run in this order.
+    claimed_at: Micros,
+    /// Leases of a slot run in this order: the claim, or the time at which a list has shown that another one runs first.
     queued_at: Micros,
     /// Whether the lease was given to a slot that had another one.
     has_waited: bool,

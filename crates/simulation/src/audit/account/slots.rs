@@ -14,7 +14,7 @@ use crate::world::World;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Place {
     slot: Option<(WorkerKey, u32)>,
-    queued_at: Micros,
+    claimed_at: Micros,
     has_waited: bool,
 }
 
@@ -37,6 +37,7 @@ impl Leased {
             tasks,
             slot,
             pulled_by,
+            claimed_at: 0,
             queued_at: 0,
             has_waited: false,
             since: None,
@@ -48,7 +49,7 @@ impl Leased {
     }
 
     fn place(&self) -> Place {
-        Place { slot: self.slot, queued_at: self.queued_at, has_waited: self.has_waited }
+        Place { slot: self.slot, claimed_at: self.claimed_at, has_waited: self.has_waited }
     }
 }
 
@@ -64,7 +65,7 @@ impl Account {
     /// The first lease of a slot that is not stored.
     fn first_unstored(&self, slot: Option<(WorkerKey, u32)>) -> Option<(Micros, AttemptId)> {
         let of_slot = self.unstored.iter().filter(|(_, place)| slot.is_some() && place.slot == slot);
-        of_slot.map(|(attempt, place)| (place.queued_at, *attempt)).min()
+        of_slot.map(|(attempt, place)| (place.claimed_at, *attempt)).min()
     }
 
     /// Ends a lease; the next lease of its slot starts. If the worker has reported the end, that start is known.
@@ -88,7 +89,7 @@ impl Account {
                 let by_limit = next.limit.map(|limit| now + limit);
                 next.latest_end = next.latest_end.or(by_limit).min(by_limit);
             }
-            let is_earlier = next.queued_at < ended.place.queued_at;
+            let is_earlier = next.queued_at < ended.place.claimed_at;
             if ended.is_reported && ended.place.has_waited && is_earlier && !next.was_overtaken {
                 next.was_overtaken = true;
                 let (attempt, queued_at) = (*attempt, next.queued_at);
@@ -130,7 +131,8 @@ impl World {
         let account = &mut self.audit.account;
         let is_behind_unstored = account.first_unstored(slot).is_some();
         let ahead: Vec<_> = account.of_slot(slot).into_iter().map(|(_, other)| other.latest_end).collect();
-        lease.queued_at = begun_at.unwrap_or(now);
+        lease.claimed_at = begun_at.unwrap_or(now);
+        lease.queued_at = lease.claimed_at;
         lease.has_waited = begun_at.is_none() && (is_behind_unstored || !ahead.is_empty());
         if !is_stored {
             account.unstored.insert(attempt, lease.place());

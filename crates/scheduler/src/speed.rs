@@ -16,8 +16,9 @@ const SETUP_TIMES: u32 = 25;
 /// them.
 const LEAST_SHARE: Duration = Duration::from_micros(750);
 
-/// Least work of a lease that is cut off an even share, so that unequal slots end at the same time.
-const LEAST_BALANCING: Duration = Duration::from_micros(1500);
+/// Least work of a lease that is cut off an even share, so that unequal slots end at the same time. A lease behind another one
+/// reaches its worker after the head start of that one and what a busy machine adds: a shorter one would find the slot idle.
+const LEAST_BALANCING: Duration = Duration::from_millis(3);
 
 /// A small job that waits for a slot must not wait much longer for another job's sake.
 const MAX_FLOOR: Duration = Duration::from_millis(500);
@@ -209,15 +210,15 @@ mod tests {
 
     #[test]
     fn leases_shrink_toward_the_end_of_the_job_in_rounds_of_equal_ones() {
-        assert_eq!(leases(4000, 2), [1000, 1000, 500, 500, 250, 250, 250, 250]);
-        assert_eq!(leases(720, 2), [180; 4], "no round has a lease for one slot alone");
-        assert_eq!(leases(900, 3), [150; 6]);
+        assert_eq!(leases(4000, 2), [1000, 1000, 500, 500, 500, 500]);
+        assert_eq!(leases(1200, 2), [300; 4], "no round has a lease for one slot alone");
+        assert_eq!(leases(1800, 3), [300; 6]);
         assert_eq!(leases(1, 2), [1]);
     }
 
     #[test]
     fn what_is_left_is_divided_only_into_leases_that_are_worth_their_cost() {
-        assert_eq!(leases(450, 2), [225; 2], "three leases of 1.5 ms would take as long as two");
+        assert_eq!(leases(900, 2), [450; 2], "three leases of 3 ms would take longer than two");
         assert_eq!(leases(290, 2), [145; 2], "an even share for each slot");
         assert_eq!(leases(160, 2), [80; 2], "one lease for each slot");
         assert_eq!(leases(100, 2), [100], "two leases of half a millisecond would take longer");

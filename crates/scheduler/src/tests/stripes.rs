@@ -139,7 +139,7 @@ fn the_rest_that_a_late_worker_walks_is_not_left_to_it() {
 #[test]
 fn a_slot_begins_where_whole_leases_lead_to_the_end() {
     let mut grid = Harness::with_workers(2);
-    let task_estimate = Some(Duration::from_micros(25));
+    let task_estimate = Some(Duration::from_micros(50));
     grid.submit_spec(1, JobSpec { task_estimate, ..stripes(80) });
     let leases = [1, 2, 1, 2].map(|worker| grid.claim_tasks(worker));
     assert_eq!(leases, [0..20, 40..60, 20..40, 60..80].map(|tasks| Some((job(1), tasks))));

@@ -122,8 +122,7 @@ impl Offer {
                 let from = end.saturating_sub(leases.saturating_mul(limit)).max(start);
                 Self::Open { start, from, end, continues }
             }
-            Self::Open { .. } => self,
-            Self::Returned(_) => self,
+            Self::Open { .. } | Self::Returned(_) => self,
         }
     }
 }

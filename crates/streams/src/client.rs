@@ -133,7 +133,7 @@ pub(crate) fn unreachable(broker: Option<&str>) -> String {
 
 /// Says why no broker has answered a consumer that reads nothing yet.
 pub(crate) fn why_unreachable(consumer: &BaseConsumer<Context>) -> String {
-    // What librdkafka has to tell waits where records would.
+    // The messages about brokers come out of the queue of records, before the records.
     let mut polls = 0..MAX_MESSAGES;
     while polls.next().is_some() && consumer.poll(TELLING).is_some() {}
     consumer.context().unreachable()

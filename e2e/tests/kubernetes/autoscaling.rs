@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::helpers::{GRID, read, with_component};
 
-/// What the tests read of KEDA's ScaledObject.
+/// The fields of a ScaledObject that the tests compare.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct ScaledObjectSpec {

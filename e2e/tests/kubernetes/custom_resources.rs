@@ -58,7 +58,7 @@ fn certificates_of_the_manual_are_what_cert_manager_takes() {
     }
 }
 
-/// Those that the values change are compared with no manifest.
+/// No manifest has the objects that a chart renders with other values, so no other test looks at them.
 #[test]
 fn chart_renders_objects_that_the_operators_take() {
     let monitoring = json!({

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::helpers::{MONITORING, coordinator, copy_of, object, pairs, render, worker};
 
-/// What the tests read of a ServiceMonitor and a PodMonitor.
+/// The fields of a ServiceMonitor or a PodMonitor that the tests compare.
 #[derive(Debug, Deserialize)]
 struct Monitor {
     selector: LabelSelector,

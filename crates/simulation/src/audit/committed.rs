@@ -15,6 +15,13 @@ impl Ledger {
         self.failures.retain(|task, _| !tasks.contains(task));
         tasks.clone().filter(|task| !self.done.insert(*task)).count()
     }
+
+    /// Counts an attempt whose tasks have no attempts left.
+    fn give_up(&mut self, tasks: &Range<u64>) {
+        self.attempts += 1;
+        self.failures.retain(|task, _| !tasks.contains(task));
+        self.given_up.extend(tasks.clone());
+    }
 }
 
 impl World {
@@ -82,11 +89,7 @@ impl World {
                 self.account_committed(number);
             }
             ChangeKind::TasksFailed { tasks, .. } => {
-                ledger.attempts += 1;
-                for task in tasks.clone() {
-                    ledger.failures.remove(&task);
-                    ledger.given_up.insert(task);
-                }
+                ledger.give_up(tasks);
                 self.account_committed(number);
             }
             ChangeKind::Canceled => ledger.is_over = true,

@@ -10,7 +10,7 @@ use actix_web::http::header::CONTENT_LENGTH;
 use actix_web::web::{Data, Json, Path, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use api::{ClaimRequest, Claimed, Completion, Problem, ReleaseRequest, RenewRequest, Renewed, TaskFailure};
-use engine::{CompleteError, LeaseFailure};
+use engine::{CompleteError, Engine, LeaseFailure};
 use jiff::Timestamp;
 use model::{AttemptId, JobKind};
 use scheduler::AttemptFailure;
@@ -97,10 +97,6 @@ pub(super) async fn complete(
 ) -> Result<HttpResponse, ApiError> {
     state.identity.demand(&request).await?;
     let attempt = attempt_id(&path)?;
-    // Checked before the body is read and memory is reserved for it.
-    if state.term()?.driver.view(|engine| engine.has_ended(attempt)) {
-        return Err(stale());
-    }
     let (body, permit) = read_report(&state, &request, body, attempt).await?;
     let completion: Completion = with_body(body, parse_json).await?;
     let Completion { results, value, compute_us, lease, claim } = completion;
@@ -264,18 +260,22 @@ fn release_rest(state: &State, term: &Term, attempt: AttemptId, beyond: u64) -> 
 
 /// Reads the report of an outcome once there is room for it, or makes room for it once it is read: the budget of bodies counts only
 /// long ones.
+///
+/// # Errors
+/// The attempt has ended: nothing is read, and no memory reserved. Or the body cannot be read.
 async fn read_report(
     state: &State,
     request: &HttpRequest,
     body: Payload,
     attempt: AttemptId,
 ) -> Result<(Body, OutcomePermit), ApiError> {
-    let tasks = state.term()?.driver.view(|engine| {
+    let tasks_with_results = |engine: &Engine| {
         let (job, tasks, _) = engine.lease(attempt, now())?;
         let has_results = engine.kind(job).is_some_and(|kind| kind == JobKind::TASKS || is_program(kind));
         has_results.then_some(tasks.end - tasks.start)
-    });
-    let tasks = tasks.unwrap_or(0);
+    };
+    let looked_at = |engine: &Engine| (!engine.has_ended(attempt)).then(|| tasks_with_results(engine).unwrap_or(0));
+    let tasks = state.term()?.driver.view(looked_at).ok_or_else(stale)?;
     // The term is not held while the outcome waits, which may be as long as the term lasts.
     let prolong = || {
         if let Ok(term) = state.term() {

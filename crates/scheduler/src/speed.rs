@@ -125,7 +125,7 @@ impl Round {
         let left = speed.expect(unclaimed_tasks).as_secs_f64();
         let worth = |least: Duration| to_tasks((left / least.as_secs_f64()).round());
         let leases = worth(LEAST_BALANCING).max(worth(LEAST_SHARE).min(idle)).clamp(1, 2 * slots);
-        // Part of a round more would be the last to end.
+        // Leases for a part of the slots would leave the other slots idle at the end.
         let leases = if leases < 2 * slots { leases.min(slots) } else { leases };
         Self { tasks: unclaimed_tasks.div_ceil(leases), leases_left: leases.min(slots), slots }
     }

@@ -1,10 +1,11 @@
-//! Sends leases to workers, each as one HTTP request, and brings the answers to the engine.
+//! Sends leases to workers, each as a message of a stream or as one HTTP request, and brings the answers to the engine.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use api::client::{AnswerError, read_bounded_json};
-use api::{LeaseOutcome, LeaseRequest, Problem};
+use api::{LeaseOutcome, LeaseRequest, MAX_STREAMED_BYTES, Problem, StreamedAnswer};
 use async_channel::Receiver;
 use engine::{CompleteError, LeaseFailure, LeaseOrder};
 use model::AttemptId;
@@ -13,11 +14,13 @@ use scheduler::{AttemptFailure, WorkerKey};
 use service::{WorkerToken, trace};
 use store::Store;
 use tokio::sync::oneshot;
+use tokio::time::timeout;
 use tracing::{debug, warn};
 use workloads::Report;
 
 use crate::driver::{Driver, Outgoing};
 use crate::lease_log::{Begun, End, LeaseLog};
+use crate::lease_streams::{LeaseStream, LeaseStreams};
 use crate::metrics::{CoordinatorMetrics, LeaseEnd};
 use crate::outcomes::{OutcomeBudget, OutcomePermit, OutcomeSize};
 use crate::outputs::{Reported, UncountedError};
@@ -33,6 +36,9 @@ const MAX_PROBLEM_BYTES: usize = 8 * 1024;
 
 /// Bytes that an outcome's JSON adds to its results.
 const OUTCOME_OVERHEAD_BYTES: usize = 4096;
+
+/// Bytes that a settled attempt adds to a lease.
+const SETTLED_BYTES: usize = 40;
 
 /// The engine ends a lease that expires; the request ends this much later, for a worker that is lost by then.
 const GRACE: Duration = Duration::from_secs(1);
@@ -50,6 +56,7 @@ pub(crate) struct LeaseSender {
     pub(crate) lease_log: Arc<LeaseLog>,
     pub(crate) threads: Arc<ServingThreads>,
     pub(crate) clients: Arc<Clients>,
+    pub(crate) streams: LeaseStreams,
     /// `http` or `https`.
     pub(crate) scheme: &'static str,
     pub(crate) token: WorkerToken,
@@ -196,6 +203,9 @@ impl LeaseSender {
         if !self.trust.holds() {
             return Sent::Failed(LeaseFailure::Undeliverable);
         }
+        if let Some(stream) = self.stream_for(order, &lease, address) {
+            return self.send_over(&stream, lease, order, patience).await;
+        }
         let mut request =
             self.clients.here().post(format!("{}://{address}/lease", self.scheme)).timeout(patience).json(&lease);
         if let Some(parent) = order.trace.as_ref().filter(|_| trace::is_on()) {
@@ -213,43 +223,51 @@ impl LeaseSender {
         }
     }
 
-    async fn judge(&self, response: Response, order: &LeaseOrder) -> Sent {
-        match response.status() {
-            StatusCode::OK => match self.read_outcome(response, order).await {
-                Ok((report, busy, permit)) => Sent::Completed(report, busy, permit),
-                Err(sent) => sent,
-            },
-            // The worker drains, or has no room.
-            StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => Sent::Failed(LeaseFailure::HandedBack),
-            // The worker's server gave the request up before it had read the head: a worker that was halted for some seconds
-            // finds the time limit of the head over when it goes on. Or the address belongs to another process, or the worker
-            // follows a coordinator of a later epoch.
-            StatusCode::REQUEST_TIMEOUT | StatusCode::CONFLICT => Sent::Failed(LeaseFailure::Undeliverable),
-            // The worker is of another release, such as in the middle of an upgrade.
-            StatusCode::NOT_IMPLEMENTED => Sent::Failed(LeaseFailure::Unsupported),
-            StatusCode::UNPROCESSABLE_ENTITY => {
-                let problem: Option<Problem> = read_bounded_json(response, MAX_PROBLEM_BYTES).await.ok();
-                let detail = problem.map_or_else(|| "the task failed".to_owned(), |problem| problem.detail);
-                Sent::Failed(LeaseFailure::TaskFailed(detail))
+    /// The stream for a lease. Long results would hold the outcomes behind them up, and a traced lease needs headers.
+    fn stream_for(&self, order: &LeaseOrder, lease: &LeaseRequest, address: SocketAddr) -> Option<Arc<LeaseStream>> {
+        let is_traced = order.trace.is_some() && trace::is_on();
+        let is_short = lease.work.get().len() + lease.settled.len() * SETTLED_BYTES <= MAX_STREAMED_BYTES / 2;
+        if order.has_results || is_traced || !is_short || !serving_threads::is_marked() {
+            return None;
+        }
+        let request = || self.token.sign(self.clients.here().get(format!("{}://{address}/leases", self.scheme)));
+        self.streams.to(order.worker, &self.supervisor, request)
+    }
+
+    async fn send_over(
+        &self,
+        stream: &LeaseStream,
+        lease: LeaseRequest,
+        order: &LeaseOrder,
+        patience: Duration,
+    ) -> Sent {
+        match timeout(patience, stream.compute(lease)).await {
+            Ok(Some(StreamedAnswer::Outcome(outcome))) => {
+                self.counted(outcome, order, OutcomePermit::none()).await.unwrap_or_else(|sent| sent)
             }
-            status => {
-                let problem: Option<Problem> = read_bounded_json(response, MAX_PROBLEM_BYTES).await.ok();
-                let detail = problem.map_or_else(String::new, |problem| format!(": {}", problem.detail));
-                let cause = format!("its worker answered {status}{detail}");
-                if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
-                    Sent::KeptOut(cause)
-                } else {
-                    worker_failed(cause)
-                }
+            Ok(Some(StreamedAnswer::Refusal { problem, .. })) => {
+                let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+                failure_of(status).map_or_else(|| refused(status, Some(problem.detail)), Sent::Failed)
             }
+            // As of a request.
+            Err(_) if !order.outlives_connection => Sent::Failed(LeaseFailure::WorkerFailed(AttemptFailure::Expired)),
+            Ok(None) | Err(_) => Sent::Broken,
         }
     }
 
-    async fn read_outcome(
-        &self,
-        response: Response,
-        order: &LeaseOrder,
-    ) -> Result<(Report, Duration, OutcomePermit), Sent> {
+    async fn judge(&self, response: Response, order: &LeaseOrder) -> Sent {
+        let status = response.status();
+        if status == StatusCode::OK {
+            return self.read_outcome(response, order).await.unwrap_or_else(|sent| sent);
+        }
+        if let Some(failure) = failure_of(status) {
+            return Sent::Failed(failure);
+        }
+        let problem: Option<Problem> = read_bounded_json(response, MAX_PROBLEM_BYTES).await.ok();
+        refused(status, problem.map(|problem| problem.detail))
+    }
+
+    async fn read_outcome(&self, response: Response, order: &LeaseOrder) -> Result<Sent, Sent> {
         let results = if order.has_results { self.max_result_bytes } else { 0 };
         let (attempt, most) = (order.attempt, results.saturating_add(OUTCOME_OVERHEAD_BYTES));
         let length = response.content_length().and_then(|length| usize::try_from(length).ok());
@@ -272,10 +290,15 @@ impl LeaseSender {
                 return Err(worker_failed(format!("{:#}", anyhow::Error::from(error))));
             }
         };
+        self.counted(outcome, order, permit).await
+    }
+
+    /// Checks that an outcome can count.
+    async fn counted(&self, outcome: LeaseOutcome, order: &LeaseOrder, permit: OutcomePermit) -> Result<Sent, Sent> {
+        let LeaseOrder { job, attempt, kind, .. } = *order;
         if outcome.attempt != attempt {
             return Err(worker_failed(format!("its worker answered for attempt {}", outcome.attempt)));
         }
-        let LeaseOrder { job, kind, .. } = *order;
         let reported = Reported { job, kind, attempt, first: order.tasks.start, results: &outcome.results };
         reported.demand_objects(&self.store).await.map_err(|error| match error {
             UncountedError::Absent(cause) => worker_failed(cause),
@@ -283,7 +306,7 @@ impl LeaseSender {
             UncountedError::Read(_) => Sent::Broken,
         })?;
         let report = Report { value: Some(outcome.value), results: outcome.results };
-        Ok((report, Duration::from_micros(outcome.compute_us), permit))
+        Ok(Sent::Completed(report, Duration::from_micros(outcome.compute_us), permit))
     }
 
     /// The failure of a lease whose results are too long, which is no fault of its worker.
@@ -370,6 +393,34 @@ impl LeaseSender {
 fn begun(order: &LeaseOrder) -> Begun<'_> {
     let LeaseOrder { attempt, worker_id: worker, slot, job, kind, tasks, .. } = order;
     Begun { attempt: *attempt, worker, slot: Some(*slot), job: *job, kind: *kind, tasks }
+}
+
+/// The failure that a status alone says.
+fn failure_of(status: StatusCode) -> Option<LeaseFailure> {
+    match status {
+        // The worker drains, or has no room.
+        StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => Some(LeaseFailure::HandedBack),
+        // The worker's server gave the request up before it had read the head: a worker that was halted for some seconds finds
+        // the time limit of the head over when it goes on. Or the address belongs to another process, or the worker follows a
+        // coordinator of a later epoch.
+        StatusCode::REQUEST_TIMEOUT | StatusCode::CONFLICT => Some(LeaseFailure::Undeliverable),
+        // The worker is of another release, such as in the middle of an upgrade.
+        StatusCode::NOT_IMPLEMENTED => Some(LeaseFailure::Unsupported),
+        _ => None,
+    }
+}
+
+fn refused(status: StatusCode, detail: Option<String>) -> Sent {
+    if status == StatusCode::UNPROCESSABLE_ENTITY {
+        return Sent::Failed(LeaseFailure::TaskFailed(detail.unwrap_or_else(|| "the task failed".to_owned())));
+    }
+    let detail = detail.map_or_else(String::new, |detail| format!(": {detail}"));
+    let cause = format!("its worker answered {status}{detail}");
+    if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
+        Sent::KeptOut(cause)
+    } else {
+        worker_failed(cause)
+    }
 }
 
 fn worker_failed(cause: String) -> Sent {

@@ -25,6 +25,7 @@ mod kafka;
 mod leadership;
 mod lease_log;
 mod lease_sender;
+mod lease_streams;
 mod members;
 mod metrics;
 pub mod migrate;

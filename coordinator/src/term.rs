@@ -26,6 +26,7 @@ use crate::jobs::Jobs;
 use crate::kafka::{self, Kafka};
 use crate::lease_log::LeaseLog;
 use crate::lease_sender::LeaseSender;
+use crate::lease_streams::LeaseStreams;
 use crate::metrics::CoordinatorMetrics;
 use crate::outcomes::OutcomeBudget;
 use crate::pull_workers::PullWorkers;
@@ -198,6 +199,7 @@ impl Term {
             lease_log: Arc::clone(&parts.lease_log),
             threads: Arc::clone(&parts.threads),
             clients: Arc::clone(&parts.clients),
+            streams: LeaseStreams::default(),
             scheme: parts.scheme,
             token: parts.config.worker_token.clone(),
             metrics: parts.metrics.clone(),

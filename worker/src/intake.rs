@@ -31,6 +31,7 @@ pub(crate) struct Intake {
     leases: Room,
     direct: Room,
     hand_back: watch::Sender<bool>,
+    is_drained: watch::Sender<bool>,
 }
 
 impl Room {
@@ -52,7 +53,7 @@ impl Room {
 impl Intake {
     pub(crate) fn new(slots: u32, health: Health) -> Self {
         let (leases, direct) = (Room::new(slots * LEASES_PER_SLOT), Room::new(MAX_DIRECT_REQUESTS));
-        Self { health, leases, direct, hand_back: watch::Sender::new(false) }
+        Self { health, leases, direct, hand_back: watch::Sender::new(false), is_drained: watch::Sender::new(false) }
     }
 
     /// Admits a lease.
@@ -87,6 +88,13 @@ impl Intake {
         if tokio::time::timeout_at(until, empty).await.is_err() {
             self.hand_back.send_replace(true);
         }
+        self.is_drained.send_replace(true);
+    }
+
+    /// Resolves when the drain is over.
+    pub(crate) async fn until_drained(&self) {
+        // As with `must_hand_back`.
+        let _ = self.is_drained.subscribe().wait_for(|is_drained| *is_drained).await;
     }
 
     fn refuse_while_draining(&self) -> Result<(), ApiError> {

@@ -63,8 +63,16 @@ impl Outcome {
     /// # Errors
     /// The lease has no result.
     pub(crate) fn answer(&self) -> Result<HttpResponse, ApiError> {
+        Ok(HttpResponse::Ok().json(self.report()?))
+    }
+
+    /// The result of the lease.
+    ///
+    /// # Errors
+    /// The lease has no result.
+    pub(crate) fn report(&self) -> Result<&LeaseOutcome, ApiError> {
         match self {
-            Self::Done(outcome) => Ok(HttpResponse::Ok().json(&**outcome)),
+            Self::Done(outcome) => Ok(outcome),
             // The task is at fault, not this worker.
             Self::TaskFailed(error) => Err(ApiError::Mismatch(error.to_string())),
             Self::Broken(error) => Err(ApiError::Failed(error.to_string())),

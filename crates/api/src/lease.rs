@@ -1,11 +1,14 @@
-//! Requests of a coordinator to a worker, one HTTP request a lease.
+//! Leases as a coordinator gives them to a worker: each by one HTTP request, or many over one stream.
 
 use model::{AttemptId, BootId, JobId, JobKind, WorkerId, decimal};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
-use crate::schema;
+use crate::{Problem, schema};
+
+/// The longest message of a lease stream, in bytes. A longer lease goes by `POST /lease`.
+pub const MAX_STREAMED_BYTES: usize = 64 * 1024;
 
 /// The longest body of `POST /lease`: its work, and the attempts that it settles.
 pub const MAX_LEASE_BYTES: usize = 1024 * 1024;
@@ -74,6 +77,42 @@ pub struct LeaseOutcome {
     pub results: Vec<Box<RawValue>>,
     /// Time the computation took, waiting not included.
     pub compute_us: u64,
+}
+
+/// A message from a coordinator to a worker over `GET /leases`.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StreamedOrder {
+    /// A lease, as in `POST /lease`.
+    Lease(LeaseRequest),
+    /// The end of a lease that does not outlive its connection. There is no answer to the lease.
+    Revoke(AttemptId),
+}
+
+/// A message from a worker to a coordinator over `GET /leases`: the answer to a lease.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StreamedAnswer {
+    /// The outcome, as in the answer to `POST /lease`.
+    Outcome(LeaseOutcome),
+    /// The reason for which there is none, with the status that `POST /lease` would have had.
+    Refusal {
+        /// The attempt that has no outcome.
+        attempt: AttemptId,
+        /// The reason.
+        problem: Problem,
+    },
+}
+
+impl StreamedAnswer {
+    /// The attempt that is answered.
+    #[must_use]
+    pub fn attempt(&self) -> AttemptId {
+        match self {
+            Self::Outcome(outcome) => outcome.attempt,
+            Self::Refusal { attempt, .. } => *attempt,
+        }
+    }
 }
 
 #[cfg(test)]

@@ -25,7 +25,9 @@ pub use heartbeat::{
     MAX_HELD_LEASES, MAX_SLOTS_PER_WORKER,
 };
 pub use kafka::{KafkaStats, WorkerStatus};
-pub use lease::{LeaseName, LeaseOutcome, LeaseRequest, MAX_LEASE_BYTES};
+pub use lease::{
+    LeaseName, LeaseOutcome, LeaseRequest, MAX_LEASE_BYTES, MAX_STREAMED_BYTES, StreamedAnswer, StreamedOrder,
+};
 pub use problem::{PROBLEM_JSON, Problem};
 pub use program::{
     BroughtProgram, LogPage, LogReport, MAX_DESCRIPTION_BYTES, MAX_LOG_BYTES, MAX_PROGRAM_NAMES, NamedAbility, Program,

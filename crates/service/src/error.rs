@@ -145,14 +145,10 @@ impl ResponseError for ApiError {
     }
 
     fn error_response(&self) -> HttpResponse {
-        let status = self.status_code();
-        let field = self.field().map(|field| field.to_owned().into());
-        let title = status.canonical_reason().unwrap_or("Error").into();
-        let problem = Problem { title, status: status.as_u16(), detail: self.to_string(), field };
-        let mut response = HttpResponse::build(status);
+        let mut response = HttpResponse::build(self.status_code());
         self.insert_headers(&mut response);
         // `json` keeps an existing content type.
-        let mut response = response.content_type(PROBLEM_JSON).json(problem);
+        let mut response = response.content_type(PROBLEM_JSON).json(self.problem());
         mark_not_leading(self, &mut response);
         response
     }
@@ -167,6 +163,15 @@ pub fn mark_not_leading(error: &ApiError, answer: &mut HttpResponse) {
 }
 
 impl ApiError {
+    /// The error as the client sees it.
+    #[must_use]
+    pub fn problem(&self) -> Problem {
+        let status = self.status_code();
+        let field = self.field().map(|field| field.to_owned().into());
+        let title = status.canonical_reason().unwrap_or("Error").into();
+        Problem { title, status: status.as_u16(), detail: self.to_string(), field }
+    }
+
     /// The wrong field.
     fn field(&self) -> Option<&str> {
         if let Self::InvalidField { field, .. } = self {

@@ -32,6 +32,7 @@ mod stream;
 mod telemetry;
 mod tls;
 pub mod trace;
+pub mod web_socket;
 
 pub use accept::prefers_to_json;
 pub use access::{Access, Caller, Right, Rights, TOKEN_COOKIE, until_revoked};

@@ -1,10 +1,10 @@
-//! Canceling and pausing take effect at once, however large the job.
+//! Canceling, pausing and a client's departure take effect at once, however large the job.
 
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::helpers::{Coordinator, Order, Worker, eventually, heavy, in_time};
+use crate::helpers::{Coordinator, Order, Worker, eventually, heavy, in_time, published_sum};
 
 /// Longest time from the answer until no worker computes for the job.
 const STOP_LIMIT: Duration = Duration::from_secs(1);
@@ -17,6 +17,25 @@ fn canceled_job_of_a_million_tasks_stops_at_once() {
 #[test]
 fn paused_job_of_a_million_tasks_stops_at_once_and_goes_on_when_it_is_resumed() {
     stops_at_once("pause", "paused");
+}
+
+#[test]
+fn sum_without_its_client_stops_though_its_worker_stays_connected() {
+    let coordinator = Coordinator::start(&[]);
+    let worker = Worker::join(&coordinator, &[]);
+    let running = || worker.metric("divvy_worker_running_slots");
+    let requests = || worker.metric(r#"divvy_http_requests_total{route="/lease",code="client-gone"}"#);
+    // The first lease of each of the coordinator's threads is a request, which ends with its connection.
+    eventually("the lease of a stream is revoked", || {
+        let before = requests();
+        let endless = coordinator.ask_endless();
+        eventually("it computes", || (running() == 1.0).then_some(()));
+        drop(endless);
+        eventually("it stops", || (running() == 0.0).then_some(()));
+        (requests() == before).then_some(())
+    });
+    assert!(worker.metric(r#"divvy_http_requests_total{route="/leases",code="101"}"#) >= 1.0);
+    assert_eq!(coordinator.sum(1, 10_u64.pow(7)).sum(), published_sum(7));
 }
 
 fn stops_at_once(action: &str, state: &str) {

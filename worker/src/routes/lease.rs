@@ -21,9 +21,14 @@ pub(super) async fn run(state: Data<State>, request: HttpRequest, body: Payload)
     state.token.demand(&request)?;
     let lease: LeaseRequest =
         parse_json(&read_body(&request, body, MAX_LEASE_BYTES, BODY_TIMEOUT, &state.bodies).await?)?;
-    check(&state, &lease).inspect_err(|_| state.metrics.lease().end(LeaseEnd::Returned))?;
+    outcome(&state, lease).await?.answer()
+}
+
+/// Takes a lease and waits for its outcome.
+pub(super) async fn outcome(state: &State, lease: LeaseRequest) -> Result<Outcome, ApiError> {
+    check(state, &lease).inspect_err(|_| state.metrics.lease().end(LeaseEnd::Returned))?;
     state.held.forget(&lease.settled);
-    if lease.outlives_connection { run_held(&state, lease).await } else { run_bound(&state, lease).await }
+    if lease.outlives_connection { run_held(state, lease).await } else { run_bound(state, lease).await }
 }
 
 pub(super) async fn revoke(
@@ -52,19 +57,19 @@ fn check(state: &State, lease: &LeaseRequest) -> Result<(), ApiError> {
     state.see(lease.epoch)
 }
 
-/// Waits for the outcome of a lease that goes on without this request.
-async fn run_held(state: &State, lease: LeaseRequest) -> Result<HttpResponse, ApiError> {
+/// Waits for the outcome of a lease that goes on without the caller.
+async fn run_held(state: &State, lease: LeaseRequest) -> Result<Outcome, ApiError> {
     let pending = state.held.take(lease, &state.executor, || state.intake.enter_lease());
     let pending = pending.inspect_err(|_| state.metrics.lease().end(LeaseEnd::Returned))?;
     match pending.await {
-        Ok(outcome) => outcome.answer(),
+        Ok(outcome) => Ok(outcome),
         Err(_) if state.intake.is_handing_back() => Err(crate::intake::stopping()),
         Err(_) => Err(ApiError::Conflict("the attempt was revoked or settled".to_owned())),
     }
 }
 
-/// Computes a lease for as long as this request lasts.
-async fn run_bound(state: &State, lease: LeaseRequest) -> Result<HttpResponse, ApiError> {
+/// Computes a lease for as long as the caller waits.
+async fn run_bound(state: &State, lease: LeaseRequest) -> Result<Outcome, ApiError> {
     let observation = state.metrics.lease();
     let outcome = compute(state, lease).await;
     observation.end(match &outcome {
@@ -72,7 +77,7 @@ async fn run_bound(state: &State, lease: LeaseRequest) -> Result<HttpResponse, A
         Ok(Outcome::TaskFailed(_) | Outcome::Broken(_) | Outcome::Unsupported(_)) => LeaseEnd::Failed,
         Err(_) => LeaseEnd::Returned,
     });
-    outcome?.answer()
+    outcome
 }
 
 async fn compute(state: &State, lease: LeaseRequest) -> Result<Outcome, ApiError> {

@@ -2,6 +2,7 @@
 
 mod announce;
 mod lease;
+mod lease_stream;
 mod sum_of_primes;
 
 use std::sync::Arc;
@@ -46,6 +47,7 @@ impl State {
 /// The worker's routes, whose rights are the worker token's.
 pub(crate) const ROUTES: &[Route] = &[
     Route::new("POST", "/lease", Right::Admin).begins_no_trace(),
+    Route::new("GET", "/leases", Right::Admin).begins_no_trace(),
     Route::new("DELETE", "/lease/{attempt}", Right::Admin).query(&["epoch"]).begins_no_trace(),
     Route::new("POST", "/announce", Right::Admin).query(&["epoch"]).begins_no_trace(),
     Route::new("GET", "/sum-of-primes", Right::Admin).query(&["a", "b", "algorithm"]),
@@ -55,6 +57,7 @@ pub(crate) fn configure(config: &mut ServiceConfig, state: &Data<State>) {
     config
         .app_data(state.clone())
         .service(resource("/lease", "POST").post(lease::run))
+        .service(resource("/leases", "GET").get(lease_stream::open))
         .service(resource("/lease/{attempt}", "DELETE").delete(lease::revoke))
         .service(resource("/announce", "POST").post(announce::announce))
         .service(resource("/sum-of-primes", "GET").get(sum_of_primes::answer));

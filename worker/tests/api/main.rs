@@ -5,5 +5,6 @@ mod draining;
 mod epochs;
 mod held;
 mod helpers;
+mod lease_streams;
 mod programs;
 mod readiness;

@@ -39,7 +39,8 @@ pub(crate) async fn track(
 }
 
 /// Announces the end of the connection where actix-web ends it without a word: HTTP/1.0 has no chunks, so that a body without a
-/// length ends with its connection; and actix-web closes the connection of a client that offers to speak another protocol.
+/// length ends with its connection; and actix-web closes the connection of a client that offers to speak another protocol, unless
+/// the handler accepts.
 fn adapt<B: MessageBody>(response: &mut ServiceResponse<B>, version: Version, connection: ConnectionType) {
     let is_stream = response.response().body().size() == BodySize::Stream;
     let head = response.response_mut().head_mut();
@@ -47,7 +48,8 @@ fn adapt<B: MessageBody>(response: &mut ServiceResponse<B>, version: Version, co
     if is_without_end {
         head.no_chunking(true);
     }
-    if is_without_end || connection == ConnectionType::Upgrade {
+    let is_refused_offer = connection == ConnectionType::Upgrade && !head.upgrade();
+    if is_without_end || is_refused_offer {
         head.set_connection_type(ConnectionType::Close);
     }
 }

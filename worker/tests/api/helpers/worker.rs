@@ -115,7 +115,7 @@ impl Worker {
         request.send().await.expect("an answer")
     }
 
-    fn url(&self, path: &str) -> String {
+    pub(crate) fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
     }
 

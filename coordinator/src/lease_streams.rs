@@ -135,8 +135,13 @@ impl LeaseStream {
     /// revoked when this is dropped.
     pub(crate) async fn compute(&self, lease: LeaseRequest) -> Option<StreamedAnswer> {
         let (attempt, outlives_connection) = (lease.attempt, lease.outlives_connection);
+        let answer = self.queue(attempt, encoded(&StreamedOrder::Lease(lease)))?;
+        let _unanswered = Unanswered { stream: self, attempt, outlives_connection };
+        answer.await.ok()
+    }
+
+    fn queue(&self, attempt: AttemptId, message: String) -> Option<oneshot::Receiver<StreamedAnswer>> {
         let (sender, answer) = oneshot::channel();
-        let message = encoded(&StreamedOrder::Lease(lease));
         let mut state = self.state();
         if state.is_over {
             return None;
@@ -146,8 +151,7 @@ impl LeaseStream {
         state.queue.push(message);
         drop(state);
         self.queued.notify_one();
-        let _unanswered = Unanswered { stream: self, attempt, outlives_connection };
-        answer.await.ok()
+        Some(answer)
     }
 
     async fn write(&self, mut sink: impl Sink<String> + Unpin) {

@@ -5,12 +5,11 @@ use std::io;
 
 use actix_http::ws::{Codec, Frame, Message, ProtocolError, handshake};
 use actix_web::body::{BodyStream, MessageBody};
-use actix_web::http::header;
 use actix_web::web::{Bytes, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use bytes::BytesMut;
 use futures_util::{Sink, SinkExt, Stream, StreamExt, TryStreamExt};
-use reqwest::{RequestBuilder, StatusCode, Upgraded};
+use reqwest::{RequestBuilder, StatusCode, Upgraded, header};
 use tokio_util::codec::{Encoder, Framed, FramedRead};
 use tokio_util::io::StreamReader;
 

@@ -21,7 +21,9 @@ async fn pair(variables: &[(&str, &str)]) -> (FakeCoordinator, Worker) {
 }
 
 /// Opens a stream: messages to the worker, and its answers.
-async fn open(worker: &Worker) -> (impl Sink<String, Error: Debug> + Unpin, impl Stream<Item = Value> + Unpin) {
+async fn open(
+    worker: &Worker,
+) -> (impl Sink<String, Error: Debug> + Unpin + use<>, impl Stream<Item = Value> + Unpin + use<>) {
     let request = http_client(DEADLINE).expect("a client").get(worker.url("/leases"));
     let (sink, source) = web_socket::open(request, MAX_STREAMED_BYTES).await.expect("a stream");
     (sink, source.map(|text| serde_json::from_slice(&text.expect("a text")).expect("JSON")))

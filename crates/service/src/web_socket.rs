@@ -1,6 +1,7 @@
 //! WebSockets (RFC 6455) between services: messages in both directions over one connection, without a head for each. Every
 //! message is a text of one frame.
 
+use std::future::ready;
 use std::io;
 
 use actix_http::ws::{Codec, Frame, Message, ProtocolError, handshake};
@@ -8,6 +9,7 @@ use actix_web::body::{BodyStream, MessageBody};
 use actix_web::web::{Bytes, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use bytes::BytesMut;
+use futures_util::stream::once;
 use futures_util::{Sink, SinkExt, Stream, StreamExt, TryStreamExt};
 use reqwest::{RequestBuilder, StatusCode, Upgraded, header};
 use tokio_util::codec::{Encoder, Framed, FramedRead};
@@ -52,7 +54,7 @@ pub async fn open(
     let codec = Codec::new().client_mode().max_size(max_bytes);
     let socket: Framed<Upgraded, Codec> = Framed::new(response.upgrade().await?, codec);
     let (sink, source) = socket.split();
-    let sink = sink.with(|text: String| std::future::ready(Ok::<_, ProtocolError>(Message::Text(text.into()))));
+    let sink = sink.with(|text: String| ready(Ok::<_, ProtocolError>(Message::Text(text.into()))));
     Ok((sink, texts(source)))
 }
 
@@ -66,10 +68,13 @@ pub fn accept(request: &HttpRequest, messages: impl Stream<Item = String> + 'sta
         message: format!("must open a WebSocket: {error}"),
     };
     let mut response = handshake(request.head()).map_err(invalid)?;
+    let messages = messages.map(|text| Message::Text(text.into()));
+    // The peer that reads it closes the connection; without it actix-web would wait for the peer first.
+    let messages = messages.chain(once(ready(Message::Close(None))));
     let mut codec = Codec::new();
-    let frames = messages.map(move |text| {
-        let mut frame = BytesMut::with_capacity(text.len() + 16);
-        codec.encode(Message::Text(text.into()), &mut frame)?;
+    let frames = messages.map(move |message| {
+        let mut frame = BytesMut::new();
+        codec.encode(message, &mut frame)?;
         Ok::<_, ProtocolError>(frame.freeze())
     });
     let body = BodyStream::new(frames).boxed();
@@ -92,5 +97,5 @@ fn texts(
         Ok(_) => None,
         Err(error) => Some(Err(error)),
     });
-    texts.take_while(|text| std::future::ready(text.is_some())).filter_map(std::future::ready)
+    texts.take_while(|text| ready(text.is_some())).filter_map(ready)
 }

@@ -110,15 +110,17 @@ async fn a_worker_that_stops_hands_the_leases_of_a_stream_back_and_ends_it() {
         answers.by_ref().take(2).map(|answer| answer["refusal"]["problem"]["status"].clone()).collect().await;
     assert_eq!(refusals, [json!(503), json!(503)]);
     assert_eq!(answers.next().await, None, "the stream ends");
+    drop((orders, answers));
     assert!(worker.exit_status().await.success());
 }
 
 #[tokio::test]
 async fn an_unused_stream_does_not_hold_a_stopping_worker_up() {
     let (_coordinator, mut worker) = pair(&[]).await;
-    let (_orders, mut answers) = open(&worker).await;
+    let (orders, mut answers) = open(&worker).await;
     worker.signal(Signal::TERM);
     assert_eq!(answers.next().await, None);
+    drop((orders, answers));
     assert!(worker.exit_status().await.success());
 }
 

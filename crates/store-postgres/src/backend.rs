@@ -53,7 +53,7 @@ impl Line {
         link.as_ref().ok_or(DbError::NoAnswer)
     }
 
-    /// Writes a batch. The connection is usable or closed afterwards.
+    /// Writes a batch, unless the database is silent. The connection is usable or closed afterwards.
     fn write(
         &mut self,
         work: &mut Work,
@@ -62,13 +62,21 @@ impl Line {
         prepared: &mut Option<Vec<Answer>>,
     ) -> Result<Applied, Failed> {
         let Self { io, target, link } = self;
+        let target: &Target = target;
         let written = io.run(async {
             let mut tries = 0;
             loop {
-                let written = match Self::link(link, target).await {
-                    Ok(link) => work.write(link, batch, manner, prepared).await,
-                    Err(error) => Err(Failed::RolledBack(error)),
+                *prepared = None;
+                let writing = async {
+                    let link = Self::link(link, target).await.map_err(Failed::RolledBack)?;
+                    work.write(link, batch, manner, prepared).await
                 };
+                let written = target.pulse.unless_silent(writing).await.unwrap_or_else(|| {
+                    work.ledgers.forget();
+                    let error = DbError::NoAnswer;
+                    // The commit is sent once the answers are prepared.
+                    Err(if prepared.is_some() { Failed::Unknown(error) } else { Failed::RolledBack(error) })
+                });
                 match written {
                     Err(Failed::RolledBack(error)) if was_in_the_way(&error) && tries < TRIES => tries += 1,
                     // The end of a session does not mean that the next one fails.
@@ -103,6 +111,7 @@ impl Line {
             timeout(CHECK_TIMEOUT, link.client.batch_execute("")).await.map_err(|_| DbError::NoAnswer)??;
             Ok::<_, DbError>(())
         });
+        self.target.pulse.note(&checked);
         checked.map_err(|error| {
             self.link = None;
             write_error(&error)
@@ -184,7 +193,7 @@ impl Leader {
     ) -> Result<(Self, u64), LeadershipError> {
         let mut line = Line::new(target).map_err(|error| LeadershipError::Unavailable(error.to_string()))?;
         let (io, slot) = (line.io.clone(), &mut line.link);
-        let read = io.run(async {
+        let reading = async {
             let failure = Line::link(slot, target).await.err();
             if let Some(error) = failure {
                 *slot = if error.is_full() { parked.take() } else { None };
@@ -193,7 +202,8 @@ impl Leader {
                 }
             }
             read_fence(Line::link(slot, target).await?).await
-        });
+        };
+        let read = io.run(target.pulse.answer(reading));
         let fence = read.map_err(|error| leadership_error(&error))?;
         if fence.epoch != epoch {
             return Err(LeadershipError::Lost { epoch, current: fence.epoch });
@@ -227,7 +237,9 @@ impl Leader {
     /// order.
     fn find_out(&mut self, batch: &Batch) -> Result<Applied, BatchError> {
         let Line { io, target, link } = &mut self.line;
-        let fence = match io.run(async { read_fence(Line::link(link, target).await?).await }) {
+        let target: &Target = target;
+        let reading = async { read_fence(Line::link(link, target).await?).await };
+        let fence = match io.run(target.pulse.answer(reading)) {
             Ok(fence) => fence,
             Err(error) if self.in_doubt.is_some() => return Err(BatchError::Unknown(write_error(&error))),
             Err(error) => return Err(BatchError::RolledBack(write_error(&error))),

@@ -119,6 +119,11 @@ impl DbError {
         self.state().is_some_and(|state| !is_end_of_session(state)) || matches!(self, Self::Damaged(_))
     }
 
+    /// Whether the server has said it.
+    pub(crate) fn is_of_server(&self) -> bool {
+        self.state().is_some()
+    }
+
     /// Whether another session may succeed: this one was ended, or was read-only from its beginning.
     pub(crate) fn is_of_the_session(&self) -> bool {
         let is_closed = matches!(self, Self::Sql(error) if error.is_closed());

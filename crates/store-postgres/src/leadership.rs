@@ -104,6 +104,7 @@ impl PostgresLeadership {
         let within = answer_timeout(self.lease);
         let (answer, link) = io.run(async { timeout(within, asking).await }).unwrap_or((Err(DbError::NoAnswer), None));
         self.link = link;
+        self.target.pulse.note(&answer);
         answer.map_err(|error| leadership_error(&error))
     }
 }

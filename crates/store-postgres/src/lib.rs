@@ -23,6 +23,7 @@ mod plan;
 mod pool;
 mod positions;
 mod programs;
+mod pulse;
 mod reads;
 mod rows;
 mod schema;

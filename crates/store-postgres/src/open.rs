@@ -102,6 +102,7 @@ pub fn open(settings: &StoreSettings) -> Result<PostgresStore, OpenError> {
     let watch = Watch { latest: latest_event.clone(), lost: lost.clone(), clock: clock.clone() };
     let watching = watch_events(target.clone(), watch, Arc::downgrade(&alive));
     drop(io.handle().spawn(watching));
+    drop(io.handle().spawn(target.pulse.clone().beat(Arc::downgrade(&alive))));
     let readers = Arc::new(Readers::new(&io, &target));
     let (lease, parked) = (settings.lease, Parked::default());
     Ok(PostgresStore { _io: io, target, lease, readers, parked, objects, latest_event, lost, clock, _alive: alive })

@@ -20,7 +20,7 @@ use crate::target::Target;
 const TURN_TIMEOUT: Duration = Duration::from_secs(5);
 /// Pause before a full server is asked for a connection again.
 const FULL_PAUSE: Duration = Duration::from_millis(250);
-/// Bound on the whole time of a read; the server ends it some seconds earlier.
+/// Bound on the whole time of a read; the server ends it some seconds earlier, and a database that is silent ends it soon.
 const READ_DEADLINE: Duration = Duration::from_secs(15);
 /// Bound on the time of the reads that a leader cannot do without. Their statements have no bound of their own.
 const LONG_READ_DEADLINE: Duration = Duration::from_mins(10);
@@ -145,7 +145,9 @@ where
     R: Fn(Arc<Link>) -> F,
     F: Future<Output = Result<T, DbError>>,
 {
-    let turn = timeout(TURN_TIMEOUT, inner.permits.clone().acquire_owned()).await;
+    let pulse = inner.target.pulse.clone();
+    let turn = timeout(TURN_TIMEOUT, inner.permits.clone().acquire_owned());
+    let Some(turn) = pulse.unless_silent(turn).await else { return Err(DbError::NoAnswer) };
     let Ok(Ok(permit)) = turn else { return Err(DbError::Busy(inner.size)) };
     let mut lent = Lent { inner: inner.clone(), link: None, permit: Some(permit) };
     let reading = async {
@@ -160,6 +162,7 @@ where
             };
             let link = lent.lend(link);
             let found = read(link.clone()).await;
+            pulse.note(&found);
             if let Err(error) = &found
                 && (error.is_of_the_session() || link.client.is_closed())
                 && (was_idle || !was_ended)
@@ -173,7 +176,12 @@ where
             return found;
         }
     };
-    let found = timeout(deadline, reading).await.unwrap_or(Err(DbError::NoAnswer));
+    let Some(found) = pulse.unless_silent(timeout(deadline, reading)).await else {
+        // Nothing at the server hears of a cancellation.
+        lent.end();
+        return Err(DbError::NoAnswer);
+    };
+    let found = found.unwrap_or(Err(DbError::NoAnswer));
     if !matches!(found, Err(DbError::NoAnswer)) {
         lent.give_back();
     }

@@ -12,6 +12,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use url::form_urlencoded;
 
 use crate::error::OpenError;
+use crate::pulse::Pulse;
 use crate::tls;
 
 /// Longest time for all hosts together to accept a connection, unless the URL says otherwise: a question about the lease waits little
@@ -36,6 +37,8 @@ pub(crate) struct Target {
     pub(crate) tls: MakeRustlsConnect,
     /// Host and database for messages, without a password.
     pub(crate) place: String,
+    /// Whether the database answers, on whatever connection.
+    pub(crate) pulse: Pulse,
 }
 
 impl std::fmt::Debug for Target {
@@ -153,7 +156,7 @@ impl Target {
             Mode::Prefer => vec![with(SslMode::Prefer), with(SslMode::Disable)],
             Mode::Require | Mode::VerifyCa | Mode::VerifyFull => vec![with(SslMode::Require)],
         };
-        Ok(Self { ways, tls, place: place(&config) })
+        Ok(Self { ways, tls, place: place(&config), pulse: Pulse::default() })
     }
 }
 

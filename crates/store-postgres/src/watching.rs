@@ -48,6 +48,9 @@ pub(crate) async fn watch_events(target: Arc<Target>, watch: Watch, alive: Weak<
     let (mut is_away, mut epoch) = (false, 0);
     while alive.strong_count() > 0 {
         let Err(error) = follow(&target, &watch, &mut epoch, &mut is_away, &alive).await else { return };
+        if error.is_of_server() {
+            target.pulse.heard();
+        }
         if error.is(&SqlState::UNDEFINED_TABLE) {
             let lost = format!("the database {} has lost everything: its tables are gone", target.place);
             watch.lost.send_replace(Some(lost));
@@ -82,6 +85,7 @@ async fn follow(
         // Read before the question: commits up to then must be in the answer.
         let (known, asked_at) = (*watch.latest.borrow(), Instant::now());
         let row = timeout(ANSWER_TIMEOUT, link.query_opt(NEWEST, &[])).await.map_err(|_| DbError::NoAnswer)??;
+        target.pulse.heard();
         let row = row.ok_or_else(|| DbError::Damaged("the row of the counter or the lease is gone".to_owned()))?;
         if std::mem::take(is_away) {
             tracing::info!("new events are heard of again");

@@ -238,6 +238,38 @@ impl Server {
         }
     }
 
+    /// Halts all processes of the server: its connections stay, new ones are taken by the kernel, and nothing is answered.
+    ///
+    /// # Panics
+    /// The kernel does not tell of a process's children.
+    pub fn freeze(&self) {
+        self.signal_all(Signal::STOP).expect("the kernel tells of children");
+    }
+
+    /// Lets the processes go on after [`Server::freeze`].
+    ///
+    /// # Panics
+    /// The kernel does not tell of a process's children.
+    pub fn thaw(&self) {
+        self.signal_all(Signal::CONT).expect("the kernel tells of children");
+    }
+
+    fn signal_all(&self, signal: Signal) -> std::io::Result<()> {
+        let mut postmaster = lock(&self.postmaster);
+        if !matches!(postmaster.try_wait(), Ok(None)) {
+            return Ok(());
+        }
+        let pid = postmaster.id();
+        // Halted, it starts no more children.
+        let _ = kill_process(Pid::from_child(&postmaster), signal);
+        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))?;
+        for child in children.split_whitespace().filter_map(|child| Pid::from_raw(child.parse().ok()?)) {
+            // It may have ended meanwhile.
+            let _ = kill_process(child, signal);
+        }
+        Ok(())
+    }
+
     fn answers(&self) -> bool {
         let ready = command("pg_isready").arg("-q").args(self.place()).status();
         ready.is_ok_and(|status| status.success())
@@ -260,6 +292,8 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
+        // A test may have failed while it was frozen.
+        let _ = self.signal_all(Signal::CONT);
         end(&mut lock(&self.postmaster));
         let mut guard = lock(&self.guard);
         let _ = guard.kill();

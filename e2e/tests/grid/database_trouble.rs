@@ -3,12 +3,13 @@
 
 use std::fs;
 use std::process::Stdio;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use test_postgres::Server;
 
 use crate::disks::fill;
-use crate::helpers::{Coordinator, Group, Order, eventually, heavy, in_one_attempt, request};
+use crate::helpers::{Coordinator, Group, Order, eventually, heavy, in_one_attempt, in_time, request, send};
 use crate::several_coordinators::{SMALL, Work, check_events};
 
 #[test]
@@ -65,6 +66,53 @@ fn coordinators_end_when_the_database_has_lost_commits_and_go_on_with_what_it_ha
     // The worker, which has seen a later epoch than the copy had, works again.
     let again = client.submit(&order, "lost");
     assert_eq!(eventually("its result", || client.result(&again)), order.result);
+    check_events(&group);
+}
+
+/// Longest time until a coordinator refuses what needs a database that says nothing, and some for a busy machine.
+const LONGEST_REFUSAL: Duration = Duration::from_secs(6);
+
+#[test]
+fn every_coordinator_refuses_soon_while_the_database_is_frozen_and_goes_on_once_it_is_not() {
+    let _turn = heavy();
+    let group = Group::start_on_own_server(3, &SMALL);
+    let work = Work::start(&group);
+    let order = Order::sum(1, 6);
+    let job = group.client(0).submit(&order, "done");
+    eventually("its result", || group.client(0).result(&job));
+    let reads = ["/v1/jobs", "/v1/coordinators", "/v1/statistics?grain=hour", "/v1/programs", "/jobs"];
+    let (one, events) = (format!("/v1/jobs/{job}"), format!("/v1/jobs/{job}/events"));
+    let reads: Vec<_> = reads.into_iter().chain([one.as_str(), &events]).collect();
+    in_time(LONGEST_REFUSAL, "all of them refuse", || {
+        // Each has connections over which it has read.
+        for coordinator in &group.coordinators {
+            for target in &reads {
+                let is_read = || (request(coordinator.public, "GET", target, &[], "").status < 300).then_some(());
+                eventually("it reads", is_read);
+            }
+        }
+        group.server().freeze();
+        let since = Instant::now();
+        let mut asked = Vec::new();
+        for coordinator in &group.coordinators {
+            for target in &reads {
+                asked.push((*target, send(coordinator.public, "GET", target, &[], "")));
+            }
+            asked.push(("a submission", send(coordinator.public, "POST", "/v1/jobs", &[], &Order::squares(&[7]).body)));
+        }
+        for (what, asked) in asked {
+            let refused = asked.answer();
+            assert_eq!(refused.status, 503, "{what}: {refused:?}");
+            assert!(refused.head.contains("\r\nretry-after: "), "{what}: {refused:?}");
+        }
+        let took = since.elapsed();
+        group.server().thaw();
+        took
+    });
+    let leader = group.leader();
+    work.check(&group, leader);
+    let again = group.client(leader).submit(&order, "afterwards");
+    assert_eq!(eventually("its result", || group.client(leader).result(&again)), order.result);
     check_events(&group);
 }
 

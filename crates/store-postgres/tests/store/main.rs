@@ -13,4 +13,5 @@ mod moving;
 mod opening;
 mod retention;
 mod roles;
+mod silence;
 mod statistics;

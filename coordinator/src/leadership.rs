@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
+use service::ended_by_itself;
 use store::{Epoch, Retention, Shared, Store};
 use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::timeout;
@@ -16,6 +17,9 @@ use crate::term::{self, RunningTerm, Term, TermParts};
 
 /// Longest time that the last changes of a term may take to be committed when the leadership is given up.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The subject of the error when a part ends although nothing has stopped it.
+pub(crate) const PART: &str = "a part of the coordinator";
 
 /// Begins and ends the terms of this coordinator.
 pub(crate) struct Terms {
@@ -170,8 +174,8 @@ async fn open(lead: &SharedLead, epoch: Epoch) -> anyhow::Result<Arc<Store>> {
 
 async fn part_ended(running: &mut Option<RunningTerm>) -> anyhow::Error {
     let Some(running) = running else { return std::future::pending().await };
-    let ended = running.part_ended().await;
-    anyhow!("a part of the coordinator ended by itself: {ended:?}")
+    // Without a result all parts have ended.
+    ended_by_itself(PART, running.part_ended().await.unwrap_or(Ok(())).map(Ok))
 }
 
 async fn next_signal(lead: &mut Option<SharedLead>) -> Option<Signal> {

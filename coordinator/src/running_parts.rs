@@ -1,17 +1,17 @@
 //! The parts of a running coordinator: notices that one of them has ended by itself, and ends the others.
 
-use std::fmt::Debug;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::dev::ServerHandle;
+use service::ended_by_itself;
 use store::Store;
-use tokio::task::{JoinError, JoinSet};
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tracing::warn;
 
-use crate::leadership::Terms;
+use crate::leadership::{PART, Terms};
 use crate::term;
 
 /// Longest time that the other parts may take to end after one has failed: the leadership is given up and the store is closed.
@@ -32,8 +32,8 @@ impl RunningParts {
     pub(crate) async fn failed(&mut self) -> anyhow::Error {
         tokio::select! {
             error = self.leadership.run() => error,
-            Some(ended) = self.background.join_next() => part_ended(ended),
-            Some(ended) = self.serving.join_next() => part_ended(ended),
+            Some(ended) = self.background.join_next() => ended_by_itself(PART, ended.map(Ok)),
+            Some(ended) = self.serving.join_next() => ended_by_itself("a listener of the coordinator", ended),
         }
     }
 
@@ -60,8 +60,4 @@ impl RunningParts {
             warn!(error = format!("{error:#}"), "the store is not closed");
         }
     }
-}
-
-fn part_ended<T: Debug>(ended: Result<T, JoinError>) -> anyhow::Error {
-    anyhow::anyhow!("a part of the coordinator ended by itself: {ended:?}")
 }

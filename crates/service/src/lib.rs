@@ -14,6 +14,7 @@ mod connection;
 mod credential;
 mod doors;
 mod encoding;
+mod ended;
 mod error;
 mod fields;
 mod guard;
@@ -48,6 +49,7 @@ pub use config::{flag, from_env, is_variable_of_a_program, warn_about_unknown_va
 pub use connection::{Connection, Upstream, mind_peer, mind_service, mind_unanswered, when_answer_is_lost};
 pub use credential::Credential;
 pub use doors::{DoorSettings, Doors};
+pub use ended::ended_by_itself;
 pub use error::{ApiError, mark_not_leading};
 pub use fields::fields_of;
 pub use guard::AllowedHosts;

@@ -50,13 +50,17 @@ fn the_rights_that_are_documented_suffice_and_without_them_the_parts_say_so() {
 }
 
 #[test]
-fn a_password_that_is_not_taken_is_told_by_the_parts_that_wait_for_a_broker() {
+fn a_password_that_is_not_taken_is_told_by_every_part() {
     let broker = Broker::start_guarded();
     let config = broker.config().replace("divvy-secret", "wrong");
     let coordinator = Coordinator::start_with(&broker, &[("DIVVY_KAFKA_CONFIG", config.as_str())]);
     coordinator.post("/v1/jobs", &job(0));
-    for part in ["events", "intake"] {
+    for part in ["events", "intake", "workers"] {
         eventually(&format!("{part} cannot go on, and why"), || {
+            if part == "workers" {
+                // Only a worker that is known is published. Without tasks it gets none.
+                let _ = coordinator.claim("mine");
+            }
             let told = coordinator.kafka()["errors"][part].as_str().map(str::to_owned);
             told.filter(|told| told.contains("Authentication failed"))
         });

@@ -78,6 +78,22 @@ impl Context {
     fn unreachable(&self) -> String {
         unreachable(self.broker.lock().unwrap_or_else(PoisonError::into_inner).as_deref())
     }
+
+    /// Forgets what was said about a broker: records are taken.
+    fn forget_broker(&self) {
+        *self.broker.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// Says why a record was not delivered. That its time is over says nothing of the cause, which a broker has told as a rule.
+    fn undelivered(&self, error: &KafkaError) -> String {
+        let broker = self.broker.lock().unwrap_or_else(PoisonError::into_inner);
+        match broker.as_deref() {
+            Some(broker) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::MessageTimedOut) => {
+                format!("a record was not delivered in time: {broker}")
+            }
+            _ => error.to_string(),
+        }
+    }
 }
 
 impl ClientContext for Context {
@@ -154,8 +170,11 @@ impl ProducerContext for Context {
     fn delivery(&self, delivery: &DeliveryResult<'_>, (): ()) {
         let Some((figures, part)) = &self.figures else { return };
         match delivery {
-            Ok(_) => figures.recovered_after(*part, QUIET),
-            Err((error, _)) => figures.failed(*part, &error.to_string()),
+            Ok(_) => {
+                self.forget_broker();
+                figures.recovered_after(*part, QUIET);
+            }
+            Err((error, _)) => figures.failed(*part, &self.undelivered(error)),
         }
     }
 }
@@ -176,6 +195,19 @@ mod tests {
         assert_eq!(told(RDKafkaErrorCode::Authentication, "one:1: wrong password"), "one:1: wrong password");
         let why = "no broker can be reached: one:1: wrong password";
         assert_eq!(told(RDKafkaErrorCode::AllBrokersDown, "1/2 brokers are down"), why);
+    }
+
+    #[test]
+    fn a_record_whose_time_is_over_is_told_with_what_the_last_broker_has_said() {
+        let context = Context::of(&Arc::new(Figures::default()), Part::Roster);
+        let late = KafkaError::MessageProduction(RDKafkaErrorCode::MessageTimedOut);
+        assert_eq!(context.undelivered(&late), late.to_string());
+        context.error(KafkaError::Global(RDKafkaErrorCode::Authentication), "one:1: wrong password");
+        assert_eq!(context.undelivered(&late), "a record was not delivered in time: one:1: wrong password");
+        let refused = KafkaError::MessageProduction(RDKafkaErrorCode::TopicAuthorizationFailed);
+        assert_eq!(context.undelivered(&refused), refused.to_string());
+        context.forget_broker();
+        assert_eq!(context.undelivered(&late), late.to_string(), "it was long ago");
     }
 
     #[test]

@@ -6,10 +6,10 @@ use std::time::SystemTime;
 
 use model::{Priority, TraceContext};
 use service::trace::{Ended, Kind, Value};
-use store::{Advance, Advanced, NewJob, SubmitError};
-use streams::{Acceptor, EndedRecord};
+use store::{Advance, Advanced, SubmitError};
+use streams::{Acceptor, EndedRecord, IncomingJob};
 
-use crate::accepting::{Proposal, Ready};
+use crate::accepting::{Accepting, Proposal, Ready};
 use crate::carried_code::carries_code;
 use crate::driver::Driver;
 use crate::jobs::Jobs;
@@ -32,7 +32,7 @@ impl Acceptor for JobAcceptor {
         priority: Priority,
         idempotency_key: Option<&str>,
         trace: Option<TraceContext>,
-    ) -> Result<NewJob, String> {
+    ) -> Result<IncomingJob, String> {
         if value.len() > self.max_bytes {
             return Err(format!("the value is longer than {} bytes", self.max_bytes));
         }
@@ -47,7 +47,8 @@ impl Acceptor for JobAcceptor {
         let idempotency_key = idempotency_key.map(str::to_owned);
         let proposal = Proposal { id: None, idempotency_key, job, fingerprints, reservation: None };
         let new = self.driver.view(|engine| proposal.into_new(Ready::Engine(engine)));
-        new.map(|accepting| Arc::unwrap_or_clone(accepting.new)).map_err(|error| error.to_string())
+        let Accepting { new, earlier, .. } = new.map_err(|error| error.to_string())?;
+        Ok(IncomingJob { job: Arc::unwrap_or_clone(new), earlier })
     }
 
     async fn accept(&self, moves: Vec<Advance>) -> Vec<Result<Advanced, SubmitError>> {

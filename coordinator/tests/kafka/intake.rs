@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 
 use crate::helpers::*;
 
@@ -56,6 +57,36 @@ fn an_idempotency_key_makes_one_job_of_many_records_and_another_job_under_it_is_
     assert!(cause.contains("idempotency key"), "{cause}");
     // A submission by HTTP with the same key names the same job.
     assert_eq!(coordinator.get("/v1/jobs?limit=10")["jobs"].as_array().map(Vec::len), Some(2));
+}
+
+#[test]
+fn a_record_that_is_delivered_again_after_an_upgrade_is_the_job_that_an_earlier_release_took() {
+    let broker = Broker::shared();
+    let mut coordinator = Coordinator::start(&broker);
+    broker.change_topic("--create", "submit.5", &["--partitions", "1"]);
+    let key = [("idempotency-key", "a key")];
+    broker.produce("submit.5", &[job(1)], &key);
+    wait_for_jobs(&coordinator, 1);
+    coordinator.stop();
+    // As the first release stored it.
+    let of_body: [u8; 32] = Sha256::digest(job(1)).into();
+    let db = rusqlite::Connection::open(coordinator.database()).expect("a database");
+    let changed = db.execute("UPDATE jobs SET fingerprint = ?1", [of_body.as_slice()]).expect("a table of jobs");
+    assert_eq!(changed, 1);
+    db.close().expect("it is whole");
+    coordinator.start_again();
+    for number in [1, 2, 1] {
+        broker.produce("submit.5", &[job(number)], &key);
+    }
+    broker.produce("submit.5", &[job(3)], &[]);
+    let jobs = wait_for_jobs(&coordinator, 2);
+    assert_eq!((jobs.len(), numbers(&jobs)), (2, BTreeSet::from([1, 3])));
+    eventually("each is counted", || {
+        let kafka = coordinator.kafka();
+        (kafka["records_taken"] == 3 && kafka["records_dead"] == 1).then_some(())
+    });
+    let dead = broker.records("submit.dead");
+    assert_eq!(dead.iter().map(|letter| letter.json()["tags"]["number"].clone()).collect::<Vec<_>>(), ["2"]);
 }
 
 #[test]

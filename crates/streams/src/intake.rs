@@ -4,6 +4,7 @@
 //! moves in the job's own transaction, so a record that is read again changes nothing. A position keeps a mark of its last
 //! record, and [`crate::marks`] those of earlier ones: by them a partition that was made anew, or lost its end, is recognized.
 
+mod acceptor;
 mod backlog;
 mod marking;
 mod shares;
@@ -14,7 +15,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use model::{EventSource, JobId, Priority, TraceContext};
+use model::{EventSource, JobId};
 use rdkafka::client::Client;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
@@ -33,8 +34,11 @@ use crate::settings::Settings;
 use crate::spans::{EndedRecord, RecordSpan};
 use crate::thread::Stop;
 use crate::topics::Topics;
+use acceptor::Fingerprints;
 use shares::take_in_shares;
 use waiting::{Waiting, plainly};
+
+pub use acceptor::{Acceptor, IncomingJob};
 
 /// Time for which an idle intake waits before it checks whether it is to end.
 const IDLE: Duration = Duration::from_millis(100);
@@ -42,27 +46,6 @@ const IDLE: Duration = Duration::from_millis(100);
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 /// The group that a broker's log shows. It has no members.
 const GROUP: &str = "divvy-intake";
-
-/// Turns records into jobs.
-pub trait Acceptor: Send + Sync + 'static {
-    /// The job of a value, as `POST /v1/jobs` takes it. `trace` is the span of the record.
-    ///
-    /// # Errors
-    /// The value is no such job.
-    fn read(
-        &self,
-        value: &[u8],
-        priority: Priority,
-        idempotency_key: Option<&str>,
-        trace: Option<TraceContext>,
-    ) -> Result<NewJob, String>;
-
-    /// Makes moves in this order, and announces the new jobs. Returns an answer for each move.
-    fn accept(&self, moves: Vec<Advance>) -> impl Future<Output = Vec<Result<Advanced, SubmitError>>> + Send;
-
-    /// Notes that a record with a span has been handled.
-    fn ended(&self, ended: EndedRecord<'_>);
-}
 
 /// Turns records of the topics of jobs into jobs.
 #[derive(Debug)]
@@ -119,6 +102,7 @@ struct Pending {
     span: Option<RecordSpan>,
     /// The job that the record becomes, unless another record or request has the same key.
     job: Option<JobId>,
+    fingerprints: Fingerprints,
 }
 
 /// Continuation of a session.
@@ -279,7 +263,16 @@ impl<A: Acceptor> Intake<A> {
             }
             if offset >= place.stored.next {
                 let span = RecordSpan::of(&record, partition, offset);
-                pending.push(Pending { record, partition, offset, cause: None, is_buried: false, span, job: None });
+                pending.push(Pending {
+                    record,
+                    partition,
+                    offset,
+                    cause: None,
+                    is_buried: false,
+                    span,
+                    job: None,
+                    fingerprints: Fingerprints::default(),
+                });
             }
         }
         take_in_shares(pending, |share| self.take_some(session, share, stop))?;
@@ -321,10 +314,11 @@ impl<A: Acceptor> Intake<A> {
         self.settle(session, pending, &positions, answers)
     }
 
-    fn read(&self, one: &Pending) -> Result<NewJob, String> {
+    fn read(&self, one: &mut Pending) -> Result<NewJob, String> {
         let value = one.record.payload().ok_or("the record has no value")?;
         let key = idempotency_key(&one.record)?;
-        self.acceptor.read(value, one.partition.0, key, one.span.as_ref().map(RecordSpan::context))
+        let incoming = self.acceptor.read(value, one.partition.0, key, one.span.as_ref().map(RecordSpan::context))?;
+        Ok(one.fingerprints.try_next(incoming))
     }
 
     /// Publishes the dead letters: the brokers have them before any position moves behind them.
@@ -381,6 +375,10 @@ impl<A: Acceptor> Intake<A> {
                 }
                 Ok(Advanced::Elsewhere(position)) => {
                     return Err(IntakeError::Overtaken { stream: self.stream(one.partition), position });
+                }
+                Err(SubmitError::Mismatch { .. }) if one.fingerprints.refuse() => {
+                    blocked.insert(one.partition);
+                    again.push(one);
                 }
                 Err(refused @ (SubmitError::Mismatch { .. } | SubmitError::Write(WriteError::Refused(_))))
                     if one.cause.is_none() =>

@@ -24,7 +24,7 @@ mod window;
 
 pub use figures::{Figures, Part};
 pub use follower::{Followed, Follower, FollowerError, From, Topic};
-pub use intake::{Acceptor, Intake};
+pub use intake::{Acceptor, IncomingJob, Intake};
 pub use outbox::Outbox;
 pub use roster::Roster;
 pub use settings::{InvalidSettings, Settings};

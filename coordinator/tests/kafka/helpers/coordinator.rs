@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
@@ -67,6 +68,11 @@ impl Coordinator {
         });
         let address = |field: &str| serving[field].as_str().and_then(|text| text.parse().ok()).expect("an address");
         Self { child, directory, variables, public: address("public"), internal: address("internal") }
+    }
+
+    /// The file of its store.
+    pub(crate) fn database(&self) -> PathBuf {
+        self.directory.path().join("data").join("divvy.db")
     }
 
     /// SIGKILL.

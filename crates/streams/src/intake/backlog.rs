@@ -20,13 +20,13 @@ mod tests {
     use rdkafka::mocking::MockCluster;
     use rdkafka::producer::{BaseRecord, Producer};
     use store::memory::Memory;
-    use store::{Advance, Advanced, Change, ChangeKind, NewJob, Retention, SubmitError};
+    use store::{Advance, Advanced, Change, ChangeKind, Retention, SubmitError};
     use tokio::runtime::Runtime;
     use uuid::Uuid;
 
     use super::*;
     use crate::client::Context;
-    use crate::intake::{Acceptor, Intake};
+    use crate::intake::{Acceptor, IncomingJob, Intake};
     use crate::settings::Settings;
     use crate::spans::EndedRecord;
     use crate::thread::{Stop, start};
@@ -42,7 +42,7 @@ mod tests {
     }
 
     impl Acceptor for Refusing {
-        fn read(&self, _: &[u8], _: Priority, _: Option<&str>, _: Option<TraceContext>) -> Result<NewJob, String> {
+        fn read(&self, _: &[u8], _: Priority, _: Option<&str>, _: Option<TraceContext>) -> Result<IncomingJob, String> {
             // The test may be over.
             let _ = self.reads.send(self.store.backlog());
             Err("it is no job".to_owned())

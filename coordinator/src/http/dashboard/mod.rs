@@ -8,6 +8,7 @@ mod jobs;
 mod live;
 mod overview;
 mod page;
+mod shared_failure;
 mod shared_statistics;
 mod shared_streams;
 mod sign_in;

@@ -8,6 +8,8 @@ use model::{Counts, Grain, JobKind};
 use service::ApiError;
 use tokio::sync::Mutex;
 
+use super::shared_failure::SharedFailure;
+
 /// The age up to which figures serve further viewers: less than from one tick to the next.
 const SHARED_FOR: Duration = Duration::from_millis(950);
 
@@ -32,7 +34,7 @@ struct Entry {
 
 /// The figures of the last second.
 #[derive(Debug, Default)]
-pub(super) struct SharedStatistics(Mutex<Vec<Entry>>);
+pub(super) struct SharedStatistics(Mutex<(Vec<Entry>, SharedFailure)>);
 
 impl SharedStatistics {
     pub(super) async fn get(
@@ -41,13 +43,17 @@ impl SharedStatistics {
         now: Instant,
         gather: impl AsyncFnOnce() -> Result<Gathered, ApiError>,
     ) -> Result<Arc<Gathered>, ApiError> {
+        let came_at = Instant::now();
         // Held while the figures are gathered: concurrent viewers get the same ones.
-        let mut entries = self.0.lock().await;
+        let mut guard = self.0.lock().await;
+        let (entries, failure) = &mut *guard;
         entries.retain(|entry| now.saturating_duration_since(entry.gathered_at) < SHARED_FOR);
         if let Some(fresh) = entries.iter().find(|entry| entry.wanted == wanted) {
             return Ok(Arc::clone(&fresh.gathered));
         }
-        let gathered = Arc::new(gather().await?);
+        failure.check(came_at)?;
+        let began_at = Instant::now();
+        let gathered = Arc::new(failure.note(began_at, gather().await)?);
         entries.push(Entry { wanted, gathered_at: now, gathered: Arc::clone(&gathered) });
         Ok(gathered)
     }
@@ -55,6 +61,10 @@ impl SharedStatistics {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
+    use futures_util::future::join_all;
+
     use super::*;
 
     fn gathered(version: &str) -> Gathered {
@@ -76,6 +86,21 @@ mod tests {
         assert_eq!(get((Grain::Month, None), 900, "of months").await, "of months");
         assert_eq!(get(all, 1_000, "third").await, "third");
         assert_eq!(get(sleep, 1_000, "later").await, "of sleep");
+    }
+
+    #[tokio::test]
+    async fn viewers_who_wait_for_figures_that_cannot_be_read_do_not_try_one_after_the_other() {
+        let (shared, attempts) = (SharedStatistics::default(), Cell::new(0));
+        let fails = async || -> Result<Gathered, ApiError> {
+            attempts.set(attempts.get() + 1);
+            tokio::task::yield_now().await;
+            Err(ApiError::Unavailable("the store says nothing".to_owned()))
+        };
+        let viewers = (0..10).map(|_| shared.get((Grain::Day, None), Instant::now(), &fails));
+        let answers = join_all(viewers).await;
+        assert!(answers.iter().all(Result::is_err));
+        // One was under way when the others came.
+        assert!(attempts.get() <= 2, "{} attempts", attempts.get());
     }
 
     #[tokio::test]

@@ -21,6 +21,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::super::State;
 use super::super::errors::from_read;
 use super::super::{stats, workers};
+use super::shared_failure::SharedFailure;
 use super::shared_statistics::SharedStatistics;
 use super::shared_streams::SharedStreams;
 use crate::clock::now;
@@ -75,7 +76,7 @@ pub(super) struct Snapshot {
 pub(crate) struct Dashboard {
     /// Distinguishes the versions of one coordinator from those of another.
     instance: u32,
-    last: tokio::sync::Mutex<Option<Arc<Snapshot>>>,
+    last: tokio::sync::Mutex<(Option<Arc<Snapshot>>, SharedFailure)>,
     /// Number of times that requests have changed the content of snapshots.
     changes: AtomicU64,
     history: Mutex<VecDeque<Sample>>,
@@ -96,7 +97,7 @@ impl Dashboard {
     pub(crate) fn new() -> Self {
         Self {
             instance: fastrand::u32(..),
-            last: tokio::sync::Mutex::new(None),
+            last: tokio::sync::Mutex::default(),
             changes: AtomicU64::new(0),
             history: Mutex::default(),
             ticks: watch::Sender::new(String::new()),
@@ -107,14 +108,19 @@ impl Dashboard {
 
     /// A snapshot of the grid that is less than a second old.
     pub(super) async fn snapshot(&self, state: &State) -> Result<Arc<Snapshot>, ApiError> {
+        let came_at = Instant::now();
         // Held while the snapshot is made: concurrent callers get the same one.
-        let mut last = self.last.lock().await;
+        let mut guard = self.last.lock().await;
+        let (last, failure) = &mut *guard;
         // Before it is made: a change that comes meanwhile has the next page make another one.
         let changes = self.changes.load(Ordering::Relaxed);
         if let Some(fresh) = last.as_ref().filter(|last| last.is_fresh(changes)) {
             return Ok(Arc::clone(fresh));
         }
-        let snapshot = Arc::new(take(state, changes, last.as_deref()).await?);
+        failure.check(came_at)?;
+        let began_at = Instant::now();
+        let taken = take(state, changes, last.as_deref()).await;
+        let snapshot = Arc::new(failure.note(began_at, taken)?);
         *last = Some(Arc::clone(&snapshot));
         Ok(snapshot)
     }

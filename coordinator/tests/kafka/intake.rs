@@ -137,6 +137,8 @@ fn a_header_with_a_name_of_any_bytes_hides_neither_the_record_nor_its_other_head
     assert_eq!((found.len(), numbers(&found)), (2, BTreeSet::from([1, 2])));
     let dead = eventually("a dead letter", || broker.records("submit.dead").pop());
     assert_eq!((dead.value.as_str(), dead.header("from")), ("no job", Some("a test")));
+    let log = coordinator.log();
+    assert!(!log.contains("panicked"), "the library's surprise is told: {log}");
 }
 
 #[test]

@@ -1,6 +1,5 @@
 //! Reads records of the topics of jobs from the consumer.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use model::TraceContext;
@@ -10,6 +9,7 @@ use rdkafka::message::{Header, Headers, Message, OwnedHeaders, OwnedMessage};
 
 use crate::client::{Context, is_of_one_broker};
 use crate::partitions::Partition;
+use crate::quietly::quietly;
 use crate::topics::Topics;
 
 /// Most records of a batch.
@@ -81,7 +81,7 @@ fn with_readable_headers(record: OwnedMessage) -> OwnedMessage {
 
 /// A header; `None` if its name is not UTF-8, at which the library panics. Brokers take any bytes for a name.
 fn header_at(headers: &OwnedHeaders, place: usize) -> Option<Header<'_, &[u8]>> {
-    catch_unwind(AssertUnwindSafe(|| headers.try_get(place))).ok().flatten()
+    quietly(|| headers.try_get(place)).flatten()
 }
 
 /// The partition of a record, if its topic is one of jobs.

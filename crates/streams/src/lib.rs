@@ -14,6 +14,7 @@ mod marks;
 mod outbox;
 mod partitions;
 mod patience;
+mod quietly;
 mod record;
 mod roster;
 mod settings;

@@ -138,7 +138,7 @@ fn a_header_with_a_name_of_any_bytes_hides_neither_the_record_nor_its_other_head
     let dead = eventually("a dead letter", || broker.records("submit.dead").pop());
     assert_eq!((dead.value.as_str(), dead.header("from")), ("no job", Some("a test")));
     let log = coordinator.log();
-    assert!(!log.contains("panicked"), "the library's surprise is told: {log}");
+    assert!(!log.contains("panicked"), "{log}");
 }
 
 #[test]

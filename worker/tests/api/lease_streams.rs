@@ -152,12 +152,12 @@ async fn a_message_above_the_bound_ends_the_stream_before_the_rest_of_it_has_com
     let head = format!("GET /leases HTTP/1.1\r\n{fields}\r\nsec-websocket-key: ZGl2dnkgbWVzc2FnZXMgLg==\r\n\r\n");
     stream.write_all(head.as_bytes()).expect("send the head");
     // The head of a masked text of 2^40 bytes, and more of it than a message may have.
-    let mut frame = vec![0x81, 0xff, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    let mut frame = vec![0x81_u8, 0xff, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0];
     frame.resize(MAX_STREAMED_BYTES + 100, 0);
     stream.write_all(&frame).expect("send a part of a message");
-    let (mut received, close_frame) = (Vec::new(), [0x88, 0]);
+    let (mut received, close_frame) = (Vec::new(), [0x88_u8, 0]);
     while !received.ends_with(&close_frame) {
-        let mut part = [0; 1024];
+        let mut part = [0_u8; 1024];
         let length = stream.read(&mut part).expect("the worker closes the stream");
         assert_ne!(length, 0, "{received:?}");
         received.extend_from_slice(&part[..length]);

@@ -39,7 +39,7 @@ fn start_worker(streams: Data<Streams>) -> (Heartbeat, JoinHandle<()>) {
 async fn answer(streams: Data<Streams>, request: HttpRequest, body: Payload) -> Result<HttpResponse, ApiError> {
     let orders = web_socket::received(body, MAX_STREAMED_BYTES).filter_map(|order| ready(order.ok()));
     let leases = orders.filter_map(|order| {
-        ready(match serde_json::from_slice(&order).expect("an order") {
+        ready(match serde_json::from_slice::<StreamedOrder>(&order).expect("an order") {
             StreamedOrder::Lease(lease) => Some(lease),
             StreamedOrder::Revoke(_) => None,
         })

@@ -1,7 +1,7 @@
 //! Streams of leases: a thread that serves clients has a WebSocket to each worker (`GET /leases`), so that a lease needs no
 //! request of its own. A worker that opens none, such as one of an earlier release, gets requests.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ use futures_util::{Sink, SinkExt, Stream, StreamExt};
 use model::AttemptId;
 use reqwest::RequestBuilder;
 use scheduler::WorkerKey;
-use service::web_socket;
+use service::web_socket::{self, ReceiveError};
 use thread_local::ThreadLocal;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::{sleep, timeout};
@@ -45,6 +45,17 @@ enum Place {
     },
 }
 
+/// The reason for which a lease has no answer.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum NoAnswer {
+    /// The stream has ended before the lease was sent.
+    Unsent,
+    /// The worker has closed the stream, such as one that stops: it computes none of the leases that end with it.
+    Closed,
+    /// The connection broke.
+    Broken,
+}
+
 /// An open stream to a worker.
 #[derive(Debug, Default)]
 pub(crate) struct LeaseStream {
@@ -53,14 +64,32 @@ pub(crate) struct LeaseStream {
     queued: Notify,
 }
 
+/// A message that the writer has not taken.
+#[derive(Debug)]
+struct Queued {
+    message: String,
+    /// The attempt, if the message is a lease.
+    lease: Option<AttemptId>,
+}
+
 #[derive(Debug, Default)]
 struct State {
-    /// Messages that the writer has not taken.
-    queue: Vec<String>,
+    /// A worker that reads nothing does not make it long: a lease that is revoked leaves it again.
+    queue: VecDeque<Queued>,
     unanswered: HashMap<AttemptId, oneshot::Sender<StreamedAnswer>>,
     /// Whether a lease came since the last look.
     is_used: bool,
     is_over: bool,
+    /// Whether the worker has closed the stream.
+    is_closed: bool,
+}
+
+impl State {
+    /// Takes a lease back that the writer has not taken.
+    fn take_back(&mut self, attempt: AttemptId) -> bool {
+        let place = self.queue.iter().position(|queued| queued.lease == Some(attempt));
+        place.and_then(|place| self.queue.remove(place)).is_some()
+    }
 }
 
 impl LeaseStreams {
@@ -131,13 +160,23 @@ fn lock(places: &Places) -> MutexGuard<'_, HashMap<WorkerKey, Place>> {
 }
 
 impl LeaseStream {
-    /// Gives a lease and waits for the answer; `None` if the stream ends before. A lease that does not outlive its connection is
-    /// revoked when this is dropped.
-    pub(crate) async fn compute(&self, lease: LeaseRequest) -> Option<StreamedAnswer> {
+    /// Gives a lease and waits for the answer. A lease that does not outlive its connection is revoked when this is dropped.
+    pub(crate) async fn compute(&self, lease: LeaseRequest) -> Result<StreamedAnswer, NoAnswer> {
         let (attempt, outlives_connection) = (lease.attempt, lease.outlives_connection);
-        let answer = self.queue(attempt, encoded(&StreamedOrder::Lease(lease)))?;
+        let answer = self.queue(attempt, encoded(&StreamedOrder::Lease(lease))).ok_or(NoAnswer::Unsent)?;
         let _unanswered = Unanswered { stream: self, attempt, outlives_connection };
-        answer.await.ok()
+        if let Ok(answer) = answer.await {
+            return Ok(answer);
+        }
+        let mut state = self.state();
+        let is_unsent = state.take_back(attempt);
+        Err(if is_unsent {
+            NoAnswer::Unsent
+        } else if state.is_closed {
+            NoAnswer::Closed
+        } else {
+            NoAnswer::Broken
+        })
     }
 
     fn queue(&self, attempt: AttemptId, message: String) -> Option<oneshot::Receiver<StreamedAnswer>> {
@@ -148,7 +187,7 @@ impl LeaseStream {
         }
         state.is_used = true;
         state.unanswered.insert(attempt, sender);
-        state.queue.push(message);
+        state.queue.push_back(Queued { message, lease: Some(attempt) });
         drop(state);
         self.queued.notify_one();
         Some(answer)
@@ -157,8 +196,7 @@ impl LeaseStream {
     async fn write(&self, mut sink: impl Sink<String> + Unpin) {
         loop {
             self.queued.notified().await;
-            let queue = mem::take(&mut self.state().queue);
-            for message in queue {
+            while let Some(message) = self.next_message() {
                 if sink.feed(message).await.is_err() {
                     return;
                 }
@@ -169,13 +207,18 @@ impl LeaseStream {
         }
     }
 
-    async fn read<B: AsRef<[u8]>, E: std::fmt::Display>(&self, mut source: impl Stream<Item = Result<B, E>> + Unpin) {
+    fn next_message(&self) -> Option<String> {
+        self.state().queue.pop_front().map(|queued| queued.message)
+    }
+
+    async fn read<B: AsRef<[u8]>>(&self, mut source: impl Stream<Item = Result<B, ReceiveError>> + Unpin) {
         while let Some(message) = source.next().await {
             let answer = match message {
                 Ok(message) => {
                     serde_json::from_slice::<StreamedAnswer>(message.as_ref()).map_err(|error| error.to_string())
                 }
-                Err(error) => Err(error.to_string()),
+                Err(ReceiveError::Ended(error)) => return debug!(%error, "the connection of a stream of leases broke"),
+                Err(error @ (ReceiveError::Invalid(_) | ReceiveError::NoText)) => Err(error.to_string()),
             };
             match answer {
                 Ok(answer) => {
@@ -186,6 +229,7 @@ impl LeaseStream {
                 Err(error) => return warn!(error, "a stream of leases ends: its worker's message cannot be read"),
             }
         }
+        self.state().is_closed = true;
     }
 
     async fn until_idle(&self) {
@@ -221,8 +265,9 @@ impl Drop for Unanswered<'_> {
     fn drop(&mut self) {
         let mut state = self.stream.state();
         let was_unanswered = state.unanswered.remove(&self.attempt).is_some();
-        if was_unanswered && !self.outlives_connection {
-            state.queue.push(encoded(&StreamedOrder::Revoke(self.attempt)));
+        if was_unanswered && !state.take_back(self.attempt) && !self.outlives_connection {
+            let message = encoded(&StreamedOrder::Revoke(self.attempt));
+            state.queue.push_back(Queued { message, lease: None });
             drop(state);
             self.stream.queued.notify_one();
         }
@@ -231,4 +276,104 @@ impl Drop for Unanswered<'_> {
 
 fn encoded(order: &StreamedOrder) -> String {
     serde_json::to_string(order).expect("ids, numbers and JSON are JSON")
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+    use futures_util::stream::{iter, pending};
+    use model::{BootId, JobId, JobKind};
+    use serde_json::json;
+    use serde_json::value::RawValue;
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn lease(attempt: u128, outlives_connection: bool) -> LeaseRequest {
+        LeaseRequest {
+            job: JobId(Uuid::nil()),
+            attempt: AttemptId(Uuid::from_u128(attempt)),
+            boot_id: BootId(Uuid::nil()),
+            slot: 0,
+            kind: JobKind::SUM_OF_PRIMES,
+            work: RawValue::from_string("{}".to_owned()).expect("JSON"),
+            epoch: 1,
+            first: 0,
+            beyond: 1,
+            outlives_connection,
+            settled: Vec::new(),
+        }
+    }
+
+    /// The attempts of the messages that the writer sends now, each with the name of its message.
+    fn written(stream: &LeaseStream) -> Vec<(String, u128)> {
+        let mut messages = Vec::<String>::new();
+        assert!(stream.write(&mut messages).now_or_never().is_none(), "it waits for more");
+        let orders = messages.iter().map(|message| serde_json::from_str::<StreamedOrder>(message).expect("an order"));
+        let attempts = orders.map(|order| match order {
+            StreamedOrder::Lease(lease) => ("lease".to_owned(), lease.attempt.0.as_u128()),
+            StreamedOrder::Revoke(attempt) => ("revoke".to_owned(), attempt.0.as_u128()),
+        });
+        attempts.collect()
+    }
+
+    fn outcome(attempt: u128) -> String {
+        let outcome = json!({ "attempt": Uuid::from_u128(attempt), "value": "5", "compute_us": 1 });
+        json!({ "outcome": outcome }).to_string()
+    }
+
+    #[tokio::test]
+    async fn a_lease_that_is_dropped_before_it_is_sent_is_not_sent_and_leaves_nothing_behind() {
+        let stream = LeaseStream::default();
+        for (attempt, outlives_connection) in [(1, false), (2, true)] {
+            let mut dropped = Box::pin(stream.compute(lease(attempt, outlives_connection)));
+            assert!(dropped.as_mut().now_or_never().is_none());
+            drop(dropped);
+        }
+        let state = stream.state();
+        assert!(state.queue.is_empty() && state.unanswered.is_empty(), "{state:?}");
+    }
+
+    #[tokio::test]
+    async fn a_sent_lease_that_is_dropped_is_revoked_unless_it_outlives_the_connection_or_is_answered() {
+        let stream = LeaseStream::default();
+        let [mut bound, mut held, mut answered] = [(1, false), (2, true), (3, false)]
+            .map(|(attempt, outlives)| Box::pin(stream.compute(lease(attempt, outlives))));
+        for sending in [&mut bound, &mut held, &mut answered] {
+            assert!(sending.as_mut().now_or_never().is_none());
+        }
+        assert_eq!(written(&stream), [1, 2, 3].map(|attempt| ("lease".to_owned(), attempt)));
+        // An outcome of an attempt that is unknown, and one that comes twice.
+        let answers = iter([9, 3, 3].map(|attempt| Ok(outcome(attempt)))).chain(pending());
+        assert!(stream.read(answers).now_or_never().is_none(), "it waits for more");
+        let answer = answered.await.expect("an answer");
+        assert_eq!(answer.attempt(), AttemptId(Uuid::from_u128(3)));
+        drop((bound, held));
+        assert_eq!(written(&stream), [("revoke".to_owned(), 1)]);
+        assert!(stream.state().unanswered.is_empty());
+    }
+
+    #[tokio::test]
+    async fn the_end_of_a_stream_tells_whether_its_worker_can_have_a_lease() {
+        let broken = || ReceiveError::Ended(std::io::ErrorKind::ConnectionReset.into());
+        let garbage = || Ok("garbage".to_owned());
+        for (end, expected) in [
+            (None, NoAnswer::Closed),
+            (Some(Err(broken())), NoAnswer::Broken),
+            (Some(garbage()), NoAnswer::Broken),
+            (Some(Err(ReceiveError::NoText)), NoAnswer::Broken),
+        ] {
+            let stream = LeaseStream::default();
+            let mut sent = Box::pin(stream.compute(lease(1, false)));
+            assert!(sent.as_mut().now_or_never().is_none());
+            assert_eq!(written(&stream).len(), 1);
+            let mut queued = Box::pin(stream.compute(lease(2, true)));
+            assert!(queued.as_mut().now_or_never().is_none());
+            stream.read(iter(end)).await;
+            stream.end();
+            assert_eq!(sent.await.expect_err("no answer"), expected);
+            assert_eq!(queued.await.expect_err("no answer"), NoAnswer::Unsent);
+            assert_eq!(stream.compute(lease(3, false)).await.expect_err("no answer"), NoAnswer::Unsent);
+        }
+    }
 }

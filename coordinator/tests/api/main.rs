@@ -12,6 +12,7 @@ mod description;
 mod doors;
 mod events;
 mod kinds;
+mod lease_streams;
 mod listing;
 mod lost_claims;
 mod operations;

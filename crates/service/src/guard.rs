@@ -11,7 +11,7 @@ use std::sync::Arc;
 use actix_web::body::{BodySize, EitherBody, MessageBody};
 use actix_web::dev::{RequestHead, ServiceRequest, ServiceResponse};
 use actix_web::http::header::{
-    CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderMap, HeaderName, ORIGIN, TRANSFER_ENCODING,
+    CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderMap, HeaderName, ORIGIN, TRANSFER_ENCODING, UPGRADE,
 };
 use actix_web::http::{Method, StatusCode, Version};
 use actix_web::middleware::Next;
@@ -88,7 +88,8 @@ impl Guard {
         if self.demands_certificate && !has_client_certificate(request.request()) {
             return Err(ApiError::NoCertificate);
         }
-        if !request.method().is_safe() {
+        // A page may open a WebSocket to any origin, and reads what comes over it.
+        if !request.method().is_safe() || request.headers().contains_key(UPGRADE) {
             check_site(request.headers())?;
         }
         let caller = self.access.demand(request.headers(), pattern.as_deref(), route.or(elsewhere))?;

@@ -3,6 +3,7 @@
 //! both services a third less. A lease that does not outlive its connection ends with the stream or by its revocation.
 
 use std::collections::HashMap;
+use std::future::ready;
 
 use actix_web::web::{Bytes, Data, Payload};
 use actix_web::{HttpRequest, HttpResponse};
@@ -11,15 +12,23 @@ use futures_util::future::{AbortHandle, LocalBoxFuture, abortable};
 use futures_util::stream::{FuturesUnordered, LocalBoxStream, unfold};
 use futures_util::{FutureExt, StreamExt};
 use model::AttemptId;
-use service::{ApiError, web_socket};
+use service::ApiError;
+use service::web_socket::{self, ReceiveError};
 use tracing::warn;
 
 use super::{State, lease};
 use crate::outcome::Outcome;
 
+/// The most leases that one stream waits for: above what a worker of 1024 slots admits. A coordinator that sends attempts over
+/// and over is not read meanwhile.
+const MAX_UNANSWERED: usize = 8 * 1024;
+
 pub(super) async fn open(state: Data<State>, request: HttpRequest, body: Payload) -> Result<HttpResponse, ApiError> {
     state.token.demand(&request)?;
-    let orders = web_socket::received(body, MAX_STREAMED_BYTES).map(|text| read(&text.map_err(anyhow::Error::new)?));
+    // A coordinator ends its streams, also idle ones, with their connections.
+    let texts = web_socket::received(body, MAX_STREAMED_BYTES)
+        .take_while(|text| ready(!matches!(text, Err(ReceiveError::Ended(_)))));
+    let orders = texts.map(|text| read(&text.map_err(anyhow::Error::new)?));
     let stream = LeaseStream {
         state,
         orders: orders.boxed_local(),
@@ -51,13 +60,15 @@ impl LeaseStream {
     async fn next_message(&mut self) -> Option<String> {
         loop {
             tokio::select! {
+                // Answers make room for further leases, and a lease that has come before the end of the drain is answered.
+                biased;
                 Some((attempt, answer)) = self.unanswered.next() => {
                     self.revocable.remove(&attempt);
                     if answer.is_some() {
                         return answer;
                     }
                 }
-                order = self.orders.next() => match order? {
+                order = self.orders.next(), if self.unanswered.len() < MAX_UNANSWERED => match order? {
                     Ok(StreamedOrder::Lease(lease)) => self.begin(lease),
                     Ok(StreamedOrder::Revoke(attempt)) => self.revoke(attempt),
                     Err(error) => {

@@ -1,6 +1,8 @@
 //! Leases over a stream (`GET /leases`).
 
 use std::fmt::Debug;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 
 use api::client::http_client;
 use api::{HeldState, MAX_STREAMED_BYTES};
@@ -13,6 +15,7 @@ use crate::helpers::{DEADLINE, FakeCoordinator, Lease, Worker};
 
 const RUNNING: &str = "divvy_worker_running_slots";
 const CANCELED: &str = r#"divvy_worker_leases_total{outcome="canceled"}"#;
+const UNREADABLE: &str = "a coordinator's message cannot be read: the stream of leases ends";
 
 async fn pair(variables: &[(&str, &str)]) -> (FakeCoordinator, Worker) {
     let coordinator = FakeCoordinator::start(1).await;
@@ -79,6 +82,7 @@ async fn a_lease_ends_with_its_stream_unless_it_outlives_the_connection() {
     worker.wait_for_metric(CANCELED, 1.0).await;
     worker.wait_for_metric(RUNNING, 1.0).await;
     coordinator.wait("the other one runs", |state| state.is_held(held.attempt, HeldState::Running)).await;
+    assert!(worker.log(UNREADABLE).is_empty(), "a coordinator ends its streams so");
 }
 
 #[tokio::test]
@@ -133,9 +137,32 @@ async fn a_message_that_is_no_order_ends_the_stream_and_nothing_else() {
         orders.send(wrong.to_owned()).await.expect("sent");
         assert_eq!(answers.next().await, None, "{:.40}", wrong);
     }
+    worker.logged(UNREADABLE).await;
     let (mut orders, mut answers) = open(&worker).await;
     orders.send(order(&worker.nap(0.0))).await.expect("sent");
     assert!(answers.next().await.is_some());
+}
+
+#[tokio::test]
+async fn a_message_above_the_bound_ends_the_stream_before_the_rest_of_it_has_come() {
+    let (_coordinator, worker) = pair(&[]).await;
+    let mut stream = TcpStream::connect(worker.address).expect("connect");
+    stream.set_read_timeout(Some(DEADLINE)).expect("a timeout");
+    let fields = "host: localhost\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13";
+    let head = format!("GET /leases HTTP/1.1\r\n{fields}\r\nsec-websocket-key: ZGl2dnkgbWVzc2FnZXMgLg==\r\n\r\n");
+    stream.write_all(head.as_bytes()).expect("send the head");
+    // The head of a masked text of 2^40 bytes, and more of it than a message may have.
+    let mut frame = vec![0x81_u8, 0xff, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    frame.resize(MAX_STREAMED_BYTES + 100, 0);
+    stream.write_all(&frame).expect("send a part of a message");
+    let (mut received, close_frame) = (Vec::new(), [0x88_u8, 0]);
+    while !received.ends_with(&close_frame) {
+        let mut part = [0_u8; 1024];
+        let length = stream.read(&mut part).expect("the worker closes the stream");
+        assert_ne!(length, 0, "{received:?}");
+        received.extend_from_slice(&part[..length]);
+    }
+    assert!(received.starts_with(b"HTTP/1.1 101 "), "{received:?}");
 }
 
 #[tokio::test]
@@ -150,6 +177,8 @@ async fn a_stream_demands_the_token_and_a_web_socket() {
     assert_eq!(status_of(request()).await, 401);
     assert_eq!(status_of(request().bearer_auth("other")).await, 401);
     assert_eq!(status_of(request().bearer_auth("hush")).await, 101);
+    let of_a_page = request().bearer_auth("hush").header("origin", "http://evil.example");
+    assert_eq!(status_of(of_a_page).await, 403, "a browser lets a page open a WebSocket to any origin");
     let plain = worker.send(request().bearer_auth("hush")).await;
     assert_eq!(plain.status().as_u16(), 400);
     let problem: Value = plain.json().await.expect("a problem");

@@ -36,6 +36,11 @@ fn a_page_of_another_site_changes_nothing() {
         "a page of another site must not do this: Sec-Fetch-Site is neither same-origin nor none"
     );
     assert_eq!(service.get("/things", &["sec-fetch-site: cross-site"]).status, 200);
+    // A page may open a WebSocket to any site, by `GET`.
+    let offer = |protocol: &str, site: &str| service.get("/things", &[&format!("upgrade: {protocol}"), site]).status;
+    assert_eq!(offer("websocket", "sec-fetch-site: cross-site"), 403);
+    assert_eq!(offer("h2c", "origin: http://evil.example"), 403);
+    assert_eq!(offer("h2c", "origin: http://localhost"), 200);
 }
 
 #[test]

@@ -67,5 +67,5 @@ report() {
 
 # The name of the simulated seed or else the test that has found the bug, from the output of both.
 found_by_seed_or_test() {
-  grep -m1 'fails at step' "$1" | cut -c1-110 | grep . || sed -nE 's/^    ([a-z_:]+)$/\1/p' "$1" | sed -n 1p
+  grep -m1 -E 'fails at step|does not come to its end' "$1" | cut -c1-110 | grep . || sed -nE 's/^    ([a-z_:]+)$/\1/p' "$1" | sed -n 1p
 }

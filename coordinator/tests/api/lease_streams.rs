@@ -15,10 +15,13 @@ use tokio::task::JoinHandle;
 
 use crate::helpers::{ANY_PORT, PATIENCE, TestCoordinator, compute, config, heartbeat, pause};
 
+/// The messages that answer a lease.
+type Answers = fn(&LeaseRequest) -> Vec<String>;
+
 /// The behavior of a worker's streams.
 struct Streams {
     /// The messages that answer the first lease of each stream; without one the worker closes the stream.
-    first_answer: fn(&LeaseRequest) -> Vec<String>,
+    first_answer: Answers,
     /// Leases that were answered so.
     first_leases: AtomicU64,
 }
@@ -64,7 +67,7 @@ fn refusal(lease: &LeaseRequest, status: u16) -> String {
 }
 
 /// A grid with one worker, whose first streamed lease was answered so, and whose sums are right all the same.
-async fn grid_after(first_answer: fn(&LeaseRequest) -> Vec<String>) -> TestCoordinator {
+async fn grid_after(first_answer: Answers) -> TestCoordinator {
     let grid = TestCoordinator::start(config());
     let streams = Data::new(Streams { first_answer, first_leases: AtomicU64::new(0) });
     let (heartbeat, serving) = start_worker(streams.clone());
@@ -106,7 +109,7 @@ async fn a_lease_on_a_stream_that_its_worker_closes_is_handed_back_and_sent_agai
 
 #[actix_web::test]
 async fn a_wrong_answer_of_a_stream_fails_its_lease_and_no_sum() {
-    let cases: [(fn(&LeaseRequest) -> Vec<String>, &str); 4] = [
+    let cases: [(Answers, &str); 4] = [
         (|_| vec!["garbage".to_owned()], "disconnected"),
         (|lease| vec![refusal(lease, 503)], "returned"),
         (|lease| vec![refusal(lease, 7)], "failed"),

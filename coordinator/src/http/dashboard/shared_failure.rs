@@ -45,7 +45,7 @@ mod tests {
         assert!(failure.check(began_at).is_ok());
         assert!(failure.note(began_at, away()).is_err());
         let told = failure.check(began_at).expect_err("it came before");
-        assert_eq!(told.to_string(), "it says nothing");
+        assert_eq!(told.to_string(), "it says nothing; try again later");
         assert!(failure.check(began_at + Duration::from_millis(1)).is_ok(), "it tries again");
         assert!(failure.note(began_at, Ok(())).is_ok());
         assert!(failure.check(began_at).is_ok());

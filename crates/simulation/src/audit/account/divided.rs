@@ -132,7 +132,9 @@ impl World {
         });
         account.handed_back.retain(|back| now < back.until);
         let concerns = |back: &HandedBack| back.job == lease.job && overlap(&back.tasks, &lease.tasks);
-        let is_back = account.handed_back.iter().any(|back| concerns(back) && lease.pulled_by == Some(back.worker));
+        // A lease that its worker's report has brought was given by an earlier coordinator.
+        let is_back = !lease.is_silent
+            && account.handed_back.iter().any(|back| concerns(back) && lease.pulled_by == Some(back.worker));
         account.handed_back.retain(|back| !concerns(back));
         let sim = self.by_id.get(&lease.job).map(|number| &self.jobs[*number]);
         let is_last = sim.is_some_and(|sim| sim.fold_input.is_some() && lease.tasks.end == sim.new.tasks);

@@ -30,6 +30,8 @@ mutant outcome-of-a-lost-worker-counts $SCHEDULER/scheduler/workers.rs '/pub fn 
 mutant a-job-keeps-its-turn $SCHEDULER/scheduler/claim.rs 's/job\.turn = self\.last_turn;//'
 mutant a-killing-task-has-all-its-attempts $SCHEDULER/scheduler/outcome.rs 's/ \|\| run\.kills >= MAX_KILLS//'
 mutant a-taken-up-job-starts-from-nothing $SCHEDULER/tasks.rs 's/known\.for_each\(.*open\.remove.*/known.for_each(drop);/'
+mutant later-tasks-take-no-longer $SCHEDULER/tasks/slope.rs 's/\(rise > 0\.0\)\.then/false.then/'
+mutant a-rest-by-rounding-is-left $SCHEDULER/tasks/slope.rs 's/if takes_rest \{ end - from \} else \{ tasks \}/tasks/'
 mutant a-failed-run-is-not-halved $SCHEDULER/tasks.rs 's/run\.len\(\)\.div_ceil\(2\)/run.len()/'
 mutant a-lease-never-expires $SCHEDULER/scheduler/timeouts.rs 's/&& expires_at <= now/\&\& expires_at < now - std::time::Duration::from_secs(3600)/'
 mutant a-retry-goes-back-to-its-worker $SCHEDULER/tasks.rs 's/!\(is_last && is_held_back/!(false \&\& is_last \&\& is_held_back/'

@@ -368,6 +368,7 @@ fn spec(kind: JobKind, work: &dyn Workload, options: &JobOptions) -> JobSpec {
         sections: work.sections(),
         setup: profile.setup,
         task_estimate: profile.task_estimate,
+        rise: profile.rise,
         task_timeout,
         lease_slack: profile.lease_slack,
         last_task_waits: profile.last_task_waits,

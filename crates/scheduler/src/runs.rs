@@ -7,6 +7,10 @@ use std::ops::Range;
 use crate::id_map::IdMap;
 use crate::lease::Lane;
 
+fn squares(start: u64, end: u64) -> u128 {
+    u128::from(end).pow(2) - u128::from(start).pow(2)
+}
+
 #[derive(Debug, Default)]
 pub(crate) struct OpenRuns {
     /// Start and end of each run; no two touch.
@@ -20,12 +24,19 @@ pub(crate) struct OpenRuns {
     /// Number of lanes that continue at a task.
     walkers: IdMap<u64, u32>,
     tasks: u64,
+    /// Sum of the squares of the runs' ends less that of their starts: twice the sum of the tasks' places.
+    squares: u128,
 }
 
 impl OpenRuns {
     /// Number of tasks in all runs.
     pub(crate) fn tasks(&self) -> u64 {
         self.tasks
+    }
+
+    /// Twice the sum of the places of all tasks, each in the middle of its task.
+    pub(crate) fn squares(&self) -> u128 {
+        self.squares
     }
 
     pub(crate) fn first(&self) -> Option<Range<u64>> {
@@ -108,6 +119,7 @@ impl OpenRuns {
             return;
         }
         self.tasks += end - start;
+        self.squares += squares(start, end);
         self.runs.insert(start, end);
         self.by_length.insert((end - start, start));
         if !self.walkers.contains_key(&start) {
@@ -117,6 +129,7 @@ impl OpenRuns {
 
     fn remove_run(&mut self, start: u64, end: u64) {
         self.tasks -= end - start;
+        self.squares -= squares(start, end);
         self.runs.remove(&start);
         self.by_length.remove(&(end - start, start));
         self.unwalked.remove(&start);
@@ -131,6 +144,7 @@ impl OpenRuns {
     #[cfg(any(test, feature = "invariants"))]
     pub(crate) fn check(&self) {
         assert_eq!(self.iter().map(|run| run.end - run.start).sum::<u64>(), self.tasks);
+        assert_eq!(self.iter().map(|run| squares(run.start, run.end)).sum::<u128>(), self.squares);
         let ends: Vec<_> = self.iter().collect();
         assert!(ends.windows(2).all(|pair| pair[0].end < pair[1].start), "runs touch: {ends:?}");
         let by_length: BTreeSet<_> = self.iter().map(|run| (run.end - run.start, run.start)).collect();

@@ -44,6 +44,8 @@ pub struct JobSpec {
     pub setup: Duration,
     /// Estimate of the time of one task before any task is done. Better too long than too short.
     pub task_estimate: Option<Duration>,
+    /// Time of the last task minus that of the first, as a share of the average task's, 0 to 1. The times between rise evenly.
+    pub rise: f64,
     /// Longest time that an attempt at one task may take.
     pub task_timeout: Option<Duration>,
     /// Time that a lease may take beyond its tasks' time limits.
@@ -78,6 +80,7 @@ impl JobSpec {
             sections: Vec::new(),
             setup: Duration::ZERO,
             task_estimate: None,
+            rise: 0.0,
             task_timeout: None,
             lease_slack: Duration::ZERO,
             last_task_waits: false,

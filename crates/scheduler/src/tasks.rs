@@ -2,6 +2,7 @@
 
 #[cfg(any(test, feature = "invariants"))]
 mod check;
+mod slope;
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -13,6 +14,7 @@ use rangemap::RangeSet;
 use crate::lease::{Lane, WorkerKey};
 use crate::runs::OpenRuns;
 use crate::spec::{History, Order};
+pub(crate) use slope::Slope;
 
 /// A task whose attempts ended with their workers this many times counts as their cause.
 pub(crate) const MAX_KILLS: u32 = 3;

@@ -206,6 +206,8 @@ pub struct Profile {
     pub setup: Duration,
     /// The expected time of a task, where it is known. An estimate that is too long costs less than one that is too short.
     pub task_estimate: Option<Duration>,
+    /// Time of the last task minus that of the first, as a share of the average task's, 0 to 1. The times between rise evenly.
+    pub rise: f64,
     /// Time of a lease beside the time limits of its tasks, such as for fetching their inputs.
     pub lease_slack: Duration,
     /// Whether the last task is leased only when all others are done.
@@ -221,6 +223,7 @@ impl Default for Profile {
             max_lease_tasks: u64::MAX,
             setup: Duration::ZERO,
             task_estimate: None,
+            rise: 0.0,
             lease_slack: Duration::ZERO,
             last_task_waits: false,
         }

@@ -11,7 +11,7 @@ use crate::lease::{Lane, Lease, LeaseSize, UnknownWorker};
 use crate::queue::ClassId;
 use crate::speed::{lease_size, lease_target};
 use crate::stragglers::late_after;
-use crate::tasks::{Offer, Run};
+use crate::tasks::{Offer, Run, Slope};
 use crate::workers::Worker;
 
 /// Factor between the time after which a lease expires and its expected time, beside [`crate::Policy::lease_timeout`].
@@ -84,11 +84,14 @@ impl Scheduler {
         }
         let is_pushed = size == LeaseSize::Fitting;
         let limit = self.lease_tasks(id, lane, size);
-        let offer = offer.in_whole_leases(limit);
         let place = self.jobs[&id].place.expect("a chosen job stands in the queue");
         self.queue.count_turn(place);
         // A worker that pulls may never come back for the tasks that follow.
         let job = self.job_mut(id);
+        let slope = Slope::of(&job.spec).filter(|_| is_pushed);
+        let (offer, limit) =
+            slope.map_or_else(|| (offer.in_whole_leases(limit), limit), |slope| slope.cut(offer, limit));
+        let limit = limit.min(job.spec.max_lease_tasks);
         let limit = job.tasks.within_section(offer, &job.spec.sections, limit);
         let run = job.tasks.take(offer, is_pushed.then_some(lane), limit);
         if is_pushed {
@@ -117,7 +120,8 @@ impl Scheduler {
             LeaseSize::Fitting => {
                 let target = lease_target(self.policy.lease_target, job.spec.setup);
                 let idle = slots.saturating_sub(job.leases.len() as u64);
-                lease_size(job.speed(lane.worker), target, &mut job.round, open, slots, idle)
+                let work = job.tasks.unclaimed_work(Slope::of(&job.spec));
+                lease_size(job.speed(lane.worker), target, &mut job.round, work, slots, idle)
             }
         };
         tasks.min(job.spec.max_lease_tasks)

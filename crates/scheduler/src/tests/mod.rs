@@ -12,6 +12,7 @@ mod leases;
 mod order;
 mod overtaking;
 mod properties;
+mod slope;
 mod stragglers;
 mod stripes;
 mod suitability;

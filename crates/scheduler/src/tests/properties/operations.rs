@@ -101,7 +101,7 @@ pub(super) fn operation() -> impl Strategy<Value = Operation> {
     ]
 }
 
-/// Jobs of every order, with and without requirements, wishes, a limit to their leases and a last task that waits.
+/// Jobs of every order, with and without requirements, wishes, a limit to their leases, a rise and a last task that waits.
 pub(super) fn shaped(tasks: u64, shape: usize, priority: u8) -> JobSpec {
     let affinity = |key: &str| Affinity { key: Some(key.to_owned()), ..Affinity::default() };
     JobSpec {
@@ -123,6 +123,7 @@ pub(super) fn shaped(tasks: u64, shape: usize, priority: u8) -> JobSpec {
         task_timeout: (shape == 6).then_some(Duration::from_secs(20)),
         setup: Duration::from_millis(if shape > 11 { 30 } else { 0 }),
         last_task_waits: shape == 10,
+        rise: [0.0, 0.3, 1.0][shape % 3],
         ..spec(tasks)
     }
 }

@@ -4,7 +4,7 @@ use super::{Offer, TaskSet};
 use crate::spec::JobSpec;
 
 /// A rest of a run of less than this part of a lease goes with the lease beside it: cuts are rounded to whole tasks.
-const LEAST_REST: u64 = 8;
+const LEAST_REST: u64 = 6;
 
 /// The time of each task in multiples of the job's average task. It rises evenly from the first task to the last.
 #[derive(Clone, Copy, Debug)]
